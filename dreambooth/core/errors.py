@@ -1,0 +1,34 @@
+"""What can go wrong, told to the person who can mend it; each kind carries the exit code of the command line."""
+
+
+class DreamboothError(Exception):
+    """Base of every error raised on purpose. Its text is complete: what happened, and what to do about it."""
+
+    exit_code = 1
+
+
+class SettingError(DreamboothError, ValueError):
+    """What was asked for cannot be done: names the setting, what was given, the reason and the fix."""
+
+    exit_code = 2
+
+    def __init__(self, setting: str, reason: str, *, fix: str = ""):
+        self.setting, self.reason, self.fix = setting, reason, fix
+        text = f"{setting}: {reason}" if setting else reason
+        super().__init__(f"{text} {fix}".rstrip() if fix else text)
+
+
+class RunError(DreamboothError):
+    """A run that was asked for rightly has failed: memory, disk, numbers that are no longer finite."""
+
+
+class JobsFailed(DreamboothError):
+    """The work was finished, but some of its jobs failed; the text names them."""
+
+    exit_code = 3
+
+
+class Interrupted(DreamboothError):
+    """Stopped by a signal, after the state was saved; the text says how to go on."""
+
+    exit_code = 130
