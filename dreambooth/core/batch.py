@@ -1,0 +1,50 @@
+"""All pictures of one update, with everything that was drawn for them: what the training step takes and cuts into pieces."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of subject and prior; `weight` is 1/n for a photo and lambda/m for a class picture, n and m of the *whole* update."""
+
+    x: Tensor
+    """Clean latents [b, c, h, w]."""
+    eps: Tensor
+    """Noise, like x."""
+    t: Tensor
+    """Timestep indices, long [b]."""
+    weight: Tensor
+    """How much each picture counts, [b]."""
+    condition: dict[str, Tensor]
+    """What the network is told beside time: embeddings or token ids, each [b, ...]."""
+    photo: Tensor
+    """Which picture a row shows, long [b]; only to name it when something goes wrong."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Some of the rows, in order."""
+        cut = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "condition"}
+        return replace(self, **cut, condition={name: value[start:stop] for name, value in self.condition.items()})
+
+    def split(self, pieces: int) -> Iterator[Self]:
+        """Up to `pieces` batches of nearly equal size; none is empty. Weights stay as they are, so the losses add up to the whole."""
+        for start, stop in spans(len(self), pieces):
+            yield self.rows(start, stop)
+
+
+def spans(total: int, parts: int) -> list[tuple[int, int]]:
+    """Cut `range(total)` into nearly equal runs of at least one, at most `parts` of them: [(start, stop), ...]."""
+    parts = max(1, min(parts, total))
+    edges = [total * i // parts for i in range(parts + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def picture_weights(num_photos: int, num_prior: int, prior_loss_weight: float) -> list[float]:
+    """Eq. 2's weights for the rows of one whole update, photos first: n times 1/n, then m times lambda/m."""
+    return [1.0 / num_photos] * num_photos + [prior_loss_weight / num_prior] * num_prior if num_prior else [1.0 / num_photos] * num_photos

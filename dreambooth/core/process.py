@@ -1,0 +1,125 @@
+"""Noising and its targets as one linear system.
+
+A picture `x` and noise `eps` mix to `x_t = alpha_t x + sigma_t eps`, and whatever a network predicts is another row of the same system,
+`target = a x + b eps`:
+
+    epsilon (0, 1)    sample (1, 0)    v_prediction (-sigma, alpha)    flow (-1, 1)
+
+Two equations, two unknowns: `solve` gives `(x, eps)` back for every kind. Its determinant `alpha b - sigma a` is zero just where the
+question has no answer (epsilon at alpha = 0, sample at sigma = 0). DreamBooth Eq. 1; Salimans & Ho 2022 (v); Lipman et al. 2023 (flow).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from dreambooth.core.errors import SettingError
+
+Prediction = Literal["epsilon", "sample", "v_prediction", "flow"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A noise schedule and the kind of prediction; `t` is an index into its tables, long [b], everywhere in this class."""
+
+    alpha: Tensor
+    """[T] float32: how much of the picture is left."""
+    sigma: Tensor
+    """[T] float32: how much noise there is."""
+    times: Tensor
+    """[T] float32: what the network is told at each index (0, 1, ... or 1000 sigma for flows)."""
+    prediction: Prediction
+
+    @classmethod
+    def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> Self:
+        """The process of a DDPM-style `scheduler_config.json` (beta schedule, zero-terminal SNR, prediction type)."""
+        alpha_bar = torch.cumprod(1.0 - _betas(config), dim=0)
+        kind = prediction or config.get("prediction_type", "epsilon")
+        times = torch.arange(len(alpha_bar), dtype=torch.float32)
+        return cls(alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5, times, kind)
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Tensor) -> Self:
+        """A rectified flow over sigmas in (0, 1], as a scheduler lists them (from 1 down): x_t = (1 - sigma) x + sigma eps."""
+        sigmas = sigmas.to(torch.float32)
+        return cls(1.0 - sigmas, sigmas, 1000.0 * sigmas, "flow")
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+        """The same process with its tables on another device, so that no step has to copy them."""
+        tables = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))
+        return type(self)(*tables, self.prediction)
+
+    def noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t = alpha x + sigma eps."""
+        return _as(self.alpha[t], x) * x + _as(self.sigma[t], x) * eps
+
+    def target(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network ought to say at x_t: a x + b eps."""
+        a, b = self._row(t)
+        return _as(a, x) * x + _as(b, x) * eps
+
+    def solve(self, x_t: Tensor, pred: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The picture and the noise that `x_t` and a prediction stand for, by Cramer's rule."""
+        a, b = (_as(value, x_t) for value in self._row(t))
+        alpha, sigma = _as(self.alpha[t], x_t), _as(self.sigma[t], x_t)
+        determinant = alpha * b - sigma * a
+        return (b * x_t - sigma * pred) / determinant, (alpha * pred - a * x_t) / determinant
+
+    def snr(self, t: Tensor) -> Tensor:
+        """Signal-to-noise ratio alpha^2 / sigma^2, [b]; 0 at the end of a zero-terminal schedule, infinite without noise."""
+        return (self.alpha[t] / self.sigma[t]) ** 2
+
+    def _row(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b) of the target's equation, each [b]."""
+        alpha, sigma = self.alpha[t], self.sigma[t]
+        zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
+        rows = {"epsilon": (zero, one), "sample": (one, zero), "v_prediction": (-sigma, alpha), "flow": (-one, one)}
+        return rows[self.prediction]
+
+
+def draw_timestep(process: Process, u: Tensor) -> Tensor:
+    """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1)."""
+    return (u * len(process)).long().clamp_(max=len(process) - 1)
+
+
+def _betas(config: Mapping[str, Any]) -> Tensor:
+    """The variances of a scheduler's config, float32 [T]; numbers as diffusers computes them."""
+    count = config.get("num_train_timesteps", 1000)
+    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    schedule = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        betas = torch.tensor(config["trained_betas"], dtype=torch.float32)
+    elif schedule == "linear":
+        betas = torch.linspace(start, end, count, dtype=torch.float32)
+    elif schedule == "scaled_linear":
+        betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
+    elif schedule == "squaredcos_cap_v2":
+        bar = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
+        betas = torch.tensor([min(1 - bar[i + 1] / bar[i], 0.999) for i in range(count)], dtype=torch.float32)
+    elif schedule == "sigmoid":
+        betas = torch.sigmoid(torch.linspace(-6, 6, count)) * (end - start) + start
+    else:
+        known = "linear, scaled_linear, squaredcos_cap_v2, sigmoid"
+        raise SettingError("scheduler_config.json", f"unknown beta_schedule {schedule!r}; known are {known}.")
+    return _zero_terminal(betas) if config.get("rescale_betas_zero_snr") else betas
+
+
+def _zero_terminal(betas: Tensor) -> Tensor:
+    """Betas whose last step has no signal left (Lin et al. 2023, algorithm 1)."""
+    root = torch.cumprod(1.0 - betas, dim=0).sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root = (root - last) * first / (first - last)
+    bar = root**2
+    return 1 - torch.cat([bar[:1], bar[1:] / bar[:-1]])
+
+
+def _as(value: Tensor, like: Tensor) -> Tensor:
+    """A number per picture, [b], in a shape that multiplies [b, ...]."""
+    return value.to(like.dtype).view(-1, *(1,) * (like.ndim - 1))
