@@ -1,0 +1,22 @@
+"""dreambooth: a text-to-image model that knows *your* dog, mug, shoe or painting style, from 3-5 photos.
+
+`train`, `generate` and `Run` are here; everything heavy is imported when it is first used.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_VERBS = ("train", "generate", "open_run", "Run")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        from dreambooth import api
+
+        return getattr(api, name)
+    if name == "stream":
+        from dreambooth import stream
+
+        return stream
+    raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")

@@ -1,0 +1,83 @@
+"""Pictures on disk: PNGs that carry how they were made, and labelled contact sheets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from dreambooth.files.atomic import whole_file
+
+MARGIN, TEXT = 12, 13
+PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
+
+
+def save_png(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:
+    """A PNG whose text chunk `dreambooth` holds the settings as JSON, and `parameters` a line that other tools show."""
+    info = PngInfo()
+    info.add_text("dreambooth", json.dumps(dict(settings), ensure_ascii=False, default=str))
+    words = [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in settings.items() if name != "prompt"]
+    info.add_text("parameters", f"{settings.get('prompt', '')}\n{', '.join(words)}")
+    with whole_file(path) as partial:
+        image.save(partial, "PNG", pnginfo=info)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What `save_png` wrote beside the pixels; empty for another program's picture."""
+    with Image.open(path) as image:
+        return json.loads(getattr(image, "text", {}).get("dreambooth", "{}"))
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "", tile: int = 192
+) -> Image.Image:
+    """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp."""
+    columns = max((len(images) for _, images in rows), default=1)
+    width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)
+    font, head = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 5)
+    labels = [_wrap(label, font, width - 2 * MARGIN) for label, _ in rows]
+    line = TEXT + 5
+    top = MARGIN + (30 if title else 0)
+    height = top + sum(len(label) * line + tile + MARGIN for label in labels) + (line + MARGIN if footer else 0)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((MARGIN, MARGIN - 2), title, INK, font=head)
+    y = top
+    for label, (_, images) in zip(labels, rows, strict=True):
+        for words in label:
+            draw.text((MARGIN, y), words, INK, font=font)
+            y += line
+        for column, image in enumerate(images):
+            sheet.paste(_fit(image, tile), (MARGIN + column * (tile + MARGIN // 2), y))
+        y += tile + MARGIN
+    if footer:
+        draw.text((MARGIN, y), footer, GREY, font=font)
+    return sheet
+
+
+def _fit(image: Image.Image, tile: int) -> Image.Image:
+    """The picture in a square tile, whole, centred."""
+    image = image.convert("RGB")
+    scale = tile / max(image.size)
+    if scale >= 2:
+        image = image.resize((image.width * int(scale), image.height * int(scale)), Image.Resampling.NEAREST)
+    elif scale != 1:
+        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (tile, tile), PAPER)
+    square.paste(image, ((tile - image.width) // 2, (tile - image.height) // 2))
+    return square
+
+
+def _wrap(text: str, font: Any, width: int) -> list[str]:
+    """The text in lines that fit the width."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [line for line in lines if line]
