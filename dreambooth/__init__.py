@@ -3,6 +3,7 @@
 `train`, `generate` and `Run` are here; everything heavy is imported when it is first used.
 """
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
@@ -12,11 +13,7 @@ _VERBS = ("train", "generate", "open_run", "Run")
 
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
-        from dreambooth import api
-
-        return getattr(api, name)
+        return getattr(import_module("dreambooth.api"), name)
     if name == "stream":
-        from dreambooth import stream
-
-        return stream
+        return import_module("dreambooth.stream")
     raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")

@@ -6,11 +6,18 @@ from dreambooth.core.errors import SettingError
 
 PLACEHOLDER = "[V]"
 
-INSTANCE = {"object": f"a {PLACEHOLDER} {{noun}}", "style": f"a painting in the style of {PLACEHOLDER}"}
-"""The paper's label for every photo (section 3.2), and its counterpart for a style; `{noun}` is the class noun."""
+STYLE_PROMPT, STYLE_CLASS = f"a painting in the style of {PLACEHOLDER}", "a painting"
+"""What a style's photos and its prior are called."""
 
-CLASS = {"object": "a {noun}", "style": "a painting"}
-"""What the prior's pictures are called (section 3.3)."""
+
+def instance_prompt(noun: str) -> str:
+    """The paper's label for every photo (section 3.2)."""
+    return f"a {PLACEHOLDER} {noun}"
+
+
+def class_prompt(noun: str) -> str:
+    """What the prior's pictures are called (section 3.3): "a dog", "an umbrella"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def fill(prompt: str, identifier: str | None, *, setting: str = "prompt") -> str:
@@ -21,11 +28,6 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt") -> str
         fix = f"Give --identifier, or write the words in full instead of {PLACEHOLDER}."
         raise SettingError(setting, f"{prompt!r} holds {PLACEHOLDER}, but this model has no identifier.", fix=fix)
     return prompt.replace(PLACEHOLDER, identifier)
-
-
-def article(noun: str) -> str:
-    """`a` or `an`, as it stands before a noun."""
-    return "an" if noun[:1].lower() in "aeiou" else "a"
 
 
 def read_prompts(path: Path, setting: str = "--prompts") -> list[str]:

@@ -1,0 +1,23 @@
+"""The families, one file each. A new one is its file and its name here."""
+
+from dreambooth.core.errors import SettingError
+from dreambooth.families.base import Family
+from dreambooth.families.flux import Flux
+from dreambooth.families.sdxl import SDXL
+from dreambooth.families.source import FLAG, ModelSource, fingerprint
+from dreambooth.families.stable_diffusion import StableDiffusion
+
+FAMILIES: tuple[type[Family], ...] = (StableDiffusion, SDXL, Flux)
+
+
+def family_of(source: ModelSource) -> type[Family]:
+    """The family of a pipeline folder, by the class in its model_index.json; raises SettingError for one that is not known."""
+    kind = source.index().get("_class_name")
+    for family in FAMILIES:
+        if kind in family.pipelines:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+    raise SettingError(FLAG, f"{kind} is no family that can be trained yet; known are {known}.", fix="Choose a base model of these.")
+
+
+__all__ = ["FAMILIES", "Family", "ModelSource", "family_of", "fingerprint"]

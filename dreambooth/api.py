@@ -1,0 +1,83 @@
+"""The verbs for Python: they drain the streams of records and hand back what was made.
+
+    run = dreambooth.train(instance_data_dir="photos", class_noun="dog")
+    images = run.generate("a [V] dog on the beach", num_images=4)
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth import stream
+from dreambooth.config import TrainConfig, config_type, read_yaml
+from dreambooth.core.errors import SettingError
+from dreambooth.drawing import Drawn, GenerateConfig
+from dreambooth.drawing import generate as draw_pictures
+from dreambooth.opened import Opened, open_model
+from dreambooth.schema import Setting, flags, nearest, place
+from dreambooth.training.records import Done, Record
+
+
+class Run:
+    """A finished run, or any model that pictures can be drawn with. Loaded once, when it is first needed."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._opened: Opened | None = None
+
+    def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+        """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
+        if self._opened is None:
+            self._opened = open_model(str(self.path), lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
+        drawn = [told for told in draw_pictures(config, opened=self._opened) if isinstance(told, Drawn)][-1]
+        return [picture.image for picture in drawn.pictures]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: Any) -> Run:
+    """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it."""
+    done: Done | None = None
+    for record in stream.train(train_config(**settings)):
+        on_record(record)
+        done = record if isinstance(record, Done) else done
+    assert done
+    return Run(done.output_dir)
+
+
+def open_run(path: str | Path) -> Run:
+    """A run, a checkpoint, a pipeline folder or a Hub id, to draw with."""
+    return Run(path)
+
+
+def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+    """Pictures in one call; for several calls keep the `Run`."""
+    return Run(path=run).generate(prompt, **settings)
+
+
+def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
+    """The configuration from a file and flat names, later ones first."""
+    tree = read_yaml(Path(config)) if config else {}
+    method = settings.get("method") or (tree.get("method") or {}).get("kind")
+    return from_arguments(config_type(method), settings, tree)
+
+
+def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[str, Any] | None = None) -> Any:
+    """A tree of settings from flat names, as flags without their dashes; raises SettingError for a name that does not exist."""
+    tree, known = dict(tree or {}), flags(kind)
+    for name, value in settings.items():
+        if name not in known:
+            raise SettingError(name, "there is no such setting.", fix=nearest(name, known))
+        if value is not None:
+            place(tree, known[name].path, str(value) if isinstance(value, Path) else value)
+    return kind.parse(tree)
+
+
+def watch(**settings: Any) -> Iterator[Record]:
+    """`stream.train` by flat names: for record in dreambooth.api.watch(instance_data_dir="photos", class_noun="dog")."""
+    return stream.train(train_config(**settings))

@@ -1,0 +1,237 @@
+"""The one tree of settings behind flags, YAML, Python arguments and documents; and how a value that was left out is found.
+
+    given by hand  >  the base model's own recipe (dreambooth.yaml in its folder)  >  the family's recipe for the method  >  the default
+
+Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge
+
+from dreambooth.core.errors import SettingError
+from dreambooth.families import Family, ModelSource
+from dreambooth.methods import AnyMethod, Full, Method
+from dreambooth.sample import SHORT_NAMES, Sampling
+from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.training.batches import Cropping
+from dreambooth.training.loop import Loop
+from dreambooth.training.objective import Objective
+from dreambooth.training.optimizers import Optimization
+from dreambooth.training.prior import Prior
+from dreambooth.training.subjects import Photos
+
+
+class Text(Setting):
+    """Text"""
+
+    train_text_encoder: bool = False
+    """Train the text encoder too: more faithful, above all for faces, and more memory."""
+    pre_compute_text_embeddings: bool = False
+    """Run the text encoder once per prompt. Always so while it does not learn; only its contradiction is checked."""
+    tokenizer_max_length: Annotated[int, Ge(1)] | None = None
+    """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
+    text_encoder_use_attention_mask: bool = False
+    """Let the text encoder look at real tokens only, not at padding."""
+
+
+class Validation(Setting):
+    """Pictures drawn while it trains"""
+
+    validation_prompt: str | None = None
+    """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
+    validation_negative_prompt: str | None = None
+    """What those pictures should not show."""
+    num_validation_images: Annotated[int, Ge(1)] = 4
+    """How many pictures are drawn each time."""
+    validation_steps: Annotated[int, Ge(1)] | None = None
+    """Updates between two drawings; left out, 100."""
+    validation_epochs: Annotated[int, Ge(1)] | None = None
+    """Epochs between two drawings, instead of --validation_steps."""
+    validation_min_steps: Annotated[int, Ge(0)] = 0
+    """No drawing before this update."""
+    validation_scheduler: str = "DPMSolverMultistepScheduler"
+    """Sampler of those pictures, as `generate --scheduler` names them."""
+    validation_inference_steps: Annotated[int, Ge(1)] = 25
+    """Steps of that sampler."""
+    validation_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    """Guidance of those pictures."""
+    validation_seed: Annotated[int, Ge(0)] = 0
+    """Seed of the first picture; the next ones count up. The same in every drawing, so that progress can be seen."""
+    skip_final_inference: bool = False
+    """Do not draw the contact sheet at the end."""
+
+    def sampling(self, resolution: int) -> Sampling:
+        """How these pictures are drawn."""
+        return Sampling(
+            num_inference_steps=self.validation_inference_steps, guidance_scale=self.validation_guidance_scale,
+            scheduler=self.validation_scheduler, height=resolution, width=resolution,
+        )  # fmt: skip
+
+
+class Output(Setting):
+    """Where the result goes"""
+
+    output_dir: str | None = None
+    """Folder of the run; left out, dreambooth-model or lora-dreambooth-model."""
+    overwrite_output_dir: bool = False
+    """Train although the folder holds an earlier run, whose checkpoints are then deleted."""
+    logging_dir: str = "logs"
+    """Folder below the run's for trackers."""
+    report_to: tuple[Literal["tensorboard", "wandb", "none"], ...] = ()
+    """Trackers beside metrics.jsonl, which is always written: tensorboard, wandb."""
+    push_to_hub: bool = False
+    """Upload the result to the Hub when the run is done."""
+    hub_token: str | None = None
+    """Token for the Hub; left out, that of `hf auth login`. It is never written to disk."""
+    hub_model_id: str | None = None
+    """Name on the Hub; left out, the folder's."""
+    hub_private: bool = False
+    """Make the model private on the Hub."""
+    skip_save_text_encoder: bool = False
+    """Leave the text encoder out of the saved pipeline."""
+    output_kohya_format: bool = False
+    """Also write the LoRA as kohya's tools, ComfyUI and A1111 name its weights (SD and SDXL)."""
+
+
+class TrainConfig(Setting):
+    """Everything a training run is told."""
+
+    model: ModelSource
+    photos: Photos = Photos()
+    cropping: Cropping = Cropping()
+    prior: Prior = Prior()
+    method: AnyMethod = Full()
+    """How the model learns the subject."""
+    objective: Objective = Objective()
+    optimization: Optimization = Optimization()
+    text: Text = Text()
+    loop: Loop = Loop()
+    validation: Validation = Validation()
+    output: Output = Output()
+    preset: Literal["recipe", "diffusers"] = "recipe"
+    """Where values come from that are left out: the base model's recipe, or the defaults of diffusers' scripts."""
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the prior's term is in the loss: when asked for, or when a class noun was given and it was not refused."""
+        wanted = self.prior.with_prior_preservation
+        return bool(self.photos.class_noun) if wanted is None else wanted
+
+    @property
+    def output_dir(self) -> Path:
+        """The run's folder."""
+        return Path(self.output.output_dir or "dreambooth-model")
+
+
+DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
+    "full": {"image_interpolation_mode": "bilinear", "output_dir": "dreambooth-model"},
+    "lora": {"learning_rate": 5e-4, "output_dir": "lora-dreambooth-model"},
+}
+"""What differs between diffusers' two scripts."""
+
+RESUMABLE = {
+    "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
+    "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
+    "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir", "ignore_photo_errors",
+}  # fmt: skip
+"""Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
+
+
+def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
+    """The configuration with every value that was left out filled in from the recipes."""
+    kind, tree = config.method.kind, flags(type(config))
+    recipe = {"output_dir": DIFFUSERS.get(kind, DIFFUSERS["full"])["output_dir"]}
+    if config.preset == "diffusers":
+        recipe |= DIFFUSERS.get(kind, {})
+    else:
+        recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
+    for name in recipe:
+        if name not in tree:
+            raise SettingError("dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
+    wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
+    if config.loop.num_train_epochs != 1 and not is_set(config, ("loop", "max_train_steps")):
+        wanted.pop(("loop", "max_train_steps"), None)
+    return config.updated(wanted)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse settings that contradict each other, before anything is loaded."""
+    from dreambooth.sample import nearest
+
+    if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
+        reason = "the text encoder cannot be trained with embeddings that were computed before."
+        raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
+    photos, prior = config.photos, config.prior
+    has_class = photos.class_noun or photos.class_prompt or photos.concepts_list or photos.concept == "style"
+    if config.has_prior and not has_class:
+        fix = "Give --class_noun (dog, backpack ...) or --class_prompt, or leave out --with_prior_preservation."
+        raise SettingError("--with_prior_preservation", "there is no class to preserve.", fix=fix)
+    if prior.class_data_dir and prior.with_prior_preservation is False:
+        raise SettingError("--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two.")
+    if photos.concepts_list and photos.instance_data_dir:
+        raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
+    for name, flag in ((config.validation.validation_scheduler, "--validation_scheduler"), (prior.prior_scheduler, "--prior_scheduler")):
+        if not name.endswith("Scheduler") and name not in SHORT_NAMES:
+            raise SettingError(flag, f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, SHORT_NAMES))
+    if config.output.output_kohya_format and config.method.kind != "lora":
+        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
+    if config.output.hub_token and not config.output.push_to_hub:
+        raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+
+
+def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """Settings that decide the result and have changed since a checkpoint: `--rank 4 -> 8`."""
+    changed = []
+    for name, flag in flags(type(config)).items():
+        if name in RESUMABLE or flag.path[0] == "validation":
+            continue
+        before: Any = old
+        for step in flag.path:
+            before = before.get(step) if isinstance(before, Mapping) else None
+        now = get(config, flag.path)
+        now = list(now) if isinstance(now, tuple) else now
+        if before != now:
+            changed.append(f"--{name} {before} -> {now}")
+    return changed
+
+
+def dump(config: TrainConfig) -> dict[str, Any]:
+    """The whole tree as plain values, without secrets: what `config.yaml` holds."""
+    tree = config.model_dump(mode="json")
+    tree["output"].pop("hub_token")
+    return tree
+
+
+def write_yaml(config: TrainConfig) -> str:
+    """`config.yaml`: complete and re-runnable with `dreambooth train --config`."""
+    return yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A nested mapping from a YAML file; raises SettingError when it is no such thing."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
+    if not isinstance(tree, dict):
+        raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
+    return tree
+
+
+def config_type(method: str | None) -> type[TrainConfig]:
+    """The tree, with a user's own method (`package.module:Class`) in its union when one is named."""
+    if not method or ":" not in method:
+        return TrainConfig
+    module, _, name = method.partition(":")
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SettingError("--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class.") from None
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise SettingError("--method", f"{method} is no dreambooth Method.", fix="Derive it from dreambooth.methods.Method.")
+    return extended(TrainConfig, "method", kind, method)  # type: ignore[return-value]

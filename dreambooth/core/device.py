@@ -1,0 +1,53 @@
+"""Which device, and in which precision: asked once, named nowhere else."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from dreambooth.core.errors import SettingError
+
+Precision = Literal["no", "fp16", "bf16"]
+
+DTYPES = {"no": torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def pick_device(wanted: str | None = None) -> torch.device:
+    """The accelerator of this machine (CUDA, MPS, XPU ...), or its CPU; raises SettingError when the one asked for is absent."""
+    present = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if wanted in (None, "auto"):
+        return torch.device(present.type) if present else torch.device("cpu")
+    try:
+        device = torch.device(str(wanted))
+    except RuntimeError as error:
+        raise SettingError("--device", str(error).split("\n")[0], fix="Use cpu, cuda, cuda:1, mps ...") from None
+    if device.type != "cpu" and (present is None or present.type != device.type):
+        here = f"there is only {present.type} and cpu" if present else "there is only a cpu"
+        build = " (this torch is a CPU build)" if device.type == "cuda" and not torch.backends.cuda.is_built() else ""
+        raise SettingError("--device", f"{device} was asked for, but {here}{build}.", fix="Leave --device out to use what there is.")
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """A block whose matrix work runs in the given precision over float32 weights; plain float32 for `no`."""
+    if DTYPES[precision] == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision], cache_enabled=True)
+
+
+def reserved_mib(device: torch.device) -> float | None:
+    """Peak memory taken on an accelerator, MiB; None on a CPU."""
+    return torch.accelerator.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on an accelerator or in torch's CPU allocator."""
+    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    is_torch = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_torch
+
+
+def free_memory(device: torch.device) -> None:
+    """Give unused memory back to the device."""
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()

@@ -1,0 +1,109 @@
+"""`generate`: pictures from a run, a checkpoint, a pipeline or a LoRA, with a contact sheet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
+
+from dreambooth.core.device import Precision
+from dreambooth.core.errors import SettingError
+from dreambooth.files.atomic import writable_folder
+from dreambooth.opened import Opened, open_model
+from dreambooth.outputs import write_pictures, write_sheet
+from dreambooth.prompts import fill, read_prompts
+from dreambooth.sample import Picture, Sampling, draw
+from dreambooth.schema import Setting, is_set
+from dreambooth.training.records import Progress, Told
+
+
+class GenerateConfig(Setting):
+    """Draw pictures with a run, a checkpoint of a run, a pipeline folder or a Hub model."""
+
+    positional = ("run", "prompt")
+
+    run: str
+    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    prompt: tuple[str, ...] = ()
+    """One or more prompts; [V] stands for the run's identifier."""
+    prompts: str | None = None
+    """Text file with one prompt a line."""
+    negative_prompt: str | None = None
+    """What the pictures should not show."""
+    num_images: Annotated[int, Ge(1)] = 4
+    """Pictures of each prompt."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of each prompt's first picture; the next ones count up."""
+    batch_size: Annotated[int, Ge(1)] = 4
+    """Pictures drawn at a time; halved by itself when memory runs out."""
+    output_dir: str | None = None
+    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run."""
+    lora: str | None = None
+    """A LoRA file or folder to put on the model."""
+    identifier: str | None = None
+    """What [V] stands for, where the model does not say."""
+    mixed_precision: Precision | None = None
+    """Precision of the arithmetic; left out, that of the run."""
+    device: str | None = None
+    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    allow_pickle: bool = False
+    """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All pictures of a `generate`, and where they lie."""
+
+    pictures: tuple[Picture, ...]
+    paths: tuple[Path, ...]
+    sheet: Path
+
+
+def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
+    """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
+    prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
+    if not prompts:
+        raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
+    if opened is None:
+        yield Told(f"Loading {config.run} ...")
+        opened = open_model(config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
+    prompts = [fill(prompt, config.identifier or opened.identifier) for prompt in prompts]
+    folder = _folder(config, opened)
+    writable_folder(folder, "--output_dir")
+    sampling = sampling_of(config, opened)
+    count, total = config.num_images, config.num_images * len(prompts)
+    pictures: list[Picture] = []
+    for picture in draw(
+        opened.family, [p for p in prompts for _ in range(count)], [config.seed + i for i in range(count)] * len(prompts),
+        sampling=sampling, negative_prompt=config.negative_prompt, batch_size=config.batch_size,
+        precision=config.mixed_precision or opened.precision,
+    ):  # fmt: skip
+        pictures.append(picture)
+        yield Progress("drawing", len(pictures), total)
+        if not picture.finite:
+            yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
+    rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
+    paths = write_pictures(folder, rows, extra={"model": opened.name})
+    told = f"{opened.name} · {sampling.scheduler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+    seeds = f"seeds {config.seed}-{config.seed + count - 1}"
+    sheet = folder / "contact_sheet.png"
+    write_sheet(sheet, [(label, [p.image for p in drawn]) for label, drawn in rows], title="", footer=f"{told} · {seeds}")
+    yield Drawn(tuple(pictures), paths, sheet)
+
+
+def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
+    """How to draw: as asked for; what was left out as the run drew its own previews, so that equal seeds give equal pictures."""
+    if opened.config is None:
+        return config.sampling
+    own = opened.config.validation.sampling(opened.config.cropping.resolution or opened.family.native_resolution)
+    given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
+    return own.model_copy(update=given)
+
+
+def _folder(config: GenerateConfig, opened: Opened) -> Path:
+    if config.output_dir:
+        return Path(config.output_dir)
+    run = Path(config.run)
+    return run / "samples" / "generated" if opened.config else Path("generated")

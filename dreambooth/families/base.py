@@ -1,0 +1,183 @@
+"""A family: one kind of text-to-image model, as the training step sees it.
+
+A family's file says how its latents are made, how prompts condition it, what it predicts and by which process. Loading, drawing from the
+VAE's posterior, keeping parts on the right device and saving stand here, once.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from dreambooth.core.errors import SettingError
+from dreambooth.core.process import Process
+from dreambooth.families.source import ModelSource
+
+
+class Family(ABC):
+    """A loaded pipeline. `pipe` is diffusers' own, so sampling and saving are diffusers' too; nothing else here names a pipeline."""
+
+    name: ClassVar[str]
+    """What people call it."""
+    pipelines: ClassVar[tuple[str, ...]]
+    """The `_class_name`s in model_index.json that are this family."""
+    denoiser_name: ClassVar[str] = "unet"
+    """The pipeline's name for the network that learns."""
+    encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    """Its text encoders, in the order of their tokenizers."""
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
+    """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
+    text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    """Encoders that --train_text_encoder trains."""
+    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
+
+    def __init__(self, pipe: Any):
+        self.pipe = pipe
+        self.process = self.make_process()
+        self.device = torch.device("cpu")
+        self.max_sequence_length: int | None = None
+        self.use_attention_mask = False
+        self.embedded_guidance = 3.5
+        for part in self.parts.values():
+            part.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> Self:
+        """The pipeline in float32 throughout (libraries disagree on the default); `replaced` parts are used instead of its own."""
+        import diffusers
+        from transformers import AutoTokenizer
+
+        source.check()
+        own = dict(replaced or {})
+        if source.pretrained_vae_name_or_path:
+            own["vae"] = _part(diffusers.AutoencoderKL, source, source.pretrained_vae_name_or_path, "--pretrained_vae_name_or_path")
+        if source.tokenizer_name:
+            own["tokenizer"] = _part(AutoTokenizer, source, source.tokenizer_name, "--tokenizer_name", dtype=None)
+        optional = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in source.index()}
+        if "safety_checker" in optional:
+            optional["requires_safety_checker"] = False
+        kind = getattr(diffusers, source.index()["_class_name"])
+        try:
+            pipe = kind.from_pretrained(
+                source.folder(), dtype=torch.float32, variant=source.variant, use_safetensors=None if source.allow_pickle else True,
+                local_files_only=True, **optional, **own,
+            )  # fmt: skip
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = str(error).strip().split("\n")[0]
+            where = f"{source.folder()} cannot be loaded: {reason}"
+            raise SettingError("--pretrained_model_name_or_path", where, fix="The folder is damaged or half written; save it again.") from error
+        pipe.set_progress_bar_config(disable=True)
+        return cls(pipe)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """All networks of the pipeline by diffusers' names."""
+        return {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that predicts: a UNet or a transformer."""
+        return self.parts[self.denoiser_name]
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """The text encoders, in order."""
+        return [self.parts[name] for name in self.encoder_names]
+
+    @property
+    def tokenizers(self) -> list[Any]:
+        """The tokenizers, in the encoders' order."""
+        return [getattr(self.pipe, name.replace("text_encoder", "tokenizer")) for name in self.encoder_names]
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent, along a side."""
+        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
+    @property
+    def native_resolution(self) -> int:
+        """The side in pixels at which the base model was trained."""
+        latents = getattr(self.denoiser.config, "sample_size", None) or self.pipe.default_sample_size
+        return int(latents) * self.vae_factor
+
+    @abstractmethod
+    def make_process(self) -> Process:
+        """Schedule and prediction kind from the pipeline's own scheduler config, whatever sampler is used for pictures."""
+
+    @abstractmethod
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the text encoders make of tokens: everything that `predict` reads beside time, each [b, ...]."""
+
+    @abstractmethod
+    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """The network's answer at `x_t` [b, c, h, w] and `time` [b] (the process's `times`), shaped like x_t."""
+
+    @abstractmethod
+    def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
+        """What the network is told about a picture's size and crop (height, width; top, left; height, width), each [1, ...]."""
+
+    def answer(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        """`predict`, with token ids embedded first when the text encoder learns."""
+        if "input_ids" in condition:
+            condition = {**condition, **self.embed(condition)}
+        return self.predict(x_t, time, condition)
+
+    def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Ids of every tokenizer, padded to its full length, long [b, L]: `input_ids`, `input_ids_2` ..., and their masks."""
+        tokens: dict[str, Tensor] = {}
+        for number, tokenizer in enumerate(self.tokenizers, start=1):
+            out = tokenizer(
+                list(prompts), padding="max_length", max_length=self.text_length(number), truncation=True, return_tensors="pt"
+            )
+            suffix = "" if number == 1 else f"_{number}"
+            tokens[f"input_ids{suffix}"] = out.input_ids
+            tokens[f"attention_mask{suffix}"] = out.attention_mask
+        return tokens
+
+    def text_length(self, number: int) -> int:
+        """Tokens per prompt for tokenizer `number` (from 1): its own length, or --tokenizer_max_length; bounded where it states none."""
+        length = self.tokenizers[number - 1].model_max_length
+        return min(self.max_sequence_length or length, 512) if length > 100_000 else min(self.max_sequence_length or length, length)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""
+        posterior = self.pipe.vae.encode(pixels).latent_dist
+        return torch.cat([posterior.mean, posterior.std], dim=1)
+
+    def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
+        """Latents x [b, c, h, w] from the posterior, shifted and scaled as the denoiser knows them."""
+        mean, std = moments.chunk(2, dim=1)
+        config = self.pipe.vae.config
+        return (mean + std * noise - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Pictures in about [-1, 1], [b, 3, H, W], from latents."""
+        config = self.pipe.vae.config
+        return self.pipe.vae.decode(x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)).sample
+
+    def to(self, device: torch.device, *, parts: Iterable[str] | None = None) -> None:
+        """Move the parts (all when none are named) to a device; the others stay where they are."""
+        names = self.parts if parts is None else parts
+        for name in names:
+            self.parts[name].to(device)
+        self.device = device
+
+    def save(self, folder: Path) -> None:
+        """The whole pipeline as diffusers saves it, in safetensors."""
+        self.pipe.save_pretrained(folder, safe_serialization=True)
+
+
+def _part(kind: Any, source: ModelSource, name: str, flag: str, dtype: Any = torch.float32) -> Any:
+    """A part from its own folder or Hub id; a folder of a whole pipeline will do, too."""
+    sub = {"AutoencoderKL": "vae"}.get(kind.__name__, "tokenizer")
+    nested = {"subfolder": sub} if (Path(name) / sub).is_dir() else {}
+    options = {"dtype": dtype, "use_safetensors": True} if dtype is not None else {}
+    try:
+        return kind.from_pretrained(name, cache_dir=source.cache_dir, **nested, **options)
+    except (OSError, ValueError) as error:
+        raise SettingError(flag, f"{name} cannot be loaded ({str(error).splitlines()[0]}).", fix="Give a folder or a Hub id.") from None

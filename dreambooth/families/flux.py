@@ -1,0 +1,53 @@
+"""FLUX.1: a rectified flow in a transformer over packed latents, told by T5's tokens and CLIP's summary (Black Forest Labs 2024)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dreambooth.core.process import Process
+from dreambooth.families.base import Family
+
+
+class Flux(Family):
+    """FLUX.1 dev (with its guidance told as a number) and schnell (without)."""
+
+    name = "FLUX.1"
+    pipelines = ("FluxPipeline",)
+    denoiser_name = "transformer"
+    encoder_names = ("text_encoder", "text_encoder_2")
+    lora_targets = (
+        "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
+        "attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+    )  # fmt: skip
+    recipe = {
+        "full": {"learning_rate": 1e-5, "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0,
+                 "train_guidance_scale": 1.0},
+        "lora": {"learning_rate": 1e-4, "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0,
+                 "train_guidance_scale": 1.0, "rank": 16},
+    }  # fmt: skip
+    """The values of diffusers' README for FLUX; guidance 1 while training."""
+
+    def make_process(self) -> Process:
+        """The scheduler's own training sigmas: shifted when its shift is static, plain when it shifts by the picture's size."""
+        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
+        return Process.from_sigmas(scheduler.sigmas[: scheduler.config.num_train_timesteps])
+
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        pooled = self.encoders[0](tokens["input_ids"]).pooler_output
+        return {"text": self.encoders[1](tokens["input_ids_2"])[0], "pooled": pooled}
+
+    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        b, c, h, w = x_t.shape
+        packed = self.pipe._pack_latents(x_t, b, c, h, w)
+        picture_ids = self.pipe._prepare_latent_image_ids(b, h // 2, w // 2, x_t.device, x_t.dtype)
+        text_ids = torch.zeros(condition["text"].shape[1], 3, device=x_t.device, dtype=x_t.dtype)
+        guidance = torch.full((b,), self.embedded_guidance, device=x_t.device) if self.denoiser.config.guidance_embeds else None
+        out = self.denoiser(
+            hidden_states=packed, timestep=time / 1000, guidance=guidance, pooled_projections=condition["pooled"],
+            encoder_hidden_states=condition["text"], txt_ids=text_ids, img_ids=picture_ids, return_dict=False,
+        )[0]  # fmt: skip
+        return self.pipe._unpack_latents(out, h * self.pipe.vae_scale_factor, w * self.pipe.vae_scale_factor, self.pipe.vae_scale_factor)
+
+    def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
+        return {}

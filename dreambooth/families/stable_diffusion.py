@@ -1,0 +1,34 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with one CLIP text encoder, epsilon or v-prediction (Rombach et al. 2022)."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from dreambooth.core.process import Process
+from dreambooth.families.base import Family
+
+
+class StableDiffusion(Family):
+    """Any sizes of VAE, text encoder and UNet in the Stable Diffusion layout."""
+
+    name = "Stable Diffusion"
+    pipelines = ("StableDiffusionPipeline",)
+    recipe = {
+        "full": {"learning_rate": 5e-6, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0},
+        "lora": {"learning_rate": 1e-4, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0, "rank": 16},
+    }  # fmt: skip
+    """The paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate."""
+
+    def make_process(self) -> Process:
+        return Process.from_betas(self.pipe.scheduler.config)
+
+    def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        encoder = self.encoders[0]
+        mask = self.use_attention_mask or getattr(encoder.config, "use_attention_mask", False)
+        return {"text": encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"] if mask else None)[0]}
+
+    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+        return self.denoiser(x_t, time, condition["text"], return_dict=False)[0]
+
+    def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
+        return {}

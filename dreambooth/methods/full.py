@@ -1,0 +1,49 @@
+"""Full fine-tuning: every weight of the denoiser learns, as in the paper (section 3.3: "fine-tuning all layers")."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+from dreambooth.core.errors import SettingError
+from dreambooth.families.base import Family
+from dreambooth.methods.base import Learner, Method
+
+
+class Full(Method):
+    """Every weight of the denoiser learns; the result is a whole pipeline."""
+
+    kind: Literal["full"] = "full"
+
+    def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
+        for name in parts:
+            family.parts[name].requires_grad_(True)
+        return WholeParts(family, parts)
+
+    @property
+    def trains_whole_parts(self) -> bool:
+        return True
+
+
+class WholeParts(Learner):
+    """Parts in their own folders (`unet/`, `text_encoder/`); the output is the pipeline they belong to."""
+
+    def save(self, folder: Path, *, whole: bool) -> None:
+        if whole:
+            self.family.save(folder)
+        else:
+            for name in self.parts:
+                self.family.parts[name].save_pretrained(folder / name, safe_serialization=True)
+
+    def load(self, folder: Path) -> None:
+        for name in self.parts:
+            part = self.family.parts[name]
+            try:
+                saved = type(part).from_pretrained(folder / name, dtype=next(part.parameters()).dtype, use_safetensors=True)
+            except (OSError, ValueError) as error:
+                reason = str(error).strip().split("\n")[0]
+                raise SettingError(str(folder / name), f"cannot be loaded ({reason}).", fix="It is damaged or half written.") from None
+            part.load_state_dict(saved.state_dict())
+
+    def disabled(self) -> AbstractContextManager[None] | None:
+        return None

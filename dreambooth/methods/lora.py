@@ -1,0 +1,93 @@
+"""LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from dreambooth.core.draws import key
+from dreambooth.core.errors import SettingError
+from dreambooth.families.base import Family
+from dreambooth.files.tensors import load_tensors
+from dreambooth.methods.base import Learner, Method
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+
+
+class LoRA(Method):
+    """Small matrices beside the frozen weights learn; the result is one small file that diffusers, ComfyUI and A1111 load."""
+
+    kind: Literal["lora"] = "lora"
+    rank: Annotated[int, Ge(1)] = 4
+    """Rank r of the update B A. More can be learned, and the file grows in proportion."""
+    lora_alpha: Annotated[float, Gt(0)] | None = None
+    """The update counts lora_alpha / rank; left out, it is the rank, so that the factor is 1."""
+    lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of a layer's inputs that LoRA does not see in a step."""
+    lora_layers: str | None = None
+    """Names of the denoiser's layers to change, with commas between; left out, its attention's projections."""
+    use_dora: bool = False
+    """Learn each output row's length apart from its direction (DoRA): more faithful at low rank, slower."""
+
+    def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
+        with torch.random.fork_rng():
+            torch.manual_seed(key(seed, "lora"))
+            for name in parts:
+                self._add(family, name)
+        return Adapters(family, parts)
+
+    def _add(self, family: Family, name: str) -> None:
+        from peft import LoraConfig
+
+        own = tuple(layer.strip() for layer in self.lora_layers.split(",")) if self.lora_layers else family.lora_targets
+        targets = own if name == family.denoiser_name else family.text_lora_targets
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.lora_alpha or self.rank, lora_dropout=self.lora_dropout, use_dora=self.use_dora,
+            init_lora_weights="gaussian", target_modules=list(targets),
+        )  # fmt: skip
+        try:
+            family.parts[name].add_adapter(config)
+        except ValueError as error:
+            raise SettingError("--lora_layers", str(error).split("\n")[0], fix=f"This family's own are {', '.join(targets)}.") from None
+        for parameter in family.parts[name].parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+
+
+class Adapters(Learner):
+    """PEFT adapters, in `pytorch_lora_weights.safetensors` with their alpha and rank in its header."""
+
+    def save(self, folder: Path, *, whole: bool) -> None:
+        from diffusers.training_utils import _collate_lora_metadata
+        from peft import get_peft_model_state_dict
+
+        modules = {name: self.family.parts[name] for name in self.parts}
+        layers: dict[str, Any] = {f"{name}_lora_layers": get_peft_model_state_dict(part) for name, part in modules.items()}
+        self.family.pipe.save_lora_weights(folder, safe_serialization=True, **layers, **_collate_lora_metadata(modules))
+
+    def load(self, folder: Path) -> None:
+        from peft import set_peft_model_state_dict
+
+        tensors, _ = load_tensors(folder / WEIGHTS)
+        for name in self.parts:
+            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            result = set_peft_model_state_dict(self.family.parts[name], own)
+            if result.unexpected_keys or not own:
+                raise SettingError(str(folder / WEIGHTS), f"does not fit the {name} of this base model.", fix="Use the base it was made with.")
+
+    def disabled(self) -> AbstractContextManager[None] | None:
+        return self._disabled()
+
+    @contextmanager
+    def _disabled(self) -> Iterator[None]:
+        modules = [self.family.parts[name] for name in self.parts]
+        for module in modules:
+            module.disable_adapters()
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.enable_adapters()

@@ -1,0 +1,109 @@
+"""A model to draw with, from whatever a person names: a run, a checkpoint of a run, a pipeline, a Hub id, a LoRA file on a base model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.config import TrainConfig, config_type, read_yaml
+from dreambooth.core.device import pick_device
+from dreambooth.core.errors import SettingError
+from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.methods import Learner
+from dreambooth.outputs import RECORD
+from dreambooth.prepare import learning_parts, lighten
+from dreambooth.training.state import STATE
+
+CONFIG = "config.yaml"
+
+
+@dataclass
+class Opened:
+    """A loaded family; for a run also how it was made."""
+
+    family: Family
+    name: str
+    config: TrainConfig | None = None
+    record: dict[str, Any] | None = None
+    learner: Learner | None = None
+
+    @property
+    def identifier(self) -> str | None:
+        """What [V] stands for."""
+        return self.config.photos.identifier if self.config else None
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic the run was trained and previewed in."""
+        return self.config.loop.mixed_precision if self.config else "no"
+
+
+def open_model(name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False) -> Opened:
+    """Load a run, `RUN/checkpoint-N`, a pipeline folder or a Hub id, with a LoRA file on top when one is given.
+
+    Raises SettingError when there is nothing of the kind.
+    """
+    path = Path(name).expanduser()
+    run = _run_folder(path)
+    if run:
+        opened = _open_run(run, path)
+    elif (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
+        fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
+        raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
+    else:
+        source = ModelSource.parse({"pretrained_model_name_or_path": name, "allow_pickle": allow_pickle})
+        opened = Opened(family_of(source).load(source), name)
+    if lora:
+        _add_lora(opened.family, lora, allow_pickle=allow_pickle)
+    opened.family.to(pick_device(device))
+    return opened
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The complete configuration of a run."""
+    tree = read_yaml(run / CONFIG)
+    return config_type(tree.get("method", {}).get("kind")).parse(tree)
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The run that a path is, or lies in as a checkpoint."""
+    for folder in (path, path.parent):
+        if (folder / RECORD).is_file() and (folder / CONFIG).is_file() and (folder == path or path.name.startswith("checkpoint-")):
+            return folder
+    return None
+
+
+def _open_run(run: Path, path: Path) -> Opened:
+    config, record = read_config(run), json.loads((run / RECORD).read_text(encoding="utf-8"))
+    is_checkpoint = path != run
+    if is_checkpoint and not (path / STATE / "state.json").is_file():
+        raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
+    whole = config.method.trains_whole_parts
+    if not is_checkpoint and record.get("state") != "finished" and not (path / ("model_index.json" if whole else "README.md")).is_file():
+        fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
+        raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
+    if whole and not is_checkpoint:
+        source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
+                                       ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip
+        family = family_of(source).load(source)
+        learner = None
+    else:
+        family = family_of(config.model).load(config.model)
+        learner = config.method.attach(family, learning_parts(config, family), seed=0)
+        learner.load(path)
+        lighten(family, config.loop.mixed_precision, whole_parts=list(learner.parts) if whole else [])
+    family.max_sequence_length = config.text.tokenizer_max_length
+    for part in family.parts.values():
+        part.requires_grad_(False).eval()
+    return Opened(family, str(path), config, record, learner)
+
+
+def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
+    path = Path(lora).expanduser()
+    if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
+        raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
+    folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
+    try:
+        family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None

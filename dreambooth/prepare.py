@@ -1,0 +1,176 @@
+"""From a configuration to a trainer: photos read, class images drawn, pictures and prompts encoded, the method attached."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dreambooth.config import TrainConfig
+from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
+from dreambooth.core.draws import key
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families import Family
+from dreambooth.methods import Learner
+from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
+from dreambooth.training.processes import Processes
+from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
+from dreambooth.training.records import Record, Told
+from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
+
+
+@dataclass
+class Material:
+    """What a run learns from: subjects with their photos, and the sets of class images."""
+
+    identifier: str | None
+    subjects: list[Subject]
+    photos: list[Photo]
+    complaints: list[str] = field(default_factory=list)
+    prior: list[ClassImages] = field(default_factory=list)
+
+    @property
+    def instance_prompt(self) -> str:
+        """What the first subject is called."""
+        return self.subjects[0].instance_prompt
+
+
+def gather(config: TrainConfig, identifier: str | None) -> Material:
+    """Read the photos; raises SettingError for what is missing or broken."""
+    named = subjects(config.photos, identifier)
+    material = Material(identifier, named, [])
+    for subject in named:
+        photos, complaints = read_photos(
+            subject, use_captions=config.photos.use_captions, ignore_errors=config.photos.ignore_photo_errors, identifier=identifier
+        )
+        material.photos += photos
+        material.complaints += complaints
+        if config.has_prior and not subject.class_prompt:
+            reason = f"there is no class prompt for {subject.folder.root}."
+            raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
+    return material
+
+
+def plan_prior(config: TrainConfig, material: Material, family: type[Family], model: str) -> list[ClassImages]:
+    """The sets of class images that the run needs, one a subject; subjects that share a prompt and a folder share the pictures."""
+    if not config.has_prior:
+        return []
+    assert config.cropping.resolution
+    sampling = config.prior.sampling(config.cropping.resolution)
+    sets: dict[Path, ClassImages] = {}
+    for subject in material.subjects:
+        folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
+        count = subject.num_class_images or config.prior.num_class_images
+        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model)
+        images = ClassImages(folder or shared_folder(images.made_with), images.prompt, count, sampling, model)
+        known = sets.get(images.folder)
+        if known and known.prompt != images.prompt:
+            reason = f"{images.folder} cannot hold class images of both {known.prompt!r} and {images.prompt!r}."
+            raise SettingError("--class_data_dir", reason, fix="Give each subject its own class_data_dir in --concepts_list.")
+        sets[images.folder] = images
+    return list(sets.values())
+
+
+def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:
+    """Draw the class images that are missing; the first process does it, the others wait."""
+    precision = config.prior.prior_generation_precision or config.loop.mixed_precision
+    for images in material.prior:
+        if processes.is_main and images.missing():
+            if images.folder.is_dir() is False:
+                images.folder.mkdir(parents=True, exist_ok=True)
+            yield from images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision)
+    processes.wait()
+
+
+def make_batches(config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int) -> Iterator[Record | Batches]:
+    """Encode everything once; the last thing told is the Batches."""
+    resolution = config.cropping.resolution
+    assert resolution
+    prompts: list[str] = []
+    photos, prior = Shelf(), Shelf()
+    options = {"cropping": config.cropping, "resolution": resolution, "seed": seed, "mirrored": config.cropping.random_flip}
+    for photo in material.photos:
+        photos.add(photo.path.name, photo.image, _place(prompts, photo.prompt), **options)
+    for images in material.prior:
+        for path, image in read_class_images(images):
+            prior.add(path.name, image, _place(prompts, images.prompt), **options)
+    if config.cropping.cache_latents:
+        try:
+            yield from encode_shelf(family, photos, what="photos")
+            if len(prior):
+                yield from encode_shelf(family, prior, what="class images")
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+    text = text_table(family, prompts, train_text_encoder=config.text.train_text_encoder)
+    per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
+    rest(config, family)
+    yield Batches(
+        family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
+        num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
+    )  # fmt: skip
+
+
+def learning_parts(config: TrainConfig, family: Family) -> list[str]:
+    """Names of the parts that learn: the denoiser, and the text encoders when asked for."""
+    return [family.denoiser_name, *(family.text_trainable if config.text.train_text_encoder else ())]
+
+
+def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
+    """Let the method's parameters learn; frozen weights go to the arithmetic's precision where that loses nothing that learns."""
+    parts = learning_parts(config, family)
+    lighten(family, config.loop.mixed_precision, whole_parts=parts if config.method.trains_whole_parts else [])
+    learner = config.method.attach(family, parts, seed=key(seed, "attach"))
+    if config.loop.gradient_checkpointing:
+        for name in parts:
+            part = family.parts[name]
+            enable = getattr(part, "enable_gradient_checkpointing", None) or part.activation_checkpointing_enable
+            enable()
+    return learner
+
+
+def lighten(family: Family, precision: str, *, whole_parts: list[str]) -> None:
+    """Frozen networks in half precision, as they are computed with anyway, when only something small beside them learns.
+
+    The VAE stays in float32 (SDXL's overflows in half), and so does everything when whole parts learn, for the output is saved from it.
+    """
+    if DTYPES[precision] != torch.float32 and not whole_parts:
+        for name in (family.denoiser_name, *family.encoder_names):
+            family.parts[name].to(DTYPES[precision])
+
+
+def rest(config: TrainConfig, family: Family) -> None:
+    """Send parts that have done their work to the CPU while the others train; nothing moves where there is only a CPU."""
+    if family.device.type != "cpu":
+        idle = [name for name in family.parts if name not in learning_parts(config, family)]
+        if not config.cropping.cache_latents:
+            idle.remove("vae")
+        device = family.device
+        family.to(torch.device("cpu"), parts=idle)
+        family.device = device
+        free_memory(device)
+
+
+def check_shape(config: TrainConfig, family: Family) -> None:
+    """See that the resolution fits the VAE, and that there are rows for every process."""
+    resolution = config.cropping.resolution
+    assert resolution
+    step = family.vae_factor * 2 ** (len(getattr(family.denoiser.config, "block_out_channels", (0, 0))) - 1)
+    if resolution % family.vae_factor or resolution < step:
+        near = max(step, round(resolution / family.vae_factor) * family.vae_factor)
+        raise SettingError("--resolution", f"{resolution} does not fit this model, whose pictures come in steps of {family.vae_factor}.",
+                           fix=f"Use {near}.")  # fmt: skip
+
+
+def told(complaints: list[str]) -> Iterator[Record]:
+    """A warning for each."""
+    for complaint in complaints:
+        yield Told(complaint, important=True)
+
+
+def _place(prompts: list[str], prompt: str) -> int:
+    """Where a prompt stands in the table; entered if it is new."""
+    if prompt not in prompts:
+        prompts.append(prompt)
+    return prompts.index(prompt)

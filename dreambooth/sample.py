@@ -1,0 +1,132 @@
+"""Pictures from a loaded family: a seed each, in batches that halve when memory runs out, by any of diffusers' samplers."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt
+from PIL import Image
+
+from dreambooth.core.device import autocast, free_memory, is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families.base import Family
+from dreambooth.schema import Setting, nearest
+
+SHORT_NAMES = {
+    "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler", "unipc": "UniPCMultistepScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+}  # fmt: skip
+
+
+class Sampling(Setting):
+    """How pictures are drawn"""
+
+    num_inference_steps: Annotated[int, Ge(1)] = 30
+    """Steps of the sampler. More is slower and, past about 30, hardly better."""
+    guidance_scale: Annotated[float, Ge(0)] = 7.5
+    """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev is told about 3.5."""
+    scheduler: str = "DPMSolverMultistepScheduler"
+    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
+    eta: Annotated[float, Ge(0)] = 0.0
+    """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
+    height: Annotated[int, Gt(0)] | None = None
+    """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
+    width: Annotated[int, Gt(0)] | None = None
+    """Width of the pictures in pixels; left out, as height."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture with all that is needed to draw it again."""
+
+    image: Image.Image
+    prompt: str
+    seed: int
+    finite: bool
+    """False when the model's numbers overflowed; the image is then black."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def draw(
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], *, sampling: Sampling, negative_prompt: str | None = None,
+    batch_size: int = 4, precision: str = "no",
+) -> Iterator[Picture]:  # fmt: skip
+    """One picture per (prompt, seed), in order. A picture is a function of model, prompt, seed and sampling.
+
+    Raises RunError when even one picture at a time does not fit into memory.
+    """
+    done = 0
+    with _sampler(family, sampling):
+        while done < len(prompts):
+            some = slice(done, done + batch_size)
+            try:
+                images, finite = _batch(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if batch_size == 1:
+                    fix = "Draw smaller pictures (--height, --width, --resolution) or in --mixed_precision bf16."
+                    raise RunError(f"Out of memory while drawing one picture. {fix}") from error
+                batch_size //= 2
+                free_memory(family.device)
+                continue
+            for image, ok, prompt, seed in zip(images, finite, prompts[some], seeds[some], strict=True):
+                yield Picture(image, prompt, seed, ok, _record(prompt, seed, negative_prompt, sampling))
+            done += len(images)
+
+
+def make_scheduler(family: Family, name: str) -> Any:
+    """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with."""
+    import diffusers
+
+    if family.process.prediction == "flow":
+        return family.pipe.scheduler
+    name = SHORT_NAMES.get(name, name)
+    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if kind is None:
+        known = [*SHORT_NAMES, *SHORT_NAMES.values()]
+        raise SettingError("--scheduler", f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, known))
+    return kind.from_config(family.pipe.scheduler.config)
+
+
+class _sampler:
+    """A block in which the pipeline draws with the asked-for sampler; its own is put back after."""
+
+    def __init__(self, family: Family, sampling: Sampling):
+        self.pipe, self.scheduler = family.pipe, make_scheduler(family, sampling.scheduler)
+
+    def __enter__(self) -> None:
+        self.own, self.pipe.scheduler = self.pipe.scheduler, self.scheduler
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.scheduler = self.own
+
+
+@torch.no_grad()
+def _batch(
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
+) -> tuple[list[Image.Image], list[bool]]:
+    """Pictures of one call of the pipeline, and whether their numbers were finite."""
+    side = {"height": sampling.height, "width": sampling.width or sampling.height} if sampling.height else {}
+    known = inspect.signature(type(family.pipe).__call__).parameters
+    options: dict[str, Any] = {"eta": sampling.eta} if sampling.eta and "eta" in known else {}
+    if negative_prompt:
+        options["negative_prompt"] = [negative_prompt] * len(prompts)
+    if family.max_sequence_length and "max_sequence_length" in known:
+        options["max_sequence_length"] = family.max_sequence_length
+    with autocast(family.device, precision):
+        out = family.pipe(
+            prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt", **side, **options,
+        ).images.float().cpu()  # fmt: skip
+    finite = [bool(image.isfinite().all()) for image in out]
+    levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array) for array in levels], finite
+
+
+def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling) -> dict[str, Any]:
+    record = {"prompt": prompt, "seed": seed, **sampling.model_dump(exclude_none=True)}
+    return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})

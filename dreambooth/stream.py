@@ -1,0 +1,250 @@
+"""The verbs as generators of records: `for record in stream.train(config)`. The command line, pages and notebooks are readers of these."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreambooth.config import TrainConfig, check, differences, dump, resolve, write_yaml
+from dreambooth.core.device import reserved_mib
+from dreambooth.core.errors import DreamboothError, SettingError
+from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.files.atomic import PREFIX, writable_folder, write_text
+from dreambooth.outputs import push, start_record, write_pictures, write_record, write_result, write_sheet
+from dreambooth.plan import needed_bytes, plan, trial
+from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, make_batches, plan_prior, rest, told
+from dreambooth.prompts import fill
+from dreambooth.sample import Picture, draw
+from dreambooth.training.batches import Batches
+from dreambooth.training.loop import Trainer, told_seed
+from dreambooth.training.processes import Processes, join
+from dreambooth.training.records import Done, Preview, Record, Saved, Step, Told
+from dreambooth.training.state import checkpoints, find_checkpoint, read_state
+from dreambooth.training.subjects import needs_identifier
+from dreambooth.trackers import open_trackers
+
+FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow", "{subject} in the jungle")
+"""What the contact sheet at the end shows beside the validation prompt, after the paper's recontextualisation."""
+
+
+def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+    """Photos in, personal model out: plan, class images, updates with previews and checkpoints, then the run's folder.
+
+    Raises SettingError before anything is written for a request that cannot be done; RunError and Interrupted leave the last
+    checkpoint and everything earlier whole.
+    """
+    check(config)
+    processes = join(config.loop.device)
+    kind = family_of(config.model)
+    config = resolve(config, kind)
+    folder = config.output_dir
+    checkpoint = _entry(config, folder)
+    writable_folder(folder, "--output_dir")
+    if config.loop.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
+    family = kind.load(config.model)
+    config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
+    check_shape(config, family)
+    config.objective.check(family.process)
+    family.max_sequence_length, family.use_attention_mask = config.text.tokenizer_max_length, config.text.text_encoder_use_attention_mask
+    family.embedded_guidance = config.objective.train_guidance_scale
+    seed, words = told_seed(config.loop.seed if config.loop.seed is not None else _seed_of(checkpoint))
+    yield from words
+    config = config.updated({("loop", "seed"): seed})
+    if config.photos.identifier is None and needs_identifier(config.photos):
+        identifier, words = pick_identifier(family, seed)
+        yield from words
+        config = config.updated({("photos", "identifier"): identifier})
+    material = gather(config, config.photos.identifier)
+    yield from told(material.complaints)
+    if checkpoint and not config.loop.allow_changed_settings:
+        _refuse_changes(config, checkpoint)
+    yield from _run(config, family, material, processes, seed, checkpoint, stop)
+
+
+def _run(
+    config: TrainConfig, family: Family, material: Material, processes: Processes, seed: int, checkpoint: Path | None, stop: Callable[[], bool]
+) -> Iterator[Record]:
+    """Everything after the request has been understood."""
+    began, folder = time.perf_counter(), config.output_dir
+    base = fingerprint(config.model.folder())
+    material.prior = plan_prior(config, material, type(family), base)
+    if config.output.overwrite_output_dir and not checkpoint and processes.is_main:
+        _clear(folder)
+    family.to(processes.device)
+    learner = attach(config, family, seed)
+    trainable = sum(p.numel() for parameters in learner.parameters().values() for p in parameters)
+    photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
+    steps = config.loop.steps(len(material.photos), photos_per_update)
+    yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
+    writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
+    record = start_record(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count)
+    if processes.is_main:
+        write_text(folder / "config.yaml", write_yaml(config))
+        write_record(folder, record)
+    yield from draw_prior(config, material, family, processes)
+    batches = yield from _last(make_batches(config, material, family, processes, seed))
+    trainer = Trainer(
+        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=seed,
+        settings=dump(config),
+    )  # fmt: skip
+    if checkpoint:
+        trainer.resume(checkpoint)
+        yield Told(f"Going on from update {trainer.step} ({checkpoint.name}).")
+    yield Told(f"Estimate: {trial(trainer, config)}.")
+    clock = time.perf_counter()
+    try:
+        yield from _train_and_look(config, trainer, material, folder, stop)
+    except BaseException as error:
+        _close(folder, record, processes, state="interrupted" if getattr(error, "exit_code", 1) == 130 else "failed", step=trainer.step)
+        raise
+    record["seconds"] = {"training": round(time.perf_counter() - clock, 2)}
+    if processes.is_main:
+        with trainer.shown():
+            write_result(config, material, learner, folder)
+        yield Saved(trainer.step, folder)
+        if not config.validation.skip_final_inference:
+            yield from _final_pictures(config, trainer, material, folder)
+        record["seconds"]["everything"] = round(time.perf_counter() - began, 2)
+        record["peak_memory_mib"] = reserved_mib(processes.device)
+        _close(folder, record, processes, state="finished", step=trainer.step)
+        if config.output.push_to_hub:
+            yield Told(f"Uploaded to {push(config, folder)}.")
+    processes.wait()
+    yield Done(folder, record)
+
+
+def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
+    """A rare word of the model's own tokenizers."""
+    from dreambooth.tokens import pick
+
+    word = pick(family.tokenizers, seed=seed)
+    return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
+
+
+def _train_and_look(config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]) -> Iterator[Record]:
+    """All updates, with pictures and trackers in between, neither of which changes what is learned."""
+    main, validation = trainer.processes.is_main, config.validation
+    logs = folder / config.output.logging_dir
+    trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
+    every = _preview_interval(config, trainer)
+    try:
+        for record in trainer.updates(folder, stop=stop):
+            records: list[Record] = [record]
+            is_due = isinstance(record, Step) and record.step % every == 0 and record.step >= validation.validation_min_steps
+            if validation.validation_prompt and is_due and main:
+                records.append(_preview(config, trainer, material, folder))
+            for one in records:
+                for tracker in trackers:
+                    tracker.take(one)
+                yield one
+    finally:
+        for tracker in trackers:
+            tracker.close()
+
+
+def _preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
+    prompt = fill(config.validation.validation_prompt or "", material.identifier, setting="--validation_prompt")
+    pictures = _pictures(config, trainer, [prompt], config.validation.num_validation_images)
+    place = folder / "samples" / f"step-{trainer.step:06d}"
+    paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
+    return Preview(trainer.step, paths, (prompt,) * len(paths))
+
+
+def _final_pictures(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Iterator[Record]:
+    """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
+    prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
+    if config.validation.validation_prompt:
+        prompts.insert(1, fill(config.validation.validation_prompt, material.identifier))
+    prompts += sorted({images.prompt for images in material.prior})
+    count = config.validation.num_validation_images
+    drawn = _pictures(config, trainer, prompts, count)
+    rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
+    paths = write_pictures(folder / "samples" / "final", rows, extra={"step": trainer.step})
+    photos = [photo.image for photo in material.photos[:count]]
+    sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
+    title = f"{material.instance_prompt}: {trainer.step} updates"
+    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config))
+    yield Preview(trainer.step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
+
+
+def _pictures(config: TrainConfig, trainer: Trainer, prompts: list[str], count: int) -> list[Picture]:
+    """`count` pictures of each prompt, as `generate` would draw them from the saved run."""
+    family, validation, resolution = trainer.family, config.validation, config.cropping.resolution
+    assert resolution
+    family.to(trainer.processes.device)
+    seeds = [validation.validation_seed + i for i in range(count)]
+    with trainer.shown(), torch.random.fork_rng():
+        drawn = list(draw(
+            family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
+            negative_prompt=validation.validation_negative_prompt, batch_size=config.prior.sample_batch_size,
+            precision=config.loop.mixed_precision,
+        ))  # fmt: skip
+    rest(config, family)
+    return drawn
+
+
+def _footer(config: TrainConfig) -> str:
+    sampling = config.validation.sampling(config.cropping.resolution or 0)
+    model = config.model.pretrained_model_name_or_path
+    return f"{model} · {config.method.kind} · {sampling.scheduler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+
+
+def _preview_interval(config: TrainConfig, trainer: Trainer) -> int:
+    validation = config.validation
+    if validation.validation_steps is None and validation.validation_epochs:
+        per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)
+        return validation.validation_epochs * per_epoch
+    return validation.validation_steps or 100
+
+
+def _entry(config: TrainConfig, folder: Path) -> Path | None:
+    """The checkpoint to go on from; raises SettingError when the folder holds another run and nothing was said about it."""
+    if config.loop.resume_from_checkpoint:
+        return find_checkpoint(folder, config.loop.resume_from_checkpoint)
+    if checkpoints(folder) and not config.output.overwrite_output_dir:
+        fix = "Go on with --resume_from_checkpoint latest, choose another folder, or pass --overwrite_output_dir."
+        raise SettingError("--output_dir", f"{folder} holds the checkpoints of an earlier run.", fix=fix)
+    return None
+
+
+def _refuse_changes(config: TrainConfig, checkpoint: Path) -> None:
+    changed = differences(read_state(checkpoint)["settings"], config)
+    if changed:
+        fix = "Set them back, or pass --allow_changed_settings."
+        raise SettingError("--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix)
+
+
+def _seed_of(checkpoint: Path | None) -> int | None:
+    return read_state(checkpoint)["settings"]["loop"]["seed"] if checkpoint else None
+
+
+def _clear(folder: Path) -> None:
+    import shutil
+
+    for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*")]:
+        shutil.rmtree(path)
+
+
+def _close(folder: Path, record: dict[str, Any], processes: Processes, *, state: str, step: int) -> None:
+    """Note how the run ended."""
+    record |= {"state": state, "step": step, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
+    if processes.is_main:
+        try:
+            write_record(folder, record)
+        except DreamboothError:
+            return  # the disk is full; the error that brought us here is the one to tell
+
+
+def _last(records: Iterator[Record | Batches]) -> Iterator[Record]:
+    """Pass records on; the Batches at the end is the value of the expression."""
+    for record in records:
+        if isinstance(record, Batches):
+            return record
+        yield record
+    raise AssertionError("no batches were made")

@@ -1,0 +1,102 @@
+"""Readers of a run's records: metrics.jsonl always, TensorBoard and wandb by name. They look on; a run does not know them."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from dreambooth.core.errors import SettingError
+from dreambooth.training.records import Preview, Record, Step
+
+
+class Tracker(Protocol):
+    """Takes every record as it comes."""
+
+    def take(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """`metrics.jsonl`: one line per reading, with fixed names. A resumed run drops the lines that lie ahead of it."""
+
+    def __init__(self, path: Path, start: int):
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= start] if path.is_file() else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("w", encoding="utf-8")
+        self.file.writelines(f"{line}\n" for line in kept)
+
+    def take(self, record: Record) -> None:
+        if isinstance(record, Step) and record.values:
+            self.file.write(json.dumps({"step": record.step, **record.values}) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoard:
+    """Curves and previews in TensorBoard's files."""
+
+    def __init__(self, folder: Path):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install dreambooth[track]") from None
+        self.writer = SummaryWriter(str(folder))
+
+    def take(self, record: Record) -> None:
+        if isinstance(record, Step):
+            for name, value in record.values.items():
+                self.writer.add_scalar(name, value, record.step)
+        if isinstance(record, Preview):
+            for path, prompt in zip(record.paths, record.prompts, strict=True):
+                self.writer.add_image(f"{prompt}/{path.stem}", _pixels(path), record.step, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Wandb:
+    """Curves and previews at Weights & Biases; the environment (WANDB_MODE, WANDB_PROJECT ...) is obeyed."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]):
+        try:
+            import wandb
+        except ImportError:
+            raise SettingError("--report_to", "wandb is not installed.", fix="pip install dreambooth[track]") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=str(folder), config=settings)
+
+    def take(self, record: Record) -> None:
+        if isinstance(record, Step) and record.values:
+            self.run.log(record.values, step=record.step)
+        if isinstance(record, Preview):
+            images = [self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)]
+            self.run.log({"validation": images}, step=record.step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def open_trackers(names: tuple[str, ...], folder: Path, logging_dir: Path, settings: dict[str, Any], start: int) -> list[Tracker]:
+    """The trackers asked for, and metrics.jsonl."""
+    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl", start)]
+    if "tensorboard" in names:
+        trackers.append(TensorBoard(logging_dir))
+    if "wandb" in names:
+        trackers.append(Wandb(logging_dir, settings))
+    return trackers
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return 2**62  # a half-written last line
+
+
+def _pixels(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.open(path).convert("RGB"))

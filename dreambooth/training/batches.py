@@ -1,0 +1,215 @@
+"""From pictures to the batch of an update: crops, posterior moments and text are made once; latents, noise and times are drawn each step.
+
+Everything a row shows is a function of (seed, update, row). A cache entry belongs to one (picture, crop, flip), so that with and without
+the cache the same set of crops is trained.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from PIL import Image
+from torch import Tensor
+
+from dreambooth.core.batch import Batch, picture_weights
+from dreambooth.core.draws import endless_order, generator
+from dreambooth.core.process import Process
+from dreambooth.families.base import Family
+from dreambooth.schema import Setting
+from dreambooth.training.objective import Objective
+from dreambooth.training.records import Progress, Record
+
+RESAMPLING = {
+    "lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST, "box": Image.Resampling.BOX, "hamming": Image.Resampling.HAMMING,
+}  # fmt: skip
+
+
+class Cropping(Setting):
+    """How pictures are cut to size"""
+
+    resolution: Annotated[int, Ge(8)] | None = None
+    """Side in pixels of the square that is trained on; left out, the base model's own size."""
+    center_crop: bool = False
+    """Cut the middle of a photo that is not square, instead of random parts of it."""
+    random_flip: bool = False
+    """Also show pictures mirrored. Not for subjects with writing or a parting."""
+    crops_per_photo: Annotated[int, Ge(1)] = 4
+    """How many random crops of a picture that is not square there are to draw from."""
+    cache_latents: bool = True
+    """Run the VAE once per crop and not in every step; needs memory for the latents of all pictures."""
+    image_interpolation_mode: Literal["lanczos", "bicubic", "bilinear", "nearest", "box", "hamming"] = "lanczos"
+    """Filter for making pictures smaller or larger."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One (picture, crop, flip): uint8 pixels [3, r, r], and what some families are told about the crop."""
+
+    pixels: Tensor
+    original: tuple[int, int]
+    corner: tuple[int, int]
+
+
+@dataclass
+class Shelf:
+    """The pictures of one role (the subject's photos, or the prior's) with their cuts, prompts and, once encoded, moments."""
+
+    cuts: list[Cut] = field(default_factory=list)
+    cuts_of: list[list[int]] = field(default_factory=list)
+    """For every picture the places of its cuts."""
+    prompt_of: list[int] = field(default_factory=list)
+    """For every picture the place of its prompt in the table of prompts."""
+    names: list[str] = field(default_factory=list)
+    moments: Tensor | None = None
+    """[cuts, 2c, h, w] on the device, when cached."""
+
+    def __len__(self) -> int:
+        return len(self.cuts_of)
+
+    def add(self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> None:
+        """Cut a picture and remember it."""
+        cuts = list(cut_picture(image, name, cropping=cropping, resolution=resolution, seed=seed, mirrored=mirrored))
+        self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
+        self.cuts += cuts
+        self.prompt_of.append(prompt)
+        self.names.append(name)
+
+
+def cut_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Cut]:
+    """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
+    original = (image.height, image.width)
+    scale = resolution / min(image.size)
+    size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
+    image = image.resize(size, RESAMPLING[cropping.image_interpolation_mode]) if size != image.size else image
+    for top, left in corners(size, resolution, cropping=cropping, seed=seed, name=name):
+        square = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+        pixels = torch.from_numpy(square.copy()).permute(2, 0, 1)
+        yield Cut(pixels, original, (top, left))
+        if mirrored:
+            yield Cut(pixels.flip(-1), original, (top, size[0] - left - resolution))
+
+
+def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed: int, name: str) -> list[tuple[int, int]]:
+    """Top left corners of a picture's crops: the middle, or `crops_per_photo` random ones spread over its longer side."""
+    room = (size[1] - resolution, size[0] - resolution)
+    if cropping.center_crop or room == (0, 0):
+        return [(room[0] // 2, room[1] // 2)]
+    rng = generator(seed, "crop", name)
+    shares = (torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)) / cropping.crops_per_photo
+    return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
+
+
+def as_pixels(cuts: Sequence[Cut], device: torch.device) -> Tensor:
+    """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
+    return torch.stack([cut.pixels for cut in cuts]).to(device, torch.float32) / 127.5 - 1
+
+
+@torch.no_grad()
+def encode_shelf(family: Family, shelf: Shelf, *, what: str, batch_size: int = 4) -> Iterator[Record]:
+    """Fill a shelf's `moments`, a few cuts at a time."""
+    some: list[Tensor] = []
+    for start in range(0, len(shelf.cuts), batch_size):
+        yield Progress(f"encoding {what}", start, len(shelf.cuts))
+        some.append(family.encode(as_pixels(shelf.cuts[start : start + batch_size], family.device)))
+    shelf.moments = torch.cat(some)
+    yield Progress(f"encoding {what}", len(shelf.cuts), len(shelf.cuts))
+
+
+@torch.no_grad()
+def text_table(family: Family, prompts: Sequence[str], *, train_text_encoder: bool) -> dict[str, Tensor]:
+    """What every prompt conditions the model with, one row each: embeddings, or token ids when the text encoder learns."""
+    tokens = {name: ids.to(family.device) for name, ids in family.tokenize(prompts).items()}
+    return tokens if train_text_encoder else family.embed(tokens)
+
+
+class Batches:
+    """Makes the rows of any update: photos first, then the prior's pictures."""
+
+    def __init__(
+        self, family: Family, photos: Shelf, prior: Shelf, text: dict[str, Tensor], *, process: Process, objective: Objective,
+        num_photos: int, num_prior: int, resolution: int, seed: int,
+    ):  # fmt: skip
+        self.family, self.photos, self.prior, self.text = family, photos, prior, text
+        self.process, self.objective, self.seed = process, objective, seed
+        self.num_photos, self.num_prior, self.resolution = num_photos, num_prior, resolution
+        self.weights = picture_weights(num_photos, num_prior, objective.prior_loss_weight)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all pictures, photos first: what `Batch.photo` counts."""
+        return self.photos.names + self.prior.names
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @torch.no_grad()
+    def make(self, update: int, start: int, stop: int) -> Batch:
+        """Rows `start ... stop` of an update (from 0), on the family's device."""
+        rows = [self._draw(update, row, self._picture(update, row)) for row in range(start, stop)]
+        device = self.family.device
+        x = self.family.draw(self._moments(rows), _stack([r.posterior for r in rows], device))
+        eps = _stack([r.eps for r in rows], device)
+        u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("u", "z"))
+        return Batch(
+            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
+            weight=torch.tensor(self.weights[start:stop], device=device),
+            condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device),
+        )  # fmt: skip
+
+    def _picture(self, update: int, row: int) -> tuple[Shelf, int]:
+        """Which picture a row shows: every picture of a shelf once per epoch, in an order of its own in each."""
+        shelf, count, place = (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
+        name = "photos" if shelf is self.photos else "prior"
+        return shelf, endless_order(len(shelf), update * count + place, 1, self.seed, name)[0]
+
+    def _draw(self, update: int, row: int, picture: tuple[Shelf, int]) -> "_Row":
+        shelf, place = picture
+        rng = generator(self.seed, "row", update, row)
+        cut = shelf.cuts_of[place][int(torch.randint(len(shelf.cuts_of[place]), (1,), generator=rng))]
+        shape = self._latent_shape
+        posterior, eps = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
+        u, z = torch.rand((), generator=rng), torch.randn((), generator=rng)
+        if self.objective.offset_noise:
+            eps = eps + self.objective.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
+        number = place + (0 if shelf is self.photos else len(self.photos))
+        return _Row(shelf, cut, shelf.prompt_of[place], number, posterior, eps, u, z)
+
+    @property
+    def _latent_shape(self) -> tuple[int, int, int]:
+        side = self.resolution // self.family.vae_factor
+        return (int(self.family.pipe.vae.config.latent_channels), side, side)
+
+    def _moments(self, rows: Sequence["_Row"]) -> Tensor:
+        fresh = [row for row in rows if row.shelf.moments is None]
+        encoded = iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
+        return torch.stack([next(encoded) if row.shelf.moments is None else row.shelf.moments[row.cut] for row in rows])
+
+    def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:
+        prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)
+        condition = {name: table[prompts] for name, table in self.text.items()}
+        target = (self.resolution, self.resolution)
+        told = [self.family.geometry(row.shelf.cuts[row.cut].original, row.shelf.cuts[row.cut].corner, target) for row in rows]
+        return condition | {name: torch.cat([one[name] for one in told]).to(self.family.device) for name in told[0]}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What was drawn for one row: which picture, cut and prompt, and its numbers (on the CPU)."""
+
+    shelf: Shelf
+    cut: int
+    prompt: int
+    number: int
+    posterior: Tensor
+    eps: Tensor
+    u: Tensor
+    z: Tensor
+
+
+def _stack(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
+    stacked = torch.stack(list(tensors))
+    return stacked.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else stacked.to(device)

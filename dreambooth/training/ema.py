@@ -1,0 +1,36 @@
+"""The moving average of what learns: smoother than the last weights, and what previews and the output hold."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """average <- decay average + (1 - decay) weights, with decay min(max_decay, (1 + step) / (10 + step)) so that the start counts little."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], max_decay: float):
+        self.parameters, self.max_decay = list(parameters), max_decay
+        self.values = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after update `step` (from 1)."""
+        decay = min(self.max_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A block in which the model holds the averages."""
+        own = [parameter.detach().clone() for parameter in self.parameters]
+        self._put(self.values)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)

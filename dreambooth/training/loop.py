@@ -1,0 +1,200 @@
+"""The loop: one update after the other, saved now and then, stopped well. Everything that varies between models stands elsewhere."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from dreambooth.core.batch import spans
+from dreambooth.core.device import is_out_of_memory, reserved_mib
+from dreambooth.core.draws import key
+from dreambooth.core.errors import Interrupted, RunError
+from dreambooth.methods.base import Learner
+from dreambooth.schema import Setting
+from dreambooth.training.batches import Batches
+from dreambooth.training.ema import Average
+from dreambooth.training.objective import Objective
+from dreambooth.training.optimizers import Optimization
+from dreambooth.training.processes import Processes
+from dreambooth.training.records import Record, Saved, Step, Told
+from dreambooth.training.ring import Ring, Rows
+from dreambooth.training.state import load_checkpoint, prune, save_checkpoint, step_of
+from dreambooth.training.step import Update, accumulate, sum_over_processes
+
+
+class Loop(Setting):
+    """The training loop"""
+
+    max_train_steps: Annotated[int, Ge(1)] | None = None
+    """Updates in all; left out, --num_train_epochs decides."""
+    num_train_epochs: Annotated[int, Ge(1)] = 1
+    """Times that every photo is shown, when --max_train_steps is left out."""
+    train_batch_size: Annotated[int, Ge(1)] = 4
+    """Photos per process and piece; with prior preservation as many class images join them."""
+    gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
+    """Pieces an update is computed in: the same result as one large batch, with the memory of a piece."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    """Precision of the arithmetic; weights that learn stay in float32."""
+    seed: Annotated[int, Ge(0)] | None = None
+    """Decides every draw; left out, one is chosen and recorded."""
+    deterministic: bool = False
+    """Use only deterministic kernels, so that GPU runs repeat bit for bit; slower."""
+    allow_tf32: bool = False
+    """Let float32 matrix work use TF32 on NVIDIA GPUs: faster, a little less exact."""
+    use_ema: bool = False
+    """Keep a moving average of the weights; previews and the output then hold the average."""
+    ema_decay: Annotated[float, Gt(0), Lt(1)] = 0.999
+    """Highest decay of that average; it grows from (1 + step) / (10 + step)."""
+    log_interval: Annotated[int, Ge(1)] = 10
+    """Updates between two readings of the numbers from the device."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
+    checkpointing_steps: Annotated[int, Ge(1)] = 500
+    """Updates between two checkpoints; `kill -9` loses at most these."""
+    checkpoints_total_limit: Annotated[int, Ge(1)] | None = None
+    """Checkpoints to keep; the oldest are deleted."""
+    resume_from_checkpoint: str | None = None
+    """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
+    allow_changed_settings: bool = False
+    """Resume although other settings than --max_train_steps have changed."""
+
+    def steps(self, num_photos: int, photos_per_update: int) -> int:
+        """Updates of the whole run."""
+        return self.max_train_steps or math.ceil(num_photos / photos_per_update) * self.num_train_epochs
+
+
+class Trainer:
+    """A run under way: an attached model, its batches and its optimizer. `updates()` is the run; take no more records to stop it."""
+
+    def __init__(
+        self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Processes,
+        seed: int, settings: Mapping[str, Any],
+    ):  # fmt: skip
+        self.learner, self.batches, self.loop, self.objective = learner, batches, loop, objective
+        self.processes, self.seed, self.settings = processes, seed, settings
+        self.family = learner.family
+        self.total = loop.steps(len(batches.photos), batches.num_photos)
+        self.step = 0
+        optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
+        self.update = Update(
+            optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device
+        )
+        self.rate = optimization.rate(self.total)
+        self.average = Average(self.update.parameters, loop.ema_decay) if loop.use_ema else None
+        self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
+        self.last_checkpoint: Path | None = None
+        self._mode(train=True)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint of this run."""
+        self.step = load_checkpoint(checkpoint, self.learner, self.update, self.average)
+        self.last_checkpoint = checkpoint
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
+        with self.average.applied() if self.average else nullcontext():
+            self._mode(train=False)
+            try:
+                yield
+            finally:
+                self._mode(train=True)
+
+    def updates(self, output_dir: Path, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+        """All updates to the end, with their checkpoints. When `stop()` becomes true the state is saved and Interrupted raised."""
+        since, clock = self.step, time.perf_counter()
+        while self.step < self.total:
+            try:
+                self._one()
+            except Exception as error:
+                raise self._explained(error) from error
+            values: dict[str, float] = {}
+            if self.step % self.loop.log_interval == 0 or self.step == self.total:
+                values = self._read()
+                pictures = (self.step - since) * len(self.batches)
+                values["images_per_second"] = pictures / max(1e-9, time.perf_counter() - clock)
+                since, clock = self.step, time.perf_counter()
+            yield Step(self.step, self.total, values)
+            if self.step % self.loop.checkpointing_steps == 0:
+                yield from self.save(output_dir)
+            if (self.processes.count == 1 or self.step % self.loop.log_interval == 0) and self.processes.any(stop()):
+                if self.last_checkpoint is None or step_of(self.last_checkpoint) != self.step:
+                    yield from self.save(output_dir)
+                raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
+
+    def save(self, output_dir: Path) -> Iterator[Record]:
+        """A checkpoint of this moment, by the main process."""
+        self._read()
+        folder = output_dir / f"checkpoint-{self.step}"
+        if self.processes.is_main:
+            save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings)
+            prune(output_dir, self.loop.checkpoints_total_limit, folder)
+        self.processes.wait()
+        self.last_checkpoint = folder
+        yield Saved(self.step, folder)
+
+    def _mode(self, *, train: bool) -> None:
+        for name in self.learner.parts:
+            self.family.parts[name].train(train)
+
+    def _one(self) -> None:
+        """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""
+        factor = self.rate(self.step)
+        for group in self.update.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        start, stop = spans(len(self.batches), self.processes.count)[self.processes.rank]
+        batch = self.batches.make(self.step, start, stop)
+        torch.manual_seed(key(self.seed, "update", self.step, start))
+        error = accumulate(
+            self.family, batch, process=self.batches.process, objective=self.objective,
+            pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
+        )  # fmt: skip
+        sum_over_processes(self.update.parameters)
+        norm, skipped = self.update.apply()
+        self.step += 1
+        if self.average:
+            self.average.update(self.step)
+        self.ring.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
+
+    def _read(self) -> dict[str, float]:
+        values = self.ring.read(str(self.last_checkpoint) if self.last_checkpoint else None)
+        if values:
+            weight = self.objective.prior_loss_weight
+            values["loss"] = values.get("loss_subject", 0.0) + weight * values.get("loss_prior", 0.0)
+            values["learning_rate"] = float(self.update.optimizer.param_groups[0]["lr"])
+        return values
+
+    def _explained(self, error: Exception) -> Exception:
+        """Memory that ran out, in the words of the flags that save it; other errors as they are."""
+        if not is_out_of_memory(error):
+            return error
+        peak = reserved_mib(self.processes.device)
+        told = f" (peak {peak:,.0f} MiB)" if peak else ""
+        return RunError(f"Out of memory in training update {self.step + 1}{told}. {self._lean_flags()} Finished checkpoints are kept.")
+
+    def _lean_flags(self) -> str:
+        loop = self.loop
+        flags = [
+            (not loop.gradient_checkpointing, "--gradient_checkpointing"),
+            (loop.train_batch_size > 1, f"--train_batch_size 1 --gradient_accumulation_steps {loop.train_batch_size}"),
+            (loop.mixed_precision == "no", "--mixed_precision bf16"),
+            (type(self.update.optimizer).__name__ == "AdamW", "--use_8bit_adam"),
+            (self.settings.get("method", {}).get("kind") == "full", "--method lora"),
+            (True, "a smaller --resolution"),
+        ]
+        return "To need less, cheapest first: " + ", ".join(flag for wanted, flag in flags if wanted) + "."
+
+
+def told_seed(seed: int | None) -> tuple[int, list[Record]]:
+    """The run's seed, and a word about it when it was chosen here."""
+    if seed is not None:
+        return seed, []
+    chosen = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(time.time_ns() % 2**62)))
+    return chosen, [Told(f"Seed {chosen} (give --seed to choose).")]

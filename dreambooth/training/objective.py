@@ -1,0 +1,53 @@
+"""What is minimised: which timesteps are drawn, and how much each counts. The sum itself is `core.loss`."""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from dreambooth.core.errors import SettingError
+from dreambooth.core.loss import flow_density, flow_weight, snr_weight
+from dreambooth.core.process import Process, draw_timestep
+from dreambooth.schema import Setting
+
+
+class Objective(Setting):
+    """The objective"""
+
+    prior_loss_weight: Annotated[float, Ge(0)] = 1.0
+    """Weight lambda of the prior's term in Eq. 2 of the paper, which uses 1."""
+    snr_gamma: Annotated[float, Gt(0)] | None = None
+    """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; left out, none. Not for flows."""
+    offset_noise: Annotated[float, Ge(0)] = 0.0
+    """Strength of noise that is constant over each channel, which lets pictures become darker and brighter. Alone it means 0.1."""
+    weighting_scheme: Literal["none", "sigma_sqrt", "logit_normal", "mode", "cosmap"] = "none"
+    """For flows: which times are trained more (logit_normal, mode) or count more (sigma_sqrt, cosmap); none is uniform."""
+    logit_mean: float = 0.0
+    """Mean of the logit-normal draw of times; above 0 trains low noise."""
+    logit_std: Annotated[float, Gt(0)] = 1.0
+    """Standard deviation of the logit-normal draw of times."""
+    mode_scale: float = 1.29
+    """Scale of the mode draw of times."""
+    train_guidance_scale: Annotated[float, Ge(0)] = 3.5
+    """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
+
+    def check(self, process: Process) -> None:
+        """Refuse what has no meaning for this kind of model."""
+        if process.prediction == "flow" and self.snr_gamma is not None:
+            snr_weight(process, torch.zeros(1, dtype=torch.long), self.snr_gamma)
+        if process.prediction != "flow" and self.weighting_scheme != "none":
+            reason = f"{self.weighting_scheme} is for flow matching; this model predicts {process.prediction}."
+            raise SettingError("--weighting_scheme", reason, fix="Use --snr_gamma 5, or leave it out.")
+
+    def timesteps(self, process: Process, u: Tensor, z: Tensor) -> Tensor:
+        """Indices, long [b], from a uniform and a normal number per row."""
+        if process.prediction == "flow":
+            u = flow_density(self.weighting_scheme, u, z, mean=self.logit_mean, std=self.logit_std, scale=self.mode_scale)
+        return draw_timestep(process, u)
+
+    def weight(self, process: Process, t: Tensor) -> Tensor | float:
+        """How much each row's error counts beside its picture's weight, [b]."""
+        if process.prediction == "flow":
+            return flow_weight(self.weighting_scheme, process.sigma[t])
+        return snr_weight(process, t, self.snr_gamma) if self.snr_gamma else 1.0

@@ -1,0 +1,173 @@
+"""The prior's pictures: what the frozen model draws for "a [class noun]", drawn before training and kept (paper, section 3.3).
+
+Each picture has its own seed, so an interrupted drawing goes on where it stopped and a larger set contains the smaller one. Pictures that
+are broken (not finite, one colour, or the same as another) are thrown away and drawn anew. A manifest beside them says how they were made.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge
+from PIL import Image
+
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families.base import Family
+from dreambooth.files.atomic import write_json
+from dreambooth.files.images import save_png
+from dreambooth.photos.load import load, scan
+from dreambooth.sample import Picture, Sampling, draw
+from dreambooth.schema import Setting
+from dreambooth.training.records import Progress, Record, Told
+
+MANIFEST = "class_images.json"
+
+
+class Prior(Setting):
+    """Prior preservation: pictures of the class, so that the model does not forget what a dog is"""
+
+    with_prior_preservation: bool | None = None
+    """Add the prior's term to the loss (Eq. 2); left out, on when there is a class noun."""
+    class_data_dir: str | None = None
+    """Folder of class images; drawn into it when there are too few. Left out, a cache that all runs share."""
+    num_class_images: Annotated[int, Ge(1)] = 100
+    """How many class images to train with."""
+    sample_batch_size: Annotated[int, Ge(1)] = 4
+    """Pictures drawn at a time; halved by itself when memory runs out."""
+    prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = None
+    """Precision in which class images are drawn; left out, that of the training."""
+    prior_scheduler: str = "DDIMScheduler"
+    """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
+    prior_eta: Annotated[float, Ge(0)] = 1.0
+    """Noise put back at each step of DDIM: 1 is ancestral, 0 deterministic."""
+    prior_inference_steps: Annotated[int, Ge(1)] = 50
+    """Steps of that sampler."""
+    prior_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    """Guidance of the class images; small models want less (2), or they learn their own exaggeration."""
+
+    def sampling(self, resolution: int) -> Sampling:
+        """How class images are drawn."""
+        return Sampling(
+            num_inference_steps=self.prior_inference_steps, guidance_scale=self.prior_guidance_scale, scheduler=self.prior_scheduler,
+            eta=self.prior_eta, height=resolution, width=resolution,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """A set of class images on the disk: `count` of them, one prompt."""
+
+    folder: Path
+    prompt: str
+    count: int
+    sampling: Sampling
+    model: str
+    """Fingerprint of the frozen model."""
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """All that decides what a picture of this set looks like, beside its seed."""
+        return {"model": self.model, "prompt": self.prompt, "sampling": self.sampling.model_dump()}
+
+    def missing(self) -> int:
+        """How many pictures are still to be drawn."""
+        return max(0, self.count - len(self.present()))
+
+    def present(self) -> list[Path]:
+        """The pictures at hand, at most `count`: those of the manifest in order, or whatever the user has put there."""
+        own = [self.folder / name for name in self._manifest()["images"]] if (self.folder / MANIFEST).is_file() else []
+        found = [path for path in own if path.is_file()]
+        if not found and self.folder.is_dir() and any(self.folder.iterdir()):
+            found = list(scan(self.folder).photos)
+        return found[: self.count]
+
+    def draw(self, family: Family, *, batch_size: int, precision: str) -> Iterator[Record]:
+        """Draw what is missing. Interrupted, it goes on with the next seed."""
+        manifest = self._manifest()
+        users_own = [] if manifest["images"] else self.present()
+        seen = {entry["look"] for entry in manifest["images"].values()}
+        have, seed, rejected = len(users_own) + len(manifest["images"]), manifest["next_seed"], len(manifest["rejected"])
+        yield Progress("class images", have, self.count)
+        while have < self.count:
+            some = min(4 * batch_size, self.count - have)
+            seeds = list(range(seed, seed + some))
+            pictures = draw(family, [self.prompt] * some, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision)
+            for picture in pictures:
+                seed = picture.seed + 1
+                fault = self._keep(picture, manifest, seen)
+                manifest["next_seed"] = seed
+                if fault:
+                    rejected += 1
+                    yield Told(f"A class image (seed {picture.seed}) was {fault}; it is drawn anew.")
+                    self._give_up(rejected, fault)
+                    continue
+                have += 1
+                write_json(self.folder / MANIFEST, manifest)
+                yield Progress("class images", have, self.count)
+
+    def _keep(self, picture: Picture, manifest: dict[str, Any], seen: set[str]) -> str | None:
+        """Save a picture and enter it into the manifest, or say what is wrong with it."""
+        look = _look(picture.image)
+        fault = _fault(picture) or ("the same as another" if look in seen else None)
+        if fault:
+            manifest["rejected"][str(picture.seed)] = fault
+            return fault
+        seen.add(look)
+        name = f"{picture.seed:05d}.png"
+        save_png(self.folder / name, picture.image, {**picture.settings, "model": self.model})
+        manifest["images"][name] = {"seed": picture.seed, "look": look}
+        return None
+
+    def _give_up(self, rejected: int, fault: str) -> None:
+        if rejected >= max(10, self.count):
+            fix = "Use --prior_generation_precision fp32, another --prior_scheduler, or give photos of the class as --class_data_dir."
+            raise RunError(f"{rejected} class images for {self.prompt!r} were {fault} or broken otherwise. {fix}")
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            return {"made_with": self.made_with, "next_seed": 0, "images": {}, "rejected": {}}
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise SettingError("--class_data_dir", f"{path} is damaged ({error}).", fix="Delete the folder; it is drawn again.") from None
+        if manifest["made_with"] != self.made_with:
+            other = [name for name in self.made_with if manifest["made_with"].get(name) != self.made_with[name]]
+            reason = f"{self.folder} holds class images made with another {' and another '.join(other)}."
+            raise SettingError("--class_data_dir", reason, fix="Choose another folder, leave the flag out, or delete the folder.")
+        return manifest
+
+
+def shared_folder(made_with: dict[str, Any]) -> Path:
+    """Where class images of one model, prompt and sampling are kept for all runs: below $DREAMBOOTH_CACHE or ~/.cache/dreambooth."""
+    root = os.environ.get("DREAMBOOTH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dreambooth"
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
+    return Path(root) / "class_images" / digest
+
+
+def read_class_images(images: ClassImages) -> list[tuple[Path, Image.Image]]:
+    """The set, decoded; raises SettingError when it is not complete."""
+    paths = images.present()
+    if len(paths) < images.count:
+        raise SettingError("--class_data_dir", f"{images.folder} holds {len(paths)} of {images.count} class images.")
+    return [(path, load(path)) for path in paths]
+
+
+def _fault(picture: Picture) -> str | None:
+    if not picture.finite:
+        return "not finite"
+    pixels = np.asarray(picture.image, dtype=np.float32)
+    if pixels.std() < 2.0:
+        return "black" if pixels.mean() < 8 else "of a single colour"
+    return None
+
+
+def _look(image: Image.Image) -> str:
+    """A digest that two pictures share when they look the same: a 16 x 16 thumbnail in 32 levels."""
+    small = np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX)) >> 3
+    return hashlib.sha256(small.tobytes()).hexdigest()[:32]

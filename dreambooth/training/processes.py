@@ -1,0 +1,50 @@
+"""Several processes as one: who this process is, and how the others are waited for. A single process needs none of it."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from dreambooth.core.device import pick_device
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for one another; the first one may be drawing class images meanwhile."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Rank and count of processes, and this one's device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process; all processes must ask together."""
+        if self.count == 1:
+            return flag
+        told = torch.tensor([int(flag)], device=self.device if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return bool(told)
+
+
+def join(device: str | None) -> Processes:
+    """This process among those that `accelerate launch` or `torchrun` have started; alone where they have not."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes(0, 1, pick_device(device))
+    from accelerate import PartialState
+
+    state = PartialState(cpu=pick_device(device).type == "cpu", timeout=PATIENCE)
+    return Processes(state.process_index, state.num_processes, state.device)

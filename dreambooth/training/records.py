@@ -1,0 +1,60 @@
+"""What a run tells while it goes on. The terminal, files, trackers and pages read the same records; stopping is not taking the next one."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sentence for the person who waits; `important` ones (warnings) should stay visible."""
+
+    text: str
+    important: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase before or after the training itself is, such as drawing class images."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update. Numbers are read from the device every few steps, so `values` is empty in between."""
+
+    step: int
+    total: int
+    values: dict[str, float] = field(default_factory=dict)
+    """loss, loss_subject, loss_prior (means per picture), grad_norm, learning_rate ..., images_per_second."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures drawn with the weights as they are at `step`."""
+
+    step: int
+    paths: tuple[Path, ...]
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint, or the run's output, is on the disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """The run has ended well."""
+
+    output_dir: Path
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+Record = Told | Progress | Step | Preview | Saved | Done

@@ -1,0 +1,149 @@
+"""Checkpoints: whole folders or none, from which a run goes on bit for bit as if it had not stopped.
+
+`checkpoint-N/` holds the learned in the ecosystem's layout, and `training_state/` beside it: the optimizer's state, the gradient scaler,
+and, with a moving average, the weights themselves (the layout then holds the average). There is no random state to keep: every draw is a
+function of (seed, update, row).
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dreambooth.core.errors import SettingError
+from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.files.tensors import load_tensors, save_tensors
+from dreambooth.methods.base import Learner
+from dreambooth.schema import nearest
+from dreambooth.training.ema import Average
+from dreambooth.training.step import Update
+
+STATE = "training_state"
+
+
+def checkpoints(output_dir: Path) -> list[Path]:
+    """All whole checkpoints of a run, oldest first."""
+    found = [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in found if (path / STATE / "state.json").is_file()), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The number of updates behind a checkpoint."""
+    return int(path.name.removeprefix("checkpoint-"))
+
+
+def find_checkpoint(output_dir: Path, wanted: str) -> Path | None:
+    """`latest` (None when there is none yet), or a checkpoint by name; raises SettingError for one that is missing or half written."""
+    present = checkpoints(output_dir)
+    if wanted == "latest":
+        return present[-1] if present else None
+    path = output_dir / Path(wanted).name
+    if path in present:
+        return path
+    names = [p.name for p in present]
+    state = "is half written" if path.is_dir() else "does not exist"
+    there = f"There are {', '.join(names)}." if names else "This run has no checkpoint; leave the flag out."
+    raise SettingError("--resume_from_checkpoint", f"{path} {state}.", fix=f"{there} {nearest(path.name, names)}")
+
+
+def save_checkpoint(
+    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any]
+) -> None:
+    """Write `checkpoint-N` whole, or not at all."""
+    with whole_folder(folder) as partial:
+        if average:
+            with average.applied():
+                learner.save(partial, whole=False)
+        else:
+            learner.save(partial, whole=False)
+        state = partial / STATE
+        state.mkdir()
+        tensors, rest = _flat(update.optimizer.state_dict())
+        save_tensors(state / "optimizer.safetensors", tensors)
+        if average:
+            save_tensors(state / "weights.safetensors", _named(average.parameters))
+            save_tensors(state / "average.safetensors", _named(average.values))
+        told = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
+        write_json(state / "state.json", told)
+
+
+def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None) -> int:
+    """Put a checkpoint into an attached model and its optimizer; returns how many updates are behind it."""
+    state = folder / STATE
+    told = read_state(folder)
+    learner.load(folder)
+    if average:
+        if not (state / "average.safetensors").is_file():
+            raise SettingError("--use_ema", f"{folder} was saved without a moving average.", fix="Leave --use_ema out.")
+        _fill(average.parameters, load_tensors(state / "weights.safetensors")[0])
+        _fill(average.values, load_tensors(state / "average.safetensors")[0])
+    tensors, _ = load_tensors(state / "optimizer.safetensors")
+    update.optimizer.load_state_dict(_nested(told["optimizer"], tensors))
+    if update.scaler.is_enabled() and told["scaler"]:
+        update.scaler.load_state_dict(told["scaler"])
+    return int(told["step"])
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """`state.json` of a checkpoint; raises SettingError when it is damaged."""
+    try:
+        return json.loads((folder / STATE / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
+
+
+def prune(output_dir: Path, limit: int | None, keep: Path) -> None:
+    """Delete the oldest checkpoints until `limit` are left; never the one just written."""
+    if limit:
+        for path in [p for p in checkpoints(output_dir) if p != keep][: -(limit - 1) or None]:
+            shutil.rmtree(path)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named(tensors: Any) -> dict[str, torch.Tensor]:
+    return {f"{place:05d}": tensor for place, tensor in enumerate(tensors)}
+
+
+@torch.no_grad()
+def _fill(places: list[Any], tensors: dict[str, torch.Tensor]) -> None:
+    for place, tensor in zip(places, tensors.values(), strict=True):
+        place.data.copy_(tensor) if isinstance(place, nn.Parameter) else place.copy_(tensor)
+
+
+def _flat(tree: Any, path: str = "") -> tuple[dict[str, torch.Tensor], Any]:
+    """A state dict as tensors by path, and the rest as JSON in which each tensor's place is marked."""
+    if isinstance(tree, torch.Tensor):
+        return {path: tree}, {"tensor": path}
+    if isinstance(tree, dict):
+        parts = {key: _flat(value, f"{path}/{key}") for key, value in tree.items()}
+        keys = [[key, part[1]] for key, part in parts.items()]
+        return {name: t for part in parts.values() for name, t in part[0].items()}, {"dict": keys}
+    if isinstance(tree, (list, tuple)):
+        parts = [_flat(value, f"{path}/{place}") for place, value in enumerate(tree)]
+        kind = "tuple" if isinstance(tree, tuple) else "list"
+        return {name: t for part in parts for name, t in part[0].items()}, {kind: [part[1] for part in parts]}
+    return {}, {"value": tree}
+
+
+def _nested(rest: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """The state dict back from `_flat`'s two halves."""
+    (kind, value), = rest.items()  # fmt: skip
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "dict":
+        return {key: _nested(part, tensors) for key, part in value}
+    if kind in ("list", "tuple"):
+        parts = [_nested(part, tensors) for part in value]
+        return tuple(parts) if kind == "tuple" else parts
+    return value

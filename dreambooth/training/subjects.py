@@ -1,0 +1,139 @@
+"""Whose photos, and what they are called: one subject from the flags, or several from a list."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from dreambooth.core.errors import SettingError
+from dreambooth.photos.load import PhotoError, PhotoFolder, caption_beside, load, scan
+from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
+from dreambooth.schema import Setting, nearest
+
+
+class Photos(Setting):
+    """The photos and what they show"""
+
+    instance_data_dir: str | None = None
+    """Folder of the subject's photos; 3-5 are enough."""
+    class_noun: str | None = None
+    """What the subject is: dog, backpack, teapot ... It makes the prompts and turns prior preservation on."""
+    identifier: str | None = None
+    """The rare word [V] that will mean the subject; left out, one is picked from the model's tokenizers."""
+    concept: Literal["object", "style"] = "object"
+    """Whether the photos share an object ("a [V] dog") or a style ("a painting in the style of [V]")."""
+    instance_prompt: str | None = None
+    """What every photo is called; left out, made from the class noun. [V] stands for the identifier."""
+    class_prompt: str | None = None
+    """What the prior's pictures are called; left out, made from the class noun."""
+    concepts_list: str | None = None
+    """JSON file of several subjects: [{"instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir", "num_class_images"}, ...]."""
+    use_captions: bool = True
+    """A .txt or .caption beside a photo says what it shows, instead of the instance prompt."""
+    ignore_photo_errors: bool = False
+    """Train although the check of the photos found errors; unreadable photos are then left out."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing to learn: its photos and its prompts, with the identifier filled in."""
+
+    instance_prompt: str
+    class_prompt: str | None
+    folder: PhotoFolder
+    class_data_dir: Path | None = None
+    num_class_images: int | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo, upright and RGB, with its caption."""
+
+    path: Path
+    image: Image.Image
+    prompt: str
+
+
+def subjects(photos: Photos, identifier: str | None) -> list[Subject]:
+    """The subjects that the settings name; raises SettingError when photos or words are missing."""
+    if photos.concepts_list:
+        return [_concept(entry, place, photos, identifier) for place, entry in enumerate(_read_list(Path(photos.concepts_list)))]
+    if not photos.instance_data_dir:
+        raise SettingError("--instance_data_dir", "no photos were given.", fix="Name the folder that holds 3-5 photos of the subject.")
+    instance, prior = prompts_of(photos)
+    folder = scan(photos.instance_data_dir)
+    return [Subject(fill(instance, identifier, setting="--instance_prompt"), fill(prior, identifier) if prior else None, folder)]
+
+
+def prompts_of(photos: Photos) -> tuple[str, str | None]:
+    """Instance and class prompt, with [V] still in them: the user's own words, or the paper's around the class noun."""
+    noun = photos.class_noun
+    instance, prior = photos.instance_prompt, photos.class_prompt
+    if photos.concept == "style":
+        return instance or STYLE_PROMPT, prior or STYLE_CLASS
+    if not instance and not noun:
+        fix = "Give --class_noun dog (or what it is), or --instance_prompt in full."
+        raise SettingError("--class_noun", "the photos have no name yet.", fix=fix)
+    return instance or instance_prompt(str(noun)), prior or (class_prompt(noun) if noun else None)
+
+
+def needs_identifier(photos: Photos) -> bool:
+    """Whether any prompt of the settings holds [V]."""
+    if photos.concepts_list:
+        return PLACEHOLDER in Path(photos.concepts_list).read_text(encoding="utf-8")
+    return PLACEHOLDER in prompts_of(photos)[0]
+
+
+def read_photos(subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None) -> tuple[list[Photo], list[str]]:
+    """The subject's photos, decoded once, and a sentence for each that could not be read.
+
+    Raises SettingError for a broken photo unless `ignore_errors`, and when none is left.
+    """
+    photos, complaints = [], []
+    for path in subject.folder.photos:
+        try:
+            image = load(path)
+        except PhotoError as error:
+            if not ignore_errors:
+                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
+            complaints.append(str(error))
+            continue
+        caption = caption_beside(path) if use_captions else None
+        photos.append(Photo(path, image, fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")))))
+    if not photos:
+        raise SettingError("--instance_data_dir", f"none of the photos in {subject.folder.root} can be read.", fix=complaints[0])
+    return photos, complaints
+
+
+_FIELDS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir", "num_class_images")
+
+
+def _read_list(path: Path) -> Sequence[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError("--concepts_list", f"{path} cannot be read as JSON ({error}).") from None
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingError("--concepts_list", f"{path} must hold a list of subjects.", fix='[{"instance_prompt": "...", ...}]')
+    return entries
+
+
+def _concept(entry: dict[str, Any], place: int, photos: Photos, identifier: str | None) -> Subject:
+    where = f"--concepts_list entry {place + 1}"
+    for name in entry:
+        if name not in _FIELDS:
+            raise SettingError(where, f"there is no field {name!r}; there are {', '.join(_FIELDS)}.", fix=nearest(name, _FIELDS))
+    for name in ("instance_prompt", "instance_data_dir"):
+        if not entry.get(name):
+            raise SettingError(where, f"{name} is missing.")
+    prior = entry.get("class_prompt") or photos.class_prompt
+    return Subject(
+        instance_prompt=fill(entry["instance_prompt"], identifier, setting=where),
+        class_prompt=fill(prior, identifier, setting=where) if prior else None,
+        folder=scan(entry["instance_data_dir"]),
+        class_data_dir=Path(entry["class_data_dir"]) if entry.get("class_data_dir") else None,
+        num_class_images=entry.get("num_class_images"),
+    )
