@@ -1,0 +1,86 @@
+"""The command line: flags in, records out. Nothing heavy is imported before a command is chosen."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "train": "photos -> personal model (with pictures and checkpoints)",
+    "generate": 'RUN "a [V] dog on the beach" -> pictures',
+}
+"""What there is, in the order in which people need it; each is a module of this package with `main(argv) -> int`."""
+
+HELP = """dreambooth: a text-to-image model that knows your dog, mug, shoe or painting style, from 3-5 photos.
+
+Usage: dreambooth COMMAND ...
+
+{commands}
+
+  dreambooth COMMAND --help    all settings of a command, with their defaults
+  dreambooth --version
+
+Start here:
+  dreambooth train --instance_data_dir photos --class_noun dog --pretrained_model_name_or_path MODEL --output_dir my-dog
+  dreambooth generate my-dog "a [V] dog on the beach"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong request, 3 some jobs failed, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    _quiet()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        print(HELP.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())))
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"dreambooth {import_module('dreambooth').__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        return _unknown(argv[0])
+    return _guarded(argv[0], argv[1:])
+
+
+def _guarded(command: str, argv: list[str]) -> int:
+    """Run a command; what was raised on purpose becomes a sentence and an exit code, a traceback comes with --debug only."""
+    from dreambooth.core.errors import DreamboothError
+
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    try:
+        return import_module(f"dreambooth.cli.{command}").main(argv)
+    except KeyboardInterrupt:
+        print("\ndreambooth: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except DreamboothError as error:
+        if debug:
+            raise
+        print(f"dreambooth: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        print(f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr)
+        return 1
+
+
+def _unknown(word: str) -> int:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, COMMANDS, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    print(f"dreambooth: there is no command {word!r}.{hint} There are {', '.join(COMMANDS)}.", file=sys.stderr)
+    return 2
+
+
+def _quiet() -> None:
+    """Libraries say nothing below an error unless the environment asks them to."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")

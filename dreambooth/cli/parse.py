@@ -1,0 +1,144 @@
+"""Flags from a tree of settings: `--learning_rate` and `--learning-rate` are one flag, pydantic reads the values."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dreambooth.core.errors import SettingError
+from dreambooth.schema import Flag, Setting, flags, nearest, place
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Another name for a flag, from other tools. `value` is what it means when it stands alone; `told` is said once when it is used."""
+
+    flag: str | tuple[str, ...] | None
+    value: Any = None
+    told: str = ""
+    refused: str = ""
+
+
+def read_flags(
+    argv: Sequence[str], tree: type[Setting], *, aliases: Mapping[str, Alias] | None = None, extra: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Nested settings, the values of `extra` flags that are no settings, and remarks; raises SettingError naming the flag."""
+    known, aliases = flags(tree), aliases or {}
+    values: dict[str, Any] = {}
+    others: dict[str, str] = {}
+    remarks: list[str] = []
+    free: list[str] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            free.append(word)
+            continue
+        name, has_value, inline = word[2:].partition("=")
+        name = name.replace("-", "_")
+        given = [inline] if has_value else None
+        if name in extra:
+            others[name] = _one(name, given, words)
+        elif name in aliases:
+            remarks += _use_alias(name, aliases[name], known, given, words, values)
+        else:
+            flag, value = _value(name, known, aliases, given, words)
+            place(values, flag.path, value)
+    _positional(tree, known, free, values)
+    return values, others, remarks
+
+
+def help_text(tree: type[Setting], *, usage: str, intro: str, hidden: Sequence[str] = ()) -> str:
+    """`--help`: all flags in their groups, with type, default and one sentence each."""
+    parts = [f"Usage: {usage}\n", *(textwrap.fill(p, 100) + "\n" for p in intro.split("\n\n"))]
+    group = None
+    for flag in flags(tree).values():
+        if flag.name in hidden:
+            continue
+        if flag.group != group:
+            group = flag.group
+            parts.append(f"{group or 'General'}\n")
+        parts.append(_entry(flag))
+    return "\n".join(parts)
+
+
+def _entry(flag: Flag) -> str:
+    head = f"  --{flag.name}" + ("" if flag.is_switch else f" {flag.type_name}")
+    told = []
+    if flag.kinds:
+        told.append(f"{' and '.join(flag.kinds)} only")
+    if flag.is_switch and flag.default is True:
+        told.append(f"on; off with --no-{flag.name}")
+    elif flag.default not in (None, False, (), "") and not flag.is_switch:
+        told.append(f"default {flag.default:g}" if isinstance(flag.default, float) else f"default {flag.default}")
+    text = " ".join(flag.help.split()) + (f" [{'; '.join(told)}]" if told else "")
+    return f"{head}\n{textwrap.fill(text, 100, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}\n"
+
+
+def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]) -> tuple[Flag, Any]:
+    if name not in known and name.startswith("no_") and name[3:] in known and known[name[3:]].is_switch:
+        return known[name[3:]], False
+    if name not in known:
+        raise SettingError(f"--{name}", "there is no such flag.", fix=_did_you_mean(name, [*known, *aliases]))
+    flag = known[name]
+    if flag.is_switch:
+        return flag, given[0] if given else True
+    if flag.is_list:
+        return flag, given[0].split(",") if given else _many(words)
+    return flag, _one(name, given, words)
+
+
+def _use_alias(name: str, alias: Alias, known: dict[str, Flag], given: list[str] | None, words: list[str], values: dict[str, Any]) -> list[str]:
+    if alias.refused:
+        raise SettingError(f"--{name}", alias.refused)
+    targets = (alias.flag,) if isinstance(alias.flag, str) else alias.flag or ()
+    value = alias.value
+    follows = bool(words) and (not words[0].startswith("-") or words[0][1:2].isdigit())
+    if value is None or (follows and not isinstance(value, bool) and _is_number(words[0])):
+        value = _one(name, given, words)
+    elif given:
+        value = given[0]
+    for target in targets:
+        place(values, known[target].path, value)
+    return [f"--{name}: {alias.told}"] if alias.told else []
+
+
+def _one(name: str, given: list[str] | None, words: list[str]) -> str:
+    """The value of a flag; a word such as -1e-4 is one."""
+    if given is not None:
+        return given[0]
+    if not words or (words[0].startswith("--") and len(words[0]) > 2):
+        raise SettingError(f"--{name}", "a value is missing.", fix=f"--{name} VALUE")
+    return words.pop(0)
+
+
+def _many(words: list[str]) -> list[str]:
+    taken = []
+    while words and not words[0].startswith("--"):
+        taken.append(words.pop(0))
+    return taken
+
+
+def _positional(tree: type[Setting], known: dict[str, Flag], free: list[str], values: dict[str, Any]) -> None:
+    for name in tree.positional:
+        flag = known[name]
+        if free:
+            place(values, flag.path, list(free) if flag.is_list else free[0])
+            free[:] = [] if flag.is_list else free[1:]
+    if free:
+        expected = " ".join(name.upper() for name in tree.positional)
+        fix = f"Words without a flag are: {expected}." if expected else "All settings are flags (--name value)."
+        raise SettingError(free[0], "what is this for?", fix=fix)
+
+
+def _did_you_mean(name: str, names: list[str]) -> str:
+    found = nearest(name, names)
+    return found.replace("Did you mean ", "Did you mean --") if found else "See --help for all flags."
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

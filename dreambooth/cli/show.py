@@ -1,0 +1,77 @@
+"""Records on a terminal: sentences, a bar for everything long; plain lines where there is no terminal."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from dreambooth.training import records
+
+
+class Terminal:
+    """Shows records as they come; `close` leaves the last state on the screen."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+        self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
+        self.task: tuple[str, TaskID] | None = None
+        self.loud = os.environ.get("RANK", "0") == "0"
+        self.last_line = 0.0
+        if self.bars and self.loud:
+            self.bars.start()
+
+    def take(self, record: object) -> None:
+        """Show one record."""
+        if not self.loud:
+            return
+        if isinstance(record, records.Told):
+            self.say(record.text, important=record.important)
+        elif isinstance(record, records.Progress):
+            self._bar(record.phase, record.done, record.total, "")
+        elif isinstance(record, records.Step):
+            self._bar("training", record.step, record.total, _numbers(record.values))
+        elif isinstance(record, records.Preview):
+            self.say(f"{len(record.paths)} pictures in {record.paths[0].parent}")
+        elif isinstance(record, records.Saved):
+            self.say(f"saved {record.path}")
+
+    def say(self, text: str, *, important: bool = False) -> None:
+        """A line above the bars."""
+        if self.loud:
+            self.console.print(text, style="yellow" if important else None, markup=False)
+
+    def close(self) -> None:
+        """Stop drawing bars."""
+        if self.bars and self.loud:
+            self.bars.stop()
+
+    def _bar(self, phase: str, done: int, total: int, told: str) -> None:
+        if self.bars is None:
+            self._line(phase, done, total, told)
+            return
+        if self.task is None or self.task[0] != phase:
+            self.task = (phase, self.bars.add_task(phase, total=total, told=""))
+        fields = {"told": told} if told else {}
+        self.bars.update(self.task[1], completed=done, total=total, **fields)
+
+    def _line(self, phase: str, done: int, total: int, told: str) -> None:
+        """Without a terminal: a line every ten seconds, and the last."""
+        if told or done == total:
+            now = time.monotonic()
+            if done == total or now - self.last_line > 10:
+                self.last_line = now
+                print(f"{phase} {done}/{total} {told}".rstrip(), flush=True, file=sys.stdout)
+
+
+def _numbers(values: dict[str, float]) -> str:
+    if not values:
+        return ""
+    told = [f"loss {values['loss']:.4f}"] if "loss" in values else []
+    if "loss_prior" in values:
+        told.append(f"(subject {values['loss_subject']:.4f}, prior {values['loss_prior']:.4f})")
+    if "images_per_second" in values:
+        told.append(f"{values['images_per_second']:.3g} images/s")
+    return " ".join(told)

@@ -1,0 +1,94 @@
+"""`dreambooth train`."""
+
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from dreambooth import stream
+from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.show import Terminal
+from dreambooth.config import config_type, read_yaml
+from dreambooth.core.errors import Interrupted
+from dreambooth.training.records import Done, Progress
+
+USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
+INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
+
+A value that is left out comes from the recipe of the base model and the method; the defaults below are those of diffusers' scripts, and --preset diffusers uses them as they are. --config FILE reads settings from YAML first (every run writes a complete config.yaml); --debug shows tracebacks. Flags may be written with - or _. [V] in any prompt stands for the identifier."""  # noqa: E501
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train as the flags say."""
+    tree = config_type(_named_method(argv))
+    if "--help" in argv or "-h" in argv:
+        print(help_text(tree, usage=USAGE, intro=INTRO))
+        return 0
+    values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
+    if "config" in others:
+        base = read_yaml(Path(others["config"]))
+        tree = config_type(_named_method(argv) or (base.get("method") or {}).get("kind"))
+        values = _merged(base, values)
+    config = tree.parse(values)
+    terminal, stop = Terminal(), _signals()
+    for remark in remarks:
+        terminal.say(remark)
+    records = stream.train(config, stop=stop)
+    try:
+        for record in records:
+            terminal.take(record)
+            if isinstance(record, Progress) and stop():
+                raise Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on.")
+            if isinstance(record, Done):
+                _goodbye(terminal, record)
+    finally:
+        records.close()
+        terminal.close()
+    return 0
+
+
+def _goodbye(terminal: Terminal, done: Done) -> None:
+    folder = done.output_dir
+    if (folder / "contact_sheet.png").is_file():
+        terminal.say(f"Contact sheet: {folder / 'contact_sheet.png'}")
+    prompt = (done.record.get("instance_prompts") or ["a dog"])[0]
+    identifier = done.record.get("identifier")
+    subject = prompt.replace(identifier, "[V]") if identifier else prompt
+    terminal.say(f'Next: dreambooth generate {folder} "{subject} on the beach"')
+
+
+def _signals() -> Callable[[], bool]:
+    """Ctrl-C and SIGTERM ask the run to save and stop; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return lambda: bool(asked)
+
+
+def _named_method(argv: Sequence[str]) -> str | None:
+    """The method that the flags name, which decides what other flags there are."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--method":
+            return following
+        if word.startswith("--method="):
+            return word.partition("=")[2]
+    return None
+
+
+def _merged(base: dict, over: dict) -> dict:
+    """Nested dictionaries, the second winning; another kind in a branch empties it first."""
+    out = dict(base)
+    for name, value in over.items():
+        old = out.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            changed = "kind" in value and value["kind"] != old.get("kind")
+            out[name] = value if changed else _merged(old, value)
+        else:
+            out[name] = value
+    return out
