@@ -1,0 +1,37 @@
+"""Fixtures that all tests share: tiny pipelines, built once a session, and a home of their own for caches."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory):
+    """A folder per family, each a pipeline that diffusers' save_pretrained wrote: `pipelines("sdxl")`."""
+    root = tmp_path_factory.mktemp("pipelines")
+
+    def folder(name: str):
+        path = root / name
+        if not path.exists():
+            build = tiny.PIPELINES.get(name) or (lambda: tiny.stable_diffusion("v_prediction"))
+            build().save_pretrained(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with four photos."""
+    return tiny.photos(tmp_path / "photos")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Class images of a test do not reach another test, nor the user's cache."""
+    monkeypatch.setenv("DREAMBOOTH_CACHE", str(tmp_path / "cache"))

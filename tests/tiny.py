@@ -1,0 +1,135 @@
+"""Pipelines of every family in the real layout, small enough for a test, and photos to train them on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+WORDS = ("a", "dog", "cat", "sks", "photo", "of", "on", "the", "beach", "in", "snow", "toy", "painting", "style", "red")
+
+
+def clip_tokenizer(length: int = 77):
+    """A CLIP tokenizer whose vocabulary holds every byte and a few whole words."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        if len(word) == 1:
+            continue
+        left = word[0]
+        for place, letter in enumerate(word[1:], start=1):
+            right = letter + ("</w>" if place == len(word) - 1 else "")
+            if (left, right) not in merges:
+                merges.append((left, right))
+            left += right
+            if left not in vocabulary:
+                vocabulary.append(left)
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=merges, model_max_length=length)
+
+
+def t5_tokenizer(length: int = 32):
+    """A T5 tokenizer of letters and two words."""
+    from transformers import T5Tokenizer
+
+    letters = [(letter, -3.0) for letter in ["▁dog", "▁a", *"abcdefghijklmnopqrstuvwxyz"]]
+    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *letters], extra_ids=0, model_max_length=length)
+
+
+def clip_text(tokenizer, *, projection: bool = False):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=3, projection_dim=32, vocab_size=len(tokenizer),
+        max_position_embeddings=77, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def vae(channels: int = 4, **other):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=16, block_out_channels=(8, 16), norm_num_groups=4, latent_channels=channels,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **other,
+    ).eval()  # fmt: skip
+
+
+def stable_diffusion(prediction_type: str = "epsilon"):
+    """Stable Diffusion at 16 px (8 x 8 latents)."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=32, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+        prediction_type=prediction_type,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=vae(), text_encoder=clip_text(tokenizer), tokenizer=tokenizer, unet=unet.eval(), scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def sdxl():
+    """Stable Diffusion XL at 16 px."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=64, attention_head_dim=(2, 4),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        use_linear_projection=True, transformer_layers_per_block=(1, 2), addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=80,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    return StableDiffusionXLPipeline(
+        vae=vae(), text_encoder=clip_text(tokenizer), text_encoder_2=clip_text(tokenizer, projection=True), tokenizer=tokenizer,
+        tokenizer_2=tokenizer, unet=unet.eval(), scheduler=scheduler, add_watermarker=False,
+    )  # fmt: skip
+
+
+def flux(guidance: bool = True):
+    """FLUX.1 at 16 px (8 x 8 latents, packed 4 x 4)."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
+    transformer = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32,
+        pooled_projection_dim=32, axes_dims_rope=[4, 4, 8], guidance_embeds=guidance,
+    )  # fmt: skip
+    encoder = T5EncoderModel(T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)).eval()
+    own = vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1159, scaling_factor=0.3611)
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), vae=own, text_encoder=clip_text(clip), tokenizer=clip,
+        text_encoder_2=encoder, tokenizer_2=t5, transformer=transformer.eval(),
+    )  # fmt: skip
+
+
+PIPELINES = {"stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux}
+
+
+def photos(folder: Path, count: int = 4, size: tuple[int, int] = (24, 24)) -> Path:
+    """A folder of small coloured pictures, each different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
