@@ -1,0 +1,30 @@
+"""python -m dreambooth.toybox.pretrain STAGE: make one stage of the toybox's weights."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .stages import BUDGETS, pretrain
+
+
+def main() -> None:
+    """Read the arguments, run the stage, print its progress."""
+    parser = argparse.ArgumentParser(prog="python -m dreambooth.toybox.pretrain", description=__doc__)
+    parser.add_argument("stage", choices=list(BUDGETS), help="what to make")
+    parser.add_argument("--minutes", type=float, help="training time; the recipe's own by default")
+    parser.add_argument("--work_dir", type=Path, default=Path("runs/toybox"), help="where pictures, states and exports lie")
+    parser.add_argument("--processes", type=int, help="processes on a CPU (2)")
+    parser.add_argument("--shards", type=int, default=52, help="render: shards of 960 pictures")
+    parser.add_argument("--from_shipped", action="store_true", help="start from the weights in the package")
+    args = parser.parse_args()
+    budget = BUDGETS[args.stage]
+    if args.minutes:
+        budget = replace(budget, minutes=args.minutes)
+    if args.processes:
+        budget = replace(budget, processes=args.processes)
+    for record in pretrain(args.stage, args.work_dir, budget=budget, shards=args.shards, from_shipped=args.from_shipped):
+        print(record, flush=True)
+
+
+if __name__ == "__main__":
+    main()

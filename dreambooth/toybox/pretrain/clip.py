@@ -1,0 +1,120 @@
+"""The CLIP for CLIP-I and CLIP-T, trained with the truth: a caption belongs to every picture in the batch that it describes.
+
+Contrastive learning on few kinds of pictures suffers from captions that fit several pictures of a batch. Here it is known which they
+are: a caption names some properties, and it fits all pictures that agree in these. The target is spread over them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
+
+from ..world import CLASSES, CONTEXTS
+from ..world.captions import caption
+from .encoders import Eyes, save_encoder
+from .loop import Stage, device
+from .pictures import SIZE
+from .unet import text_config
+from .vae import autocast
+from .words import LENGTH, load_or_build
+
+BATCH = 96
+PROPERTIES = ("color", "pattern", "place", "light")
+"""What a caption may or may not name; class, view, style and accessory it always names (when unusual)."""
+
+
+def build(tokenizer: object) -> CLIPModel:
+    """The network, untrained."""
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=SIZE,
+        patch_size=16,
+        projection_dim=128,
+    )
+    text = text_config(tokenizer, layers=2)  # type: ignore[arg-type]
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
+
+
+class CLIP(Stage):
+    """Learns which words belong to which picture."""
+
+    name, rate, average, weight_decay, betas = "clip", 1e-3, 0.998, 0.03, (0.9, 0.98)
+
+    def __init__(self, work: Path, start: Path | None = None):
+        self.tokenizer = load_or_build(work / "pipeline" / "tokenizer")
+        self.model = CLIPModel.from_pretrained(start, dtype=torch.float32) if start else build(self.tokenizer)
+        if device().type == "cpu":
+            self.model.set_attn_implementation("eager")
+        self.eyes = Eyes(work)
+        always = [(s.noun, c.view, c.style, c.accessory) for s, c in self.eyes.truth]
+        named = [(s.colors[0], s.pattern, c.context, c.light) for s, c in self.eyes.truth]
+        self.always = torch.from_numpy(np.unique(np.array(always, dtype=str), axis=0, return_inverse=True)[1].reshape(-1))
+        columns = [np.unique([row[i] for row in named], return_inverse=True)[1] for i in range(len(PROPERTIES))]
+        self.named = torch.from_numpy(np.stack(columns, 1))
+        self.by_place = [np.nonzero(columns[2][: self.eyes.train] == i)[0] for i in range(int(columns[2].max()) + 1)]
+
+    def modules(self) -> dict[str, tuple[nn.Module, float]]:
+        return {"clip": (self.model, 1.0)}
+
+    def batch(self, rng: torch.Generator) -> np.ndarray:
+        """Positions of a batch; half of the batches show one place only, so that class and colours must tell them apart."""
+        if torch.rand(1, generator=rng) < 0.5:
+            pool = self.by_place[int(torch.randint(len(self.by_place), (1,), generator=rng))]
+            return pool[torch.randint(len(pool), (BATCH,), generator=rng).numpy()]
+        return torch.randint(self.eyes.train, (BATCH,), generator=rng).numpy()
+
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+        index = self.batch(rng)
+        says = torch.rand(BATCH, len(PROPERTIES), generator=rng) < torch.tensor([0.45, 0.4, 0.75, 0.8])
+        texts = []
+        for i, row in zip(index.tolist(), says.tolist(), strict=True):
+            texts.append(caption(*self.eyes.truth[i], **dict(zip(PROPERTIES, row, strict=True))))
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").input_ids
+        agree = self.named[index][:, None] == self.named[index][None]
+        fits = (agree | ~says[:, None]).all(2) & (self.always[index][:, None] == self.always[index][None])
+        with autocast():
+            out = self.model(input_ids=ids.to(device()), pixel_values=self.eyes.look(index, rng).contiguous())
+        logits, fits = out.logits_per_text.float(), fits.float().to(device())
+        by_text = -(logits.log_softmax(1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
+        by_image = -(logits.T.log_softmax(1) * fits.T / fits.T.sum(1, keepdim=True)).sum(1).mean()
+        return (by_text + by_image) / 2, {}, BATCH
+
+    def export(self, folder: Path) -> dict[str, float]:
+        self.model.eval()
+        figures = self.accuracy(plain=True) | self.accuracy(plain=False)
+        save_encoder(self.model, folder / "encoders" / "clip")
+        self.tokenizer.save_pretrained(folder / "encoders" / "clip")
+        self.model.train()
+        return figures
+
+    @torch.no_grad()
+    def accuracy(self, *, plain: bool) -> dict[str, float]:
+        """Zero-shot class among "a NOUN" and context among "a NOUN CONTEXT" (the right noun) on held-out photos."""
+        x, index = self.eyes.held()
+        if not plain and self.eyes.vae is None:
+            return {}
+        x = x if plain else torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        seen = self.model.get_image_features(pixel_values=x.contiguous()).pooler_output
+        nouns, places = list(CLASSES), list(CONTEXTS)
+        by_noun = self.words([f"a {noun}" for noun in nouns])
+        hits: dict[str, list[bool]] = {"class": [], "context": []}
+        for row, i in zip(seen, index, strict=True):
+            subject, scene = self.eyes.truth[i]
+            if scene.style != "photo":
+                continue
+            hits["class"].append(nouns[int((by_noun @ row).argmax())] == subject.noun)
+            if scene.context in places:
+                by_place = self.words([f"a {subject.noun} {CONTEXTS[place]}" for place in places])
+                hits["context"].append(places[int((by_place @ row).argmax())] == scene.context)
+        return {head if plain else f"{head}_vae": sum(right) / max(len(right), 1) for head, right in hits.items()}
+
+    def words(self, texts: list[str]) -> Tensor:
+        """Unit vectors of texts."""
+        ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").input_ids
+        return F.normalize(self.model.get_text_features(input_ids=ids.to(device())).pooler_output, dim=-1)

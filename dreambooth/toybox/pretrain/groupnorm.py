@@ -1,0 +1,62 @@
+"""Group normalisation whose backward pass is quick on CPUs.
+
+torch's own backward takes a third of an autoencoder's step there. With x^ = (x - mean) / std, the gradient is
+dx = (w dy - mean(w dy) - x^ mean(w dy x^)) / std, the means over a group; written out in dy and x it is one affine map of both, so
+two sums and two fused multiplications do it. Equal to torch's to rounding (see the test).
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class QuickGroupNorm(torch.autograd.Function):
+    """`group_norm(x, groups, weight, bias, eps)` for x [b, c, ...] with another backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # type: ignore[override]
+        n, c = x.shape[:2]
+        w, b = weight.to(x.dtype), bias.to(x.dtype)
+        y, mean, rstd = torch.native_group_norm(x, w, b, n, c, x[0, 0].numel(), groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.groups = groups
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, mean, rstd = ctx.saved_tensors
+        (n, c), g = x.shape[:2], ctx.groups
+        rows = x.movedim(1, -1).reshape(n, -1, c)
+        up = dy.to(x.dtype).movedim(1, -1).reshape(n, -1, c)
+        count = rows.shape[1] * (c // g)
+        sum_dy = up.sum(1, dtype=torch.float32).view(n, g, -1)
+        sum_xdy = (rows * up).sum(1, dtype=torch.float32).view(n, g, -1)
+        mean, rstd = mean.float().view(n, g, 1), rstd.float().view(n, g, 1)
+        w = weight.float().view(1, g, -1)
+        sum_hat = (sum_xdy - mean * sum_dy) * rstd
+        mean_dy = (sum_dy * w).sum(2, keepdim=True) / count
+        mean_hat = (sum_hat * w).sum(2, keepdim=True) / count
+        by_dy = (rstd * w).reshape(n, 1, c)
+        by_x = (-rstd * rstd * mean_hat).expand_as(sum_dy).reshape(n, 1, c)
+        constant = (rstd * (mean * rstd * mean_hat - mean_dy)).expand_as(sum_dy).reshape(n, 1, c)
+        dx = torch.addcmul(torch.addcmul(constant.to(x.dtype), up, by_dy.to(x.dtype)), rows, by_x.to(x.dtype))
+        dx = dx.view(n, *x.shape[2:], c).movedim(-1, 1)
+        return dx, sum_hat.reshape(n, c).sum(0).to(weight.dtype), sum_dy.reshape(n, c).sum(0).to(weight.dtype), None, None
+
+
+def quick_forward(self: nn.GroupNorm, x: Tensor) -> Tensor:
+    """What a GroupNorm does after `quicken`: bf16 under autocast, quick backward on the CPU."""
+    if x.device.type != "cpu":
+        return nn.functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+    if torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
+    return QuickGroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return]
+
+
+def quicken(model: nn.Module) -> None:
+    """Give every group normalisation of the model the quick backward; weights and names stay as they are."""
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.forward = MethodType(quick_forward, module)  # type: ignore[method-assign]

@@ -1,0 +1,83 @@
+"""The instance encoder, the stand-in for DINO: pictures of one subject lie together, all others apart (Khosla et al. 2020).
+
+A batch is whole families: subjects of one class in the same two colours, so that only shape, pattern and material tell them apart.
+Most batches hold two classes only. It is a ViT and is read like DINO: the first token of the last hidden state.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ViTConfig, ViTModel
+
+from .encoders import Eyes, save_encoder
+from .loop import Stage, device
+from .pictures import MEMBERS, SIZE, VIEWS
+from .vae import autocast
+
+FAMILY = MEMBERS * VIEWS
+FAMILIES = 8
+"""Families a process takes in a batch: FAMILIES * FAMILY pictures."""
+TEMPERATURE = 0.1
+
+
+class Instance(Stage):
+    """Learns to tell subjects apart."""
+
+    name, rate, average, weight_decay = "instance", 8e-4, 0.995, 0.05
+
+    def __init__(self, work: Path, start: Path | None = None):
+        config = ViTConfig(
+            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=16
+        )
+        self.model = (
+            ViTModel.from_pretrained(start, dtype=torch.float32, add_pooling_layer=False)
+            if start
+            else ViTModel(config, add_pooling_layer=False)
+        )
+        if device().type == "cpu":
+            self.model.set_attn_implementation("eager")
+        self.eyes = Eyes(work)
+        nouns = [subject.noun for subject, _ in self.eyes.truth]
+        heads = range(0, self.eyes.train - FAMILY + 1, FAMILY)
+        self.families = {noun: [i for i in heads if nouns[i] == noun] for noun in sorted(set(nouns))}
+
+    def modules(self) -> dict[str, tuple[nn.Module, float]]:
+        return {"instance": (self.model, 1.0)}
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Unit vectors [n, width]."""
+        with autocast():
+            return F.normalize(self.model(x.contiguous()).last_hidden_state[:, 0].float(), dim=-1)
+
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+        draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
+        kinds = draw.choice(list(self.families), 2 if draw.random() < 0.7 else FAMILIES, replace=False)
+        heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
+        index = np.concatenate([np.arange(head, head + FAMILY) for head in heads])
+        e = self.embed(self.eyes.look(index, rng))
+        who = torch.from_numpy(index // VIEWS).to(e.device)
+        same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
+        likeness = (e @ e.T / TEMPERATURE).masked_fill(torch.eye(len(who), dtype=torch.bool, device=e.device), -1e4)
+        loss = -(likeness.log_softmax(1) * same).sum(1) / same.sum(1)
+        return loss.mean(), {"first": same.gather(1, likeness.argmax(1, keepdim=True)).float().mean().item()}, len(index)
+
+    def export(self, folder: Path) -> dict[str, float]:
+        self.model.eval()
+        figures = {"held_first": self.held_first(plain=True), "held_first_vae": self.held_first(plain=False)}
+        save_encoder(self.model, folder / "encoders" / "instance")
+        self.model.train()
+        return figures
+
+    @torch.no_grad()
+    def held_first(self, *, plain: bool) -> float:
+        """How often a held-out picture's nearest other picture shows the same subject."""
+        x, index = self.eyes.held()
+        if not plain and self.eyes.vae is not None:
+            x = torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        e = torch.cat([self.embed(part) for part in x.split(48)])
+        who = torch.tensor(index) // VIEWS
+        nearest = (e @ e.T).fill_diagonal_(-2).argmax(1).cpu()
+        return (who[nearest] == who).float().mean().item()

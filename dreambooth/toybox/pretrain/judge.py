@@ -1,0 +1,111 @@
+"""The judge: a small residual network that names class, context, colours and pattern. For `verify` alone.
+
+The perceptual distance is the same network trained from another seed, on other words too (view, light, style), and used without its
+last layer: distances are measured between its normalised feature maps.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from ..world import ACCESSORIES, CLASSES, COLORS, CONTEXTS, LIGHTS, PATTERNS, STYLES, UNSEEN_PATTERNS, VIEWS, Scene, Subject
+from ..world.scene import STUDIO
+from .encoders import Eyes, save_encoder
+from .loop import Stage, device
+from .vae import autocast
+
+HEADS: dict[str, list[str]] = {
+    "class": list(CLASSES),
+    "context": [*CONTEXTS, STUDIO],
+    "color": list(COLORS),
+    "second": list(COLORS),
+    "pattern": [name for name in PATTERNS if name not in UNSEEN_PATTERNS],
+}
+"""What the judge names: groups of answers, side by side in its last layer."""
+MORE_HEADS = {"view": list(VIEWS), "light": list(LIGHTS), "style": list(STYLES), "accessory": ["none", *ACCESSORIES]}
+BATCH = 64
+
+
+def answers(subject: Subject, scene: Scene, heads: dict[str, list[str]]) -> list[int]:
+    """The right answer of every group; -100 where a sketch has no colours to see."""
+    right = {
+        "class": subject.noun,
+        "context": scene.context,
+        "color": subject.colors[0],
+        "second": subject.colors[1],
+        "pattern": subject.pattern,
+        "view": scene.view,
+        "light": scene.light,
+        "style": scene.style,
+        "accessory": scene.accessory or "none",
+    }
+    grey = scene.style == "sketch"
+    return [-100 if grey and head in ("color", "second") else words.index(right[head]) for head, words in heads.items()]
+
+
+def build(heads: dict[str, list[str]], widths: tuple[int, ...]) -> ResNetForImageClassification:
+    """The network with one output per answer; its labels read "class:dog"."""
+    labels = [f"{head}:{word}" for head, words in heads.items() for word in words]
+    config = ResNetConfig(
+        embedding_size=widths[0], hidden_sizes=list(widths), depths=[1] * len(widths), layer_type="basic", num_labels=len(labels)
+    )
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: number for number, label in enumerate(labels)}
+    return ResNetForImageClassification(config)
+
+
+class Judge(Stage):
+    """Learns to name what is seen."""
+
+    rate, average, weight_decay = 2e-3, 0.995, 0.02
+
+    def __init__(self, work: Path, start: Path | None = None, *, name: str = "judge"):
+        self.name = name
+        self.heads = HEADS if name == "judge" else HEADS | MORE_HEADS
+        widths = (24, 48, 96, 160) if name == "judge" else (24, 40, 64, 96)
+        self.model = (
+            ResNetForImageClassification.from_pretrained(start, dtype=torch.float32) if start else build(self.heads, widths)
+        )
+        self.model = self.model.to(memory_format=torch.channels_last).train()
+        self.eyes = Eyes(work)
+        self.right = torch.tensor([answers(*pair, self.heads) for pair in self.eyes.truth])
+
+    def modules(self) -> dict[str, tuple[nn.Module, float]]:
+        return {self.name: (self.model, 1.0)}
+
+    def groups(self, logits: Tensor) -> list[Tensor]:
+        """The logits of each group."""
+        return list(logits.float().split([len(words) for words in self.heads.values()], dim=1))
+
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+        index = torch.randint(self.eyes.train, (BATCH,), generator=rng)
+        x, right = self.eyes.look(index.numpy(), rng), self.right[index].to(device())
+        with autocast():
+            logits = self.model(x).logits
+        losses = [F.cross_entropy(group, right[:, i]) for i, group in enumerate(self.groups(logits))]
+        hits = (self.groups(logits)[0].argmax(1) == right[:, 0]).float().mean()
+        return torch.stack(losses).sum(), {"class": hits.item()}, BATCH
+
+    def export(self, folder: Path) -> dict[str, float]:
+        self.model.eval()
+        figures = self.accuracy(plain=True) | self.accuracy(plain=False)
+        save_encoder(self.model, folder / "encoders" / self.name)
+        self.model.train()
+        return figures
+
+    @torch.no_grad()
+    def accuracy(self, *, plain: bool) -> dict[str, float]:
+        """Share of right answers on held-out pictures, by group; `plain`: not through the VAE."""
+        x, index = self.eyes.held()
+        if not plain and self.eyes.vae is None:
+            return {}
+        x = x if plain else torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        found = [group.argmax(1).cpu() for group in self.groups(self.model(x).logits)]
+        figures = {}
+        for i, head in enumerate(self.heads):
+            right = self.right[index][:, i]
+            seen = right >= 0
+            figures[head if plain else f"{head}_vae"] = (found[i] == right)[seen].float().mean().item()
+        return figures

@@ -1,0 +1,62 @@
+"""The pictures as the denoiser sees them: latents by the finished autoencoder, and several tokenised captions each. Made once."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from ..world.captions import training_caption
+from .groupnorm import quicken
+from .pictures import SHARD, Pictures
+from .vae import autocast, device, pixels
+from .words import LENGTH, load_or_build, rare_tokens
+
+CAPTIONS = 6
+"""Captions drawn for every picture."""
+
+
+def encode_shard(work: Path, file: Path) -> None:
+    """Latents fp16 [SHARD, 8, 16, 16] and captions int16 [SHARD, CAPTIONS, LENGTH] of one shard, beside its pictures."""
+    target = work / "latents" / f"{file.stem}.npz"
+    if target.exists():
+        return
+    torch.set_num_threads(1)
+    vae = AutoencoderKL.from_pretrained(work / "pipeline" / "vae", torch_dtype=torch.float32).to(device())
+    vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    quicken(vae)
+    one = Pictures(file.parent, [file])
+    latents = []
+    for start in range(0, SHARD, 32):
+        with torch.no_grad(), autocast():
+            latents.append(vae.encode(pixels(one[np.arange(start, start + 32)])).latent_dist.mean.half().cpu())
+    tokenizer = load_or_build(work / "pipeline" / "tokenizer")
+    rng = np.random.default_rng([9, int(file.stem)])
+    rare = rare_tokens()
+    texts = [training_caption(*pair, rng, rare) for pair in one.truth() for _ in range(CAPTIONS)]
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="np").input_ids
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".part.npz")
+    np.savez(unfinished, latents=torch.cat(latents).numpy(), captions=ids.reshape(SHARD, CAPTIONS, LENGTH).astype(np.int16))
+    unfinished.rename(target)
+
+
+def encode(work: Path, processes: int) -> Iterator[str]:
+    """Encode every shard that has no latents yet."""
+    load_or_build(work / "pipeline" / "tokenizer")
+    files = Pictures(work / "pictures").files
+    with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, _ in enumerate(pool.imap(partial(encode_shard, work), files), 1):
+            yield f"latents shard {number} of {len(files)}"
+
+
+def load(work: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """All latents fp16 [n, 8, 16, 16] and captions [n, CAPTIONS, LENGTH]."""
+    files = sorted(path for path in (work / "latents").glob("*.npz") if not path.name.endswith(".part.npz"))
+    if not files:
+        raise FileNotFoundError(f"{work / 'latents'}: no latents. Make them first: python -m dreambooth.toybox.pretrain latents")
+    parts = [np.load(path) for path in files]
+    latents = torch.from_numpy(np.concatenate([part["latents"] for part in parts]))
+    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts]))

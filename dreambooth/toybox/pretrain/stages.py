@@ -1,0 +1,66 @@
+"""The recipe: which stages there are, how long each takes, and where its pictures and weights lie."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from .clip import CLIP
+from .instance import Instance
+from .judge import Judge
+from .latents import encode
+from .loop import Budget, Progress, Stage, train
+from .pictures import render_shard
+from .unet import Denoiser
+from .vae import VAE
+
+PACKAGE = Path(__file__).parents[1]
+"""Where the shipped weights lie: pipeline/ and encoders/."""
+BUDGETS = {
+    "render": Budget(),
+    "vae": Budget(minutes=25),
+    "latents": Budget(),
+    "clip": Budget(minutes=15),
+    "instance": Budget(minutes=10),
+    "judge": Budget(minutes=6),
+    "perceptual": Budget(minutes=4),
+    "unet": Budget(minutes=70),
+}
+"""Every stage with its budget on two CPU cores, in the order in which they run. All but `vae`, `latents` and `unet` may be swapped."""
+
+
+def make(stage: str, work: Path, shipped: bool) -> Stage:
+    """The stage, fresh or from the package's weights."""
+    pipeline, encoder = (PACKAGE / "pipeline", PACKAGE / "encoders" / stage) if shipped else (None, None)
+    if stage == "vae":
+        return VAE(work / "pictures", pipeline / "vae" if pipeline else None)
+    if stage == "unet":
+        return Denoiser(work, pipeline)
+    if stage == "clip":
+        return CLIP(work, encoder)
+    if stage == "instance":
+        return Instance(work, encoder)
+    if stage in ("judge", "perceptual"):
+        return Judge(work, encoder, name=stage)
+    raise ValueError(f"stage={stage!r}: the recipe has {', '.join(BUDGETS)}.")
+
+
+def pretrain(
+    stage: str, work: Path, *, budget: Budget | None = None, shards: int = 52, from_shipped: bool = False
+) -> Iterator[Progress | str]:
+    """Run one stage in `work`; yields what it did. Started again, it continues where it stopped."""
+    budget = budget or BUDGETS[stage]
+    if stage == "render":
+        yield from render(work / "pictures", shards, budget.processes)
+    elif stage == "latents":
+        yield from encode(work, budget.processes)
+    else:
+        yield from train(partial(make, stage, work, from_shipped), work, budget)
+
+
+def render(folder: Path, shards: int, processes: int) -> Iterator[str]:
+    """Render the training pictures in several processes."""
+    with torch.multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for number, _ in enumerate(pool.imap(partial(render_shard, folder), range(shards)), 1):
+            yield f"render shard {number} of {shards}"

@@ -1,0 +1,46 @@
+"""The held-out subjects: two of each class, chosen by hand for colours and pattern, their shapes drawn once. `write()` makes the files.
+
+Those with zigzags or hearts show a pattern which the base model has never seen.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .subject import FOLDER, Subject, draw_subject
+
+CHOSEN = {  # name: (noun, first colour, second colour, pattern, shiny)
+    "backpack_hearts": ("backpack", "teal", "white", "hearts", False),
+    "backpack_sunny": ("backpack", "yellow", "purple", "dotted", False),
+    "boot_stars": ("boot", "blue", "yellow", "starry", True),
+    "boot_zigzag": ("boot", "green", "pink", "zigzag", False),
+    "bowl_checks": ("bowl", "white", "blue", "checkered", True),
+    "bowl_zigzag": ("bowl", "orange", "teal", "zigzag", False),
+    "candle_hearts": ("candle", "white", "red", "hearts", False),
+    "candle_stripes": ("candle", "purple", "orange", "striped", False),
+    "cat_dots": ("cat", "grey", "pink", "dotted", False),
+    "cat_ginger": ("cat", "orange", "white", "striped", False),
+    "clock_red": ("clock", "red", "yellow", "plain", True),
+    "clock_zigzag": ("clock", "teal", "black", "zigzag", False),
+    "dog_brown": ("dog", "brown", "white", "plain", False),
+    "dog_spots": ("dog", "white", "black", "dotted", False),
+    "dog_zigzag": ("dog", "teal", "orange", "zigzag", False),
+    "duck_classic": ("duck", "yellow", "orange", "plain", True),
+    "duck_hearts": ("duck", "pink", "red", "hearts", False),
+    "plushie_brown": ("plushie", "brown", "yellow", "plain", False),
+    "plushie_stars": ("plushie", "blue", "white", "starry", False),
+    "robot_checks": ("robot", "pink", "black", "checkered", False),
+    "robot_silver": ("robot", "grey", "red", "plain", True),
+    "teapot_stars": ("teapot", "purple", "yellow", "starry", False),
+    "teapot_zigzag": ("teapot", "white", "green", "zigzag", True),
+    "vase_dots": ("vase", "red", "white", "dotted", True),
+    "vase_hearts": ("vase", "black", "pink", "hearts", False),
+}
+
+
+def write() -> None:
+    """Draw every held-out subject from a stream of its own and save it."""
+    FOLDER.mkdir(exist_ok=True)
+    for number, (name, (noun, first, second, pattern, shiny)) in enumerate(CHOSEN.items()):
+        drawn: Subject = draw_subject(np.random.default_rng([2026, number]), noun=noun, colors=(first, second))
+        replace(drawn, name=name, pattern=pattern, shiny=shiny).save(FOLDER / f"{name}.json")
