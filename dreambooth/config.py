@@ -101,7 +101,7 @@ class Output(Setting):
 class TrainConfig(Setting):
     """Everything a training run is told."""
 
-    model: ModelSource
+    model: ModelSource = ModelSource()
     photos: Photos = Photos()
     cropping: Cropping = Cropping()
     prior: Prior = Prior()

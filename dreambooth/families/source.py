@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.schema import Setting
 
 FLAG = "--pretrained_model_name_or_path"
@@ -18,8 +19,8 @@ WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 class ModelSource(Setting):
     """The base model"""
 
-    pretrained_model_name_or_path: str
-    """A diffusers pipeline folder or a model id on the Hub."""
+    pretrained_model_name_or_path: str = TOYBOX
+    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first look."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None
@@ -36,7 +37,7 @@ class ModelSource(Setting):
     def folder(self) -> Path:
         """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when it is not to be had."""
         name = self.pretrained_model_name_or_path
-        path = Path(name).expanduser()
+        path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
             convert = 'python -c "from diffusers import StableDiffusionPipeline as P; P.from_single_file(\'%s\').save_pretrained(\'model\')"'
             raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=f"Convert it: {convert % name}")
