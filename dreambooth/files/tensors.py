@@ -14,11 +14,12 @@ from dreambooth.files.atomic import whole_file
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:
-    """A safetensors file with JSON notes in its header; tensors that share memory are copied apart."""
+    """A safetensors file with JSON notes in its header; no two of the tensors may share memory."""
     metadata = {"format": "pt"} | {name: json.dumps(value, sort_keys=True) for name, value in (notes or {}).items()}
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as partial:
         save_file(own, partial, metadata=metadata)
+        sort_header(partial)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -30,3 +31,31 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).split("\n")[0]
         raise SettingError(str(path), f"cannot be read as safetensors ({reason}).", fix="The file is damaged or half written.") from None
+
+
+def sort_header(path: Path) -> None:
+    """Put a safetensors file's header in order, so that equal contents are equal bytes.
+
+    The library writes notes in a random order, and PEFT lists of layer names come from sets; both change from process to process.
+    """
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        notes = header.get("__metadata__", {})
+        header["__metadata__"] = {name: _sorted_note(notes[name]) for name in sorted(notes)}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "a sorted header is never longer"
+        file.seek(8)
+        file.write(text.ljust(size))
+
+
+def _sorted_note(note: str) -> str:
+    """A JSON note with its keys and its lists of words sorted; other notes as they are."""
+    try:
+        value = json.loads(note)
+    except ValueError:
+        return note
+    if not isinstance(value, dict):
+        return note
+    words = {k: sorted(v) if isinstance(v, list) and all(isinstance(w, str) for w in v) else v for k, v in value.items()}
+    return json.dumps(words, sort_keys=True, separators=(",", ":"))

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from dreambooth.core.draws import key
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
-from dreambooth.files.tensors import load_tensors
+from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.base import Learner, Method
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -67,6 +67,7 @@ class Adapters(Learner):
         modules = {name: self.family.parts[name] for name in self.parts}
         layers: dict[str, Any] = {f"{name}_lora_layers": get_peft_model_state_dict(part) for name, part in modules.items()}
         self.family.pipe.save_lora_weights(folder, safe_serialization=True, **layers, **_collate_lora_metadata(modules))
+        sort_header(folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
         from peft import set_peft_model_state_dict

@@ -1,0 +1,124 @@
+"""A run that was stopped goes on as if it had not been: the same weight files, byte for byte."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dreambooth.cli import main
+from dreambooth.core.errors import Interrupted
+from dreambooth.stream import train
+from dreambooth.training.records import Step
+from tests.training.runs import config, same_files, weights
+
+
+def run(stop_after: int | None = None, **settings) -> None:
+    """Train to the end, or until `stop_after` updates; then by the way a signal takes."""
+    seen: list[int] = []
+    for record in train(config(**settings), stop=lambda: stop_after is not None and len(seen) >= stop_after):
+        if isinstance(record, Step):
+            seen.append(record.step)
+
+
+VARIANTS = {
+    "full": {},
+    "text_encoder": {"train_text_encoder": True},
+    "lora": {"method": "lora", "lora_dropout": 0.1},
+    "average": {"use_ema": True},
+    "lora_average": {"method": "lora", "use_ema": True},
+    "fp16_scaler": {"mixed_precision": "fp16"},
+    "cosine": {"lr_scheduler": "cosine", "lr_warmup_steps": 2},
+    "random_crops": {"center_crop": False, "random_flip": True, "photo_size": (40, 24)},
+    "without_cache": {"cache_latents": False},
+    "pieces": {"gradient_accumulation_steps": 2},
+    "eight_bit": {"use_8bit_adam": True},
+    "prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_interrupted_run_ends_with_the_same_bytes(name, pipelines, tmp_path):
+    if name == "eight_bit":
+        pytest.importorskip("bitsandbytes")
+    if name == "prodigy":
+        pytest.importorskip("prodigyopt")
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 7, **VARIANTS[name]}
+    run(**base, output_dir=tmp_path / "whole")
+    with pytest.raises(Interrupted, match="after update 3"):
+        run(**base, output_dir=tmp_path / "cut", stop_after=3)
+    run(**base, output_dir=tmp_path / "cut", resume_from_checkpoint="latest")
+    same_files(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_previews_and_trackers_do_not_change_what_is_learned(pipelines, tmp_path):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 4, "method": "lora", "lora_dropout": 0.2}
+    run(**base, output_dir=tmp_path / "plain")
+    watched = {"validation_prompt": "a [V] dog", "validation_steps": 1, "num_validation_images": 1, "validation_inference_steps": 2}
+    run(**base, **watched, output_dir=tmp_path / "watched", report_to=["tensorboard"])
+    same_files(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
+    assert len(list((tmp_path / "watched" / "samples").glob("step-*/*.png"))) == 4
+
+
+def test_more_steps_continue_a_run_as_one_longer_run(pipelines, tmp_path):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path}
+    run(**base, max_train_steps=6, output_dir=tmp_path / "long")
+    run(**base, max_train_steps=3, checkpointing_steps=3, output_dir=tmp_path / "short")
+    run(**base, max_train_steps=6, output_dir=tmp_path / "short", resume_from_checkpoint="checkpoint-3", allow_changed_settings=False)
+    same_files(weights(tmp_path / "long"), weights(tmp_path / "short"))
+
+
+def test_other_changed_settings_are_listed_and_refused(pipelines, tmp_path, capsys):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 2, "checkpointing_steps": 2}
+    run(**base, output_dir=tmp_path / "run")
+    with pytest.raises(Exception, match=r"--learning_rate 0.001 -> 0.01.*--allow_changed_settings"):
+        run(**{**base, "learning_rate": 0.01}, output_dir=tmp_path / "run", resume_from_checkpoint="latest")
+
+
+def test_a_half_written_checkpoint_is_passed_over(pipelines, tmp_path):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 4, "checkpointing_steps": 2}
+    run(**base, output_dir=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4" / "training_state")
+    before = weights(tmp_path / "run")
+    kept = {name: path.read_bytes() for name, path in before.items()}
+    run(**base, output_dir=tmp_path / "run", resume_from_checkpoint="latest")
+    assert {name: path.read_bytes() for name, path in weights(tmp_path / "run").items()} == kept
+
+
+def test_kill_9_loses_only_the_steps_since_the_last_checkpoint(pipelines, tmp_path):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "checkpointing_steps": 5, "max_train_steps": 40}
+    run(**base, output_dir=tmp_path / "whole")
+    cut = tmp_path / "cut"
+    command = [sys.executable, "-m", "tests.training.runs", str(base["model"]), str(tmp_path), str(cut)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (cut / "checkpoint-10" / "training_state" / "state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    run(**base, output_dir=cut, resume_from_checkpoint="latest")
+    same_files(weights(tmp_path / "whole"), weights(cut))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
+    cut = tmp_path / "cut"
+    command = [
+        sys.executable, "-m", "dreambooth", "train", "--pretrained_model_name_or_path", str(pipelines("stable_diffusion")), "--instance_data_dir",
+        str(config(pipelines("stable_diffusion"), root=tmp_path).photos.instance_data_dir), "--instance_prompt", "a sks dog", "--output_dir", str(cut),
+        "--max_train_steps", "100000", "--resolution", "16",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (cut / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "--resume_from_checkpoint latest" in told and "Traceback" not in told
+    assert len(list(cut.glob("checkpoint-*/training_state/state.json"))) == 1
+    assert main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"]) == 0

@@ -1,0 +1,77 @@
+"""What each of two processes runs in the tests of data parallel training."""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from dreambooth.cli.parse import read_flags
+from dreambooth.config import TrainConfig
+from dreambooth.core.batch import Batch, picture_weights, spans
+from dreambooth.families import ModelSource, family_of
+from dreambooth.stream import train
+from dreambooth.training.objective import Objective
+from dreambooth.training.processes import join
+from dreambooth.training.step import accumulate, sum_over_processes
+from tests.training.runs import config
+
+
+def double_batch(model: Path):
+    """A family in float64 whose UNet and text encoder learn, and an update of 3 photos and 2 class images."""
+    source = ModelSource.parse({"pretrained_model_name_or_path": str(model)})
+    family = family_of(source).load(source)
+    for part in family.parts.values():
+        part.double()
+    for name in ("unet", "text_encoder"):
+        family.parts[name].requires_grad_(True)
+    rng = torch.Generator().manual_seed(0)
+    x, eps = (torch.randn(5, 4, 8, 8, generator=rng, dtype=torch.float64) for _ in range(2))
+    weight = torch.tensor(picture_weights(3, 2, 0.7), dtype=torch.float64)
+    condition = family.tokenize(["a sks dog"] * 3 + ["a dog"] * 2)
+    t = torch.tensor([1, 900, 300, 42, 700])
+    return family, Batch(x, eps, t, weight, condition, torch.arange(5)), Objective(snr_gamma=5.0)
+
+
+def summed() -> None:
+    """Ranks hold gradients 1 and 2; a parameter that only one has used counts as nought in the other."""
+    processes = join("cpu")
+    used, unused = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(3))
+    used.grad = torch.full((3,), float(processes.rank + 1))
+    if processes.is_main:
+        unused.grad = torch.full((3,), 3.0)
+    sum_over_processes([used, unused], bucket_bytes=8)
+    assert used.grad.tolist() == unused.grad.tolist()
+    print(f"summed {used.grad[0].item()}", flush=True)
+
+
+def gradients(model: Path, output: Path) -> None:
+    """This process's rows of an uneven update in float64; the sum of both processes' gradients goes to a file."""
+    processes = join("cpu")
+    family, batch, objective = double_batch(model)
+    start, stop = spans(len(batch), processes.count)[processes.rank]
+    accumulate(family, batch.rows(start, stop), process=family.process.to("cpu", torch.float64), objective=objective, pieces=2)
+    learning = [p for part in family.parts.values() for p in part.parameters() if p.requires_grad]
+    sum_over_processes(learning)
+    if processes.is_main:
+        save_file({str(i): p.grad for i, p in enumerate(learning)}, output)
+
+
+def main() -> None:
+    """`sum`, `gradients MODEL FILE`, or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
+    if sys.argv[1] == "gradients":
+        gradients(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    if sys.argv[1] == "sum":
+        summed()
+        return
+    model, root, output = map(Path, sys.argv[1:4])
+    values, _, _ = read_flags(sys.argv[4:], TrainConfig)
+    flat = {name: value for branch in values.values() for name, value in branch.items()}
+    flat = {("method" if name == "kind" else name): value for name, value in flat.items()}
+    for _ in train(config(model, root=root, output_dir=output, max_train_steps=3, train_batch_size=2, **flat)):
+        pass
+
+
+if __name__ == "__main__":
+    main()
