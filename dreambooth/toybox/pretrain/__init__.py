@@ -1,1 +1,3 @@
-"""How the toybox's weights are made, in stages: render, vae, latents, unet; and the encoders clip, instance, judge, perceptual."""
+"""How the toybox's weights are made, in stages: render, vae, latents, unet; and the encoders clip, instance, judge,
+perceptual..
+"""

@@ -1,7 +1,7 @@
 """What the encoder stages share: batches of pictures as an encoder will meet them, and saving with an image processor.
 
-An encoder judges pictures that came through an autoencoder, so a third of every batch is blurred or went through the VAE, and all are
-shifted and changed a little in brightness. Pictures that a denoiser made are never used.
+An encoder judges pictures that came through an autoencoder, so a third of every batch is blurred or went through the
+VAE, and all are shifted and changed a little in brightness. Pictures that a denoiser made are never used.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Group normalisation whose backward pass is quick on CPUs.
 
-torch's own backward takes a third of an autoencoder's step there. With x^ = (x - mean) / std, the gradient is
-dx = (w dy - mean(w dy) - x^ mean(w dy x^)) / std, the means over a group; written out in dy and x it is one affine map of both, so
-two sums and two fused multiplications do it. Equal to torch's to rounding (see the test).
+torch's own backward takes a third of an autoencoder's step there. With x^ = (x - mean) / std, the gradient is dx = (w
+dy - mean(w dy) - x^ mean(w dy x^)) / std, the means over a group; written out in dy and x it is one affine map of
+both, so two sums and two fused multiplications do it. Equal to torch's to rounding (see the test).
 """
 
 from types import MethodType

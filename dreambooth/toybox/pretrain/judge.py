@@ -1,7 +1,7 @@
 """The judge: a small residual network that names class, context, colours and pattern. For `verify` alone.
 
-The perceptual distance is the same network trained from another seed, on other words too (view, light, style), and used without its
-last layer: distances are measured between its normalised feature maps.
+The perceptual distance is the same network trained from another seed, on other words too (view, light, style), and
+used without its last layer: distances are measured between its normalised feature maps.
 """
 
 from pathlib import Path
@@ -65,9 +65,7 @@ class Judge(Stage):
         self.name = name
         self.heads = HEADS if name == "judge" else HEADS | MORE_HEADS
         widths = (24, 48, 96, 160) if name == "judge" else (24, 40, 64, 96)
-        self.model = (
-            ResNetForImageClassification.from_pretrained(start, dtype=torch.float32) if start else build(self.heads, widths)
-        )
+        self.model = ResNetForImageClassification.from_pretrained(start, dtype=torch.float32) if start else build(self.heads, widths)
         self.model = self.model.to(memory_format=torch.channels_last).train()
         self.eyes = Eyes(work)
         self.right = torch.tensor([answers(*pair, self.heads) for pair in self.eyes.truth])

@@ -1,4 +1,7 @@
-"""The pictures as the denoiser sees them: latents by the finished autoencoder, and several tokenised captions each. Made once."""
+"""The pictures as the denoiser sees them: latents by the finished autoencoder, and several tokenised captions each.
+
+Made once.
+"""
 
 from collections.abc import Iterator
 from functools import partial

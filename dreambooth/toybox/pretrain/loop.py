@@ -1,8 +1,10 @@
-"""The training loop that all stages share: two processes on a CPU, one on an accelerator; stop it any time, it continues.
+"""The training loop that all stages share: two processes on a CPU, one on an accelerator; stop it any time, it
+continues.
 
-A stage says what learns and what one batch costs (`Stage`); the loop owns the optimiser, the average of the weights, the learning
-rate, checkpoints and the exchange of gradients. The rate is constant after a warm-up and falls only in the last part of a budget, so
-that training can always be extended from what was saved. On a CPU two processes of one thread each beat one process of two by far.
+A stage says what learns and what one batch costs (`Stage`); the loop owns the optimiser, the average of the weights,
+the learning rate, checkpoints and the exchange of gradients. The rate is constant after a warm-up and falls only in
+the last part of a budget, so that training can always be extended from what was saved. On a CPU two processes of one
+thread each beat one process of two by far.
 """
 
 import math
@@ -65,7 +67,7 @@ class Stage(ABC):
 
     @abstractmethod
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        """The loss of one batch, figures to log, and how many pictures it saw. `done` is the part of the budget spent, in 0..1."""
+        """Loss of one batch, figures to log, number of its pictures. `done` is the part of the budget spent, in 0..1."""
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, float]:
@@ -85,9 +87,7 @@ def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Pro
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     spawn = multiprocessing.get_context("spawn")
-    others = [
-        spawn.Process(target=drain, args=(make, work, budget, rank, processes, port), daemon=True) for rank in range(1, processes)
-    ]
+    others = [spawn.Process(target=drain, args=(make, work, budget, rank, processes, port), daemon=True) for rank in range(1, processes)]
     for process in others:
         process.start()
     try:
@@ -128,10 +128,7 @@ class Run:
         self.file = work / f"{stage.name}.state.pt"
         self.folder = work
         self.parts = {name: (module.to(device()), scale) for name, (module, scale) in stage.modules().items()}
-        groups = [
-            {"params": [p for p in module.parameters() if p.requires_grad], "scale": scale}
-            for module, scale in self.parts.values()
-        ]
+        groups = [{"params": [p for p in module.parameters() if p.requires_grad], "scale": scale} for module, scale in self.parts.values()]
         self.weights = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=stage.betas, weight_decay=stage.weight_decay, fused=True)
         self.averaged = [p.detach().clone() for p in self.weights]
@@ -173,7 +170,10 @@ class Run:
         return min(1.0, (self.fresh + 1) / self.budget.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(late, 1.0))))
 
     def share(self) -> None:
-        """Average the gradients over the processes, as one bf16 vector; each keeps its memory layout (fused AdamW reads raw memory)."""
+        """Average the gradients over the processes, as one bf16 vector.
+
+        Each gradient keeps its memory layout: fused AdamW reads raw memory and would pair the wrong numbers.
+        """
         flat = torch.cat([p.grad.flatten() if p.grad is not None else p.new_zeros(p.numel()) for p in self.weights]).bfloat16()
         distributed.all_reduce(flat)
         for p, part in zip(self.weights, flat.float().div_(self.processes).split([p.numel() for p in self.weights]), strict=True):

@@ -1,7 +1,7 @@
 """The training pictures: shards of renders with what is seen in them, made once and read by every stage.
 
-A shard holds families: four subjects of one class and the same two colour words (so that only shape, pattern and material tell them
-apart: hard negatives for the instance encoder), each in three scenes.
+A shard holds families: four subjects of one class and the same two colour words (so that only shape, pattern and
+material tell them apart: hard negatives for the instance encoder), each in three scenes.
 """
 
 import json
@@ -76,9 +76,7 @@ class Pictures:
     def __init__(self, folder: Path, files: list[Path] | None = None):
         files = files or sorted(path for path in folder.glob("*.npy") if not path.name.endswith(".part.npy"))
         if not files:
-            raise FileNotFoundError(
-                f"{folder}: no training pictures. Make them first: python -m dreambooth.toybox.pretrain render"
-            )
+            raise FileNotFoundError(f"{folder}: no training pictures. Make them first: python -m dreambooth.toybox.pretrain render")
         self.shards = [np.load(path, mmap_mode="r") for path in files]
         self.files = files
 

@@ -27,7 +27,7 @@ BUDGETS = {
     "perceptual": Budget(minutes=4),
     "unet": Budget(minutes=70),
 }
-"""Every stage with its budget on two CPU cores, in the order in which they run. All but `vae`, `latents` and `unet` may be swapped."""
+"""Every stage with its budget on two CPU cores, in order; encoders may come any time after `render`."""
 
 
 def make(stage: str, work: Path, shipped: bool) -> Stage:

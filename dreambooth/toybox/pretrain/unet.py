@@ -1,7 +1,8 @@
 """The denoiser and its text encoder, trained together from scratch: v-prediction on 16 x 16 x 8 latents.
 
-A tenth of the captions is dropped (classifier-free guidance needs the empty prompt); the text encoder learns at a quarter of the rate;
-timesteps are stratified over the batch. Attention is the plain one on a CPU, where fused attention has a slow backward pass.
+A tenth of the captions is dropped (classifier-free guidance needs the empty prompt); the text encoder learns at a
+quarter of the rate; timesteps are stratified over the batch. Attention is the plain one on a CPU, where fused
+attention has a slow backward pass.
 """
 
 import copy
@@ -147,9 +148,7 @@ def draw_sheet(pipeline: StableDiffusionPipeline, path: Path) -> None:
     prompts += ["a pencil sketch of a dog", "pixel art of a duck", "an oil painting of a vase", "a yellow robot from the back"]
     prompts += ["a bowl from above", "a clock at night"]
     with autocast():
-        pictures = pipeline(
-            prompts, guidance_scale=2.5, num_inference_steps=15, generator=torch.Generator().manual_seed(1)
-        ).images
+        pictures = pipeline(prompts, guidance_scale=2.5, num_inference_steps=15, generator=torch.Generator().manual_seed(1)).images
     sheet = Image.new("RGB", (6 * 128, 4 * 128))
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (number % 6 * 128, number // 6 * 128))

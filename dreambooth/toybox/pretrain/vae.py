@@ -1,8 +1,9 @@
 """The autoencoder: 128 px to 16 x 16 x 8 latents and back, as a plain diffusers AutoencoderKL.
 
-Trained on crops of 64 px (cheaper, and a convolution does not mind), on whole pictures while the rate falls. L1 + squared error + the
-error of the differences between neighbours keep edges sharp; a light KL term keeps the latents tame. SD's single scaling factor cannot
-take a mean out of a latent channel, so mean and scale of each channel are folded into the quantisation convolutions (`normalized`).
+Trained on crops of 64 px (cheaper, and a convolution does not mind), on whole pictures while the rate falls. L1 +
+squared error + the error of the differences between neighbours keep edges sharp; a light KL term keeps the latents
+tame. SD's single scaling factor cannot take a mean out of a latent channel, so mean and scale of each channel are
+folded into the quantisation convolutions (`normalized`).
 """
 
 from pathlib import Path
@@ -121,7 +122,7 @@ def psnr(model: AutoencoderKL, x: Tensor) -> float:
 
 @torch.no_grad()
 def normalized(model: AutoencoderKL, x: Tensor) -> AutoencoderKL:
-    """A copy whose latents have mean 0 and deviation 1 in every channel on x: folded into quant_conv and post_quant_conv, exactly."""
+    """A copy whose latents have mean 0 and deviation 1 in every channel on x: an exact change of two convolutions."""
     z = model.encode(x).latent_dist.mean.float()
     mean, scale = z.mean((0, 2, 3)), z.std((0, 2, 3))
     copy = AutoencoderKL.from_config(model.config)

@@ -1,8 +1,8 @@
 """The tokenizer: CLIP's, with a vocabulary learned from this world's words.
 
-Every word of the world and of DreamBench's prompts is one token; so are the rare tokens, three consonants each, which captions hardly
-use and which can therefore come to mean a subject. All 256 bytes are in the vocabulary: a character outside of it would become CLIP's
-unknown token, which is the end-of-text token, and cut the prompt.
+Every word of the world and of DreamBench's prompts is one token; so are the rare tokens, three consonants each, which
+captions hardly use and which can therefore come to mean a subject. All 256 bytes are in the vocabulary: a character
+outside of it would become CLIP's unknown token, which is the end-of-text token, and cut the prompt.
 """
 
 import json
@@ -18,11 +18,15 @@ from ..world.captions import TRIM
 
 LENGTH = 32
 """Tokens of a prompt, begin and end included."""
-BENCH_WORDS = """a an the and of in on top with background around it to for by over under photo picture image close up object toy
-animal stuffed pet wet shiny matte cube shaped rug forest dirt road white milk ocean eiffel tower mirror sidewalk crowded street
-santa hat black monocle chef firefighter police outfit yellow shirt purple wizard witch angel wings monster glasses sunglasses
-sneaker can cartoon bear car sloth poop emoji berry big small old new style painting sketch drawing art pixel oil pencil front side
-back view seen from above below red blue green house city mountain night day sunset sitting standing sleeping one two three""".split()
+BENCH_WORDS = (
+    "a an the and of in on top with background around it to for by over under photo picture image close up object toy "
+    "animal stuffed pet wet shiny matte cube shaped rug forest dirt road white milk ocean eiffel tower mirror "
+    "sidewalk crowded street santa hat black monocle chef firefighter police outfit yellow shirt purple wizard witch "
+    "angel wings monster glasses sunglasses sneaker can cartoon bear car sloth poop emoji berry big small old new "
+    "style painting sketch drawing art pixel oil pencil front side back view seen from above below red blue green "
+    "house city mountain night day sunset sitting standing sleeping one two three "
+)
+"""Words of DreamBench's prompts and of common ones, known to the tokenizer though this world shows few of them."""
 
 
 def rare_tokens() -> list[str]:
@@ -35,7 +39,7 @@ def rare_tokens() -> list[str]:
 def world_words() -> list[str]:
     """Every word that captions and prompts use."""
     phrases = [*CLASSES, *COLORS, *PATTERNS, *TRIM.values(), *CONTEXTS.values(), *VIEWS.values(), *LIGHTS.values()]
-    phrases += [*STYLES.values(), *ACCESSORIES.values(), *BENCH_WORDS]
+    phrases += [*STYLES.values(), *ACCESSORIES.values(), BENCH_WORDS]
     return sorted({word for phrase in phrases for word in phrase.split()})
 
 

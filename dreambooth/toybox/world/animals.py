@@ -1,4 +1,7 @@
-"""The classes that can wear things: dog, cat, plushie, duck. Eight shape numbers in 0..1 make one of them this one."""
+"""The classes that can wear things: dog, cat, plushie, duck.
+
+Eight shape numbers in 0..1 make one of them this one.
+"""
 
 from collections.abc import Sequence
 
@@ -32,9 +35,7 @@ def dog(k: Knobs) -> Solid:
     if k[5] > 0.4:  # floppy
         ears = mirrored(ellipsoid((hr * 1.05, hy - ear * 0.35, hz - 0.02), (0.085, ear, 0.17)))
     else:
-        ears = mirrored(
-            capsule((hr * 0.62, hy + hr * 0.6, hz - 0.05), (hr * 0.86, hy + hr * 0.8 + ear * 0.55, hz - 0.05), 0.18, 0.05)
-        )
+        ears = mirrored(capsule((hr * 0.62, hy + hr * 0.6, hz - 0.05), (hr * 0.86, hy + hr * 0.8 + ear * 0.55, hz - 0.05), 0.18, 0.05))
     tail = capsule((0, 0.16, -0.42), (mix(k[6], -0.35, 0.35), 0.55, -0.75), 0.085, 0.05)
     eye = (hr * 0.42, hy + hr * 0.16, hz + hr * 0.86)
     body = blend(0.10, trunk, neck, skull, haunch, fore, tail)

@@ -1,4 +1,6 @@
-"""Captions: what is seen in a picture, in DreamBench's words, and the way back from a prompt to the picture that it asks for."""
+"""Captions: what is seen in a picture, in DreamBench's words, and the way back from a prompt to the picture that it asks
+for..
+"""
 
 from dataclasses import replace
 

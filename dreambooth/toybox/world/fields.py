@@ -1,7 +1,8 @@
 """Signed distance fields: a solid is a function of (x, y, z) arrays that says how far each point is from its surface.
 
-Negative inside, positive outside, never more than the true distance, so that a ray may safely step by it (Hart 1996, "Sphere
-tracing"). Solids are closures over their numbers and combine by minimum; `blend` melts two into one, `mirrored` costs one for two.
+Negative inside, positive outside, never more than the true distance, so that a ray may safely step by it (Hart 1996,
+"Sphere tracing"). Solids are closures over their numbers and combine by minimum; `blend` melts two into one,
+`mirrored` costs one for two.
 """
 
 from collections.abc import Callable

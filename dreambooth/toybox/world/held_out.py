@@ -1,4 +1,5 @@
-"""The held-out subjects: two of each class, chosen by hand for colours and pattern, their shapes drawn once. `write()` makes the files.
+"""The held-out subjects: two of each class, chosen by hand for colours and pattern, their shapes drawn once. `write()`
+makes the files.
 
 Those with zigzags or hearts show a pattern which the base model has never seen.
 """

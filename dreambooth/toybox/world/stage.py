@@ -1,6 +1,7 @@
 """The stage: camera, light, ground, backdrop and one object on it, asked for the colour along any ray.
 
-The object keeps its own units, in which rays are marched (`to_object`); the world's unit is most of an object's height.
+The object keeps its own units, in which rays are marched (`to_object`); the world's unit is most of an object's
+height.
 """
 
 from functools import lru_cache
@@ -119,7 +120,7 @@ class Stage:
         return nearest(self.parts, x, y, z)
 
     def cast_shadow(self) -> np.ndarray:
-        """Light on the ground around the object, 0..1 on a grid of 40 x 40 over [-1.7, 1.7] squared: sun's shadow times contact shadow."""
+        """Light on the ground, 0..1 on a grid of 40 x 40 over [-1.7, 1.7] squared: sun's shadow times contact shadow."""
         axis = np.linspace(-1.7, 1.7, 40, dtype=np.float32)
         gx, gz = (g.ravel() for g in np.meshgrid(axis, axis, indexing="ij"))
         light = np.ones_like(gx)
@@ -205,12 +206,7 @@ class Stage:
         gaps = np.stack([part.field(*p) for part in self.parts])
         part, gap = gaps.argmin(0), gaps.min(0)
         e = 0.01
-        n = (
-            np.stack(
-                [self.distance(p[0] + e, p[1], p[2]), self.distance(p[0], p[1] + e, p[2]), self.distance(p[0], p[1], p[2] + e)]
-            )
-            - gap
-        )
+        n = np.stack([self.distance(p[0] + e, p[1], p[2]), self.distance(p[0], p[1] + e, p[2]), self.distance(p[0], p[1], p[2] + e)]) - gap
         n /= length(*n) + 1e-8
         sun = np.array([c * self.sun[0] - s * self.sun[2], self.sun[1], s * self.sun[0] + c * self.sun[2]], np.float32)
         return self.lit(self.albedo(p, n, part), p, n, way, sun, part), part
@@ -224,9 +220,7 @@ class Stage:
         colors = palette[material].T.copy()
         body = np.nonzero(material == Material.BODY)[0]
         q = (p[:, body] - np.array([self.middle[0], 0, self.middle[2]], np.float32)[:, None]) * self.scale
-        mask = pattern(
-            self.subject.pattern, self.subject.cell, self.subject.phase, point=q, normal=n[:, body], around=self.solid.round
-        )
+        mask = pattern(self.subject.pattern, self.subject.cell, self.subject.phase, point=q, normal=n[:, body], around=self.solid.round)
         colors[:, body] += (second - first)[:, None] * mask
         scarf = np.nonzero(material == Material.RAINBOW)[0]
         turn = np.arctan2(p[0, scarf], p[2, scarf]) * (12 / np.pi) + p[1, scarf] * 6
@@ -234,7 +228,7 @@ class Stage:
         return colors * colors
 
     def lit(self, albedo: Array, p: Array, n: Array, way: Array, sun: Array, part: Array) -> Array:
-        """Key light with a soft terminator, sky, bounce from the ground, occlusion, and a highlight (with sky's mirror on shiny things)."""
+        """Key light with a soft terminator, sky, bounce from the ground, occlusion, highlights, sky mirrored in shiny things."""
         key, sky, bounce, _ = (np.array(rgb, np.float32)[:, None] for rgb in LIGHT[self.scene.light])
         facing = sun @ n
         blocked = self.distance(*(p + n * 0.03 + sun[:, None] * 0.22)) / 0.22

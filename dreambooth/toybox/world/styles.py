@@ -31,7 +31,7 @@ def pixels(picture: np.ndarray) -> np.ndarray:
 
 
 def painting(picture: np.ndarray) -> np.ndarray:
-    """Oil on canvas: each point takes the calmest of the four quarters around it (Kuwahara 1976), colours run warmer and deeper."""
+    """Oil on canvas: each point takes the calmest of the four quarters around it (Kuwahara 1976), in warmer colours."""
     size = len(picture)
     r = max(2, round(size * 0.030))
     x = np.asarray(picture, np.float32) / 255

@@ -1,4 +1,7 @@
-"""A subject: one particular dog, teapot or robot. A fixed draw of all parameters, so it can be rendered anywhere and any time."""
+"""A subject: one particular dog, teapot or robot.
+
+A fixed draw of all parameters, so it can be rendered anywhere and any time.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Colours and patterns: what a subject is painted with.
 
-A pattern is a mask in 0..1 over the surface: 0 shows the first colour, 1 the second. Cells are a fifth of the object and larger, so
-that they survive a small autoencoder. On turned things a pattern runs around the axis, a whole number of times; on others it is
-projected along the axis which the surface faces most.
+A pattern is a mask in 0..1 over the surface: 0 shows the first colour, 1 the second. Cells are a fifth of the object
+and larger, so that they survive a small autoencoder. On turned things a pattern runs around the axis, a whole number
+of times; on others it is projected along the axis which the surface faces most.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,14 @@
-"""The classes of things: backpack, boot, bowl, candle, clock, robot, teapot, vase. Eight shape numbers in 0..1 each."""
+"""The classes of things: backpack, boot, bowl, candle, clock, robot, teapot, vase.
+
+Eight shape numbers in 0..1 each.
+"""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from .fields import Array, blend, box, capsule, cut_below, cylinder, ellipsoid, mirrored, sphere, torus, union
-from .fields import lathe
+from .fields import Array, blend, box, capsule, cut_below, cylinder, ellipsoid, lathe, mirrored, sphere, torus, union
 from .solids import Material, Part, Solid, mix
 
 Knobs = Sequence[float]

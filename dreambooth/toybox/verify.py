@@ -1,0 +1,251 @@
+"""How good the toybox's weights are: the figures of the recipe, each with its bar.
+
+Three kinds: what the base model draws, as the judge names it; what the encoders tell apart on renders of subjects that no
+training saw, plain and through the autoencoder; and the autoencoder itself. The ten worst drawings go on a sheet.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
+
+PACKAGE = Path(__file__).parent
+SIZE = 128
+PATTERN_WORDS = ("striped", "dotted", "checkered", "starry")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number: on how many pictures, and the least it should be."""
+
+    name: str
+    value: float
+    count: int
+    bar: float | None = None
+
+    def __str__(self) -> str:
+        bar = "" if self.bar is None else f"  (bar {self.bar:g}: {'reached' if self.value >= self.bar else 'missed'})"
+        return f"{self.name:<42}{self.value:8.3f}  n={self.count}{bar}"
+
+
+class Weights:
+    """The pipeline and the encoders of a folder, on the accelerator where there is one."""
+
+    def __init__(self, folder: Path = PACKAGE):
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        from diffusers import StableDiffusionPipeline
+        from transformers import CLIPModel, CLIPTokenizer, ResNetForImageClassification, ViTModel
+
+        self.device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device("cpu")
+        self.pipeline = StableDiffusionPipeline.from_pretrained(folder / "pipeline", torch_dtype=torch.float32)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.pipeline.to(self.device)
+        encoders = folder / "encoders"
+        self.judge = ResNetForImageClassification.from_pretrained(encoders / "judge", dtype=torch.float32).to(self.device).eval()
+        self.clip = CLIPModel.from_pretrained(encoders / "clip", dtype=torch.float32).to(self.device).eval()
+        self.tokenizer = CLIPTokenizer.from_pretrained(encoders / "clip")
+        self.instance = ViTModel.from_pretrained(encoders / "instance", dtype=torch.float32, add_pooling_layer=False)
+        self.instance.to(self.device).eval()
+
+    @torch.no_grad()
+    def draw(self, prompts: list[str], *, seed: int, guidance: float, steps: int = 15) -> np.ndarray:
+        """Pictures uint8 [n, SIZE, SIZE, 3], each from a seed of its own."""
+        pictures = []
+        for start in range(0, len(prompts), 24):
+            part = prompts[start : start + 24]
+            rngs = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
+            with torch.autocast(self.device.type, torch.bfloat16):
+                out: Any = self.pipeline(part, guidance_scale=guidance, num_inference_steps=steps, generator=rngs, output_type="np")
+            pictures.append((out.images.astype(np.float32) * 255).round().clip(0, 255).astype(np.uint8))
+        return np.concatenate(pictures)
+
+    def pixels(self, pictures: np.ndarray) -> Tensor:
+        """[n, 3, SIZE, SIZE] in -1..1."""
+        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    @torch.no_grad()
+    def through_vae(self, pictures: np.ndarray) -> np.ndarray:
+        """Encoded and decoded."""
+        parts = []
+        for part in self.pixels(pictures).split(32):
+            y = self.pipeline.vae.decode(self.pipeline.vae.encode(part).latent_dist.mean).sample
+            parts.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def named(self, pictures: np.ndarray) -> dict[str, Tensor]:
+        """The judge's probabilities [n, answers] for class, context, color, second, pattern."""
+        logits = torch.cat([self.judge(part).logits for part in self.pixels(pictures).split(64)]).cpu()
+        columns: dict[str, list[int]] = {}
+        for number, label in self.judge.config.id2label.items():
+            columns.setdefault(label.split(":")[0], []).append(int(number))
+        return {head: logits[:, numbers].softmax(1) for head, numbers in columns.items()}
+
+    def words(self, head: str) -> list[str]:
+        """The judge's answers of one kind, in order."""
+        return [label.split(":")[1] for label in self.judge.config.id2label.values() if label.startswith(f"{head}:")]
+
+    @torch.no_grad()
+    def who(self, pictures: np.ndarray) -> Tensor:
+        """Instance embeddings, unit vectors [n, width]."""
+        parts = [self.instance(part).last_hidden_state[:, 0] for part in self.pixels(pictures).split(64)]
+        return F.normalize(torch.cat(parts), dim=-1).cpu()
+
+    @torch.no_grad()
+    def seen(self, pictures: np.ndarray) -> Tensor:
+        """CLIP embeddings of pictures, unit vectors."""
+        parts = [self.clip.get_image_features(pixel_values=part).pooler_output for part in self.pixels(pictures).split(64)]
+        return F.normalize(torch.cat(parts), dim=-1).cpu()
+
+    @torch.no_grad()
+    def read(self, texts: list[str]) -> Tensor:
+        """CLIP embeddings of texts, unit vectors."""
+        ids = self.tokenizer(texts, padding=True, return_tensors="pt").input_ids.to(self.device)
+        return F.normalize(self.clip.get_text_features(input_ids=ids).pooler_output, dim=-1).cpu()
+
+
+def verify(folder: Path = PACKAGE, out: Path | None = None, *, guidance: float = 3.0, seed: int = 0) -> Iterator[Figure]:
+    """Measure everything; yields figures as they are known. With `out`, the sheets of samples and of the ten worst go there."""
+    weights = Weights(folder)
+    yield from autoencoder(weights)
+    yield from encoders(weights)
+    yield from drawings(weights, out, guidance=guidance, seed=seed)
+
+
+def autoencoder(weights: Weights) -> Iterator[Figure]:
+    """PSNR on the photos of the held-out subjects."""
+    photos = np.stack([photo for subject in held_out_subjects() for photo in subject.photos(SIZE)])
+    error = ((weights.through_vae(photos).astype(np.float32) - photos) / 255) ** 2
+    yield Figure("vae: PSNR in dB, held-out photos", float(-10 * np.log10(error.mean((1, 2, 3))).mean()), len(photos), 28)
+
+
+def gallery(noun: str, count: int, seed: int) -> list[Subject]:
+    """Subjects of one class in the same two colours, none of which any training saw."""
+    rng = np.random.default_rng([seed, sum(map(ord, noun)), 77])
+    first, second = (str(word) for word in rng.choice(list(COLORS), 2, replace=False))
+    return [draw_subject(rng, noun=noun, colors=(first, second)) for _ in range(count)]
+
+
+def pictures_of(subjects: list[Subject], seed: int) -> tuple[np.ndarray, list[Scene]]:
+    """One photo of each subject from the front, in a random place."""
+    rng = np.random.default_rng([seed, 78])
+    scenes = [Scene(context=str(rng.choice(list(CONTEXTS))), seed=int(rng.integers(1 << 30))) for _ in subjects]
+    return np.stack([render(subject, scene, SIZE) for subject, scene in zip(subjects, scenes, strict=True)]), scenes
+
+
+def encoders(weights: Weights, *, among: int = 50) -> Iterator[Figure]:
+    """What judge, CLIP and instance encoder tell apart on new renders, plain and through the VAE."""
+    right: dict[str, list[float]] = {}
+    for number, noun in enumerate(CLASSES):
+        subjects = gallery(noun, among, seed=5)
+        first, scenes = pictures_of(subjects, seed=number)
+        second, others = pictures_of(subjects, seed=number + 100)
+        for way, a, b in (("", first, second), (", through the VAE", weights.through_vae(first), weights.through_vae(second))):
+            score(weights, right, way, noun, (a, scenes), (b, others))
+    bars = {"judge: class": 0.97, "judge: context": 0.97, "CLIP: class": 0.90, "CLIP: context": 0.98}
+    bars |= {"instance: first among 50 of class and colours": 0.85, "CLIP-I: subject above context (triples)": 0.80}
+    for name, hits in right.items():
+        bar = next((least for start, least in bars.items() if name.startswith(start)), None)
+        yield Figure(name, float(np.mean(hits)), len(hits), bar)
+
+
+Views = tuple[np.ndarray, list[Scene]]
+
+
+def score(weights: Weights, right: dict[str, list[float]], way: str, noun: str, first: Views, second: Views) -> None:
+    """Add the hits of one class's gallery to `right`."""
+    (a, scenes), (b, others) = first, second
+    nouns, places = list(CLASSES), list(CONTEXTS)
+    named = weights.named(a)
+    answer = weights.words("class").index(noun)
+    add(right, f"judge: class{way}", named["class"].argmax(1) == answer)
+    where = torch.tensor([weights.words("context").index(scene.context) for scene in scenes])
+    add(right, f"judge: context{way}", named["context"].argmax(1) == where)
+    seen, seen_b = weights.seen(a), weights.seen(b)
+    said = seen @ weights.read([f"a {word}" for word in nouns]).T
+    add(right, f"CLIP: class{way}", said.argmax(1) == nouns.index(noun))
+    said = seen @ weights.read([f"a {noun} {CONTEXTS[place]}" for place in places]).T
+    add(right, f"CLIP: context{way}", said.argmax(1) == torch.tensor([places.index(scene.context) for scene in scenes]))
+    who, who_b = weights.who(a), weights.who(b)
+    likeness = who @ who_b.T
+    add(right, f"instance: first among 50 of class and colours{way}", likeness.argmax(1) == torch.arange(len(who)))
+    same = [(i, j) for i in range(len(a)) for j in range(len(a)) if i != j and scenes[i].context == scenes[j].context]
+    same = [(i, j) for i, j in same if others[i].context != scenes[i].context]
+    clip_i = [float(seen[i] @ seen_b[i] > seen[i] @ seen[j]) for i, j in same]
+    right.setdefault(f"CLIP-I: subject above context (triples){way}", []).extend(clip_i)
+
+
+def add(right: dict[str, list[float]], name: str, hits: Tensor) -> None:
+    """Append hits to the list under `name`."""
+    right.setdefault(name, []).extend(hits.float().tolist())
+
+
+def drawings(weights: Weights, out: Path | None, *, guidance: float, seed: int) -> Iterator[Figure]:
+    """What the base model draws for every class in every context, for colours, patterns and rare tokens."""
+    pairs = [(noun, place) for noun in CLASSES for place in CONTEXTS]
+    pictures = weights.draw([f"a {noun} {CONTEXTS[place]}" for noun, place in pairs], seed=seed, guidance=guidance)
+    named = weights.named(pictures)
+    class_ids = torch.tensor([weights.words("class").index(noun) for noun, _ in pairs])
+    place_ids = torch.tensor([weights.words("context").index(place) for _, place in pairs])
+    hits, places = named["class"].argmax(1) == class_ids, named["context"].argmax(1) == place_ids
+    yield Figure("base: class drawn (class x context prompts)", hits.float().mean().item(), len(pairs), 0.95)
+    yield Figure("base: context drawn", places.float().mean().item(), len(pairs), 0.98)
+    for noun in CLASSES:
+        mine = torch.tensor([word == noun for word, _ in pairs])
+        yield Figure(f"base: class drawn, {noun}", hits[mine].float().mean().item(), int(mine.sum()))
+    words = [(color, noun) for color in COLORS for noun in CLASSES]
+    colored = weights.named(weights.draw([f"a {c} {n}" for c, n in words], seed=seed + 1000, guidance=guidance))
+    asked = torch.tensor([weights.words("color").index(color) for color, _ in words])
+    yield Figure("base: colour word followed", (colored["color"].argmax(1) == asked).float().mean().item(), len(words), 0.85)
+    words = [(pattern, noun) for pattern in PATTERN_WORDS for noun in CLASSES]
+    patterned = weights.named(weights.draw([f"a {p} {n}" for p, n in words], seed=seed + 2000, guidance=guidance))
+    asked = torch.tensor([weights.words("pattern").index(pattern) for pattern, _ in words])
+    yield Figure("base: pattern word followed", (patterned["pattern"].argmax(1) == asked).float().mean().item(), len(words))
+    yield from rare(weights, seed=seed, guidance=guidance)
+    if out:
+        sure = named["class"].gather(1, class_ids[:, None])[:, 0] * named["context"].gather(1, place_ids[:, None])[:, 0]
+        save_sheet(pictures, out / "class_by_context.png", across=len(CONTEXTS))
+        save_sheet(pictures[sure.argsort()[:10].numpy()], out / "ten_worst.png", across=5)
+
+
+def rare(weights: Weights, *, seed: int, guidance: float, tokens: tuple[str, ...] = ("sks", "zwx", "ohwx", "kvz")) -> Iterator[Figure]:
+    """A rare token should not mean anything yet: its pictures should be as far from each other as those without it."""
+    prompts = {"": [f"a {noun}" for noun in CLASSES for _ in range(2)]}
+    prompts |= {token: [f"a {token} {noun}" for noun in CLASSES for _ in range(2)] for token in tokens}
+    for token, texts in prompts.items():
+        pictures = weights.draw(texts, seed=seed + 3000, guidance=guidance)
+        answer = torch.tensor([weights.words("class").index(text.split()[-1]) for text in texts])
+        colors = weights.named(pictures)["color"].mean(0)
+        strength = float((colors * colors.clamp(min=1e-6).log()).sum() + np.log(len(colors)))
+        name = f'"a {token} NOUN"' if token else '"a NOUN"'
+        yield Figure(f"rare: class drawn, {name}", (weights.named(pictures)["class"].argmax(1) == answer).float().mean().item(), len(texts))
+        yield Figure(f"rare: colour bias in nats, {name}", strength, len(texts))
+
+
+def save_sheet(pictures: np.ndarray, path: Path, *, across: int) -> None:
+    """Tile pictures, row by row."""
+    rows = [np.concatenate(list(pictures[i : i + across]), 1) for i in range(0, len(pictures) - across + 1, across)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(rows, 0)).save(path)
+
+
+def main() -> None:
+    """python -m dreambooth.toybox.verify [FOLDER [OUT]]"""
+    import sys
+
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE
+    for figure in verify(folder, Path(sys.argv[2]) if len(sys.argv) > 2 else None):
+        print(figure, flush=True)
+
+
+if __name__ == "__main__":
+    main()

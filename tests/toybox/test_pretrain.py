@@ -1,0 +1,112 @@
+"""The recipe: quick normalisation is exact, the tokenizer keeps its promises, a stage stops and continues."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dreambooth.toybox.pretrain import latents, pictures
+from dreambooth.toybox.pretrain.groupnorm import quicken
+from dreambooth.toybox.pretrain.loop import Budget, Stage, train
+from dreambooth.toybox.pretrain.vae import build, normalized
+from dreambooth.toybox.pretrain.words import LENGTH, build_tokenizer, rare_tokens, world_words
+
+
+def test_quick_group_norm_has_the_gradients_of_torch() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.SiLU(), nn.Conv2d(8, 2, 3)).double()
+    quick = copy.deepcopy(plain)
+    quicken(quick)
+    x = torch.randn(2, 3, 12, 12, dtype=torch.float64).to(memory_format=torch.channels_last)
+    for model in (plain, quick):
+        model(x).square().mean().backward()
+    for a, b in zip(plain.parameters(), quick.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_every_word_is_one_token_and_no_character_ends_the_text() -> None:
+    tokenizer = build_tokenizer()
+    assert [word for word in [*world_words(), *rare_tokens()] if len(tokenizer.tokenize(word)) != 1] == []
+    assert len(set(rare_tokens())) == 64
+    for text in ("a [V] dog!", "ünï <new> 東京", "a sks dog's ~ @"):
+        ids = tokenizer(text).input_ids
+        assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
+    padded = tokenizer("a dog", padding="max_length").input_ids
+    assert len(padded) == LENGTH == tokenizer.model_max_length
+
+
+def test_captions_fit_the_text_encoder() -> None:
+    from dreambooth.toybox.world.captions import training_caption
+
+    tokenizer, rng = build_tokenizer(), np.random.default_rng(0)
+    texts = [training_caption(*pair, rng, rare_tokens()) for _ in range(40) for pair in pictures.draw_family(rng)]
+    assert max(len(ids) for ids in tokenizer(texts).input_ids) <= LENGTH
+    share = sum(any(token in text.split() for token in rare_tokens()) for text in texts) / len(texts)
+    assert 0.01 < share < 0.08
+
+
+def test_shards_are_made_once_and_read_back(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pictures, "FAMILIES", 1)
+    monkeypatch.setattr(pictures, "SHARD", 12)
+    monkeypatch.setattr(pictures, "SIZE", 32)
+    pictures.render_shard(tmp_path, 0)
+    changed = (tmp_path / "0000.npy").stat().st_mtime_ns
+    pictures.render_shard(tmp_path, 0)
+    assert (tmp_path / "0000.npy").stat().st_mtime_ns == changed
+    read = pictures.Pictures(tmp_path)
+    subject, scene = read.truth()[7]
+    from dreambooth.toybox.world import render
+
+    assert np.array_equal(read[np.array([7])][0], render(subject, scene, 32))
+
+
+def test_missing_pictures_and_latents_name_the_command(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="pretrain render"):
+        pictures.Pictures(tmp_path)
+    with pytest.raises(FileNotFoundError, match="pretrain latents"):
+        latents.load(tmp_path)
+
+
+def test_normalised_latents_decode_to_the_same_picture() -> None:
+    torch.manual_seed(0)
+    vae, x = build(), torch.rand(4, 3, 32, 32) * 2 - 1
+    after = normalized(vae, x)
+    z = after.encode(x).latent_dist.mean
+    assert torch.allclose(z.mean((0, 2, 3)), torch.zeros(8), atol=1e-4) and torch.allclose(z.std((0, 2, 3)), torch.ones(8), atol=1e-3)
+    before = vae.decode(vae.encode(x).latent_dist.mean).sample
+    assert torch.allclose(after.decode(z).sample, before, atol=1e-3)
+
+
+class Line(Stage):
+    """Fits one number."""
+
+    name, rate = "line", 0.05
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+
+    def modules(self):
+        return {"line": (self.model, 1.0)}
+
+    def loss(self, rng, done):
+        x = torch.randn(8, 1, generator=rng)
+        return (self.model(x) - 3 * x).square().mean(), {}, 8
+
+    def export(self, folder):
+        (folder / "line.txt").write_text(str(self.model.weight.item()))
+        return {"weight": self.model.weight.item()}
+
+
+def test_a_stage_learns_stops_and_continues(tmp_path) -> None:
+    first = list(train(Line, tmp_path, Budget(minutes=0.02, processes=1, log_every=10, warmup=5)))
+    assert (tmp_path / "line.state.pt").exists() and float((tmp_path / "line.txt").read_text()) != 0
+    again = list(train(Line, tmp_path, Budget(minutes=0.04, processes=1, log_every=10, warmup=5)))
+    assert again[-1].step > first[-1].step
+    assert abs(again[-1].figures["weight"] - 3) < abs(first[-1].figures["weight"] - 3) + 0.05
+
+
+def test_two_processes_share_their_gradients(tmp_path) -> None:
+    records = list(train(Line, tmp_path, Budget(minutes=0.05, processes=2, log_every=10, warmup=5)))
+    assert abs(records[-1].figures["weight"] - 3) < 1

@@ -1,0 +1,64 @@
+"""The shipped weights: plain diffusers and transformers load them, and the pipeline draws."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dreambooth.toybox
+from dreambooth.toybox.world import held_out_subjects
+
+FOLDER = Path(dreambooth.toybox.__file__).parent
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "pipeline" / "unet").exists(), reason="the toybox's weights are not in this checkout: run the recipe"
+)
+
+
+def test_all_weights_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*.safetensors")) <= 32 * 2**20
+
+
+def test_plain_diffusers_loads_the_pipeline_and_draws() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(FOLDER / "pipeline", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    rng = torch.Generator().manual_seed(0)
+    picture = np.asarray(pipeline("a red teapot on the beach", num_inference_steps=6, guidance_scale=3.0, generator=rng).images[0])
+    assert picture.shape == (128, 128, 3)
+    assert picture.std() > 20
+
+
+def test_the_autoencoder_keeps_a_held_out_photo() -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(FOLDER / "pipeline" / "vae", torch_dtype=torch.float32)
+    photos = np.stack([subject.photos(128)[0] for subject in held_out_subjects()[:6]])
+    x = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        z = vae.encode(x).latent_dist.mean
+        y = vae.decode(z).sample.clamp(-1, 1)
+    assert vae.config.scaling_factor == 1.0 and z.shape[1:] == (8, 16, 16)
+    assert 0.5 < z.std() < 1.6
+    assert -10 * torch.log10(((y - x) / 2).square().mean()) > 24
+
+
+@pytest.mark.parametrize("name", ["clip", "instance", "judge", "perceptual"])
+def test_encoders_are_transformers_folders(name: str) -> None:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+    folder = FOLDER / "encoders" / name
+    if not folder.exists():
+        pytest.skip(f"the {name} encoder is not in this checkout: run the recipe")
+    assert AutoConfig.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    pixels = AutoImageProcessor.from_pretrained(folder)(held_out_subjects()[0].photos(256)[0], return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 3, 128, 128)
+    assert pixels.min() >= -1.01 and pixels.max() <= 1.01
+    with torch.no_grad():
+        if name == "clip":
+            assert model.get_image_features(pixel_values=pixels).pooler_output.shape[0] == 1
+        else:
+            assert torch.isfinite(model(pixels).last_hidden_state).all()
