@@ -1,0 +1,98 @@
+"""The check of a folder of photos: what would spoil a training, said before it costs an hour.
+
+Every threshold below was measured on the 115 real photos of 22 DreamBooth subjects and on the same photos with known damage
+(`benchmarks/photos/measure.py`; precision and recall in docs/photos.md). None of the real photos gets an error.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le
+
+from dreambooth.photos import single, together
+from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, scan, shown
+from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
+from dreambooth.photos.load import load_with_facts
+from dreambooth.schema import Setting
+
+Concept = Literal["object", "style"]
+QUICK_PHOTOS = 60
+"""Photos that `quick` looks at in depth; of larger folders it takes as many, evenly spread."""
+
+
+class PhotosCheck(Setting):
+    """Look at a folder of photos as training would, and tell what will spoil the result"""
+
+    positional: ClassVar[tuple[str, ...]] = ("folder",)
+
+    folder: str
+    """Folder with the photos; its sub-folders are not entered."""
+    resolution: Annotated[int, Ge(16), Le(8192)] = 512
+    """Side in pixels that the photos will be trained at: size and sharpness are judged there."""
+    concept: Concept = "object"
+    """What the photos share: one object (or person, animal), or a style without a repeated object."""
+    sheet: str | None = None
+    """Write a contact sheet with all marks here (PNG)."""
+    as_json: bool = False
+    """Print a JSON list of findings (file, check, severity, value, reason, fix) instead of the table."""
+
+
+def check(settings: PhotosCheck) -> CheckReport:
+    """The findings about a folder; the contact sheet is written when one was asked for."""
+    report = check_folder(scan(settings.folder), resolution=settings.resolution, concept=settings.concept)
+    if settings.sheet:
+        report.sheet(settings.sheet)
+    return report
+
+
+def quick(folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object") -> CheckReport:
+    """The same check before a training, in a fraction of a second per photo, on at most `QUICK_PHOTOS` photos."""
+    found = folder if isinstance(folder, PhotoFolder) else scan(folder)
+    return check_folder(found, resolution=resolution, concept=concept, at_most=QUICK_PHOTOS)
+
+
+def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None) -> CheckReport:
+    """All checks of a folder that was scanned before. Holds one full-sized photo at a time."""
+    started = time.perf_counter()
+    chosen = _spread(folder.photos, at_most)
+    findings = [_skipped(path, reason) for path, reason in folder.skipped]
+    if len(chosen) < len(folder.photos):
+        findings.append(Finding(
+            None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were looked at, evenly spread.",
+            f"For all: dreambooth photos check {shown(folder.root)}.",
+        ))  # fmt: skip
+    compared = set(_spread(chosen, together.COMPARED))
+    looks: list[together.Look] = []
+    places: dict[str, Place] = {}
+    for path in chosen:
+        try:
+            image, facts = load_with_facts(path)
+        except PhotoError as error:
+            findings.append(Finding(path.name, "readable", "error", "damaged", f"It {error.reason}", error.fix))
+            continue
+        findings += single.facts_findings(path, facts)
+        found, subject = single.look_at(path, image, facts, resolution=resolution, concept=concept)
+        findings += found
+        places[path.name] = Place(image.size, subject.box)
+        looks.append(together.Look.of(path, image, subject, detailed=path in compared))
+    of_the_set, mark = together.findings(looks, concept=concept, count=len(folder.photos))
+    seconds = time.perf_counter() - started
+    return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)
+
+
+def _spread(photos: Sequence[Path], at_most: int | None) -> Sequence[Path]:
+    if at_most is None or len(photos) <= at_most:
+        return photos
+    return [photos[round(i * (len(photos) - 1) / (at_most - 1))] for i in range(at_most)]
+
+
+def _skipped(path: Path, reason: str) -> Finding:
+    if is_meant_as_photo(path):
+        raw = reason.startswith("a camera's raw")
+        return Finding(
+            path.name, "readable", "warning" if raw else "error", "raw" if raw else "no picture", f"Its name is a picture's, but it is {reason}.",
+            "Export it as JPEG or PNG." if raw else "Copy or export the photo again, or remove the file.",
+        )  # fmt: skip
+    return Finding(path.name, "stray", "info", None, f"It is left out: {reason}.", "")

@@ -1,0 +1,174 @@
+"""Checks of the photos as a set: what they have in common beside the subject, and whether they are enough."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth.photos import likeness
+from dreambooth.photos.files import read_bytes, shown
+from dreambooth.photos.finding import Finding
+from dreambooth.photos.subject import Subject
+
+Box = tuple[float, float, float, float]
+
+NEAR_BITS = 10
+"""Bits of 64 that near duplicates differ in at most (other photos of one subject: 12 and more; a crop to 95 %: 10 and less)."""
+SAME_BACKGROUND = 0.45
+"""Median shared part of two photos' surroundings above which the set has one background."""
+SAME_VIEW = 0.6
+"""Mean likeness of two photos' subjects above which the set has one view (real sets: 0.45 and less)."""
+MARKED = 0.07
+"""Density of edges at one place above which the photos carry one mark (real sets: 0.052 and less)."""
+COMPARED = 48
+"""Photos whose surroundings, views and edges are compared; of more, as many evenly spread ones."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a photo to compare it with the others."""
+
+    path: Path
+    digest: str
+    hashes: tuple[Any, Any]
+    detail: "Detail | None"
+    """Only of some photos of a large folder, so that memory stays bounded."""
+
+    @classmethod
+    def of(cls, path: Path, image: Image.Image, subject: Subject, *, detailed: bool) -> "Look":
+        """Of a loaded photo and its subject."""
+        digest = hashlib.sha256(read_bytes(path)).hexdigest()
+        return cls(path, digest, likeness.hashes(image), Detail.of(image, subject) if detailed else None)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What backgrounds, views and marks are compared by: about 150 kB."""
+
+    background: Any
+    view: Any
+    small: Image.Image
+
+    @classmethod
+    def of(cls, image: Image.Image, subject: Subject) -> "Detail":
+        """Of a loaded photo and its subject."""
+        small = image.resize((likeness.MARK_SIDE, likeness.MARK_SIDE))
+        return cls(likeness.background(image, subject), likeness.view(image, subject), small)
+
+
+def findings(looks: Sequence[Look], *, concept: str, count: int) -> tuple[list[Finding], Box | None]:
+    """Findings about copies, backgrounds, views, marks and the number of photos; and the place of a mark that they share."""
+    copies, kept = _copies(looks)
+    found = copies + _count(count, concept)
+    sample = [look.detail for look in kept if look.detail]
+    if len(sample) >= 3 and concept == "object":
+        found += _variety(sample)
+    if concept == "style" and len(sample) >= 3:
+        found += _repeated_object(sample)
+    marks, mark = _mark(sample)
+    return found + marks, mark
+
+
+def _copies(looks: Sequence[Look]) -> tuple[list[Finding], list[Look]]:
+    """Findings for exact and near duplicates, each told once against the first of its kind; and the photos without them."""
+    found: list[Finding] = []
+    kept: list[Look] = []
+    by_digest: dict[str, Look] = {}
+    for look in looks:
+        first = by_digest.setdefault(look.digest, look)
+        if first is not look:
+            found.append(Finding(
+                look.path.name, "duplicate", "warning", shown(first.path.name),
+                f"It is the same file as {shown(first.path.name)}; that photo counts twice.", "Remove one of them.",
+            ))  # fmt: skip
+            continue
+        near = _nearest(look, kept)
+        if near is None:
+            kept.append(look)
+            continue
+        other, mirrored = near
+        how = "a mirror image of" if mirrored else "nearly the same picture as"
+        found.append(Finding(
+            look.path.name, "near duplicate", "warning", shown(other.path.name),
+            f"It is {how} {shown(other.path.name)}; what it shows counts twice and variety is lost.",
+            "Remove one; for mirror images use random flips instead." if mirrored else "Keep the better one.",
+        ))  # fmt: skip
+    return found, kept
+
+
+def _nearest(look: Look, kept: Sequence[Look]) -> tuple[Look, bool] | None:
+    import numpy as np
+
+    if not kept:
+        return None
+    own = np.stack([other.hashes[0] for other in kept])
+    plain, mirrored = ((own != h).sum(1) for h in look.hashes)
+    best = int(np.argmin(np.minimum(plain, mirrored)))
+    if min(plain[best], mirrored[best]) > NEAR_BITS:
+        return None
+    return kept[best], bool(mirrored[best] < plain[best])
+
+
+def _count(count: int, concept: str) -> list[Finding]:
+    def told(severity: Any, reason: str, fix: str) -> list[Finding]:
+        return [Finding(None, "count", severity, count, reason, fix)]
+
+    if concept == "style":
+        if count < 5:
+            return told("warning", f"{count} pictures are few for a style: their objects will be learned with it.",
+                        "Give 5 to 20 pictures of different things.")  # fmt: skip
+    elif count < 3:
+        return told("warning", f"{count} photos are few: the paper uses 3 to 5, and with fewer the pose and background are learned, too.",
+                    "Take 3 to 5 photos, from other sides and in other places.")  # fmt: skip
+    if count > (100 if concept == "style" else 30):
+        return told("info", f"{count} photos are more than needed: the paper uses 3 to 5, most people 5 to 20.",
+                    "Keep the best ones, or train for more steps.")  # fmt: skip
+    return []
+
+
+def _variety(sample: Sequence[Detail]) -> list[Finding]:
+    import numpy as np
+
+    found = []
+    pairs = list(itertools.combinations(sample, 2))
+    shared = float(np.median([likeness.overlap(a.background, b.background) for a, b in pairs]))
+    if shared > SAME_BACKGROUND:
+        found.append(Finding(
+            None, "one background", "warning", round(shared, 2),
+            "Most photos have the same surroundings; the model cannot tell them from the subject and draws them everywhere.",
+            "Add photos in other places (a bed, grass, a street), or name the place in a caption beside each photo.",
+        ))  # fmt: skip
+    alike = float(np.mean([float(a.view @ b.view) for a, b in pairs]))
+    if alike > SAME_VIEW:
+        found.append(Finding(
+            None, "one view", "warning", round(alike, 2), "The subject has one pose and one side in most photos; no other will be learned.",
+            "Add photos from other sides and distances.",
+        ))  # fmt: skip
+    return found
+
+
+def _repeated_object(sample: Sequence[Detail]) -> list[Finding]:
+    import numpy as np
+
+    alike = float(np.mean([float(a.view @ b.view) for a, b in itertools.combinations(sample, 2)]))
+    if alike <= SAME_VIEW:
+        return []
+    return [Finding(None, "repeated object", "warning", round(alike, 2), "The pictures show one thing; it is learned with the style.",
+                    "Choose pictures of different things.")]  # fmt: skip
+
+
+def _mark(sample: Sequence[Detail]) -> tuple[list[Finding], Box | None]:
+    score, box = likeness.common_mark([look.small for look in sample])
+    if score <= MARKED:
+        return [], None
+    where = ("top" if box[1] + box[3] < 0.67 else "bottom" if box[1] + box[3] > 1.33 else "middle") + " " + (
+        "left" if box[0] + box[2] < 0.67 else "right" if box[0] + box[2] > 1.33 else "centre"
+    )  # fmt: skip
+    return [Finding(
+        None, "watermark", "warning", where, f"At the {where} the photos share lines, like a watermark or date; it would be learned.",
+        "Use photos without it, or crop it away.",
+    )], box  # fmt: skip
