@@ -1,10 +1,14 @@
 """python -m dreambooth.toybox.pretrain STAGE: make one stage of the toybox's weights."""
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from .stages import BUDGETS, pretrain
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from .stages import BUDGETS, pretrain  # noqa: E402  (the libraries read these when they are imported)
 
 
 def main() -> None:

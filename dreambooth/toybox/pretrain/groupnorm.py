@@ -1,6 +1,6 @@
-"""Group normalisation whose backward pass is quick on CPUs.
+"""Group normalisation that is quick on CPUs.
 
-torch's own backward takes a third of an autoencoder's step there. With x^ = (x - mean) / std, the gradient is dx = (w
+torch's own takes four tenths of an autoencoder's step there (channels last, bf16). With x^ = (x - mean) / std, the gradient is dx = (w
 dy - mean(w dy) - x^ mean(w dy x^)) / std, the means over a group; written out in dy and x it is one affine map of
 both, so two sums and two fused multiplications do it. Equal to torch's to rounding (see the test).
 """
@@ -13,16 +13,22 @@ from torch import Tensor, nn
 
 
 class QuickGroupNorm(torch.autograd.Function):
-    """`group_norm(x, groups, weight, bias, eps)` for x [b, c, ...] with another backward."""
+    """`group_norm(x, groups, weight, bias, eps)` for x [b, c, ...] in another way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:  # type: ignore[override]
-        n, c = x.shape[:2]
-        w, b = weight.to(x.dtype), bias.to(x.dtype)
-        y, mean, rstd = torch.native_group_norm(x, w, b, n, c, x[0, 0].numel(), groups, eps)
+        (n, c), g, wide = x.shape[:2], groups, torch.promote_types(x.dtype, torch.float32)
+        rows = x.movedim(1, -1).reshape(n, -1, c)
+        count = rows.shape[1] * (c // g)
+        mean = rows.sum(1, dtype=wide).view(n, g, -1).sum(2, keepdim=True) / count
+        square = (rows * rows).sum(1, dtype=wide).view(n, g, -1).sum(2, keepdim=True) / count
+        rstd = (square - mean * mean).clamp(min=0).add(eps).rsqrt()
+        scale = rstd * weight.to(wide).view(1, g, -1)
+        shift = bias.to(wide).view(1, g, -1) - mean * scale
+        y = torch.addcmul(shift.reshape(n, 1, c).to(x.dtype), rows, scale.reshape(n, 1, c).to(x.dtype))
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.groups = groups
-        return y
+        return y.view(n, *x.shape[2:], c).movedim(-1, 1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
@@ -31,10 +37,9 @@ class QuickGroupNorm(torch.autograd.Function):
         rows = x.movedim(1, -1).reshape(n, -1, c)
         up = dy.to(x.dtype).movedim(1, -1).reshape(n, -1, c)
         count = rows.shape[1] * (c // g)
-        sum_dy = up.sum(1, dtype=torch.float32).view(n, g, -1)
-        sum_xdy = (rows * up).sum(1, dtype=torch.float32).view(n, g, -1)
-        mean, rstd = mean.float().view(n, g, 1), rstd.float().view(n, g, 1)
-        w = weight.float().view(1, g, -1)
+        sum_dy = up.sum(1, dtype=mean.dtype).view(n, g, -1)
+        sum_xdy = (rows * up).sum(1, dtype=mean.dtype).view(n, g, -1)
+        w = weight.to(mean.dtype).view(1, g, -1)
         sum_hat = (sum_xdy - mean * sum_dy) * rstd
         mean_dy = (sum_dy * w).sum(2, keepdim=True) / count
         mean_hat = (sum_hat * w).sum(2, keepdim=True) / count
@@ -47,7 +52,7 @@ class QuickGroupNorm(torch.autograd.Function):
 
 
 def quick_forward(self: nn.GroupNorm, x: Tensor) -> Tensor:
-    """What a GroupNorm does after `quicken`: bf16 under autocast, quick backward on the CPU."""
+    """What a GroupNorm does after `quicken`: bf16 under autocast, and quick on the CPU."""
     if x.device.type != "cpu":
         return nn.functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
     if torch.is_autocast_enabled("cpu"):
@@ -56,7 +61,7 @@ def quick_forward(self: nn.GroupNorm, x: Tensor) -> Tensor:
 
 
 def quicken(model: nn.Module) -> None:
-    """Give every group normalisation of the model the quick backward; weights and names stay as they are."""
+    """Give every group normalisation of the model the quick way; weights and names stay as they are."""
     for module in model.modules():
         if isinstance(module, nn.GroupNorm):
             module.forward = MethodType(quick_forward, module)  # type: ignore[method-assign]
