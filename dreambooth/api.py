@@ -1,7 +1,7 @@
 """The verbs for Python: they drain the streams of records and hand back what was made.
 
-    run = dreambooth.train(instance_data_dir="photos", class_noun="dog")
-    images = run.generate("a [V] dog on the beach", num_images=4)
+run = dreambooth.train(instance_data_dir="photos", class_noun="dog")
+images = run.generate("a [V] dog on the beach", num_images=4)
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -152,7 +152,9 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
         if name not in tree:
-            raise SettingError("dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
+            raise SettingError(
+                "dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file."
+            )
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if config.loop.num_train_epochs != 1 and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
@@ -172,14 +174,23 @@ def check(config: TrainConfig) -> None:
         fix = "Give --class_noun (dog, backpack ...) or --class_prompt, or leave out --with_prior_preservation."
         raise SettingError("--with_prior_preservation", "there is no class to preserve.", fix=fix)
     if prior.class_data_dir and prior.with_prior_preservation is False:
-        raise SettingError("--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two.")
+        raise SettingError(
+            "--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two."
+        )
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
-    for name, flag in ((config.validation.validation_scheduler, "--validation_scheduler"), (prior.prior_scheduler, "--prior_scheduler")):
+    for name, flag in (
+        (config.validation.validation_scheduler, "--validation_scheduler"),
+        (prior.prior_scheduler, "--prior_scheduler"),
+    ):
         if not name.endswith("Scheduler") and name not in SHORT_NAMES:
-            raise SettingError(flag, f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, SHORT_NAMES))
+            raise SettingError(
+                flag, f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, SHORT_NAMES)
+            )
     if config.output.output_kohya_format and config.method.kind != "lora":
-        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
+        raise SettingError(
+            "--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out."
+        )
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 
@@ -217,9 +228,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
+        raise SettingError(
+            "--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file."
+        ) from None
     if not isinstance(tree, dict):
-        raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
+        raise SettingError(
+            "--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml."
+        )
     return tree
 
 
@@ -231,7 +246,9 @@ def config_type(method: str | None) -> type[TrainConfig]:
     try:
         kind = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SettingError("--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class.") from None
+        raise SettingError(
+            "--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class."
+        ) from None
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise SettingError("--method", f"{method} is no dreambooth Method.", fix="Derive it from dreambooth.methods.Method.")
     return extended(TrainConfig, "method", kind, method)  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.methods import Learner
 from dreambooth.outputs import RECORD
-from dreambooth.prepare import learning_parts, lighten
+from dreambooth.prepare import hush, learning_parts, lighten
 from dreambooth.training.state import STATE
 
 CONFIG = "config.yaml"
@@ -45,6 +45,7 @@ def open_model(name: str, *, lora: str | None = None, device: str | None = None,
     """
     path = Path(name).expanduser()
     run = _run_folder(path)
+    hush()
     if run:
         opened = _open_run(run, path)
     elif (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
@@ -68,7 +69,11 @@ def read_config(run: Path) -> TrainConfig:
 def _run_folder(path: Path) -> Path | None:
     """The run that a path is, or lies in as a checkpoint."""
     for folder in (path, path.parent):
-        if (folder / RECORD).is_file() and (folder / CONFIG).is_file() and (folder == path or path.name.startswith("checkpoint-")):
+        if (
+            (folder / RECORD).is_file()
+            and (folder / CONFIG).is_file()
+            and (folder == path or path.name.startswith("checkpoint-"))
+        ):
             return folder
     return None
 
@@ -79,7 +84,11 @@ def _open_run(run: Path, path: Path) -> Opened:
     if is_checkpoint and not (path / STATE / "state.json").is_file():
         raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
     whole = config.method.trains_whole_parts
-    if not is_checkpoint and record.get("state") != "finished" and not (path / ("model_index.json" if whole else "README.md")).is_file():
+    if (
+        not is_checkpoint
+        and record.get("state") != "finished"
+        and not (path / ("model_index.json" if whole else "README.md")).is_file()
+    ):
         fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
         raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
     if whole and not is_checkpoint:
@@ -101,9 +110,13 @@ def _open_run(run: Path, path: Path) -> Opened:
 def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     path = Path(lora).expanduser()
     if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
-        raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
+        raise SettingError(
+            "--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it."
+        )
     folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
     try:
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None
+        raise SettingError(
+            "--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?"
+        ) from None

@@ -38,7 +38,13 @@ def start_record(config: TrainConfig, material: Material, *, base: str, seed: in
         "photos": [{"name": photo.path.name, "sha256": digest(photo.path)} for photo in material.photos],
         "class_images": [{"folder": str(images.folder), "count": images.count} for images in material.prior],
         "seed": seed,
-        "host": {"name": socket.gethostname(), "system": platform.platform(), "device": device, "processes": processes, "cores": os.cpu_count()},
+        "host": {
+            "name": socket.gethostname(),
+            "system": platform.platform(),
+            "device": device,
+            "processes": processes,
+            "cores": os.cpu_count(),
+        },
         "versions": {name: _version(name) for name in ("torch", "diffusers", "transformers", "peft", "accelerate")},
     }
 
@@ -113,14 +119,20 @@ def push(config: TrainConfig, folder: Path) -> str:
 
     api = HfApi(token=config.output.hub_token)
     try:
-        name = api.create_repo(config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private).repo_id
+        name = api.create_repo(
+            config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private
+        ).repo_id
         skipped = ["checkpoint-*", f"{config.output.logging_dir}/*", ".partial-*"]
-        return str(api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=skipped, commit_message="DreamBooth").repo_url)
+        return str(
+            api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=skipped, commit_message="DreamBooth").repo_url
+        )
     except LocalTokenNotFoundError:
         raise SettingError("--push_to_hub", "there is no token.", fix="`hf auth login`, or --hub_token.") from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).split("\n")[0]
-        raise SettingError("--push_to_hub", f"the upload failed ({reason}); the result is whole in {folder}.", fix="`hf upload` it.") from None
+        raise SettingError(
+            "--push_to_hub", f"the upload failed ({reason}); the result is whole in {folder}.", fix="`hf upload` it."
+        ) from None
 
 
 def _prior_words(material: Material) -> str:
@@ -142,7 +154,9 @@ def _kohya_prefixes(family: Family) -> dict[str, str]:
         return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
     if family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te"}
-    raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix="ComfyUI loads the diffusers file as it is.")
+    raise SettingError(
+        "--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix="ComfyUI loads the diffusers file as it is."
+    )
 
 
 def _version(package: str) -> str:
@@ -150,4 +164,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-

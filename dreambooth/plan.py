@@ -26,15 +26,27 @@ class Plan:
         return "\n".join(f"  {what:<{width}}  {how}" for what, how in self.lines)
 
 
-def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
+def plan(
+    config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int
+) -> Plan:
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
     lines = [
-        ("model", f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px"),
-        ("subject", f'{num_photos} photos of "{material.instance_prompt}"' + (f", identifier {material.identifier}" if material.identifier else "")),
+        (
+            "model",
+            f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
+        ),
+        (
+            "subject",
+            f'{num_photos} photos of "{material.instance_prompt}"'
+            + (f", identifier {material.identifier}" if material.identifier else ""),
+        ),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(_parts(config, family))} learn"),
-        ("training", f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}"),
+        (
+            "training",
+            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}",
+        ),
     ]
     for images in material.prior:
         missing = images.missing()
@@ -82,7 +94,11 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
     """Bytes on the disk that a run will take at most, the moment in which one checkpoint replaces another included."""
     kept = steps // config.loop.checkpointing_steps
     kept = min(kept, (config.loop.checkpoints_total_limit or kept) + 1)
-    whole = sum(p.numel() for part in family.parts.values() for p in part.parameters()) * 4 if config.method.trains_whole_parts else trainable * 4
+    whole = (
+        sum(p.numel() for part in family.parts.values() for p in part.parameters()) * 4
+        if config.method.trains_whole_parts
+        else trainable * 4
+    )
     return checkpoint_bytes(config, trainable) * kept + whole
 
 
@@ -107,4 +123,3 @@ def _precision(name: str) -> str:
 
 def _optimizer_mib(trainer: Trainer) -> float:
     return sum(p.numel() for p in trainer.update.parameters) * 8 / 2**20
-

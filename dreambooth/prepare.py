@@ -1,5 +1,6 @@
 """From a configuration to a trainer: photos read, class images drawn, pictures and prompts encoded, the method attached."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,8 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.methods import Learner
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
-from dreambooth.training.processes import Processes
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
+from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Told
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
 
@@ -41,7 +42,10 @@ def gather(config: TrainConfig, identifier: str | None) -> Material:
     material = Material(identifier, named, [])
     for subject in named:
         photos, complaints = read_photos(
-            subject, use_captions=config.photos.use_captions, ignore_errors=config.photos.ignore_photo_errors, identifier=identifier
+            subject,
+            use_captions=config.photos.use_captions,
+            ignore_errors=config.photos.ignore_photo_errors,
+            identifier=identifier,
         )
         material.photos += photos
         material.complaints += complaints
@@ -82,7 +86,9 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     processes.wait()
 
 
-def make_batches(config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int) -> Iterator[Record | Batches]:
+def make_batches(
+    config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int
+) -> Iterator[Record | Batches]:
     """Encode everything once; the last thing told is the Batches."""
     resolution = config.cropping.resolution
     assert resolution
@@ -161,6 +167,16 @@ def check_shape(config: TrainConfig, family: Family) -> None:
         near = max(step, round(resolution / family.vae_factor) * family.vae_factor)
         raise SettingError("--resolution", f"{resolution} does not fit this model, whose pictures come in steps of {family.vae_factor}.",
                            fix=f"Use {near}.")  # fmt: skip
+
+
+def hush() -> None:
+    """Libraries' own progress bars and notices are silent; what matters is told as records."""
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def told(complaints: list[str]) -> Iterator[Record]:

@@ -1,6 +1,7 @@
 """Pictures from a loaded family: a seed each, in batches that halve when memory runs out, by any of diffusers' samplers."""
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -10,14 +11,16 @@ from annotated_types import Ge, Gt
 from PIL import Image
 
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
-from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.base import Family
 from dreambooth.schema import Setting, nearest
 
+log = logging.getLogger(__name__)
+
 SHORT_NAMES = {
     "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
-    "euler_a": "EulerAncestralDiscreteScheduler", "unipc": "UniPCMultistepScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler", "unipc": "UniPCMultistepScheduler", "pndm": "PNDMScheduler",
+    "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler",
 }  # fmt: skip
 
 
@@ -70,26 +73,31 @@ def draw(
                 if batch_size == 1:
                     fix = "Draw smaller pictures (--height, --width, --resolution) or in --mixed_precision bf16."
                     raise RunError(f"Out of memory while drawing one picture. {fix}") from error
+                images, finite = [], []
+            if not images:
                 batch_size //= 2
                 free_memory(family.device)
-                continue
-            for image, ok, prompt, seed in zip(images, finite, prompts[some], seeds[some], strict=True):
+                log.warning("Out of memory: drawing %d at a time from here on.", batch_size)
+            for image, ok, prompt, seed in zip(images, finite, prompts[some], seeds[some], strict=False):
                 yield Picture(image, prompt, seed, ok, _record(prompt, seed, negative_prompt, sampling))
             done += len(images)
 
 
 def make_scheduler(family: Family, name: str) -> Any:
     """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with."""
-    import diffusers
-
+    own = family.pipe.scheduler
     if family.process.prediction == "flow":
-        return family.pipe.scheduler
+        return own
     name = SHORT_NAMES.get(name, name)
-    kind = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
-    if kind is None:
-        known = [*SHORT_NAMES, *SHORT_NAMES.values()]
-        raise SettingError("--scheduler", f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, known))
-    return kind.from_config(family.pipe.scheduler.config)
+    fitting = {kind.__name__: kind for kind in (type(own), *own.compatibles)}
+    if name not in fitting:
+        others = ", ".join(sorted(fitting.keys() - SHORT_NAMES.values()))
+        reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
+        raise SettingError("--scheduler", reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
+    try:
+        return fitting[name].from_config(own.config)
+    except (ImportError, ValueError, NotImplementedError) as error:
+        raise SettingError("--scheduler", f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
 
 
 class _sampler:
@@ -115,8 +123,8 @@ def _batch(
     options: dict[str, Any] = {"eta": sampling.eta} if sampling.eta and "eta" in known else {}
     if negative_prompt:
         options["negative_prompt"] = [negative_prompt] * len(prompts)
-    if family.max_sequence_length and "max_sequence_length" in known:
-        options["max_sequence_length"] = family.max_sequence_length
+    if "max_sequence_length" in known:
+        options["max_sequence_length"] = family.text_length(len(family.encoder_names))
     with autocast(family.device, precision):
         out = family.pipe(
             prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale,

@@ -86,12 +86,13 @@ def flags(tree: type[Setting]) -> dict[str, Flag]:
     return {name: replace(leaf, name=name) for leaf in leaves for name in [_flag_name(leaf, counts)]}
 
 
-def extended(tree: type["Setting"], branch: str, member: type["Setting"], kind: str) -> type["Setting"]:
+def extended(tree: type[Setting], branch: str, member: type[Setting], kind: str) -> type[Setting]:
     """The same tree with one more member in the union at `branch`, known there by `kind`: how a user's own class gets its flags."""
-    known = create_model(member.__name__, __base__=member, __doc__=member.__doc__, kind=(Literal[kind], kind))
+    new: Any = create_model  # its typed overloads do not know fields that are named at run time
+    known = new(member.__name__, __base__=member, __doc__=member.__doc__, kind=(Literal[kind], kind))
     info = tree.model_fields[branch]
     union = Annotated[Union[(*_settings_of(info.annotation), known)], Field(discriminator="kind")]
-    return create_model(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
+    return new(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
 
 
 def nearest(name: str, names: typing.Iterable[str]) -> str:
@@ -212,7 +213,9 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
         own = [f for f in all_flags.values() if f.kinds and f.path[-1] == path[-1] and f.path[0] == path[0]]
         if own:
             holders = " or ".join(f"--{own[0].path[-2]} {k}" for k in own[0].kinds)
-            return SettingError(f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out.")
+            return SettingError(
+                f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out."
+            )
         return SettingError(path[-1], "there is no such setting.", fix=nearest(path[-1], all_flags))
     if kind == "missing":
         return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")

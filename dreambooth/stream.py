@@ -1,7 +1,7 @@
 """The verbs as generators of records: `for record in stream.train(config)`. The command line, pages and notebooks are readers of these."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,22 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.outputs import push, start_record, write_pictures, write_record, write_result, write_sheet
 from dreambooth.plan import needed_bytes, plan, trial
-from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, make_batches, plan_prior, rest, told
+from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, make_batches, plan_prior, rest, told
 from dreambooth.prompts import fill
 from dreambooth.sample import Picture, draw
+from dreambooth.trackers import open_trackers
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
 from dreambooth.training.processes import Processes, join
 from dreambooth.training.records import Done, Preview, Record, Saved, Step, Told
 from dreambooth.training.state import checkpoints, find_checkpoint, read_state
 from dreambooth.training.subjects import needs_identifier
-from dreambooth.trackers import open_trackers
 
 FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow", "{subject} in the jungle")
 """What the contact sheet at the end shows beside the validation prompt, after the paper's recontextualisation."""
 
 
-def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Generator[Record, None, None]:
     """Photos in, personal model out: plan, class images, updates with previews and checkpoints, then the run's folder.
 
     Raises SettingError before anything is written for a request that cannot be done; RunError and Interrupted leave the last
@@ -46,12 +46,16 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> I
     if config.loop.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    hush()
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_shape(config, family)
     config.objective.check(family.process)
-    family.max_sequence_length, family.use_attention_mask = config.text.tokenizer_max_length, config.text.text_encoder_use_attention_mask
+    family.max_sequence_length, family.use_attention_mask = (
+        config.text.tokenizer_max_length,
+        config.text.text_encoder_use_attention_mask,
+    )
     family.embedded_guidance = config.objective.train_guidance_scale
     seed, words = told_seed(config.loop.seed if config.loop.seed is not None else _seed_of(checkpoint))
     yield from words
@@ -68,7 +72,13 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> I
 
 
 def _run(
-    config: TrainConfig, family: Family, material: Material, processes: Processes, seed: int, checkpoint: Path | None, stop: Callable[[], bool]
+    config: TrainConfig,
+    family: Family,
+    material: Material,
+    processes: Processes,
+    seed: int,
+    checkpoint: Path | None,
+    stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """Everything after the request has been understood."""
     began, folder = time.perf_counter(), config.output_dir
@@ -81,7 +91,9 @@ def _run(
     trainable = sum(p.numel() for parameters in learner.parameters().values() for p in parameters)
     photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     steps = config.loop.steps(len(material.photos), photos_per_update)
-    yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
+    yield Told(
+        str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count))
+    )
     writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
     record = start_record(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count)
     if processes.is_main:
@@ -101,7 +113,13 @@ def _run(
     try:
         yield from _train_and_look(config, trainer, material, folder, stop)
     except BaseException as error:
-        _close(folder, record, processes, state="interrupted" if getattr(error, "exit_code", 1) == 130 else "failed", step=trainer.step)
+        _close(
+            folder,
+            record,
+            processes,
+            state="interrupted" if getattr(error, "exit_code", 1) == 130 else "failed",
+            step=trainer.step,
+        )
         raise
     record["seconds"] = {"training": round(time.perf_counter() - clock, 2)}
     if processes.is_main:
@@ -127,7 +145,9 @@ def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
     return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
 
 
-def _train_and_look(config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]) -> Iterator[Record]:
+def _train_and_look(
+    config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]
+) -> Iterator[Record]:
     """All updates, with pictures and trackers in between, neither of which changes what is learned."""
     main, validation = trainer.processes.is_main, config.validation
     logs = folder / config.output.logging_dir
@@ -217,7 +237,9 @@ def _refuse_changes(config: TrainConfig, checkpoint: Path) -> None:
     changed = differences(read_state(checkpoint)["settings"], config)
     if changed:
         fix = "Set them back, or pass --allow_changed_settings."
-        raise SettingError("--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix)
+        raise SettingError(
+            "--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix
+        )
 
 
 def _seed_of(checkpoint: Path | None) -> int | None:

@@ -71,7 +71,9 @@ class Wandb:
         if isinstance(record, Step) and record.values:
             self.run.log(record.values, step=record.step)
         if isinstance(record, Preview):
-            images = [self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)]
+            images = [
+                self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)
+            ]
             self.run.log({"validation": images}, step=record.step)
 
     def close(self) -> None:

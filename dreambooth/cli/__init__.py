@@ -65,7 +65,9 @@ def _guarded(command: str, argv: list[str]) -> int:
         if debug:
             raise
         kind = type(error).__name__
-        print(f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr)
+        print(
+            f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr
+        )
         return 1
 
 

@@ -21,5 +21,7 @@ ALIASES: dict[str, Alias] = {
     "enable_xformers_memory_efficient_attention": Alias((), True, told="PyTorch's own memory-efficient attention does this job."),
     "class_labels_conditioning": Alias(None, refused="is for DeepFloyd IF, whose family is not here yet."),
     "validation_images": Alias(None, refused="is for DeepFloyd IF's super-resolution stage, whose family is not here yet."),
-    "deepspeed": Alias(None, refused="DeepSpeed is not supported; for small cards use --method lora --gradient_checkpointing --use_8bit_adam."),
+    "deepspeed": Alias(
+        None, refused="DeepSpeed is not supported; for small cards use --method lora --gradient_checkpointing --use_8bit_adam."
+    ),
 }

@@ -75,7 +75,9 @@ def _entry(flag: Flag) -> str:
     return f"{head}\n{textwrap.fill(text, 100, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}\n"
 
 
-def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]) -> tuple[Flag, Any]:
+def _value(
+    name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]
+) -> tuple[Flag, Any]:
     if name not in known and name.startswith("no_") and name[3:] in known and known[name[3:]].is_switch:
         return known[name[3:]], False
     if name not in known:
@@ -88,7 +90,9 @@ def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], give
     return flag, _one(name, given, words)
 
 
-def _use_alias(name: str, alias: Alias, known: dict[str, Flag], given: list[str] | None, words: list[str], values: dict[str, Any]) -> list[str]:
+def _use_alias(
+    name: str, alias: Alias, known: dict[str, Flag], given: list[str] | None, words: list[str], values: dict[str, Any]
+) -> list[str]:
     if alias.refused:
         raise SettingError(f"--{name}", alias.refused)
     targets = (alias.flag,) if isinstance(alias.flag, str) else alias.flag or ()

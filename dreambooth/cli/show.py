@@ -15,7 +15,14 @@ class Terminal:
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+        )
         self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
         self.task: tuple[str, TaskID] | None = None
         self.loud = os.environ.get("RANK", "0") == "0"
@@ -54,8 +61,9 @@ class Terminal:
             return
         if self.task is None or self.task[0] != phase:
             self.task = (phase, self.bars.add_task(phase, total=total, told=""))
-        fields = {"told": told} if told else {}
-        self.bars.update(self.task[1], completed=done, total=total, **fields)
+        self.bars.update(self.task[1], completed=done, total=total)
+        if told:
+            self.bars.update(self.task[1], told=told)
 
     def _line(self, phase: str, done: int, total: int, told: str) -> None:
         """Without a terminal: a line every ten seconds, and the last."""

@@ -70,7 +70,9 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.cuts_of)
 
-    def add(self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> None:
+    def add(
+        self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
+    ) -> None:
         """Cut a picture and remember it."""
         cuts = list(cut_picture(image, name, cropping=cropping, resolution=resolution, seed=seed, mirrored=mirrored))
         self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
@@ -79,7 +81,9 @@ class Shelf:
         self.names.append(name)
 
 
-def cut_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Cut]:
+def cut_picture(
+    image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
+) -> Iterator[Cut]:
     """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
     original = (image.height, image.width)
     scale = resolution / min(image.size)
@@ -99,7 +103,9 @@ def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed:
     if cropping.center_crop or room == (0, 0):
         return [(room[0] // 2, room[1] // 2)]
     rng = generator(seed, "crop", name)
-    shares = (torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)) / cropping.crops_per_photo
+    shares = (
+        torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)
+    ) / cropping.crops_per_photo
     return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
 
 
@@ -162,7 +168,9 @@ class Batches:
 
     def _picture(self, update: int, row: int) -> tuple[Shelf, int]:
         """Which picture a row shows: every picture of a shelf once per epoch, in an order of its own in each."""
-        shelf, count, place = (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
+        shelf, count, place = (
+            (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
+        )
         name = "photos" if shelf is self.photos else "prior"
         return shelf, endless_order(len(shelf), update * count + place, 1, self.seed, name)[0]
 
@@ -185,7 +193,11 @@ class Batches:
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
         fresh = [row for row in rows if row.shelf.moments is None]
-        encoded = iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
+        encoded = (
+            iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device)))
+            if fresh
+            else iter(())
+        )
         return torch.stack([next(encoded) if row.shelf.moments is None else row.shelf.moments[row.cut] for row in rows])
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:

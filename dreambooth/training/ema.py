@@ -18,7 +18,8 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after update `step` (from 1)."""
         decay = min(self.max_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            value.lerp_(parameter, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -25,7 +25,9 @@ class Optimization(Setting):
     """Learning rate of the text encoder; left out, the denoiser's."""
     scale_lr: bool = False
     """Multiply the learning rate by pictures per update: batch size x accumulation x processes."""
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = (
+        "constant"
+    )
     """How the learning rate changes over the run."""
     lr_warmup_steps: Annotated[int, Ge(0)] = 500
     """Updates in which the rate grows from 0, for the schedules that warm up (all but constant)."""
@@ -59,7 +61,9 @@ class Optimization(Setting):
     def _any_case(cls, name: Any) -> Any:
         return name.lower() if isinstance(name, str) else name
 
-    def build(self, parts: dict[str, list[nn.Parameter]], *, device: torch.device, pictures_per_update: int) -> torch.optim.Optimizer:
+    def build(
+        self, parts: dict[str, list[nn.Parameter]], *, device: torch.device, pictures_per_update: int
+    ) -> torch.optim.Optimizer:
         """An optimizer with a group per part, each with its `base_lr`."""
         scale = pictures_per_update if self.scale_lr else 1
         rate, text_rate = self.learning_rate * scale, (self.text_encoder_lr or self.learning_rate) * scale
@@ -95,11 +99,9 @@ class Optimization(Setting):
             from prodigyopt import Prodigy
         except ImportError:
             raise SettingError("--optimizer", "prodigy is not installed.", fix="pip install dreambooth[optimizers]") from None
-        return Prodigy(
-            groups, betas=betas, beta3=self.prodigy_beta3, weight_decay=self.adam_weight_decay, eps=self.adam_epsilon,
-            decouple=self.prodigy_decouple, use_bias_correction=self.prodigy_use_bias_correction,
-            safeguard_warmup=self.prodigy_safeguard_warmup,
-        )  # fmt: skip
+        options: dict[str, Any] = {"weight_decay": self.adam_weight_decay, "eps": self.adam_epsilon, "beta3": self.prodigy_beta3}
+        own = ("decouple", "use_bias_correction", "safeguard_warmup")
+        return Prodigy(groups, betas=betas, **options, **{name: getattr(self, f"prodigy_{name}") for name in own})
 
 
 def _bitsandbytes() -> Any:

@@ -47,4 +47,4 @@ def join(device: str | None) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=pick_device(device).type == "cpu", timeout=PATIENCE)
-    return Processes(state.process_index, state.num_processes, state.device)
+    return Processes(state.process_index, state.num_processes, torch.device(str(state.device)))

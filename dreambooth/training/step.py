@@ -15,7 +15,14 @@ from dreambooth.training.objective import Objective
 
 
 def accumulate(
-    family: Family, batch: Batch, *, process: Process, objective: Objective, pieces: int = 1, precision: str = "no", scale: Tensor | float = 1.0
+    family: Family,
+    batch: Batch,
+    *,
+    process: Process,
+    objective: Objective,
+    pieces: int = 1,
+    precision: str = "no",
+    scale: Tensor | float = 1.0,
 ) -> Tensor:
     """Gradients of Eq. 2 for this process's rows of an update, piece by piece; returns each row's error, [b], still on the device.
 

@@ -23,8 +23,19 @@ def test_two_processes_learn_what_one_does(name, settings, pipelines, tmp_path):
     for _ in train(config(**base, train_batch_size=4, output_dir=tmp_path / "one")):
         pass
     flags = [f"--{key}={value}" if not isinstance(value, bool) else f"--{key}" for key, value in settings.items()]
-    command = [*LAUNCH, str(29500 + os.getpid() % 400), "-m", "tests.training.two", str(base["model"]), str(tmp_path), str(tmp_path / "two"), *flags]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."})
+    command = [
+        *LAUNCH,
+        str(29500 + os.getpid() % 400),
+        "-m",
+        "tests.training.two",
+        str(base["model"]),
+        str(tmp_path),
+        str(tmp_path / "two"),
+        *flags,
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
@@ -39,8 +50,18 @@ def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, t
     family, batch, objective = double_batch(model)
     accumulate(family, batch, process=family.process.to("cpu", torch.float64), objective=objective)
     one = [p.grad for part in family.parts.values() for p in part.parameters() if p.requires_grad]
-    command = [*LAUNCH, str(29100 + os.getpid() % 400), "-m", "tests.training.two", "gradients", str(model), str(tmp_path / "sum.safetensors")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."})
+    command = [
+        *LAUNCH,
+        str(29100 + os.getpid() % 400),
+        "-m",
+        "tests.training.two",
+        "gradients",
+        str(model),
+        str(tmp_path / "sum.safetensors"),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     two = load_file(tmp_path / "sum.safetensors")
     assert len(one) == len(two)
@@ -51,7 +72,9 @@ def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, t
 
 def test_gradients_are_summed_over_processes_not_averaged(tmp_path):
     command = [*LAUNCH, str(29950 + os.getpid() % 40), "-m", "tests.training.two", "sum"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": "."})
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": "."}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("summed 3.0") == 2
     assert torch.distributed.is_available()

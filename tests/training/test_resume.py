@@ -58,7 +58,12 @@ def test_an_interrupted_run_ends_with_the_same_bytes(name, pipelines, tmp_path):
 def test_previews_and_trackers_do_not_change_what_is_learned(pipelines, tmp_path):
     base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 4, "method": "lora", "lora_dropout": 0.2}
     run(**base, output_dir=tmp_path / "plain")
-    watched = {"validation_prompt": "a [V] dog", "validation_steps": 1, "num_validation_images": 1, "validation_inference_steps": 2}
+    watched = {
+        "validation_prompt": "a [V] dog",
+        "validation_steps": 1,
+        "num_validation_images": 1,
+        "validation_inference_steps": 2,
+    }
     run(**base, **watched, output_dir=tmp_path / "watched", report_to=["tensorboard"])
     same_files(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
     assert len(list((tmp_path / "watched" / "samples").glob("step-*/*.png"))) == 4
@@ -68,7 +73,13 @@ def test_more_steps_continue_a_run_as_one_longer_run(pipelines, tmp_path):
     base = {"model": pipelines("stable_diffusion"), "root": tmp_path}
     run(**base, max_train_steps=6, output_dir=tmp_path / "long")
     run(**base, max_train_steps=3, checkpointing_steps=3, output_dir=tmp_path / "short")
-    run(**base, max_train_steps=6, output_dir=tmp_path / "short", resume_from_checkpoint="checkpoint-3", allow_changed_settings=False)
+    run(
+        **base,
+        max_train_steps=6,
+        output_dir=tmp_path / "short",
+        resume_from_checkpoint="checkpoint-3",
+        allow_changed_settings=False,
+    )
     same_files(weights(tmp_path / "long"), weights(tmp_path / "short"))
 
 
@@ -94,7 +105,9 @@ def test_kill_9_loses_only_the_steps_since_the_last_checkpoint(pipelines, tmp_pa
     run(**base, output_dir=tmp_path / "whole")
     cut = tmp_path / "cut"
     command = [sys.executable, "-m", "tests.training.runs", str(base["model"]), str(tmp_path), str(cut)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while not (cut / "checkpoint-10" / "training_state" / "state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -121,4 +134,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
     assert process.returncode == 130, told
     assert "--resume_from_checkpoint latest" in told and "Traceback" not in told
     assert len(list(cut.glob("checkpoint-*/training_state/state.json"))) == 1
-    assert main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"]) == 0
+    assert (
+        main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"])
+        == 0
+    )

@@ -1,0 +1,43 @@
+# `make demo` and `make test` set everything up on a fresh machine and then do their job. Nothing here needs a GPU.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS := photos,lean,optimizers,track,dev
+# One thread a process: two test processes use two cores, and small models are fastest so.
+ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: setup demo test check lint types floors docs fuzz clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+demo: setup
+	$(BIN)/dreambooth $(DEMO)
+
+test: setup
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)
+
+check: lint types floors docs
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check --diff . | tail -40
+
+types: setup
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+floors: setup
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m tools.settings_table --check
+
+fuzz: setup
+	$(ONE) $(BIN)/python -m pytest -m slow tests/photos
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

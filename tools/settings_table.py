@@ -1,0 +1,60 @@
+"""Write docs/settings.md from the tree of settings; with --check, fail when the page in the repository differs."""
+
+import sys
+from pathlib import Path
+
+from dreambooth.cli.aliases import ALIASES
+from dreambooth.config import TrainConfig
+from dreambooth.drawing import GenerateConfig
+from dreambooth.schema import Flag, Setting, flags
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+HEAD = """# Settings
+
+Written by `python -m tools.settings_table` from the tree of settings itself. A flag `--rank` is `rank=` in Python and stands in YAML at
+the place in the second column. A value that is left out comes from the recipe of the base model and the method, else it is the default.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
+    return "\n".join(parts)
+
+
+def _table(title: str, tree: type[Setting]) -> str:
+    lines = [f"## {title}\n"]
+    group = None
+    for flag in flags(tree).values():
+        if flag.group != group:
+            group = flag.group
+            lines += [f"\n### {group or 'General'}\n", "| flag | in YAML | type | default | what it does |", "|---|---|---|---|---|"]
+        lines.append(_row(flag))
+    return "\n".join(lines) + "\n"
+
+
+def _row(flag: Flag) -> str:
+    default = "" if flag.default in (None, (), "") else f"`{flag.default}`"
+    only = f" ({' and '.join(flag.kinds)} only)" if flag.kinds else ""
+    text = " ".join(flag.help.split()).replace("|", "\\|")
+    return f"| `--{flag.name}` | `{'.'.join(flag.path)}` | {flag.type_name.replace('|', ' or ')} | {default} | {text}{only} |"
+
+
+def _aliases() -> str:
+    lines = ["### Flags of other tools\n", "| flag | here |", "|---|---|"]
+    for name, alias in ALIASES.items():
+        target = (alias.flag,) if isinstance(alias.flag, str) else alias.flag or ()
+        value = "" if alias.value is None or alias.value is True else f" {alias.value}"
+        told = " and ".join(f"`--{flag}{value}`" for flag in target) or alias.told or f"refused: {alias.refused}"
+        lines.append(f"| `--{name}` | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
+        print("docs/settings.md is fresh" if fresh else "docs/settings.md differs; run `python -m tools.settings_table`")
+        sys.exit(0 if fresh else 1)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
