@@ -1,0 +1,126 @@
+"""Class images: made by the frozen model, a seed each, resumed, checked, and shared between runs."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families import ModelSource, family_of
+from dreambooth.files.images import read_settings
+from dreambooth.sample import Picture, Sampling
+from dreambooth.stream import train
+from dreambooth.training import prior
+from dreambooth.training.prior import MANIFEST, ClassImages, shared_folder
+from dreambooth.training.records import Progress, Told
+from tests.training.runs import config
+
+
+@pytest.fixture(scope="module")
+def family(pipelines):
+    source = ModelSource.parse({"pretrained_model_name_or_path": str(pipelines("stable_diffusion"))})
+    return family_of(source).load(source)
+
+
+def images(folder, count=5, **other):
+    sampling = Sampling(num_inference_steps=2, scheduler="ddim", eta=1.0, height=16, width=16)
+    return ClassImages(folder, other.get("prompt", "a dog"), count, sampling, "model")
+
+
+def draw(family, wanted, take=None):
+    told = []
+    for record in wanted.draw(family, batch_size=2, precision="no"):
+        told.append(record)
+        if take is not None and isinstance(record, Progress) and record.done >= take:
+            break
+    return told
+
+
+def pixels(wanted):
+    return [np.asarray(Image.open(path)) for path in wanted.present()]
+
+
+def test_every_picture_has_its_own_seed_and_says_how_it_was_made(family, tmp_path):
+    draw(family, images(tmp_path))
+    told = [read_settings(path) for path in images(tmp_path).present()]
+    assert [one["seed"] for one in told] == [0, 1, 2, 3, 4]
+    assert all(one["prompt"] == "a dog" and one["eta"] == 1.0 for one in told)
+
+
+def test_an_interrupted_drawing_goes_on_and_ends_with_the_same_pictures(family, tmp_path):
+    draw(family, images(tmp_path / "whole"))
+    draw(family, images(tmp_path / "cut"), take=2)
+    assert len(images(tmp_path / "cut").present()) == 2
+    draw(family, images(tmp_path / "cut"))
+    pairs = list(zip(pixels(images(tmp_path / "whole")), pixels(images(tmp_path / "cut")), strict=True))
+    assert len(pairs) == 5
+    assert max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in pairs) <= 1  # batches of another size round otherwise
+
+
+def test_a_larger_set_contains_the_smaller_one(family, tmp_path):
+    draw(family, images(tmp_path, 2))
+    before = pixels(images(tmp_path, 2))
+    draw(family, images(tmp_path, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(before, pixels(images(tmp_path, 4)), strict=False))
+
+
+def test_the_ancestral_sampler_puts_noise_back(family):
+    ancestral, plain = images(None).sampling, images(None).sampling.model_copy(update={"eta": 0.0})
+    first, second = (np.asarray(next(iter(prior.draw(family, ["a dog"], [0], sampling=s))).image) for s in (ancestral, plain))
+    assert not np.array_equal(first, second)
+
+
+def test_black_broken_and_repeated_pictures_are_drawn_anew(family, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    good = [Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(3)]
+    black = Image.new("RGB", (16, 16))
+    queue = [(black, True), (good[0], True), (good[0], True), (good[1], False), (good[1], True), (good[2], True)]
+
+    def fake(_, prompts, seeds, **__):
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            image, finite = queue[seed]
+            yield Picture(image, prompt, seed, finite)
+
+    monkeypatch.setattr(prior, "draw", fake)
+    told = draw(family, images(tmp_path, 3))
+    remarks = [record.text for record in told if isinstance(record, Told)]
+    assert len(remarks) == 3
+    assert "black" in remarks[0] and "the same as another" in remarks[1] and "not finite" in remarks[2]
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert [entry["seed"] for entry in manifest["images"].values()] == [1, 4, 5]
+    assert set(manifest["rejected"]) == {"0", "2", "3"}
+
+
+def test_a_model_that_only_draws_black_is_given_up_on_with_advice(family, tmp_path, monkeypatch):
+    def black(_, prompts, seeds, **__):
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            yield Picture(Image.new("RGB", (16, 16)), prompt, seed, True)
+
+    monkeypatch.setattr(prior, "draw", black)
+    with pytest.raises(RunError, match="--prior_generation_precision fp32"):
+        draw(family, images(tmp_path))
+
+
+def test_a_folder_with_another_prompts_pictures_is_refused(family, tmp_path):
+    draw(family, images(tmp_path, 1))
+    with pytest.raises(SettingError, match="another prompt"):
+        images(tmp_path, 1, prompt="a cat").present()
+
+
+def test_pictures_that_the_user_has_put_there_are_used_as_they_are(family, tmp_path):
+    for number in range(2):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(tmp_path / f"mine{number}.jpg")
+    assert images(tmp_path, 2).missing() == 0
+    draw(family, images(tmp_path, 3))
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_two_runs_share_their_class_images_and_another_guidance_does_not(pipelines, tmp_path):
+    base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 1}
+    phases = []
+    for name, extra in (("one", {}), ("two", {}), ("three", {"prior_guidance_scale": 2.0})):
+        records = list(train(config(**base, **extra, output_dir=tmp_path / name)))
+        phases.append(sum(isinstance(record, Progress) and record.phase == "class images" for record in records))
+    assert phases[0] == 4 and phases[1] == 0 and phases[2] == 4
+    assert shared_folder({"model": "a"}) != shared_folder({"model": "b"})
