@@ -70,7 +70,7 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
         try:
             image, facts = load_with_facts(path)
         except PhotoError as error:
-            findings.append(Finding(path.name, "readable", "error", "damaged", f"It {error.reason}", error.fix))
+            findings.append(Finding(path.name, "unreadable", "error", "damaged", f"It {error.reason}", error.fix))
             continue
         findings += single.facts_findings(path, facts)
         found, subject = single.look_at(path, image, facts, resolution=resolution, concept=concept)
@@ -91,8 +91,7 @@ def _spread(photos: Sequence[Path], at_most: int | None) -> Sequence[Path]:
 def _skipped(path: Path, reason: str) -> Finding:
     if is_meant_as_photo(path):
         raw = reason.startswith("a camera's raw")
-        return Finding(
-            path.name, "readable", "warning" if raw else "error", "raw" if raw else "no picture", f"Its name is a picture's, but it is {reason}.",
-            "Export it as JPEG or PNG." if raw else "Copy or export the photo again, or remove the file.",
-        )  # fmt: skip
+        fix = "Export it as JPEG or PNG." if raw else "Copy or export the photo again, or remove the file."
+        what = f"Its name is a picture's, but it is {reason}."
+        return Finding(path.name, "unreadable", "warning" if raw else "error", "raw" if raw else "no picture", what, fix)
     return Finding(path.name, "stray", "info", None, f"It is left out: {reason}.", "")

@@ -25,6 +25,7 @@ RAW_SUFFIXES = frozenset({
     ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".dng",
     ".orf", ".rw2", ".raf", ".pef", ".x3f", ".rwl", ".3fr", ".iiq", ".kdc", ".dcr",
 })  # fmt: skip
+CAPTION_SUFFIXES = (".txt", ".caption")
 VIDEO_SUFFIXES = frozenset({
     ".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts",
 })  # fmt: skip
@@ -82,7 +83,7 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def scan(folder: str | Path, *, limit: int = 10_000) -> PhotoFolder:
-    """The photos directly in a folder, by their first bytes; everything else is listed with its reason.
+    """The photos directly in a folder, by their first bytes; everything else but their captions is listed with its reason.
 
     Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), or without a photo.
     """
@@ -108,6 +109,8 @@ def scan(folder: str | Path, *, limit: int = 10_000) -> PhotoFolder:
         raise SettingError(shown(root), f"cannot be listed ({error.strerror}).", fix="Allow yourself to read it.") from None
     if not photos:
         raise _no_photo(root, skipped)
+    stems = {path.stem for path in photos}
+    skipped = [(path, why) for path, why in skipped if not (path.suffix.lower() in CAPTION_SUFFIXES and path.stem in stems)]
     return PhotoFolder(root, tuple(sorted(photos, key=natural_key)), tuple(sorted(skipped, key=lambda s: natural_key(s[0]))))
 
 
@@ -139,7 +142,7 @@ def photo_hash(path: str | Path) -> str:
 
 def caption_beside(path: Path) -> str | None:
     """The caption in the `.txt` or `.caption` file of the same name (UTF-8) as one line; None where it is absent or empty."""
-    for suffix in (".txt", ".caption"):
+    for suffix in CAPTION_SUFFIXES:
         beside = path.with_suffix(suffix)
         if not beside.is_file() and not beside.is_symlink():
             continue

@@ -1,5 +1,6 @@
 """Contact sheets: every photo small, upright and labelled, with what was found about it marked in colour."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,17 +36,20 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     """The sheet of a check: the subject's place in green, each photo framed by its gravest finding, the set's findings on top."""
     names = {p.name: p for p in report.photos}
     for finding in report.findings:
-        if finding.file and finding.check == "readable":
+        if finding.file and finding.check == "unreadable":
             names.setdefault(finding.file, report.folder / finding.file)
     tiles = [_check_tile(report, name, file) for name, file in list(names.items())[:MAX_TILES]]
     heading = [("ok" if not report.findings else "info", report.verdict().split("\n")[0])]
     heading += [(f.severity, f"{f.check}: {f.reason}") for f in report.of(None)]
     heading.append(("info", "Green: where the subject seems to be. Orange: to think about. Red: must be mended."))
-    return draw(tiles, title=f"Photos of {shown(report.folder.name)}", heading=heading, path=path, left_out=len(names) - len(tiles))
+    data = draw(tiles, title=f"Photos of {shown(report.folder.name)}", heading=heading, left_out=len(names) - len(tiles))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
 
 
-def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], path: Path, left_out: int = 0) -> Path:
-    """A sheet of tiles in rows of `COLUMNS`, written as PNG."""
+def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], left_out: int = 0) -> bytes:
+    """A sheet of tiles in rows of `COLUMNS`, as the bytes of a PNG."""
     columns = min(COLUMNS, max(3, len(tiles)))
     width = 2 * MARGIN + columns * TILE + (columns - 1) * GAP
     told = [line for kind, text in heading for line in _wrapped(kind, text, width - 2 * MARGIN, 14)]
@@ -64,9 +68,9 @@ def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]
         for column, tile in enumerate(row):
             _draw_tile(sheet, tile, MARGIN + column * (TILE + GAP), top)
         top += height
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG", optimize=True)
-    return path
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _check_tile(report: CheckReport, name: str, file: Path) -> Tile:

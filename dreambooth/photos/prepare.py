@@ -1,0 +1,272 @@
+"""A clean copy of a folder of photos: upright, sRGB, opaque, square around the subject, one size. The originals are only read.
+
+Running it again changes nothing: a file is written only when its bytes would differ, and files that an earlier run made from photos
+which are gone are removed. What is ours is told from what is not by `preview/record.json` in the output folder.
+"""
+
+import io
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt, Le
+from PIL import Image, ImageColor
+
+from dreambooth.core.errors import SettingError
+from dreambooth.photos.crop import Box, Cropping, centred, square
+from dreambooth.photos.files import PhotoError, PhotoFolder, caption_beside, photo_hash, scan, shown
+from dreambooth.photos.load import Facts, load, load_with_facts
+from dreambooth.photos.sheet import COLOURS, Tile, draw
+from dreambooth.photos.subject import Subject, find_subject, from_mask
+from dreambooth.schema import Setting
+
+
+class PhotosPrepare(Setting):
+    """Write square, upright, clean copies of a folder of photos, for training"""
+
+    positional: ClassVar[tuple[str, ...]] = ("folder", "out")
+
+    folder: str
+    """Folder with the photos; it is only read."""
+    out: str
+    """Folder for the copies (PNG), a preview of every crop in OUT/preview, and masks in OUT/masks."""
+    resolution: Annotated[int, Ge(16), Le(8192)] = 512
+    """Side in pixels of the squares."""
+    crop: Cropping = "subject"
+    """Cut the square around the subject, around the centre, or cut nothing and only bring the shorter side to the resolution."""
+    fill: Annotated[float, Gt(0), Le(1)] | None = None
+    """Go nearer until the subject takes this share of the square's side; left out, the largest square is cut."""
+    background: str = "white"
+    """What transparent parts are filled with: a colour (white, grey, #a0c0ff), or average for the mean of the photo's own colours."""
+    caption: str | None = None
+    """Write this beside each photo as a .txt caption, for instance "a photo of [V] dog"; captions that are there are copied."""
+    masks: str | None = None
+    """Keep the subject's masks: alpha for the photos' own transparency, or a folder with masks of the same names (white: subject)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One photo's way from the folder to the output."""
+
+    source: Path
+    target: Path
+    size: tuple[int, int]
+    """Of the original, upright."""
+    box: Box
+    """What was cut out, in pixels of the original."""
+    subject: Subject
+    written: bool
+    """False where the file was there already, byte for byte."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What was written, and what was left out."""
+
+    out: Path
+    photos: tuple[Prepared, ...]
+    left_out: tuple[tuple[Path, str], ...]
+    preview: Path
+
+    def table(self) -> str:
+        """A line for each photo, and a summary."""
+        rows = [f"{shown(p.source.name)} -> {shown(p.target.name)}  {p.size[0]} x {p.size[1]}, cut at {p.box[0]},{p.box[1]} "
+                f"to {p.box[2]},{p.box[3]}{'' if p.written else '  (unchanged)'}" for p in self.photos]  # fmt: skip
+        rows += [f"{shown(path.name)} left out: {reason}" for path, reason in self.left_out]
+        count = sum(p.written for p in self.photos)
+        rows.append(f"{len(self.photos)} photos in {shown(self.out)}, {count} written; crops: {shown(self.preview)}")
+        return "\n".join(rows)
+
+
+def prepare(settings: PhotosPrepare) -> PrepareReport:
+    """The clean copies. Raises SettingError for a folder or colour that will not do; photos that cannot be read are left out."""
+    folder, out = scan(settings.folder), Path(settings.out)
+    _refuse_overlap(folder.root, out)
+    fixed = None if settings.background == "average" else _colour(settings.background)
+    masks = _mask_files(settings.masks)
+    ours = _record(out)
+    out.mkdir(parents=True, exist_ok=True)
+    done: list[Prepared] = []
+    left_out: list[tuple[Path, str]] = list(folder.skipped)
+    entries: dict[str, Any] = {}
+    for path, name in _names(folder).items():
+        try:
+            prepared, files = _one(path, out / name, settings, fixed, masks)
+        except PhotoError as error:
+            left_out.append((path, f"{error.reason} {error.fix}"))
+            continue
+        written = {relative: _write(out, relative, data, ours) for relative, data in files.items()}
+        done.append(Prepared(path, prepared.target, prepared.size, prepared.box, prepared.subject, written[name]))
+        entries[name] = {"source": path.name, "sha256": photo_hash(path), "box": prepared.box, "files": sorted(files)}
+    if not done:
+        raise SettingError(shown(folder.root), f"none of its photos can be used ({left_out[0][1]})")
+    kept = {relative for entry in entries.values() for relative in entry["files"]}
+    for relative in sorted(ours - kept):
+        (out / relative).unlink(missing_ok=True)
+    preview = _preview(done, out)
+    _write(out, "preview/record.json", (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode(), {"preview/record.json"})
+    return PrepareReport(out, tuple(done), tuple(left_out), preview)
+
+
+def _one(
+    path: Path, target: Path, settings: PhotosPrepare, fixed: tuple[int, int, int] | None, masks: dict[str, Path] | None
+) -> tuple[Prepared, dict[str, bytes]]:
+    """One photo cut and resized, and the bytes of all its files by their place in the output folder."""
+    image, facts = load_with_facts(path, background=fixed or (255, 255, 255))
+    if fixed is None and facts.alpha:
+        image = load(path, background=_average(path, facts))
+    mask = _mask_of(path, facts, masks, image.size, by_alpha=settings.masks == "alpha")
+    known = mask or facts.alpha
+    subject = (from_mask(known) if known else None) or find_subject(image)
+    if settings.crop == "subject":
+        box = square(image.size, subject, resolution=settings.resolution, fill=settings.fill)
+    else:
+        box = centred(image.size) if settings.crop == "centre" else (0, 0, *image.size)
+    files = {target.name: _png(_resized(image, box, settings.resolution))}
+    if mask:
+        files[f"masks/{target.name}"] = _png(_resized(mask, box, settings.resolution))
+    caption = caption_beside(path) or settings.caption
+    if caption:
+        files[f"{target.stem}.txt"] = (caption.strip() + "\n").encode()
+    return Prepared(path, target, image.size, box, subject, True), files
+
+
+def _resized(image: Image.Image, box: Box, resolution: int) -> Image.Image:
+    scale = resolution / min(box[2] - box[0], box[3] - box[1])
+    size = (round((box[2] - box[0]) * scale), round((box[3] - box[1]) * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _average(path: Path, facts: Facts) -> tuple[int, int, int]:
+    """The mean colour of what is opaque."""
+    import numpy as np
+
+    colours = np.asarray(load(path), dtype=np.float64)
+    weight = np.asarray(facts.alpha, dtype=np.float64)
+    if weight.max() < 255:
+        return (255, 255, 255)
+    opaque = weight == 255
+    red, green, blue = (round(float(v)) for v in colours[opaque].mean(0))
+    return red, green, blue
+
+
+def _colour(name: str) -> tuple[int, int, int]:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError:
+        fix = "Give a colour as white, grey or #a0c0ff, or average."
+        raise SettingError("--background", f"{name!r} is no colour.", fix=fix) from None
+
+
+def _mask_files(masks: str | None) -> dict[str, Path] | None:
+    """By photo name without its ending, the masks of a folder; None for alpha or without masks."""
+    if masks is None or masks == "alpha":
+        return None
+    return {path.stem: path for path in scan(masks).photos}
+
+
+def _mask_of(path: Path, facts: Facts, masks: dict[str, Path] | None, size: tuple[int, int], *, by_alpha: bool) -> Image.Image | None:
+    if by_alpha:
+        return facts.alpha or Image.new("L", size, 255)
+    if masks is None:
+        return None
+    if path.stem not in masks:
+        raise PhotoError(path, "has no mask of its name in the folder of masks.", fix="Add one, or leave --masks out.")
+    mask = load(masks[path.stem], background=(0, 0, 0)).convert("L")
+    if abs(mask.width / mask.height - size[0] / size[1]) > 0.02:
+        fix = "Save the mask in the photo's own size."
+        raise PhotoError(masks[path.stem], f"has another shape than its photo ({mask.size} against {size}).", fix=fix)
+    return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
+
+
+def _refuse_overlap(source: Path, out: Path) -> None:
+    """Raise where writing could touch the originals, or would lead out of the output folder through a link."""
+    inner, outer = source.resolve(), out.resolve()
+    if outer == inner or inner in outer.parents:
+        raise SettingError(shown(out), "lies in the folder of the originals, which are never touched.", fix="Name another folder.")
+    if out.exists() and not out.is_dir():
+        raise SettingError(shown(out), "is a file, not a folder.", fix="Name a folder for the copies.")
+    for part in ("preview", "masks"):
+        if (out / part).is_symlink():
+            raise SettingError(shown(out / part), "is a link; nothing is written through it.", fix="Remove it.")
+
+
+def _names(folder: PhotoFolder) -> dict[Path, str]:
+    """For each photo the name of its copy: its own with .png, and the old ending in it where two would be equal."""
+    stems = [_plain(path.stem).casefold() for path in folder.photos]
+    names = {}
+    for path, stem in zip(folder.photos, stems, strict=True):
+        own = _plain(path.stem) if stems.count(stem) == 1 else f"{_plain(path.stem)}_{path.suffix.lower().lstrip('.') or 'file'}"
+        while any(own.casefold() == other[:-4].casefold() for other in names.values()):
+            own += "_"
+        names[path] = f"{own}.png"
+    return names
+
+
+def _plain(stem: str) -> str:
+    """The name without control characters, and never hidden."""
+    return "".join(c if c.isprintable() else "_" for c in stem).lstrip(".") or "photo"
+
+
+def _record(out: Path) -> set[str]:
+    """The files that an earlier run wrote here, from its record; names that lead elsewhere are not believed."""
+    record = out / "preview" / "record.json"
+    if not record.is_file() or record.is_symlink():
+        return set()
+    try:
+        entries = json.loads(record.read_text(encoding="utf-8"))
+        names = {name for entry in entries.values() for name in entry["files"]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return set()
+    return {name for name in names if isinstance(name, str) and _is_ours(name)}
+
+
+def _is_ours(name: str) -> bool:
+    parts = name.split("/")
+    return parts[-1] not in ("", ".", "..") and (len(parts) == 1 or (len(parts) == 2 and parts[0] == "masks"))
+
+
+def _write(out: Path, relative: str, data: bytes, ours: set[str]) -> bool:
+    """Whole or not at all, and only when the bytes differ; raises SettingError for a file that was there before and is not ours."""
+    path = out / relative
+    if path.is_symlink() or path.exists():
+        if path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            return False
+        if relative not in ours:
+            raise SettingError(shown(path), "is there already and was not made here.", fix="Name an empty folder for the copies.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return True
+
+
+def _preview(done: list[Prepared], out: Path) -> Path:
+    """Every original with its subject (green) and its crop (blue)."""
+    tiles = []
+    for one in done[:60]:
+        image = load(one.source)
+        image.thumbnail((464, 464), Image.Resampling.LANCZOS, reducing_gap=3)
+        (width, height), (left, top, right, bottom) = one.size, one.box
+        cut = (left / width, top / height, right / width, bottom / height)
+        note = f"{right - left} x {bottom - top} pixels cut out"
+        boxes = ((one.subject.box, COLOURS["ok"]), (cut, COLOURS["info"]))
+        tiles.append(Tile(image, f"{shown(one.source.name)}  {width} x {height}", (("info", note),), boxes))
+    heading = [("info", "Green: where the subject seems to be. Blue: what was cut out.")]
+    buffer = draw(tiles, title=f"Crops of {len(done)} photos", heading=heading, left_out=len(done) - len(tiles))
+    _write(out, "preview/crops.png", buffer, {"preview/crops.png"})
+    return out / "preview" / "crops.png"
