@@ -8,7 +8,7 @@ from pathlib import Path
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-from .stages import BUDGETS, pretrain  # noqa: E402  (the libraries read these when they are imported)
+from .stages import BUDGETS, pretrain
 
 
 def main() -> None:
