@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Self
 
 from torch import Tensor
@@ -33,7 +34,7 @@ class Batch:
         return replace(self, **cut, condition={name: value[start:stop] for name, value in self.condition.items()})
 
     def split(self, pieces: int) -> Iterator[Self]:
-        """Up to `pieces` batches of nearly equal size; none is empty. Weights stay as they are, so the losses add up to the whole."""
+        """Up to `pieces` batches of nearly equal size, none empty. Weights stay as they are, so the losses add up to the whole."""
         for start, stop in spans(len(self), pieces):
             yield self.rows(start, stop)
 
@@ -42,9 +43,9 @@ def spans(total: int, parts: int) -> list[tuple[int, int]]:
     """Cut `range(total)` into nearly equal runs of at least one, at most `parts` of them: [(start, stop), ...]."""
     parts = max(1, min(parts, total))
     edges = [total * i // parts for i in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def picture_weights(num_photos: int, num_prior: int, prior_loss_weight: float) -> list[float]:
     """Eq. 2's weights for the rows of one whole update, photos first: n times 1/n, then m times lambda/m."""
-    return [1.0 / num_photos] * num_photos + [prior_loss_weight / num_prior] * num_prior if num_prior else [1.0 / num_photos] * num_photos
+    return [1.0 / num_photos] * num_photos + [prior_loss_weight / max(num_prior, 1)] * num_prior

@@ -24,7 +24,10 @@ def pick_device(wanted: str | None = None) -> torch.device:
     if device.type != "cpu" and (present is None or present.type != device.type):
         here = f"there is only {present.type} and cpu" if present else "there is only a cpu"
         build = " (this torch is a CPU build)" if device.type == "cuda" and not torch.backends.cuda.is_built() else ""
-        raise SettingError("--device", f"{device} was asked for, but {here}{build}.", fix="Leave --device out to use what there is.")
+        raise SettingError("--device", f"{device} was asked for, but {here}{build}.", fix="Leave it out to use what there is.")
+    if device.index and present and device.type == present.type and device.index >= torch.accelerator.device_count():
+        last = torch.accelerator.device_count() - 1
+        raise SettingError("--device", f"{device} was asked for, but the last one is {device.type}:{last}.", fix="Count from 0.")
     return device
 
 
@@ -36,7 +39,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def reserved_mib(device: torch.device) -> float | None:
-    """Peak memory taken on an accelerator, MiB; None on a CPU."""
+    """Peak memory taken on a CUDA device, MiB; None where torch keeps no such count."""
     return torch.accelerator.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
 
 

@@ -1,7 +1,7 @@
 """Randomness as a function: every draw belongs to a key such as (seed, update, row), never to a rank, a piece or a moment.
 
-So any step can be taken again alone, a resumed run draws what the uninterrupted one drew, and the number of processes changes nothing.
-Draws are made on the CPU and moved, so that a seed means the same on every device.
+So any step can be taken again alone, a resumed run draws what the uninterrupted one drew, and the number of processes changes
+nothing. Draws are made on the CPU and moved, so that a seed means the same on every device.
 """
 
 import hashlib

@@ -22,6 +22,11 @@ class RunError(DreamboothError):
     """A run that was asked for rightly has failed: memory, disk, numbers that are no longer finite."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library said, without the rest of its essay: fit for the inside of a sentence of ours."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
+
+
 class JobsFailed(DreamboothError):
     """The work was finished, but some of its jobs failed; the text names them."""
 

@@ -1,8 +1,8 @@
-"""DreamBooth's objective, Eq. 2 of the paper: the error of the subject's photos plus lambda times the error of the prior's pictures.
+"""DreamBooth's objective, Eq. 2 of the paper: the error of the subject's photos plus lambda times that of the prior's pictures.
 
 The loss stays one number per picture until the last line. How much a picture counts (1/n for each of the n photos of an update,
-lambda/m for each of its m class pictures) lives in `Batch.weight`, so that Eq. 2 is `(error * weight).sum()`, a weighted sum that may be
-cut anywhere: into pieces, into processes, into more than two sets of pictures.
+lambda/m for each of its m class pictures) lives in `Batch.weight`, so that Eq. 2 is `(error * weight).sum()`, a weighted sum that
+may be cut anywhere: into pieces, into processes, into more than two sets of pictures.
 """
 
 import math
@@ -28,11 +28,13 @@ def dreambooth_loss(error: Tensor, weight: Tensor) -> Tensor:
 def snr_weight(process: Process, t: Tensor, gamma: float) -> Tensor:
     """Min-SNR-gamma, [b]: easy steps stop drowning the hard ones (Hang et al. 2023, sections 3.4 and 4.2).
 
-    min(snr, gamma) / snr for epsilon, min(snr, gamma) for sample, min(snr, gamma) / (snr + 1) for v. Every row by its own timestep;
-    finite at snr = 0, where epsilon's quotient has the limit 1. Raises SettingError for flows, whose weights are another matter.
+    min(snr, gamma) / snr for epsilon, min(snr, gamma) for sample, min(snr, gamma) / (snr + 1) for v. Every row by its own
+    timestep; finite at snr = 0, where epsilon's quotient has the limit 1. Raises SettingError for flows, whose weights are another
+    matter.
     """
     if process.prediction == "flow":
-        raise SettingError("--snr_gamma", "min-SNR is defined for diffusion, not for flow matching.", fix="Use --weighting_scheme.")
+        reason = "min-SNR is defined for diffusion, not for flow matching."
+        raise SettingError("--snr_gamma", reason, fix="Use --weighting_scheme.")
     snr = process.snr(t)
     capped = snr.clamp(max=gamma)
     if process.prediction == "epsilon":

@@ -1,18 +1,19 @@
 """Noising and its targets as one linear system.
 
-A picture `x` and noise `eps` mix to `x_t = alpha_t x + sigma_t eps`, and whatever a network predicts is another row of the same system,
-`target = a x + b eps`:
+A picture `x` and noise `eps` mix to `x_t = alpha_t x + sigma_t eps`, and whatever a network predicts is another row of the same
+system, `target = a x + b eps`:
 
     epsilon (0, 1)    sample (1, 0)    v_prediction (-sigma, alpha)    flow (-1, 1)
 
-Two equations, two unknowns: `solve` gives `(x, eps)` back for every kind. Its determinant `alpha b - sigma a` is zero just where the
-question has no answer (epsilon at alpha = 0, sample at sigma = 0). DreamBooth Eq. 1; Salimans & Ho 2022 (v); Lipman et al. 2023 (flow).
+Two equations, two unknowns: `solve` gives `(x, eps)` back for every kind. Its determinant `alpha b - sigma a` is zero just where
+the question has no answer (epsilon at alpha = 0, sample at sigma = 0). DreamBooth Eq. 1; Salimans & Ho 2022 (v); Lipman et al.
+2023 (flow).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow"]
+
+NEEDED = "The base model needs a scheduler like DDPMScheduler, predicting epsilon, sample or v_prediction."
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,15 @@ class Process:
 
     @classmethod
     def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> Self:
-        """The process of a DDPM-style `scheduler_config.json` (beta schedule, zero-terminal SNR, prediction type)."""
-        alpha_bar = torch.cumprod(1.0 - _betas(config), dim=0)
+        """The process of a DDPM-style `scheduler_config.json` (beta schedule, zero-terminal SNR, prediction type).
+
+        Raises SettingError for a scheduler that is of another make: a flow's, or EDM's with its preconditioning.
+        """
         kind = prediction or config.get("prediction_type", "epsilon")
+        if kind not in get_args(Prediction)[:3] or not any(config.get(name) for name in ("beta_schedule", "trained_betas")):
+            made = f"{config.get('_class_name', 'this scheduler')} (predicting {kind})"
+            raise SettingError("scheduler_config.json", f"{made} has no beta schedule that can be trained on.", fix=NEEDED)
+        alpha_bar = torch.cumprod(1.0 - _betas(config), dim=0)
         times = torch.arange(len(alpha_bar), dtype=torch.float32)
         return cls(alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5, times, kind)
 
@@ -53,8 +62,8 @@ class Process:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
         """The same process with its tables on another device, so that no step has to copy them."""
-        tables = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))
-        return type(self)(*tables, self.prediction)
+        alpha, sigma, times = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))
+        return type(self)(alpha, sigma, times, self.prediction)
 
     def noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x + sigma eps."""
@@ -86,7 +95,7 @@ class Process:
 
 def draw_timestep(process: Process, u: Tensor) -> Tensor:
     """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1)."""
-    return (u * len(process)).long().clamp_(max=len(process) - 1)
+    return (u * len(process)).long().clamp_(0, len(process) - 1)
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:
@@ -100,22 +109,36 @@ def _betas(config: Mapping[str, Any]) -> Tensor:
         betas = torch.linspace(start, end, count, dtype=torch.float32)
     elif schedule == "scaled_linear":
         betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
-    elif schedule == "squaredcos_cap_v2":
-        bar = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
+    elif schedule in ALPHA_BARS:
+        bar = [ALPHA_BARS[schedule](i / count) for i in range(count + 1)]
         betas = torch.tensor([min(1 - bar[i + 1] / bar[i], 0.999) for i in range(count)], dtype=torch.float32)
     elif schedule == "sigmoid":
         betas = torch.sigmoid(torch.linspace(-6, 6, count)) * (end - start) + start
     else:
-        known = "linear, scaled_linear, squaredcos_cap_v2, sigmoid"
+        known = ", ".join(("linear", "scaled_linear", "sigmoid", *ALPHA_BARS))
         raise SettingError("scheduler_config.json", f"unknown beta_schedule {schedule!r}; known are {known}.")
     return _zero_terminal(betas) if config.get("rescale_betas_zero_snr") else betas
+
+
+def _cosine(share: float) -> float:
+    """What is left of the signal after a share of the time (Nichol & Dhariwal 2021, Eq. 17)."""
+    return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def _laplace(share: float) -> float:
+    """The same for a Laplace density of log-SNRs (Hang et al. 2024), as diffusers has it."""
+    log_snr = -0.5 * math.copysign(1, 0.5 - share) * math.log(1 - 2 * abs(0.5 - share) + 1e-6)
+    return math.sqrt(math.exp(log_snr) / (1 + math.exp(log_snr)))
+
+
+ALPHA_BARS = {"squaredcos_cap_v2": _cosine, "laplace": _laplace}
 
 
 def _zero_terminal(betas: Tensor) -> Tensor:
     """Betas whose last step has no signal left (Lin et al. 2023, algorithm 1)."""
     root = torch.cumprod(1.0 - betas, dim=0).sqrt()
     first, last = root[0].clone(), root[-1].clone()
-    root = (root - last) * first / (first - last)
+    root = (root - last) * (first / (first - last))
     bar = root**2
     return 1 - torch.cat([bar[:1], bar[1:] / bar[:-1]])
 
