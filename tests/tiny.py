@@ -133,3 +133,11 @@ def photos(folder: Path, count: int = 4, size: tuple[int, int] = (24, 24)) -> Pa
         coarse = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
     return folder
+
+
+def load(folder: Path, **source):
+    """The family of a pipeline folder, loaded."""
+    from dreambooth.families import ModelSource, family_of
+
+    where = ModelSource(pretrained_model_name_or_path=str(folder), **source)
+    return family_of(where).load(where)

@@ -17,7 +17,8 @@ def family_of(source: ModelSource) -> type[Family]:
         if kind in family.pipelines:
             return family
     known = ", ".join(name for family in FAMILIES for name in family.pipelines)
-    raise SettingError(FLAG, f"{kind} is no family that can be trained yet; known are {known}.", fix="Choose a base model of these.")
+    reason = f"{kind} is no family that can be trained yet; known are {known}."
+    raise SettingError(FLAG, reason, fix="Choose a base model of these.")
 
 
 __all__ = ["FAMILIES", "Family", "ModelSource", "family_of", "fingerprint"]

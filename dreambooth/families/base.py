@@ -1,7 +1,7 @@
 """A family: one kind of text-to-image model, as the training step sees it.
 
-A family's file says how its latents are made, how prompts condition it, what it predicts and by which process. Loading, drawing from the
-VAE's posterior, keeping parts on the right device and saving stand here, once.
+A family's file says how prompts condition it, what it predicts and by which process. Loading, encoding, drawing from the VAE's
+posterior, keeping parts on the right device and saving stand here, once.
 """
 
 from abc import ABC, abstractmethod
@@ -12,13 +12,18 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.source import ModelSource
+from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
+
+Recipe = Mapping[str, Mapping[str, Any]]
+
+LONGEST_TEXT = 512
+"""Tokens per prompt where neither tokenizer nor encoder sets a bound, as with T5: what FLUX.1 was trained with."""
 
 
 class Family(ABC):
-    """A loaded pipeline. `pipe` is diffusers' own, so sampling and saving are diffusers' too; nothing else here names a pipeline."""
+    """A loaded pipeline. `pipe` is diffusers' own, so sampling and saving are diffusers' too."""
 
     name: ClassVar[str]
     """What people call it."""
@@ -28,12 +33,14 @@ class Family(ABC):
     """The pipeline's name for the network that learns."""
     encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Its text encoders, in the order of their tokenizers."""
+    packing: ClassVar[int] = 1
+    """Latents along a side that the denoiser takes as one token."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Encoders that --train_text_encoder trains."""
-    recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
 
     def __init__(self, pipe: Any):
@@ -48,44 +55,47 @@ class Family(ABC):
 
     @classmethod
     def load(cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> Self:
-        """The pipeline in float32 throughout (libraries disagree on the default); `replaced` parts are used instead of its own."""
+        """The pipeline in float32 throughout (libraries disagree on the default); `replaced` parts are used instead of its own.
+
+        Raises SettingError for a folder that cannot be loaded whole.
+        """
         import diffusers
         from transformers import AutoTokenizer
 
-        source.check()
-        own = dict(replaced or {})
+        index, own = source.index(), dict(replaced or {})
+        weights = {"dtype": torch.float32, "use_safetensors": None if source.allow_pickle else True}
         if source.pretrained_vae_name_or_path:
-            own["vae"] = _part(diffusers.AutoencoderKL, source, source.pretrained_vae_name_or_path, "--pretrained_vae_name_or_path")
+            kind, name = getattr(diffusers, index["vae"][1]), source.pretrained_vae_name_or_path
+            own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
         if source.tokenizer_name:
-            own["tokenizer"] = _part(AutoTokenizer, source, source.tokenizer_name, "--tokenizer_name", dtype=None)
-        optional = {name: None for name in ("safety_checker", "feature_extractor", "image_encoder") if name in source.index()}
+            own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, flag="--tokenizer_name", folder="tokenizer")
+        optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
         if "safety_checker" in optional:
             optional["requires_safety_checker"] = False
-        kind = getattr(diffusers, source.index()["_class_name"])
+        source.check(replaced=own)
+        kind = getattr(diffusers, index["_class_name"])
         try:
             pipe = kind.from_pretrained(
-                source.folder(), dtype=torch.float32, variant=source.variant, use_safetensors=None if source.allow_pickle else True,
-                local_files_only=True, **optional, **own,
-            )  # fmt: skip
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().split("\n")[0]
-            where = f"{source.folder()} cannot be loaded: {reason}"
-            raise SettingError("--pretrained_model_name_or_path", where, fix="The folder is damaged or half written; save it again.") from error
+                source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own
+            )
+        except (*UNREADABLE, RuntimeError) as error:
+            where = f"{source.folder()} cannot be loaded: {first_line(error)}"
+            raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
         pipe.set_progress_bar_config(disable=True)
         return cls(pipe)
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> dict[str, Any]:
         """All networks of the pipeline by diffusers' names."""
         return {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
 
     @property
-    def denoiser(self) -> nn.Module:
+    def denoiser(self) -> Any:
         """The network that predicts: a UNet or a transformer."""
         return self.parts[self.denoiser_name]
 
     @property
-    def encoders(self) -> list[nn.Module]:
+    def encoders(self) -> list[Any]:
         """The text encoders, in order."""
         return [self.parts[name] for name in self.encoder_names]
 
@@ -98,6 +108,11 @@ class Family(ABC):
     def vae_factor(self) -> int:
         """Pixels per latent, along a side."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
+    @property
+    def pixel_step(self) -> int:
+        """A picture's sides are multiples of this many pixels: the VAE's factor, times the latents that a token packs."""
+        return self.vae_factor * self.packing
 
     @property
     def native_resolution(self) -> int:
@@ -131,18 +146,21 @@ class Family(ABC):
         """Ids of every tokenizer, padded to its full length, long [b, L]: `input_ids`, `input_ids_2` ..., and their masks."""
         tokens: dict[str, Tensor] = {}
         for number, tokenizer in enumerate(self.tokenizers, start=1):
-            out = tokenizer(
-                list(prompts), padding="max_length", max_length=self.text_length(number), truncation=True, return_tensors="pt"
-            )
+            length = self.text_length(number)
+            out = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             suffix = "" if number == 1 else f"_{number}"
             tokens[f"input_ids{suffix}"] = out.input_ids
             tokens[f"attention_mask{suffix}"] = out.attention_mask
         return tokens
 
     def text_length(self, number: int) -> int:
-        """Tokens per prompt for tokenizer `number` (from 1): its own length, or --tokenizer_max_length; bounded where it states none."""
-        length = self.tokenizers[number - 1].model_max_length
-        return min(self.max_sequence_length or length, 512) if length > 100_000 else min(self.max_sequence_length or length, length)
+        """Tokens per prompt for tokenizer `number` (from 1): its own length, or --tokenizer_max_length where that is shorter.
+
+        A tokenizer that states no length (saved without its configuration) gets as many as its encoder has places for.
+        """
+        own = self.tokenizers[number - 1].model_max_length
+        places = getattr(self.encoders[number - 1].config, "max_position_embeddings", None) or LONGEST_TEXT
+        return min(own, places, self.max_sequence_length or places)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""
@@ -172,12 +190,10 @@ class Family(ABC):
         self.pipe.save_pretrained(folder, safe_serialization=True)
 
 
-def _part(kind: Any, source: ModelSource, name: str, flag: str, dtype: Any = torch.float32) -> Any:
-    """A part from its own folder or Hub id; a folder of a whole pipeline will do, too."""
-    sub = {"AutoencoderKL": "vae"}.get(kind.__name__, "tokenizer")
-    nested = {"subfolder": sub} if (Path(name) / sub).is_dir() else {}
-    options = {"dtype": dtype, "use_safetensors": True} if dtype is not None else {}
+def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:
+    """A part from its own folder or Hub id; a folder of a whole pipeline, which has it in `folder`, will do, too."""
+    nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
     try:
         return kind.from_pretrained(name, cache_dir=source.cache_dir, **nested, **options)
-    except (OSError, ValueError) as error:
-        raise SettingError(flag, f"{name} cannot be loaded ({str(error).splitlines()[0]}).", fix="Give a folder or a Hub id.") from None
+    except UNREADABLE as error:
+        raise SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.") from None

@@ -1,12 +1,17 @@
-"""FLUX.1: a rectified flow in a transformer over packed latents, told by T5's tokens and CLIP's summary (Black Forest Labs 2024)."""
+"""FLUX.1: a rectified flow in a transformer over packed latents, told by T5's tokens and CLIP's summary (Black Forest Labs)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import Family
+from dreambooth.families.base import Family, Recipe
+
+SHARED = {
+    "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0, "train_guidance_scale": 1.0,
+}  # fmt: skip
 
 
 class Flux(Family):
@@ -16,16 +21,15 @@ class Flux(Family):
     pipelines = ("FluxPipeline",)
     denoiser_name = "transformer"
     encoder_names = ("text_encoder", "text_encoder_2")
+    packing = 2
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
         "attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
     )  # fmt: skip
-    recipe = {
-        "full": {"learning_rate": 1e-5, "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0,
-                 "train_guidance_scale": 1.0},
-        "lora": {"learning_rate": 1e-4, "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0,
-                 "train_guidance_scale": 1.0, "rank": 16},
-    }  # fmt: skip
+    recipe: ClassVar[Recipe] = {
+        "full": {"learning_rate": 1e-5, **SHARED},
+        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+    }
     """The values of diffusers' README for FLUX; guidance 1 while training."""
 
     def make_process(self) -> Process:
@@ -47,7 +51,8 @@ class Flux(Family):
             hidden_states=packed, timestep=time / 1000, guidance=guidance, pooled_projections=condition["pooled"],
             encoder_hidden_states=condition["text"], txt_ids=text_ids, img_ids=picture_ids, return_dict=False,
         )[0]  # fmt: skip
-        return self.pipe._unpack_latents(out, h * self.pipe.vae_scale_factor, w * self.pipe.vae_scale_factor, self.pipe.vae_scale_factor)
+        factor = self.vae_factor
+        return self.pipe._unpack_latents(out, h * factor, w * factor, factor)
 
     def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
         return {}

@@ -1,12 +1,15 @@
-"""Stable Diffusion XL: two text encoders, and a UNet that is told each picture's size and crop (Podell et al. 2023, section 2.2)."""
+"""Stable Diffusion XL: two text encoders, and a UNet that is told each picture's size and crop (Podell et al. 2023, sec. 2.2)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import Family
+from dreambooth.families.base import Family, Recipe
+
+SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
 
 
 class SDXL(Family):
@@ -16,10 +19,10 @@ class SDXL(Family):
     pipelines = ("StableDiffusionXLPipeline",)
     encoder_names = ("text_encoder", "text_encoder_2")
     text_trainable = ("text_encoder", "text_encoder_2")
-    recipe = {
-        "full": {"learning_rate": 2e-6, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0},
-        "lora": {"learning_rate": 1e-4, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0, "rank": 16},
-    }  # fmt: skip
+    recipe: ClassVar[Recipe] = {
+        "full": {"learning_rate": 2e-6, **SHARED},
+        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+    }
 
     def make_process(self) -> Process:
         return Process.from_betas(self.pipe.scheduler.config)

@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+from collections.abc import Collection
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
+from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.packaged import TOYBOX, toybox
@@ -14,6 +17,11 @@ from dreambooth.schema import Setting
 
 FLAG = "--pretrained_model_name_or_path"
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
+UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
+"""What diffusers and transformers raise for files that are missing, damaged or half written."""
+CONVERT = "Convert it: python -c \"from diffusers import StableDiffusionPipeline as P; P.from_single_file('%s').save_pretrained('model')\""
 
 
 class ModelSource(Setting):
@@ -35,18 +43,18 @@ class ModelSource(Setting):
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
 
     def folder(self) -> Path:
-        """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when it is not to be had."""
+        """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when there is none."""
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
-            convert = 'python -c "from diffusers import StableDiffusionPipeline as P; P.from_single_file(\'%s\').save_pretrained(\'model\')"'
-            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=f"Convert it: {convert % name}")
-        folder = path if path.is_dir() else self._download(name)
+            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=CONVERT % name)
+        folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
-            missing = f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder"
-            hint = "It looks like a run with LoRA weights; name its base model here and the run as `generate RUN`."
-            has_lora = (folder / "pytorch_lora_weights.safetensors").exists()
-            raise SettingError(FLAG, f"{missing}.", fix=hint if has_lora else "Give the folder that diffusers' save_pretrained wrote.")
+            hint = "Give the folder that diffusers' save_pretrained wrote."
+            if list(folder.glob("*lora*.safetensors")):
+                hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
+            reason = f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder."
+            raise SettingError(FLAG, reason, fix=hint)
         return folder
 
     def index(self) -> dict[str, Any]:
@@ -62,45 +70,61 @@ class ModelSource(Setting):
         path = self.folder() / "dreambooth.yaml"
         return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def check(self) -> None:
-        """See, before anything is loaded, that every part's weights are there, and are no pickles unless that was asked for."""
+    def check(self, *, replaced: Collection[str] = ()) -> None:
+        """See, before anything is loaded, that every part is there, and is no pickle unless that was asked for.
+
+        Parts that are `replaced`, or that training has no use for, are not looked at.
+        """
         folder = self.folder()
         for part, (library, _) in _parts(self.index()).items():
-            if library is None or not (folder / part / "config.json").is_file():
+            if library is None or part in replaced or part in UNUSED:
                 continue
-            files = {path.suffix for path in (folder / part).iterdir() if path.suffix in WEIGHTS}
-            if not files:
-                raise SettingError(FLAG, f"{folder / part} holds no weights.", fix="The folder is half written; save or download it again.")
-            if ".safetensors" not in files and not self.allow_pickle:
-                reason = f"the weights of {part} are a pickle ({', '.join(sorted(files))}), which can run any code when it is opened."
+            inside = {path.name for path in (folder / part).glob("*")}
+            if not inside & {"config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json", "scheduler_config.json"}:
+                self._half_written(folder / part, "configuration" if inside else "files")
+            if "config.json" not in inside or part.startswith(("tokenizer", "scheduler")):
+                continue
+            kinds = {Path(name).suffix for name in inside} & set(WEIGHTS)
+            if not kinds:
+                self._half_written(folder / part, "weights")
+            if ".safetensors" not in kinds and not self.allow_pickle:
+                reason = f"the weights of {part} are a pickle ({', '.join(sorted(kinds))}), which can run any code when opened."
                 raise SettingError(FLAG, reason, fix="Convert them to safetensors, or pass --allow_pickle if you trust the file.")
 
-    def _download(self, name: str) -> Path:
-        from diffusers import DiffusionPipeline
-        from huggingface_hub import errors
+    def _half_written(self, part: Path, what: str) -> NoReturn:
+        raise SettingError(FLAG, f"{part} holds no {what}.", fix="The folder is half written; save or download it again.")
 
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise SettingError(FLAG, f"there is no folder {name}.", fix="Give a pipeline folder, or a Hub id such as owner/name.")
-        try:
-            path = DiffusionPipeline.download(
-                name, revision=self.revision, variant=self.variant, cache_dir=self.cache_dir,
-                use_safetensors=None if self.allow_pickle else True,
-            )  # fmt: skip
-        except errors.GatedRepoError:
-            fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
-            raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
-        except errors.RepositoryNotFoundError:
-            fix = "Check the name; for a private model `hf auth login` first."
-            raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
-        except errors.RevisionNotFoundError:
-            raise SettingError("--revision", f"{name} has no revision {self.revision!r}.") from None
-        except (OSError, ValueError, errors.HfHubHTTPError) as error:
-            if "safetensors" in str(error):
-                raise SettingError(FLAG, f"{name} has no safetensors weights.", fix="Pass --allow_pickle if you trust it.") from None
-            offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-            reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
-            raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
-        return Path(path)
+
+@cache
+def _download(source: ModelSource) -> Path:
+    """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+    from huggingface_hub import errors
+
+    name = source.pretrained_model_name_or_path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise SettingError(FLAG, f"there is no folder {name}.", fix="Give a pipeline folder, or a Hub id such as owner/name.")
+    try:
+        path = DiffusionPipeline.download(
+            name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
+            use_safetensors=None if source.allow_pickle else True,
+        )  # fmt: skip
+    except errors.GatedRepoError:
+        fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
+        raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
+    except errors.RepositoryNotFoundError:
+        fix = "Check the name; for a private model `hf auth login` first."
+        raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
+    except errors.RevisionNotFoundError:
+        raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
+    except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        if "safetensors" in str(error):
+            fix = "Pass --allow_pickle if you trust it."
+            raise SettingError(FLAG, f"{name} has no safetensors weights.", fix=fix) from None
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
+        reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
+        raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
+    return Path(path)
 
 
 def _parts(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:

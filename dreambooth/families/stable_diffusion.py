@@ -1,11 +1,14 @@
 """Stable Diffusion 1.x and 2.x: a UNet with one CLIP text encoder, epsilon or v-prediction (Rombach et al. 2022)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import Family
+from dreambooth.families.base import Family, Recipe
+
+SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
 
 
 class StableDiffusion(Family):
@@ -13,10 +16,10 @@ class StableDiffusion(Family):
 
     name = "Stable Diffusion"
     pipelines = ("StableDiffusionPipeline",)
-    recipe = {
-        "full": {"learning_rate": 5e-6, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0},
-        "lora": {"learning_rate": 1e-4, "max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0, "rank": 16},
-    }  # fmt: skip
+    recipe: ClassVar[Recipe] = {
+        "full": {"learning_rate": 5e-6, **SHARED},
+        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+    }
     """The paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate."""
 
     def make_process(self) -> Process:

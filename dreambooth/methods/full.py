@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
+from dreambooth.families.source import UNREADABLE
 from dreambooth.methods.base import Learner, Method
 
 
@@ -40,10 +41,10 @@ class WholeParts(Learner):
             part = self.family.parts[name]
             try:
                 saved = type(part).from_pretrained(folder / name, dtype=next(part.parameters()).dtype, use_safetensors=True)
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().split("\n")[0]
-                raise SettingError(str(folder / name), f"cannot be loaded ({reason}).", fix="It is damaged or half written.") from None
-            part.load_state_dict(saved.state_dict())
+                part.load_state_dict(saved.state_dict())
+            except (*UNREADABLE, RuntimeError) as error:
+                reason = f"cannot be loaded into this base model's {name} ({first_line(error)})."
+                raise SettingError(str(folder / name), reason, fix="It is damaged, half written, or of another model.") from None
 
     def disabled(self) -> AbstractContextManager[None] | None:
         return None

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from dreambooth.core.draws import key
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
 from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.base import Learner, Method
@@ -42,19 +42,35 @@ class LoRA(Method):
     def _add(self, family: Family, name: str) -> None:
         from peft import LoraConfig
 
-        own = tuple(layer.strip() for layer in self.lora_layers.split(",")) if self.lora_layers else family.lora_targets
-        targets = own if name == family.denoiser_name else family.text_lora_targets
+        part = family.parts[name]
+        targets = family.text_lora_targets if name != family.denoiser_name else self._targets(family)
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.lora_alpha or self.rank, lora_dropout=self.lora_dropout, use_dora=self.use_dora,
+            r=self.rank, lora_alpha=self.lora_alpha or self.rank, lora_dropout=self.lora_dropout, use_dora=self.use_dora,  # type: ignore[arg-type]
             init_lora_weights="gaussian", target_modules=list(targets),
         )  # fmt: skip
         try:
-            family.parts[name].add_adapter(config)
+            part.add_adapter(config)
         except ValueError as error:
-            raise SettingError("--lora_layers", str(error).split("\n")[0], fix=f"This family's own are {', '.join(targets)}.") from None
-        for parameter in family.parts[name].parameters():
+            raise SettingError("--lora_layers", f"{first_line(error)}.", fix=_fix(family)) from None
+        for parameter in part.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+
+    def _targets(self, family: Family) -> Sequence[str]:
+        """The denoiser's layers that change; raises SettingError for a name that none of its layers has."""
+        if self.lora_layers is None:
+            return family.lora_targets
+        names = [name.strip() for name in self.lora_layers.split(",") if name.strip()]
+        layers = [f".{name}" for name, _ in family.denoiser.named_modules()]
+        unknown = [name for name in names if not any(layer.endswith(f".{name}") for layer in layers)]
+        if unknown or not names:
+            reason = f"no layer of the {family.denoiser_name} is named {' or '.join(unknown) or repr(self.lora_layers)}."
+            raise SettingError("--lora_layers", reason, fix=_fix(family))
+        return names
+
+
+def _fix(family: Family) -> str:
+    return f"This family's own are {', '.join(family.lora_targets)}."
 
 
 class Adapters(Learner):
@@ -70,14 +86,18 @@ class Adapters(Learner):
         sort_header(folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
         tensors, _ = load_tensors(folder / WEIGHTS)
-        for name in self.parts:
+        parts = {name: self.family.parts[name] for name in self.parts}
+        expected = {f"{name}.{key}": value for name, part in parts.items() for key, value in get_peft_model_state_dict(part).items()}
+        wrong = [key for key in expected.keys() | tensors.keys() if key not in expected or key not in tensors]
+        if wrong or any(value.shape != tensors[key].shape for key, value in expected.items()):
+            reason = f"does not fit the {' and '.join(parts)} of this base model with this rank."
+            raise SettingError(str(folder / WEIGHTS), reason, fix="Use the base model and the settings it was made with.")
+        for name, part in parts.items():
             own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-            result = set_peft_model_state_dict(self.family.parts[name], own)
-            if result.unexpected_keys or not own:
-                raise SettingError(str(folder / WEIGHTS), f"does not fit the {name} of this base model.", fix="Use the base it was made with.")
+            set_peft_model_state_dict(part, own)
 
     def disabled(self) -> AbstractContextManager[None] | None:
         return self._disabled()
