@@ -16,9 +16,15 @@ def command(pipelines, photos, tmp_path):
     """A training command that works; flags given later win."""
 
     def build(*extra: str) -> list[str]:
-        model = [] if "--pretrained_model_name_or_path" in extra else ["--pretrained_model_name_or_path", str(pipelines("stable_diffusion"))]
+        model = (
+            [] if "--pretrained_model_name_or_path" in extra else ["--pretrained_model_name_or_path", str(pipelines("stable_diffusion"))]
+        )
         folder = [] if "--instance_data_dir" in extra or "--concepts_list" in extra else ["--instance_data_dir", str(photos)]
-        words = [] if {"--class_noun", "--instance_prompt", "--concepts_list", "--no-names"} & set(extra) else ["--instance_prompt", "a sks dog"]
+        words = (
+            []
+            if {"--class_noun", "--instance_prompt", "--concepts_list", "--no-names"} & set(extra)
+            else ["--instance_prompt", "a sks dog"]
+        )
         rest = [word for word in extra if word != "--no-names"]
         steps = ["--max_train_steps", "1", "--output_dir", str(tmp_path / "run"), "--skip_final_inference"]
         return ["train", *model, *folder, *words, *steps, *rest]
@@ -60,7 +66,9 @@ def test_a_corrupt_photo_among_good_ones_is_named_and_can_be_left_out(command, c
 
 
 def test_a_placeholder_without_an_identifier(pipelines, capsys, tmp_path):
-    refused(capsys, ["generate", str(pipelines("stable_diffusion")), "a [V] dog", "--output_dir", str(tmp_path / "x")], "[V]", "--identifier")
+    refused(
+        capsys, ["generate", str(pipelines("stable_diffusion")), "a [V] dog", "--output_dir", str(tmp_path / "x")], "[V]", "--identifier"
+    )
 
 
 def test_an_unknown_family(command, pipelines, capsys, tmp_path):
@@ -206,7 +214,9 @@ def test_a_number_that_is_not_finite_names_the_photo(command, capsys, monkeypatc
         return error(pred, target) * (float("nan") if len(calls) == 4 else 1.0)
 
     monkeypatch.setattr(step, "squared_error", poisoned)
-    told = refused(capsys, command("--max_train_steps", "9", "--train_batch_size", "1", "--log_interval", "1"), "not finite", "timestep", code=1)
+    told = refused(
+        capsys, command("--max_train_steps", "9", "--train_batch_size", "1", "--log_interval", "1"), "not finite", "timestep", code=1
+    )
     assert ".png" in told
 
 

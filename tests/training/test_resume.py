@@ -105,9 +105,7 @@ def test_kill_9_loses_only_the_steps_since_the_last_checkpoint(pipelines, tmp_pa
     run(**base, output_dir=tmp_path / "whole")
     cut = tmp_path / "cut"
     command = [sys.executable, "-m", "tests.training.runs", str(base["model"]), str(tmp_path), str(cut)]
-    process = subprocess.Popen(
-        command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (cut / "checkpoint-10" / "training_state" / "state.json").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -134,7 +132,4 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
     assert process.returncode == 130, told
     assert "--resume_from_checkpoint latest" in told and "Traceback" not in told
     assert len(list(cut.glob("checkpoint-*/training_state/state.json"))) == 1
-    assert (
-        main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"])
-        == 0
-    )
+    assert main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"]) == 0
