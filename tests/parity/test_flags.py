@@ -1,5 +1,7 @@
 """Every flag of diffusers' two scripts is known here with the same meaning, or refused with a reason; none is ignored in silence."""
 
+from pathlib import Path
+
 import pytest
 
 from dreambooth.cli.aliases import ALIASES
@@ -139,3 +141,9 @@ NEWER = ("caption_column", "dataset_name", "image_column", "repeats", "max_seque
 @pytest.mark.xfail(reason="flags of the SDXL and FLUX scripts without an alias yet: refused, but with no reason of their own", strict=True)
 def test_flag_of_the_newer_scripts_is_known_or_refused_with_a_reason(flag):
     assert flag in flags(TrainConfig) or flag in ALIASES
+
+
+def test_the_page_for_people_from_diffusers_names_every_flag():
+    page = (Path(__file__).parents[2] / "docs" / "from-diffusers.md").read_text(encoding="utf-8")
+    names = [row.flag for row in table.ROWS] + [*table.NOTHING_TO_DO, *table.REFUSED, *FORK]
+    assert [name for name in names if f"`--{name}`" not in page] == []
