@@ -13,6 +13,7 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.methods import Learner
+from dreambooth.photos.check import quick
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
 from dreambooth.training.processes import Processes
@@ -34,6 +35,17 @@ class Material:
     def instance_prompt(self) -> str:
         """What the first subject is called."""
         return self.subjects[0].instance_prompt
+
+
+def look_at_photos(config: TrainConfig) -> Iterator[Record]:
+    """A short verdict on each folder of photos; raises SettingError for what must be mended, unless that was waived."""
+    for subject in subjects(config.photos, config.photos.identifier):
+        report = quick(subject.folder, config.cropping.resolution or 512, config.photos.concept)
+        yield Told(report.verdict(), important=report.has_errors)
+        grave = [finding for finding in report.findings if finding.severity == "error"]
+        if grave and not config.photos.ignore_photo_errors:
+            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
+            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
 
 
 def gather(config: TrainConfig, identifier: str | None) -> Material:

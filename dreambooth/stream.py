@@ -15,9 +15,10 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.outputs import push, start_record, write_pictures, write_record, write_result, write_sheet
 from dreambooth.plan import needed_bytes, plan, trial
-from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, make_batches, plan_prior, rest, told
+from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, rest, told
 from dreambooth.prompts import fill
 from dreambooth.sample import Picture, draw
+from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import open_trackers
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
@@ -64,6 +65,10 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         identifier, words = pick_identifier(family, seed)
         yield from words
         config = config.updated({("photos", "identifier"): identifier})
+    elif config.photos.identifier:
+        warning = inspect(config.photos.identifier, family.tokenizers)
+        yield from told([warning] if warning else [])
+    yield from look_at_photos(config)
     material = gather(config, config.photos.identifier)
     yield from told(material.complaints)
     if checkpoint and not config.loop.allow_changed_settings:
@@ -139,8 +144,6 @@ def _run(
 
 def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
     """A rare word of the model's own tokenizers."""
-    from dreambooth.tokens import pick
-
     word = pick(family.tokenizers, seed=seed)
     return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
 

@@ -8,6 +8,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
+    "photos": "check / prepare a folder of photos",
 }
 """What there is, in the order in which people need it; each is a module of this package with `main(argv) -> int`."""
 
@@ -84,5 +85,4 @@ def _quiet() -> None:
     """Libraries say nothing below an error unless the environment asks them to."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0")
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")

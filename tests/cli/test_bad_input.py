@@ -1,5 +1,6 @@
 """What cannot be done is refused in one sentence with the fix, the right exit code and no traceback; earlier results stay."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -220,13 +221,22 @@ def test_a_number_that_is_not_finite_names_the_photo(command, capsys, monkeypatc
     assert ".png" in told
 
 
-def test_an_animated_or_odd_photo_does_not_stop_a_run(command, photos, capsys):
-    Image.new("L", (30, 30), 90).save(photos / "grey.png")
-    Image.new("RGBA", (30, 30), (200, 10, 10, 120)).save(photos / "alpha.png")
-    Image.new("CMYK", (30, 30), (10, 20, 30, 40)).save(photos / "cmyk.jpg")
+def test_odd_colours_and_stray_files_do_not_stop_a_run(command, photos, capsys):
+    picture = Image.open(photos / "0.png")
+    picture.convert("L").save(photos / "grey.png")
+    picture.convert("CMYK").save(photos / "cmyk.jpg")
+    with_alpha = picture.convert("RGBA")
+    with_alpha.putalpha(picture.convert("L"))
+    with_alpha.transpose(Image.Transpose.ROTATE_90).save(photos / "alpha.png")
     (photos / ".DS_Store").write_bytes(b"\0")
     (photos / "Thumbs.db").write_bytes(b"\0")
     assert main(command()) == 0
+    assert len(json.loads((photos.parent / "run" / "run.json").read_text())["photos"]) == 7
+
+
+def test_a_photo_with_nothing_to_see_stops_a_run_before_it_starts(command, photos, capsys):
+    Image.new("RGB", (30, 30), (90, 90, 90)).save(photos / "grey.png")
+    refused(capsys, command(), "grey.png", "--ignore_photo_errors")
 
 
 def test_a_lora_without_its_base_model(capsys, tmp_path):
