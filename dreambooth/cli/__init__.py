@@ -9,6 +9,8 @@ COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "photos": "check / prepare a folder of photos",
+    "demo": "the whole story on the embedded toybox, offline, in minutes",
+    "toybox": "render / pretrain / verify the embedded world",
 }
 """What there is, in the order in which people need it; each is a module of this package with `main(argv) -> int`."""
 

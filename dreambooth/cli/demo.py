@@ -1,0 +1,114 @@
+"""`dreambooth demo`: the whole story on the embedded toybox, offline, in minutes: photos, training, pictures beside the truth."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from dreambooth import stream
+from dreambooth.api import train_config
+from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.show import Terminal
+from dreambooth.core.errors import SettingError
+from dreambooth.drawing import Drawn, GenerateConfig, generate
+from dreambooth.files.images import save_png
+from dreambooth.outputs import write_sheet
+from dreambooth.schema import Setting, nearest
+from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
+from dreambooth.training.records import Done, Record, Told
+
+USAGE = "dreambooth demo [--subject NAME] [--output_dir demo-run]"
+BANNER = (
+    "This is the toybox: a small rendered world and a tiny model made for it, to see and to check how DreamBooth works.\n"
+    "For your own photos: dreambooth train --instance_data_dir PHOTOS --class_noun dog --pretrained_model_name_or_path MODEL"
+)
+PROMPTS = (
+    "a [V] {noun} on the beach", "a [V] {noun} in the snow", "a [V] {noun} in the jungle", "a [V] {noun} with a city in the background",
+    "a [V] {noun} from the side", "a [V] {noun} from above", "a [V] {noun} at night", "a pencil sketch of a [V] {noun}", "pixel art of a [V] {noun}",
+    "an oil painting of a [V] {noun}", "a red [V] {noun}",
+)  # fmt: skip
+"""New contexts, views, light, styles and a property: the applications of the paper's section 4.4 that the toybox's world knows."""
+WORN = ("a [V] {noun} wearing a red hat", "a [V] {noun} wearing a rainbow scarf")
+"""Accessories, for the animals."""
+
+
+class DemoConfig(Setting):
+    """See DreamBooth work on the embedded toybox: a subject that the tiny model has never seen, learned from five photos."""
+
+    subject: str = "dog_spots"
+    """Which of the toybox's held-out subjects; a wrong name lists them."""
+    output_dir: str = "demo-run"
+    """Folder of the demo: photos, the run, the contact sheet and the report."""
+    num_images: int = 4
+    """Pictures of each prompt."""
+    max_train_steps: int | None = None
+    """Updates; left out, the toybox's own recipe."""
+    seed: int = 0
+    """Decides every draw."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text(DemoConfig, usage=USAGE, intro=DemoConfig.__doc__ or ""))
+        return 0
+    config = DemoConfig.parse(read_flags(argv, DemoConfig)[0])
+    terminal = Terminal()
+    try:
+        for record in demo(config):
+            terminal.take(record)
+    finally:
+        terminal.close()
+    return 0
+
+
+def demo(config: DemoConfig) -> Iterator[Record]:
+    """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
+    subject, folder = _subject(config.subject), Path(config.output_dir)
+    yield Told(BANNER)
+    settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
+    photos = _photos(subject, folder / "photos")
+    run = folder / "run"
+    for record in stream.train(
+        train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, skip_final_inference=True, **settings)
+    ):
+        if not isinstance(record, Done):
+            yield record
+    prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]
+    prompts += [f"a {subject.noun}"]
+    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), num_images=config.num_images)):
+        if isinstance(told, Drawn):
+            yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
+        else:
+            yield told
+    yield Told(BANNER)
+
+
+def _subject(name: str) -> Subject:
+    known = {subject.name: subject for subject in held_out_subjects()}
+    if name not in known:
+        raise SettingError("--subject", f"the toybox has no {name!r}; it has {', '.join(known)}.", fix=nearest(name, known))
+    return known[name]
+
+
+def _photos(subject: Subject, folder: Path) -> Path:
+    """The subject's photos, as a person would bring them."""
+    for number, pixels in enumerate(subject.photos(128)):
+        save_png(folder / f"{number}.png", Image.fromarray(pixels), {"subject": subject.name})
+    return folder
+
+
+def _sheet(folder: Path, subject: Subject, prompts: list[str], drawn: Drawn, count: int) -> Path:
+    """Photos, then every prompt: the rendered truth first, then what the personal model draws."""
+    photos = [Image.fromarray(pixels) for pixels in subject.photos(128)]
+    rows: list[tuple[str, list[Image.Image]]] = [(f"the photos of {subject.name}", photos[: count + 1])]
+    for number, prompt in enumerate(prompts):
+        pictures = [picture.image for picture in drawn.pictures[number * count : (number + 1) * count]]
+        if "[V]" in prompt:
+            truth = Image.fromarray(render(*scene_of_prompt(prompt, subject), 128))
+            rows.append((f"{prompt}   (first the rendered truth, then the personal model)", [truth, *pictures]))
+        else:
+            rows.append((f"{prompt}   (the class must not become the subject)", pictures))
+    path = folder / "contact_sheet.png"
+    write_sheet(path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model")
+    return path

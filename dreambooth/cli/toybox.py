@@ -1,0 +1,44 @@
+"""`dreambooth toybox`: render, pretrain and verify the embedded world and its models."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreambooth.core.errors import SettingError
+
+HELP = """Usage: dreambooth toybox subjects [OUT]       all held-out subjects' photos on one sheet (toybox.png)
+       dreambooth toybox render [...]         pictures to pretrain on
+       dreambooth toybox pretrain STAGE [...] one stage of the recipe (vae, clip, instance, judge, perceptual, unet ...)
+       dreambooth toybox verify [FOLDER]      how good the embedded models are
+
+The recipe, with what was tried, is in dreambooth/toybox/RECIPE.md."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Hand over to the verb."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    verb, rest = argv[0], list(argv[1:])
+    if verb == "subjects":
+        return _subjects(Path(rest[0] if rest else "toybox.png"))
+    if verb in ("render", "pretrain"):
+        from dreambooth.toybox.pretrain.__main__ import main as pretrain
+
+        return pretrain(["render", *rest] if verb == "render" else rest) or 0
+    if verb == "verify":
+        from dreambooth.toybox.verify import main as verify
+
+        return verify(rest) or 0
+    raise SettingError(f"toybox {verb}", "there is no such command; there are subjects, render, pretrain and verify.")
+
+
+def _subjects(path: Path) -> int:
+    from PIL import Image
+
+    from dreambooth.outputs import write_sheet
+    from dreambooth.toybox.world import held_out_subjects
+
+    rows = [(subject.name, [Image.fromarray(pixels) for pixels in subject.photos(128)]) for subject in held_out_subjects()]
+    write_sheet(path, rows, title="toybox: the held-out subjects", footer="")
+    print(f"{len(rows)} subjects: {path}")
+    return 0
