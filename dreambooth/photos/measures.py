@@ -156,5 +156,5 @@ def _blocks(image: Image.Image) -> float:
         if count < 4:
             return 0.0
         places = np.sort(np.median(steps[: count * 8].reshape(count, 8), axis=0))
-        worst = max(worst, float((places[-1] - places[-2]) / (places[3] + 0.2)))
+        worst = max(worst, float((places[-1] - places[-2]) / (places[3] + 1)))
     return worst

@@ -11,7 +11,7 @@ from dreambooth.photos.subject import Subject, find_subject, from_mask
 
 BLURRED = 0.58
 """Sharpness below which a photo is soft at the training size (sharp ones: 0.63 to 3.8; blurred by 2 pixels of 512: 0.16 to 0.29)."""
-SHAKEN = 0.66
+SHAKEN = 0.67
 """Evenness below which the blur has a direction (real photos: 0.68 and more; shaken by 11 pixels of 512: median 0.55)."""
 DARK = 110.0
 """Brightest luminance below which a photo is underexposed (real photos: 127 and more; three stops less light: 100 and less)."""
@@ -23,8 +23,8 @@ EMPTY = 6.0
 """Contrast below which there is no picture at all: a lens cap, a blank page."""
 GREYSCALE = 6.0
 """Colour below which a photo is black and white (real photos: 14 and more)."""
-BLOCKY = 1.25
-"""Blocks above which JPEG's squares are visible (real photos: 1.13 and less; quality 10: median 4.5)."""
+BLOCKY = 0.37
+"""Blocks above which JPEG's squares are visible (real photos: 0.33 and less; quality 10: all above, quality 20: 94 %)."""
 FRAMED = 0.01
 """Depth of a one-coloured band above which it is a frame or letterbox (real photos: none)."""
 SMALL_SUBJECT = 0.06

@@ -20,7 +20,7 @@ NEAR_BITS = 10
 """Bits of 64 that near duplicates differ in at most (other photos of one subject: 12 and more; a crop to 95 %: 10 and less)."""
 SAME_BACKGROUND = 0.45
 """Median shared part of two photos' surroundings above which the set has one background."""
-SAME_VIEW = 0.6
+SAME_VIEW = 0.48
 """Mean likeness of two photos' subjects above which the set has one view (real sets: 0.45 and less)."""
 MARKED = 0.07
 """Density of edges at one place above which the photos carry one mark (real sets: 0.052 and less)."""
