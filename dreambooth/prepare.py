@@ -98,9 +98,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     processes.wait()
 
 
-def make_batches(
-    config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int
-) -> Iterator[Record | Batches]:
+def make_batches(config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int) -> Iterator[Record | Batches]:
     """Encode everything once; the last thing told is the Batches."""
     resolution = config.cropping.resolution
     assert resolution

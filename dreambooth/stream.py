@@ -13,22 +13,18 @@ from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
-from dreambooth.outputs import push, start_record, write_pictures, write_record, write_result, write_sheet
+from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
-from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, rest, told
-from dreambooth.prompts import fill
-from dreambooth.sample import Picture, draw
+from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
+from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import open_trackers
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
 from dreambooth.training.processes import Processes, join
-from dreambooth.training.records import Done, Preview, Record, Saved, Step, Told
+from dreambooth.training.records import Done, Record, Saved, Step, Told
 from dreambooth.training.state import checkpoints, find_checkpoint, read_state
 from dreambooth.training.subjects import needs_identifier
-
-FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow", "{subject} in the jungle")
-"""What the contact sheet at the end shows beside the validation prompt, after the paper's recontextualisation."""
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Generator[Record, None, None]:
@@ -96,9 +92,7 @@ def _run(
     trainable = sum(p.numel() for parameters in learner.parameters().values() for p in parameters)
     photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     steps = config.loop.steps(len(material.photos), photos_per_update)
-    yield Told(
-        str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count))
-    )
+    yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
     writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
     record = start_record(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count)
     if processes.is_main:
@@ -132,7 +126,7 @@ def _run(
             write_result(config, material, learner, folder)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
-            yield from _final_pictures(config, trainer, material, folder)
+            yield from final_pictures(config, trainer, material, folder)
         record["seconds"]["everything"] = round(time.perf_counter() - began, 2)
         record["peak_memory_mib"] = reserved_mib(processes.device)
         _close(folder, record, processes, state="finished", step=trainer.step)
@@ -148,20 +142,18 @@ def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
     return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
 
 
-def _train_and_look(
-    config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]
-) -> Iterator[Record]:
+def _train_and_look(config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]) -> Iterator[Record]:
     """All updates, with pictures and trackers in between, neither of which changes what is learned."""
     main, validation = trainer.processes.is_main, config.validation
     logs = folder / config.output.logging_dir
     trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
-    every = _preview_interval(config, trainer)
+    every = preview_interval(config, trainer)
     try:
         for record in trainer.updates(folder, stop=stop):
             records: list[Record] = [record]
             is_due = isinstance(record, Step) and record.step % every == 0 and record.step >= validation.validation_min_steps
             if validation.validation_prompt and is_due and main:
-                records.append(_preview(config, trainer, material, folder))
+                records.append(preview(config, trainer, material, folder))
             for one in records:
                 for tracker in trackers:
                     tracker.take(one)
@@ -169,61 +161,6 @@ def _train_and_look(
     finally:
         for tracker in trackers:
             tracker.close()
-
-
-def _preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
-    prompt = fill(config.validation.validation_prompt or "", material.identifier, setting="--validation_prompt")
-    pictures = _pictures(config, trainer, [prompt], config.validation.num_validation_images)
-    place = folder / "samples" / f"step-{trainer.step:06d}"
-    paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
-    return Preview(trainer.step, paths, (prompt,) * len(paths))
-
-
-def _final_pictures(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Iterator[Record]:
-    """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
-    prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
-    if config.validation.validation_prompt:
-        prompts.insert(1, fill(config.validation.validation_prompt, material.identifier))
-    prompts += sorted({images.prompt for images in material.prior})
-    count = config.validation.num_validation_images
-    drawn = _pictures(config, trainer, prompts, count)
-    rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-    paths = write_pictures(folder / "samples" / "final", rows, extra={"step": trainer.step})
-    photos = [photo.image for photo in material.photos[:count]]
-    sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
-    title = f"{material.instance_prompt}: {trainer.step} updates"
-    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config))
-    yield Preview(trainer.step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
-
-
-def _pictures(config: TrainConfig, trainer: Trainer, prompts: list[str], count: int) -> list[Picture]:
-    """`count` pictures of each prompt, as `generate` would draw them from the saved run."""
-    family, validation, resolution = trainer.family, config.validation, config.cropping.resolution
-    assert resolution
-    family.to(trainer.processes.device)
-    seeds = [validation.validation_seed + i for i in range(count)]
-    with trainer.shown(), torch.random.fork_rng():
-        drawn = list(draw(
-            family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
-            negative_prompt=validation.validation_negative_prompt, batch_size=config.prior.sample_batch_size,
-            precision=config.loop.mixed_precision,
-        ))  # fmt: skip
-    rest(config, family)
-    return drawn
-
-
-def _footer(config: TrainConfig) -> str:
-    sampling = config.validation.sampling(config.cropping.resolution or 0)
-    model = config.model.pretrained_model_name_or_path
-    return f"{model} · {config.method.kind} · {sampling.scheduler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
-
-
-def _preview_interval(config: TrainConfig, trainer: Trainer) -> int:
-    validation = config.validation
-    if validation.validation_steps is None and validation.validation_epochs:
-        per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)
-        return validation.validation_epochs * per_epoch
-    return validation.validation_steps or 100
 
 
 def _entry(config: TrainConfig, folder: Path) -> Path | None:
@@ -240,9 +177,7 @@ def _refuse_changes(config: TrainConfig, checkpoint: Path) -> None:
     changed = differences(read_state(checkpoint)["settings"], config)
     if changed:
         fix = "Set them back, or pass --allow_changed_settings."
-        raise SettingError(
-            "--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix
-        )
+        raise SettingError("--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix)
 
 
 def _seed_of(checkpoint: Path | None) -> int | None:
