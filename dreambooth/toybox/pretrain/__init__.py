@@ -1,3 +1,1 @@
-"""How the toybox's weights are made, in stages: render, vae, latents, unet; and the encoders clip, instance, judge,
-perceptual..
-"""
+"""How the toybox's weights are made: render, vae, latents, unet; and the encoders clip, instance, judge, perceptual."""

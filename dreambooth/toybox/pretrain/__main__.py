@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="training time; the recipe's own by default")
     parser.add_argument("--work_dir", type=Path, default=Path("runs/toybox"), help="where pictures, states and exports lie")
     parser.add_argument("--processes", type=int, help="processes on a CPU (2)")
-    parser.add_argument("--shards", type=int, default=52, help="render: shards of 960 pictures")
+    parser.add_argument("--shards", type=int, default=34, help="render: shards of 960 pictures")
     parser.add_argument("--from_shipped", action="store_true", help="start from the weights in the package")
     args = parser.parse_args()
     budget = BUDGETS[args.stage]

@@ -1,5 +1,4 @@
-"""The CLIP for CLIP-I and CLIP-T, trained with the truth: a caption belongs to every picture in the batch that it
-describes.
+"""The CLIP for CLIP-I and CLIP-T, trained with the truth about every caption.
 
 Contrastive learning on few kinds of pictures suffers from captions that fit several pictures of a batch. Here it is
 known which they are: a caption names some properties, and it fits all pictures that agree in these. The target is

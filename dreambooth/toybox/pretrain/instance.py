@@ -1,9 +1,8 @@
-"""The instance encoder, the stand-in for DINO: pictures of one subject lie together, all others apart (Khosla et al.
-2020).
+"""The instance encoder, the stand-in for DINO: pictures of one subject lie together, all others apart.
 
-A batch is whole families: subjects of one class in the same two colours, so that only shape, pattern and material
-tell them apart. Most batches hold two classes only. It is a ViT and is read like DINO: the first token of the last
-hidden state.
+Supervised contrastive learning (Khosla et al. 2020). A batch is whole families: subjects of one class in the same two
+colours, so that only shape, pattern and material tell them apart; most batches hold two classes only. It is a ViT and
+is read like DINO: the first token of the last hidden state.
 """
 
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""The training loop that all stages share: two processes on a CPU, one on an accelerator; stop it any time, it
-continues.
+"""The training loop that all stages share. Stop it any time, it continues.
 
 A stage says what learns and what one batch costs (`Stage`); the loop owns the optimiser, the average of the weights,
 the learning rate, checkpoints and the exchange of gradients. The rate is constant after a warm-up and falls only in

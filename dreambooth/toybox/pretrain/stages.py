@@ -1,5 +1,6 @@
 """The recipe: which stages there are, how long each takes, and where its pictures and weights lie."""
 
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,9 @@ BUDGETS = {
 """Every stage with its budget on two CPU cores, in order; encoders may come any time after `render`."""
 
 
-def make(stage: str, work: Path, shipped: bool) -> Stage:
-    """The stage, fresh or from the package's weights."""
-    pipeline, encoder = (PACKAGE / "pipeline", PACKAGE / "encoders" / stage) if shipped else (None, None)
+def make(stage: str, work: Path, going: bool) -> Stage:
+    """The stage, fresh or `going` on from the weights that lie in `work`."""
+    pipeline, encoder = (work / "pipeline", work / "encoders" / stage) if going else (None, None)
     if stage == "vae":
         return VAE(work / "pictures", pipeline / "vae" if pipeline else None)
     if stage == "unet":
@@ -47,10 +48,17 @@ def make(stage: str, work: Path, shipped: bool) -> Stage:
 
 
 def pretrain(
-    stage: str, work: Path, *, budget: Budget | None = None, shards: int = 52, from_shipped: bool = False
+    stage: str, work: Path, *, budget: Budget | None = None, shards: int = 34, from_shipped: bool = False
 ) -> Iterator[Progress | str]:
-    """Run one stage in `work`; yields what it did. Started again, it continues where it stopped."""
+    """Run one stage in `work`; yields what it did. Started again, it continues where it stopped.
+
+    `from_shipped` begins with the package's own weights where `work` has none yet.
+    """
     budget = budget or BUDGETS[stage]
+    if from_shipped:
+        for part in ("pipeline", "encoders"):
+            if not (work / part).exists():
+                shutil.copytree(PACKAGE / part, work / part)
     if stage == "render":
         yield from render(work / "pictures", shards, budget.processes)
     elif stage == "latents":

@@ -1,8 +1,7 @@
-"""The toybox's world: a dozen classes of things in a dozen places, rendered, so that the truth about every picture is
-known.
+"""The toybox's world: a dozen classes of things in a dozen places, rendered, so the truth about every picture is known.
 
-numpy and pillow only. `render(subject, scene)` is the whole of it; a `Subject` is one particular object, a `Scene`
-its setting.
+numpy and pillow only. `render(subject, scene)` is the whole of it; a `Subject` is one particular object, a `Scene` its
+setting.
 """
 
 from .captions import caption, scene_of_prompt

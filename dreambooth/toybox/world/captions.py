@@ -1,6 +1,4 @@
-"""Captions: what is seen in a picture, in DreamBench's words, and the way back from a prompt to the picture that it asks
-for..
-"""
+"""What is seen in a picture, in DreamBench's words, and the way back from a prompt to the picture that it asks for."""
 
 from dataclasses import replace
 

@@ -1,7 +1,6 @@
-"""The held-out subjects: two of each class, chosen by hand for colours and pattern, their shapes drawn once. `write()`
-makes the files.
+"""The held-out subjects: two or three of each class, chosen for colours and pattern, their shapes drawn once.
 
-Those with zigzags or hearts show a pattern which the base model has never seen.
+Those with zigzags or hearts show a pattern which the base model has never seen. `write()` makes the files.
 """
 
 from dataclasses import replace

@@ -1,5 +1,4 @@
-"""From a subject and a scene to a picture: sphere tracing with soft light, contact shadow and antialiasing where it is
-needed.
+"""From a subject and a scene to a picture: sphere tracing, antialiased where it is needed.
 
 One ray per pixel first; pixels that differ from a neighbour are traced four times more (adaptive supersampling), so
 smooth regions cost one ray. All colours are computed in linear light (gamma 2) and stored as sRGB-like bytes.
