@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Self
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -12,28 +12,28 @@ from torch import Tensor
 class Batch:
     """Rows of subject and prior; `weight` is 1/n for a photo and lambda/m for a class picture, n and m of the *whole* update."""
 
-    x: Tensor
+    x: Float[Tensor, "b *chw"]
     """Clean latents [b, c, h, w]."""
-    eps: Tensor
+    eps: Float[Tensor, "b *chw"]
     """Noise, like x."""
-    t: Tensor
+    t: Int[Tensor, "b"]
     """Timestep indices, long [b]."""
-    weight: Tensor
+    weight: Float[Tensor, "b"]
     """How much each picture counts, [b]."""
     condition: dict[str, Tensor]
     """What the network is told beside time: embeddings or token ids, each [b, ...]."""
-    photo: Tensor
+    photo: Int[Tensor, "b"]
     """Which picture a row shows, long [b]; only to name it when something goes wrong."""
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, start: int, stop: int) -> Self:
+    def rows(self, start: int, stop: int) -> "Batch":
         """Some of the rows, in order."""
         cut = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "condition"}
         return replace(self, **cut, condition={name: value[start:stop] for name, value in self.condition.items()})
 
-    def split(self, pieces: int) -> Iterator[Self]:
+    def split(self, pieces: int) -> Iterator["Batch"]:
         """Up to `pieces` batches of nearly equal size, none empty. Weights stay as they are, so the losses add up to the whole."""
         for start, stop in spans(len(self), pieces):
             yield self.rows(start, stop)

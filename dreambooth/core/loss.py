@@ -8,24 +8,25 @@ may be cut anywhere: into pieces, into processes, into more than two sets of pic
 import math
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.process import Process
 
 
-def squared_error(pred: Tensor, target: Tensor) -> Tensor:
+def squared_error(pred: Float[Tensor, "b *chw"], target: Float[Tensor, "b *chw"]) -> Float[Tensor, "b"]:
     """Mean squared error of each picture, float32 or better [b], from two tensors [b, ...]."""
     wide = torch.promote_types(pred.dtype, torch.float32)
     return (pred.to(wide) - target.to(wide)).square().flatten(1).mean(1)
 
 
-def dreambooth_loss(error: Tensor, weight: Tensor) -> Tensor:
+def dreambooth_loss(error: Float[Tensor, "b"], weight: Float[Tensor, "b"]) -> Float[Tensor, ""]:
     """Eq. 2: the errors [b] of subject and prior, each with its picture's weight [b]; a scalar."""
     return (error * weight).sum()
 
 
-def snr_weight(process: Process, t: Tensor, gamma: float) -> Tensor:
+def snr_weight(process: Process, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
     """Min-SNR-gamma, [b]: easy steps stop drowning the hard ones (Hang et al. 2023, sections 3.4 and 4.2).
 
     min(snr, gamma) / snr for epsilon, min(snr, gamma) for sample, min(snr, gamma) / (snr + 1) for v. Every row by its own
@@ -44,7 +45,7 @@ def snr_weight(process: Process, t: Tensor, gamma: float) -> Tensor:
     return torch.where(snr.isinf(), torch.zeros_like(snr), capped / (snr + 1))
 
 
-def flow_density(scheme: str, u: Tensor, z: Tensor, *, mean: float, std: float, scale: float) -> Tensor:
+def flow_density(scheme: str, u: Float[Tensor, "b"], z: Float[Tensor, "b"], *, mean: float, std: float, scale: float) -> Float[Tensor, "b"]:
     """Where on [0, 1) a flow trains, from a uniform `u` and a normal `z` per row (Esser et al. 2024, section 3.1)."""
     if scheme == "logit_normal":
         return torch.sigmoid(mean + std * z)
@@ -53,7 +54,7 @@ def flow_density(scheme: str, u: Tensor, z: Tensor, *, mean: float, std: float, 
     return u
 
 
-def flow_weight(scheme: str, sigma: Tensor) -> Tensor:
+def flow_weight(scheme: str, sigma: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """How much a flow's error counts at `sigma`, [b] (Esser et al. 2024, section 3.1)."""
     if scheme == "sigma_sqrt":
         return sigma**-2.0

@@ -13,9 +13,10 @@ the question has no answer (epsilon at alpha = 0, sample at sigma = 0). DreamBoo
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
@@ -29,16 +30,16 @@ NEEDED = "The base model needs a scheduler like DDPMScheduler, predicting epsilo
 class Process:
     """A noise schedule and the kind of prediction; `t` is an index into its tables, long [b], everywhere in this class."""
 
-    alpha: Tensor
+    alpha: Float[Tensor, "T"]
     """[T] float32: how much of the picture is left."""
-    sigma: Tensor
+    sigma: Float[Tensor, "T"]
     """[T] float32: how much noise there is."""
-    times: Tensor
+    times: Float[Tensor, "T"]
     """[T] float32: what the network is told at each index (0, 1, ... or 1000 sigma for flows)."""
     prediction: Prediction
 
     @classmethod
-    def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> Self:
+    def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> "Process":
         """The process of a DDPM-style `scheduler_config.json` (beta schedule, zero-terminal SNR, prediction type).
 
         Raises SettingError for a scheduler that is of another make: a flow's, or EDM's with its preconditioning.
@@ -52,7 +53,7 @@ class Process:
         return cls(alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5, times, kind)
 
     @classmethod
-    def from_sigmas(cls, sigmas: Tensor) -> Self:
+    def from_sigmas(cls, sigmas: Float[Tensor, "T"]) -> "Process":
         """A rectified flow over sigmas in (0, 1], as a scheduler lists them (from 1 down): x_t = (1 - sigma) x + sigma eps."""
         sigmas = sigmas.to(torch.float32)
         return cls(1.0 - sigmas, sigmas, 1000.0 * sigmas, "flow")
@@ -60,32 +61,34 @@ class Process:
     def __len__(self) -> int:
         return len(self.alpha)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Self:
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Process":
         """The same process with its tables on another device, so that no step has to copy them."""
         alpha, sigma, times = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))
         return type(self)(alpha, sigma, times, self.prediction)
 
-    def noise(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def noise(self, x: Float[Tensor, "b *chw"], eps: Float[Tensor, "b *chw"], t: Int[Tensor, "b"]) -> Float[Tensor, "b *chw"]:
         """x_t = alpha x + sigma eps."""
         return _as(self.alpha[t], x) * x + _as(self.sigma[t], x) * eps
 
-    def target(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def target(self, x: Float[Tensor, "b *chw"], eps: Float[Tensor, "b *chw"], t: Int[Tensor, "b"]) -> Float[Tensor, "b *chw"]:
         """What the network ought to say at x_t: a x + b eps."""
         a, b = self._row(t)
         return _as(a, x) * x + _as(b, x) * eps
 
-    def solve(self, x_t: Tensor, pred: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(
+        self, x_t: Float[Tensor, "b *chw"], pred: Float[Tensor, "b *chw"], t: Int[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b *chw"], Float[Tensor, "b *chw"]]:
         """The picture and the noise that `x_t` and a prediction stand for, by Cramer's rule."""
         a, b = (_as(value, x_t) for value in self._row(t))
         alpha, sigma = _as(self.alpha[t], x_t), _as(self.sigma[t], x_t)
         determinant = alpha * b - sigma * a
         return (b * x_t - sigma * pred) / determinant, (alpha * pred - a * x_t) / determinant
 
-    def snr(self, t: Tensor) -> Tensor:
+    def snr(self, t: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Signal-to-noise ratio alpha^2 / sigma^2, [b]; 0 at the end of a zero-terminal schedule, infinite without noise."""
         return (self.alpha[t] / self.sigma[t]) ** 2
 
-    def _row(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _row(self, t: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """(a, b) of the target's equation, each [b]."""
         alpha, sigma = self.alpha[t], self.sigma[t]
         zero, one = torch.zeros_like(alpha), torch.ones_like(alpha)
@@ -93,7 +96,7 @@ class Process:
         return rows[self.prediction]
 
 
-def draw_timestep(process: Process, u: Tensor) -> Tensor:
+def draw_timestep(process: Process, u: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
     """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1)."""
     return (u * len(process)).long().clamp_(0, len(process) - 1)
 

@@ -75,14 +75,22 @@ class Family(ABC):
         source.check(replaced=own)
         kind = getattr(diffusers, index["_class_name"])
         try:
-            pipe = kind.from_pretrained(
-                source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own
-            )
+            pipe = kind.from_pretrained(source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own)
         except (*UNREADABLE, RuntimeError) as error:
             where = f"{source.folder()} cannot be loaded: {first_line(error)}"
             raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
         pipe.set_progress_bar_config(disable=True)
-        return cls(pipe)
+        family = cls(pipe)
+        family._see_that_it_is_whole(source)
+        return family
+
+    def _see_that_it_is_whole(self, source: ModelSource) -> None:
+        """diffusers loads a file that lacks weights, and leaves them without values."""
+        for name, part in self.parts.items():
+            lacking = [path for path, value in part.state_dict().items() if value.is_meta]
+            if lacking:
+                reason = f"{source.folder() / name} lacks {len(lacking)} weights, {lacking[0]} first."
+                raise SettingError(FLAG, reason, fix="The file is of another model, or half written; save it again.")
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import yaml
 from safetensors import SafetensorError
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.schema import Setting
 
@@ -68,7 +68,13 @@ class ModelSource(Setting):
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder: {"full": {...}, "lora": {...}}."""
         path = self.folder() / "dreambooth.yaml"
-        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingError(str(path), f"is no YAML ({first_line(error)}).", fix="Mend the file, or delete it.") from None
+        if not all(isinstance(values, dict) for values in (recipe or {}).values()):
+            raise SettingError(str(path), "has no settings by method.", fix="Write `full: {setting: value}`.")
+        return recipe or {}
 
     def check(self, *, replaced: Collection[str] = ()) -> None:
         """See, before anything is loaded, that every part is there, and is no pickle unless that was asked for.

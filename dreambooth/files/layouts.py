@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dreambooth.core.errors import SettingError
 from dreambooth.files.tensors import load_tensors, save_tensors
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "pytorch_lora_weights_kohya.safetensors"
-ROLES = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight", "lora_magnitude_vector": "dora_scale"}
+ROLES = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 
 
 def write_kohya(folder: Path, *, prefixes: Mapping[str, str]) -> Path:
@@ -21,21 +23,24 @@ def write_kohya(folder: Path, *, prefixes: Mapping[str, str]) -> Path:
     return path
 
 
-def to_kohya(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, object], prefixes: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def to_kohya(tensors: Mapping[str, torch.Tensor], settings: Mapping[str, Any], prefixes: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """`unet.a.b.lora_A.weight` becomes `lora_unet_a_b.lora_down.weight`; a text encoder's layers regain their `text_model`.
 
     `settings` are the adapter's, as diffusers keeps them in the file's header (`unet.lora_alpha`, `unet.r` ...).
+    Raises SettingError for DoRA.
     """
+    if any("lora_magnitude_vector" in name for name in tensors):
+        reason = "programs that read kohya's files do not agree on how DoRA's magnitudes are kept there."
+        raise SettingError("--output_kohya_format", reason, fix="Leave out --use_dora or this flag.")
     out: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
-        role = next(old for old in ROLES if rest.removesuffix(".weight").endswith(old.removesuffix(".weight")))
-        layer = rest[: rest.index(role.removesuffix(".weight")) - 1]
+        role = next(role for role in ROLES if rest.endswith(f".{role}"))
+        layer = rest.removesuffix(f".{role}")
         if part.startswith("text_encoder") and not layer.startswith("text_model."):
             layer = f"text_model.{layer}"
         stem = f"{prefixes[part]}_{layer.replace('.', '_')}"
         out[f"{stem}.{ROLES[role]}"] = tensor
         if role == "lora_A.weight":
-            alpha = settings.get(f"{part}.lora_alpha", tensor.shape[0])
-            out[f"{stem}.alpha"] = torch.tensor(float(alpha))  # type: ignore[arg-type]
+            out[f"{stem}.alpha"] = torch.tensor(float(settings.get(f"{part}.lora_alpha", tensor.shape[0])))
     return out

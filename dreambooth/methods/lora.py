@@ -15,6 +15,7 @@ from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.base import Learner, Method
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+MAGNITUDE = "lora_magnitude_vector"
 
 
 class LoRA(Method):
@@ -55,6 +56,7 @@ class LoRA(Method):
         for parameter in part.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        part.train(part.training)
 
     def _targets(self, family: Family) -> Sequence[str]:
         """The denoiser's layers that change; raises SettingError for a name that none of its layers has."""
@@ -78,26 +80,24 @@ class Adapters(Learner):
 
     def save(self, folder: Path, *, whole: bool) -> None:
         from diffusers.training_utils import _collate_lora_metadata
-        from peft import get_peft_model_state_dict
 
         modules = {name: self.family.parts[name] for name in self.parts}
-        layers: dict[str, Any] = {f"{name}_lora_layers": get_peft_model_state_dict(part) for name, part in modules.items()}
+        layers: dict[str, Any] = {f"{name}_lora_layers": _tensors(part) for name, part in modules.items()}
         self.family.pipe.save_lora_weights(folder, safe_serialization=True, **layers, **_collate_lora_metadata(modules))
         sort_header(folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
-        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+        from peft import set_peft_model_state_dict
 
         tensors, _ = load_tensors(folder / WEIGHTS)
         parts = {name: self.family.parts[name] for name in self.parts}
-        expected = {f"{name}.{key}": value for name, part in parts.items() for key, value in get_peft_model_state_dict(part).items()}
-        wrong = [key for key in expected.keys() | tensors.keys() if key not in expected or key not in tensors]
-        if wrong or any(value.shape != tensors[key].shape for key, value in expected.items()):
+        expected = {f"{name}.{path}": value.shape for name, part in parts.items() for path, value in _tensors(part).items()}
+        if expected != {path: value.shape for path, value in tensors.items()}:
             reason = f"does not fit the {' and '.join(parts)} of this base model with this rank."
             raise SettingError(str(folder / WEIGHTS), reason, fix="Use the base model and the settings it was made with.")
         for name, part in parts.items():
-            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-            set_peft_model_state_dict(part, own)
+            own = {path.removeprefix(f"{name}."): value for path, value in tensors.items() if path.startswith(f"{name}.")}
+            set_peft_model_state_dict(part, {path.replace(f"{MAGNITUDE}.weight", MAGNITUDE): value for path, value in own.items()})
 
     def disabled(self) -> AbstractContextManager[None] | None:
         return self._disabled()
@@ -112,3 +112,14 @@ class Adapters(Learner):
         finally:
             for module in modules:
                 module.enable_adapters()
+
+
+def _tensors(part: Any) -> dict[str, torch.Tensor]:
+    """What PEFT keeps of a part. A text encoder's magnitudes are named as weights: transformers drops them in silence otherwise."""
+    from peft import get_peft_model_state_dict
+    from transformers import PreTrainedModel
+
+    tensors = get_peft_model_state_dict(part)
+    if not isinstance(part, PreTrainedModel):
+        return tensors
+    return {f"{path}.weight" if path.endswith(MAGNITUDE) else path: value for path, value in tensors.items()}

@@ -1,5 +1,7 @@
 """An update of a real tiny model: its gradient is Eq. 2's however it is cut, and every row has its own draws."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -122,7 +124,7 @@ def batches(pipelines, photos, tmp_path):
 def test_rows_of_an_update_are_the_same_for_any_split(batches):
     whole = batches.make(3, 0, 5)
     for edges in ((0, 2, 5), (0, 1, 2, 3, 4, 5)):
-        parts = [batches.make(3, start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        parts = [batches.make(3, start, stop) for start, stop in pairwise(edges)]
         for name in ("eps", "t", "weight", "photo"):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
         for name, value in whole.condition.items():

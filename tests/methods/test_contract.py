@@ -1,0 +1,195 @@
+"""What every method keeps to on every family: it starts at the base model, learns what it says, and is kept whole in its file."""
+
+import importlib
+import pkgutil
+
+import diffusers
+import pytest
+import torch
+from safetensors import safe_open
+
+from dreambooth import methods
+from dreambooth.core.batch import Batch
+from dreambooth.core.errors import SettingError
+from dreambooth.core.process import draw_timestep
+from dreambooth.methods import LoRA, Method
+from dreambooth.training.objective import Objective
+from dreambooth.training.step import accumulate
+from tests import tiny
+
+PROMPTS = ["a sks dog", "a dog"]
+
+
+def batch_of(family) -> Batch:
+    """Two rows whose text encoders learn."""
+    x, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    told = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
+    t = draw_timestep(family.process, torch.tensor([0.2, 0.7]))
+    return Batch(x, eps, t, torch.tensor([1.0, 1.0]), family.tokenize(PROMPTS) | told, torch.arange(2))
+
+
+def answer(family) -> torch.Tensor:
+    batch = batch_of(family)
+    with torch.no_grad():
+        return family.answer(batch.x, family.process.times[batch.t], batch.condition)
+
+
+def train(learner, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW([p for parameters in learner.parameters().values() for p in parameters], lr=0.02)
+    for _ in range(steps):
+        accumulate(learner.family, batch_of(learner.family), process=learner.family.process, objective=Objective())
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_every_file_of_the_shelf_is_in_the_index():
+    own = {kind.__module__.rpartition(".")[2] for kind in vars(methods).values() if isinstance(kind, type) and issubclass(kind, Method)}
+    assert {module.name for module in pkgutil.iter_modules(methods.__path__)} == own
+    for name in own - {"base"}:
+        kinds = vars(importlib.import_module(f"dreambooth.methods.{name}")).values()
+        assert sum(isinstance(k, type) and issubclass(k, Method) and k.__module__.endswith(name) for k in kinds) == 1
+
+
+def test_nothing_changes_before_the_first_step(pair):
+    family = pair.load()
+    before = answer(family)
+    pair.attach(family)
+    if getattr(pair.method, "use_dora", False):
+        torch.testing.assert_close(answer(family), before, rtol=0, atol=1e-6)
+    else:
+        assert torch.equal(answer(family), before)
+
+
+def test_training_moves_all_that_learns_and_nothing_else(pair):
+    family = pair.load()
+    learner = pair.attach(family)
+    learning = {id(p) for parameters in learner.parameters().values() for p in parameters}
+    before = {(name, path): p.detach().clone() for name, part in family.parts.items() for path, p in part.named_parameters()}
+    train(learner)
+    still = []
+    for name, part in family.parts.items():
+        for path, parameter in part.named_parameters():
+            moved = not torch.equal(parameter, before[name, path])
+            assert id(parameter) in learning or not moved, (name, path)
+            if id(parameter) in learning and not moved:
+                still.append(f"{name}.{path}")
+    assert set(learner.parameters()) == {family.denoiser_name, *family.text_trainable}
+    assert len(still) <= len(learning) // 4, still
+
+
+def test_lora_learns_its_adapters_alone(pair):
+    if not isinstance(pair.method, LoRA):
+        pytest.skip("every weight learns")
+    family = pair.load()
+    learner = pair.attach(family)
+    names = [path for part in family.parts.values() for path, p in part.named_parameters() if p.requires_grad]
+    assert names
+    assert all("lora_" in name for name in names)
+    assert sum(len(parameters) for parameters in learner.parameters().values()) == len(names)
+
+
+def test_lora_weights_are_float32_over_a_base_in_half_precision(pair):
+    if not isinstance(pair.method, LoRA):
+        pytest.skip("the base itself learns")
+    family = pair.load()
+    for name in (family.denoiser_name, *family.encoder_names):
+        family.parts[name].to(torch.bfloat16)
+    learner = pair.attach(family)
+    assert {p.dtype for parameters in learner.parameters().values() for p in parameters} == {torch.float32}
+    assert next(family.denoiser.parameters()).dtype == torch.bfloat16
+
+
+def test_switched_off_the_trained_model_is_the_base_model_again(pair):
+    family = pair.load()
+    before = answer(family)
+    learner = pair.attach(family)
+    train(learner)
+    after = answer(family)
+    assert not torch.allclose(after, before, atol=1e-3)
+    block = learner.disabled()
+    if not isinstance(pair.method, LoRA):
+        assert block is None
+        return
+    with block:
+        assert torch.equal(answer(family), before)
+    assert torch.equal(answer(family), after)
+    assert all(p.requires_grad for parameters in learner.parameters().values() for p in parameters)
+    train(learner, 1)
+    assert not torch.equal(answer(family), after)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["result", "checkpoint"])
+def test_what_was_learned_is_loaded_bit_for_bit(pair, tmp_path, whole):
+    learner = pair.learned()
+    learner.save(tmp_path, whole=whole)
+    again = pair.attach(pair.load(), seed=9)
+    again.load(tmp_path)
+    expected, found = learner.parameters(), again.parameters()
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert len(expected[name]) == len(found[name]) > 0
+        assert all(torch.equal(left, right) for left, right in zip(expected[name], found[name], strict=True))
+    assert torch.equal(answer(again.family), answer(learner.family))
+
+
+def test_diffusers_loads_the_result_and_draws_the_same_picture(pair, tmp_path):
+    learner = pair.learned()
+    learner.save(tmp_path, whole=True)
+    kind = getattr(diffusers, type(learner.family.pipe).__name__)
+    if isinstance(pair.method, LoRA):
+        theirs = kind.from_pretrained(pair.base, dtype=torch.float32)
+        plain = tiny.picture(theirs)
+        theirs.load_lora_weights(tmp_path)
+    else:
+        plain = tiny.picture(kind.from_pretrained(pair.base, dtype=torch.float32))
+        theirs = kind.from_pretrained(tmp_path, dtype=torch.float32)
+    ours = tiny.picture(learner.family.pipe)
+    torch.testing.assert_close(tiny.picture(theirs), ours, rtol=0, atol=1e-6)
+    assert (ours - plain).abs().max() > 0.003
+
+
+def test_weights_are_named_by_the_part_they_belong_to(pair, tmp_path):
+    learner = pair.learned()
+    learner.save(tmp_path, whole=False)
+    parts = {learner.family.denoiser_name, *learner.family.text_trainable}
+    if isinstance(pair.method, LoRA):
+        with safe_open(tmp_path / "pytorch_lora_weights.safetensors", framework="pt") as file:
+            assert {name.partition(".")[0] for name in file.keys()} == parts  # noqa: SIM118
+    else:
+        assert {path.name for path in tmp_path.iterdir()} == parts
+
+
+def test_attaching_is_a_function_of_the_seed_and_leaves_other_randomness_alone(pair):
+    state = torch.get_rng_state()
+    first, again, other = (pair.attach(pair.load(), seed=seed).parameters() for seed in (1, 1, 2))
+    pairs = [(a, b, c) for name in first for a, b, c in zip(first[name], again[name], other[name], strict=True)]
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    if isinstance(pair.method, LoRA):
+        assert any(not torch.equal(a, c) for a, _, c in pairs)
+    torch.set_rng_state(state)
+    pair.attach(pair.load())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "absent", "garbage"])
+def test_damaged_files_are_refused_by_name(pair, tmp_path, damage):
+    learner = pair.learned()
+    learner.save(tmp_path, whole=False)
+    path = next(tmp_path.rglob("*.safetensors"))
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "absent":
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\x01" * 999)
+    with pytest.raises(SettingError, match=r"cannot be (loaded|read)|damaged") as caught:
+        pair.attach(pair.load()).load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_file_of_another_model_is_refused(pair, pipelines, tmp_path):
+    learner = pair.learned()
+    learner.save(tmp_path, whole=False)
+    other = "stable_diffusion" if "sdxl" in pair.base else "sdxl"
+    family = tiny.load(pipelines(other))
+    parts = [family.denoiser_name, *family.text_trainable]
+    with pytest.raises(SettingError, match=str(tmp_path)):
+        pair.method.attach(family, parts, seed=0).load(tmp_path)

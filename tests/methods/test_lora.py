@@ -1,0 +1,102 @@
+"""LoRA's own: rank, alpha, layers."""
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft.tuners.lora import LoraLayer
+
+from dreambooth.core.errors import SettingError
+from dreambooth.methods import LoRA
+from tests import tiny
+
+
+@pytest.fixture
+def family(pipelines):
+    return tiny.load(pipelines("stable_diffusion"))
+
+
+def layers(family, part: str = "unet") -> dict[str, LoraLayer]:
+    return {name: module for name, module in family.parts[part].named_modules() if isinstance(module, LoraLayer)}
+
+
+def test_an_update_counts_alpha_over_rank(family):
+    LoRA(rank=8, lora_alpha=2.0).attach(family, ["unet"], seed=0)
+    assert {layer.scaling["default"] for layer in layers(family).values()} == {0.25}
+
+
+def test_left_out_alpha_is_the_rank(family):
+    LoRA(rank=8).attach(family, ["unet"], seed=0)
+    assert {layer.scaling["default"] for layer in layers(family).values()} == {1.0}
+
+
+def test_a_fractional_alpha_survives_the_file(family, tmp_path, pipelines):
+    learner = LoRA(rank=4, lora_alpha=0.5).attach(family, ["unet"], seed=0)
+    with torch.no_grad():
+        for parameter in learner.parameters()["unet"]:
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    learner.save(tmp_path, whole=True)
+    theirs = StableDiffusionPipeline.from_pretrained(pipelines("stable_diffusion"), dtype=torch.float32)
+    theirs.load_lora_weights(tmp_path)
+    torch.testing.assert_close(tiny.picture(theirs), tiny.picture(family.pipe), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", tiny.PIPELINES)
+def test_every_family_names_layers_that_it_has(pipelines, name):
+    family = tiny.load(pipelines(name))
+    parts = [family.denoiser_name, *family.text_trainable]
+    LoRA().attach(family, parts, seed=0)
+    changed = layers(family, family.denoiser_name)
+    kinds = {path.partition("transformer_blocks.")[2].partition(".")[2] for path in changed}
+    assert {"attn1.to_q", "attn2.to_v"} <= kinds or {"attn.to_q", "ff.net.2", "attn.to_add_out"} <= kinds
+    for part in family.text_trainable:
+        assert {path.rpartition(".")[2] for path in layers(family, part)} == {"q_proj", "k_proj", "v_proj", "out_proj"}
+
+
+def test_the_layers_can_be_chosen(family):
+    LoRA(lora_layers="to_q, ff.net.2").attach(family, ["unet", "text_encoder"], seed=0)
+    ends = {name.rpartition("_blocks.0.")[2] for name in layers(family)}
+    assert ends == {"attn1.to_q", "attn2.to_q", "ff.net.2"}
+    assert layers(family, "text_encoder")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("to_quarry", "no layer of the unet is named to_quarry"),
+        ("to_q,to_x,to_y", "no layer of the unet is named to_x or to_y"),
+        (" , ", "no layer of the unet is named"),
+        ("norm1", "is not supported"),
+    ],
+)
+def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, told):
+    with pytest.raises(SettingError, match=f"--lora_layers: .*{told}") as caught:
+        LoRA(lora_layers=wanted).attach(family, ["unet"], seed=0)
+    assert "to_k, to_q, to_v, to_out.0" in str(caught.value)
+
+
+def test_a_file_of_another_rank_is_refused(family, pipelines, tmp_path):
+    LoRA(rank=4).attach(family, ["unet"], seed=0).save(tmp_path, whole=True)
+    other = LoRA(rank=8).attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0)
+    with pytest.raises(SettingError, match="does not fit the unet of this base model with this rank"):
+        other.load(tmp_path)
+
+
+def test_a_file_with_a_part_that_does_not_learn_here_is_refused(family, pipelines, tmp_path):
+    LoRA().attach(family, ["unet", "text_encoder"], seed=0).save(tmp_path, whole=True)
+    with pytest.raises(SettingError, match="does not fit the unet"):
+        LoRA().attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0).load(tmp_path)
+    LoRA().attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0).save(tmp_path, whole=True)
+    with pytest.raises(SettingError, match="does not fit the unet and text_encoder"):
+        LoRA().attach(tiny.load(pipelines("stable_diffusion")), ["unet", "text_encoder"], seed=0).load(tmp_path)
+
+
+def test_dropout_acts_in_training_alone(family):
+    learner = LoRA(lora_dropout=0.5).attach(family, ["unet"], seed=0)
+    with torch.no_grad():
+        for parameter in learner.parameters()["unet"]:
+            parameter += 0.3
+    x, text = torch.ones(1, 4, 8, 8), torch.ones(1, 77, 32)
+    unet = family.denoiser
+    assert torch.equal(unet(x, 5, text).sample, unet(x, 5, text).sample)
+    unet.train()
+    assert not torch.equal(unet(x, 5, text).sample, unet(x, 5, text).sample)
