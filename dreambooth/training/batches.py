@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import Ge
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class Cropping(Setting):
 class Cut:
     """One (picture, crop, flip): uint8 pixels [3, r, r], and what some families are told about the crop."""
 
-    pixels: Tensor
+    pixels: UInt8[Tensor, "3 r r"]
     original: tuple[int, int]
     corner: tuple[int, int]
 
@@ -70,9 +71,7 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.cuts_of)
 
-    def add(
-        self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
-    ) -> None:
+    def add(self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> None:
         """Cut a picture and remember it."""
         cuts = list(cut_picture(image, name, cropping=cropping, resolution=resolution, seed=seed, mirrored=mirrored))
         self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
@@ -81,9 +80,7 @@ class Shelf:
         self.names.append(name)
 
 
-def cut_picture(
-    image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
-) -> Iterator[Cut]:
+def cut_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Cut]:
     """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
     original = (image.height, image.width)
     scale = resolution / min(image.size)
@@ -103,13 +100,11 @@ def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed:
     if cropping.center_crop or room == (0, 0):
         return [(room[0] // 2, room[1] // 2)]
     rng = generator(seed, "crop", name)
-    shares = (
-        torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)
-    ) / cropping.crops_per_photo
+    shares = (torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)) / cropping.crops_per_photo
     return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
 
 
-def as_pixels(cuts: Sequence[Cut], device: torch.device) -> Tensor:
+def as_pixels(cuts: Sequence[Cut], device: torch.device) -> Float[Tensor, "b 3 r r"]:
     """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
     return torch.stack([cut.pixels for cut in cuts]).to(device, torch.float32) / 127.5 - 1
 
@@ -193,11 +188,7 @@ class Batches:
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
         fresh = [row for row in rows if row.shelf.moments is None]
-        encoded = (
-            iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device)))
-            if fresh
-            else iter(())
-        )
+        encoded = iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
         return torch.stack([next(encoded) if row.shelf.moments is None else row.shelf.moments[row.cut] for row in rows])
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:

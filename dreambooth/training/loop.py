@@ -83,9 +83,7 @@ class Trainer:
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
         optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
-        self.update = Update(
-            optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device
-        )
+        self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay) if loop.use_ema else None
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
@@ -127,9 +125,7 @@ class Trainer:
             if (self.processes.count == 1 or self.step % self.loop.log_interval == 0) and self.processes.any(stop()):
                 if self.last_checkpoint is None or step_of(self.last_checkpoint) != self.step:
                     yield from self.save(output_dir)
-                raise Interrupted(
-                    f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest."
-                )
+                raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
 
     def save(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment, by the main process."""
@@ -179,9 +175,7 @@ class Trainer:
             return error
         peak = reserved_mib(self.processes.device)
         told = f" (peak {peak:,.0f} MiB)" if peak else ""
-        return RunError(
-            f"Out of memory in training update {self.step + 1}{told}. {self._lean_flags()} Finished checkpoints are kept."
-        )
+        return RunError(f"Out of memory in training update {self.step + 1}{told}. {self._lean_flags()} Finished checkpoints are kept.")
 
     def _lean_flags(self) -> str:
         loop = self.loop

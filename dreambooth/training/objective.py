@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
@@ -40,13 +41,13 @@ class Objective(Setting):
             reason = f"{self.weighting_scheme} is for flow matching; this model predicts {process.prediction}."
             raise SettingError("--weighting_scheme", reason, fix="Use --snr_gamma 5, or leave it out.")
 
-    def timesteps(self, process: Process, u: Tensor, z: Tensor) -> Tensor:
+    def timesteps(self, process: Process, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         """Indices, long [b], from a uniform and a normal number per row."""
         if process.prediction == "flow":
             u = flow_density(self.weighting_scheme, u, z, mean=self.logit_mean, std=self.logit_std, scale=self.mode_scale)
         return draw_timestep(process, u)
 
-    def weight(self, process: Process, t: Tensor) -> Tensor | float:
+    def weight(self, process: Process, t: Int[Tensor, "b"]) -> Float[Tensor, "b"] | float:
         """How much each row's error counts beside its picture's weight, [b]."""
         if process.prediction == "flow":
             return flow_weight(self.weighting_scheme, process.sigma[t])

@@ -25,9 +25,7 @@ class Optimization(Setting):
     """Learning rate of the text encoder; left out, the denoiser's."""
     scale_lr: bool = False
     """Multiply the learning rate by pictures per update: batch size x accumulation x processes."""
-    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = (
-        "constant"
-    )
+    lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
     """How the learning rate changes over the run."""
     lr_warmup_steps: Annotated[int, Ge(0)] = 500
     """Updates in which the rate grows from 0, for the schedules that warm up (all but constant)."""
@@ -61,9 +59,7 @@ class Optimization(Setting):
     def _any_case(cls, name: Any) -> Any:
         return name.lower() if isinstance(name, str) else name
 
-    def build(
-        self, parts: dict[str, list[nn.Parameter]], *, device: torch.device, pictures_per_update: int
-    ) -> torch.optim.Optimizer:
+    def build(self, parts: dict[str, list[nn.Parameter]], *, device: torch.device, pictures_per_update: int) -> torch.optim.Optimizer:
         """An optimizer with a group per part, each with its `base_lr`."""
         scale = pictures_per_update if self.scale_lr else 1
         rate, text_rate = self.learning_rate * scale, (self.text_encoder_lr or self.learning_rate) * scale

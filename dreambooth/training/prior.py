@@ -96,9 +96,7 @@ class ClassImages:
         while have < self.count:
             some = min(4 * batch_size, self.count - have)
             seeds = list(range(seed, seed + some))
-            pictures = draw(
-                family, [self.prompt] * some, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision
-            )
+            pictures = draw(family, [self.prompt] * some, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision)
             for picture in pictures:
                 seed = picture.seed + 1
                 fault = self._keep(picture, manifest, seen)
@@ -137,9 +135,7 @@ class ClassImages:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise SettingError(
-                "--class_data_dir", f"{path} is damaged ({error}).", fix="Delete the folder; it is drawn again."
-            ) from None
+            raise SettingError("--class_data_dir", f"{path} is damaged ({error}).", fix="Delete the folder; it is drawn again.") from None
         if manifest["made_with"] != self.made_with:
             other = [name for name in self.made_with if manifest["made_with"].get(name) != self.made_with[name]]
             reason = f"{self.folder} holds class images made with another {' and another '.join(other)}."

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import RunError
@@ -15,11 +16,11 @@ class Rows:
     """One update's rows as they were: errors [b], timestep indices [b], picture numbers [b], and whether they are photos [b]."""
 
     step: int
-    error: Tensor
-    t: Tensor
-    photo: Tensor
-    norm: Tensor
-    skipped: Tensor
+    error: Float[Tensor, "b"]
+    t: Int[Tensor, "b"]
+    photo: Int[Tensor, "b"]
+    norm: Float[Tensor, ""]
+    skipped: Bool[Tensor, ""]
 
 
 class Ring:

@@ -95,9 +95,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / STATE / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SettingError(
-            "--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint."
-        ) from None
+        raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
 
 
 def prune(output_dir: Path, limit: int | None, keep: Path) -> None:

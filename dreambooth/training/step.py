@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dreambooth.core.batch import Batch
@@ -23,7 +24,7 @@ def accumulate(
     pieces: int = 1,
     precision: str = "no",
     scale: Tensor | float = 1.0,
-) -> Tensor:
+) -> Float[Tensor, "b"]:
     """Gradients of Eq. 2 for this process's rows of an update, piece by piece; returns each row's error, [b], still on the device.
 
     The weights of all rows of all pieces and processes add up to Eq. 2's, so the gradients of pieces and processes are *summed*.
@@ -80,7 +81,7 @@ class Update:
         """What the loss is multiplied by, so that float16 gradients do not vanish."""
         return self.scaler.scale(torch.ones((), device=self.parameters[0].device)) if self.scaler.is_enabled() else 1.0
 
-    def apply(self) -> tuple[Tensor, Tensor]:
+    def apply(self) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
         """One step from the gradients at hand: their norm before clipping, and whether the update was skipped (both on the device)."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
