@@ -210,12 +210,14 @@ def measure_subject(sets: dict[str, list[Photo]]) -> list[str]:
                 kept["centre"].append(_inside(box, part.size, centred(part.size)))
     median, half = float(np.median(overlaps)), float(np.mean(np.array(overlaps) > 0.5))
     lines = [
-        f"Subject's box against {len(boxes)} boxes drawn by eye: IoU mean {np.mean(overlaps):.2f}, median {median:.2f}, above 0.5 in {half:.0%}"
+        f"Subject's box against {len(boxes)} boxes drawn by eye: "
+        f"IoU mean {np.mean(overlaps):.2f}, median {median:.2f}, above 0.5 in {half:.0%}"
     ]
     for how, shares in kept.items():
         s = np.array(shares)
         lines.append(
-            f"Square crop of {len(s)} cuts of 1:0.65, {how}: keeps {s.mean():.1%} of the subject's box; less than 90 % in {np.mean(s < 0.9):.0%}"
+            f"Square crop of {len(s)} cuts of 1:0.65, {how}: "
+            f"keeps {s.mean():.1%} of the subject's box; less than 90 % in {np.mean(s < 0.9):.0%}"
         )
     return lines
 

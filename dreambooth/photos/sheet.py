@@ -48,10 +48,10 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     return path
 
 
-def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], left_out: int = 0) -> bytes:
-    """A sheet of tiles in rows of `COLUMNS`, as the bytes of a PNG."""
-    columns = min(COLUMNS, max(3, len(tiles)))
-    width = 2 * MARGIN + columns * TILE + (columns - 1) * GAP
+def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], left_out: int = 0, columns: int | None = None) -> bytes:
+    """A sheet of tiles in rows of `columns`, as the bytes of a PNG."""
+    columns = columns or min(COLUMNS, max(3, len(tiles)))
+    width = 2 * MARGIN + max(columns, 3) * (TILE + GAP) - GAP
     told = [line for kind, text in heading for line in _wrapped(kind, text, width - 2 * MARGIN, 14)]
     if left_out:
         told.append(("info", f"{left_out} more photos are not shown."))
