@@ -1,0 +1,21 @@
+"""The metrics, one file each. A new one is its file and its name here; the contract tests then run over it untouched."""
+
+from dreambooth.metrics.base import Evidence, Eyes, Metric, Shot, Terms, Undefined
+from dreambooth.metrics.broken import Broken
+from dreambooth.metrics.clip_i import ClipI
+from dreambooth.metrics.clip_t import ClipT, ClipTWithIdentifier
+from dreambooth.metrics.copying import Copying, NearestGap
+from dreambooth.metrics.dino import Dino
+from dreambooth.metrics.div import Div, DivClass
+from dreambooth.metrics.drift import Drift
+from dreambooth.metrics.entanglement import Entanglement
+from dreambooth.metrics.noise import Noise
+from dreambooth.metrics.pres import Pres
+
+SCORES: tuple[Metric, ...] = (Dino(), ClipI(), ClipT(), ClipTWithIdentifier(), Pres(), Div(), DivClass())
+"""The table: the paper's five, CLIP-T's second column, and the class's diversity."""
+DETECTORS: tuple[Metric, ...] = (Copying(), NearestGap(), Drift(), Entanglement(), Noise(), Broken())
+"""What the report's warnings stand on."""
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, *DETECTORS)}
+
+__all__ = ["DETECTORS", "METRICS", "SCORES", "Evidence", "Eyes", "Metric", "Shot", "Terms", "Undefined"]

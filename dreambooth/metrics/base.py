@@ -1,0 +1,177 @@
+"""A metric: what it looks at, the numbers it is the mean of, its range, and which way is better.
+
+A metric sees pictures only together with what was asked for, so a picture can never be held against another picture's prompt. It
+returns its *terms* (one number per picture, per prompt, or per pair), and the score is their mean: so averages, intervals and the
+table by prompt come from one place, and no metric averages in a way of its own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dreambooth.core.errors import DreamboothError, RunError
+
+EncoderName = Literal["dino", "clip", "lpips"]
+Better = Literal["higher", "lower", "neither"]
+
+
+class Undefined(DreamboothError):
+    """The metric has no value here, and the text says why: one picture has no diversity, no class images no prior."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One drawn picture with what was asked for."""
+
+    image: Image.Image
+    prompt: str = ""
+    """The prompt as it was given to the model, with the identifier."""
+    plain: str = ""
+    """The same prompt without the identifier: "a dog on the beach"."""
+    row: int = 0
+    """Number of the prompt."""
+    seed: int = 0
+    finite: bool = True
+    """False when the model's numbers overflowed."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All pictures of one model and one subject."""
+
+    drawn: tuple[Shot, ...]
+    """Pictures of the subject, by the prompts of the suite."""
+    photos: tuple[Image.Image, ...] = ()
+    """The real photos of the subject."""
+    class_drawn: tuple[Shot, ...] = ()
+    """Pictures of "a [class noun]" by the model under test."""
+    class_base: tuple[Shot, ...] = ()
+    """The same prompt and seeds, drawn by the model before training."""
+
+
+class Eyes(Protocol):
+    """What metrics look through: embeddings of pictures and words, and perceptual distances."""
+
+    def dino(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embeddings [n, d]."""
+        ...
+
+    def clip(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embeddings [n, d]."""
+        ...
+
+    def words(self, texts: Sequence[str]) -> Tensor:
+        """CLIP's embeddings of prompts, [n, d]."""
+        ...
+
+    def distances(self, images: Sequence[Image.Image]) -> Tensor:
+        """Perceptual distances of all pairs, [n, n], zero on the diagonal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a score is the mean of."""
+
+    values: Tensor
+    """[k], one number a picture or prompt; or [k, k], symmetric, one number for each pair of k pictures."""
+    groups: Tensor
+    """Long [k]: the prompt that each belongs to."""
+
+    def __post_init__(self) -> None:
+        assert self.groups.shape == self.values.shape[:1], "every term belongs to a prompt"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def mean(self, counts: Tensor | None = None) -> float:
+        """The score; with `counts` [k], as if each picture had been there so many times. A picture makes no pair with itself."""
+        values = self.values.double()
+        weight = torch.ones(len(values), dtype=torch.float64) if counts is None else counts.double()
+        if values.ndim == 2:
+            weight = torch.outer(weight, weight).fill_diagonal_(0)
+        total = weight.sum()
+        return float((values * weight).sum() / total) if total > 0 else float("nan")
+
+    def of(self, group: int) -> "Terms":
+        """The terms of one prompt."""
+        mine = self.groups == group
+        values = self.values[mine] if self.values.ndim == 1 else self.values[mine][:, mine]
+        return Terms(values, self.groups[mine])
+
+
+class Metric(ABC):
+    """One figure of a model's table."""
+
+    name: ClassVar[str]
+    """Its key in scores.json."""
+    title: ClassVar[str]
+    """What tables call it."""
+    meaning: ClassVar[str]
+    """What it tells, in a few words for the report."""
+    encoder: ClassVar[EncoderName | None]
+    needs: ClassVar[tuple[str, ...]]
+    """The fields of Evidence that it looks at."""
+    range: ClassVar[tuple[float, float]]
+    better: ClassVar[Better]
+    paper: ClassVar[float | None] = None
+    """DreamBooth's own value, Stable Diffusion where there is one (Table 1), else Imagen with prior preservation (Table 3)."""
+
+    def __call__(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """The terms; raises Undefined where the evidence does not suffice, RunError where an encoder's answer is not finite."""
+        for field in self.needs:
+            if not getattr(evidence, field):
+                raise Undefined(f"there are no {MISSING[field]}.")
+        terms = self.terms(evidence, eyes)
+        if not bool(terms.values.isfinite().all()):
+            raise RunError(
+                f"{self.title} is not finite: the encoder {self.encoder} answered with NaN or infinity. Its weights are damaged, "
+                f"or overflow in this precision; try --device cpu, or another folder (--{self.encoder}_encoder)."
+            )
+        return terms
+
+    @abstractmethod
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """What the score is the mean of."""
+
+
+MISSING = {
+    "drawn": "pictures of the subject", "photos": "photos of the subject", "class_drawn": "class images (--class_samples)",
+    "class_base": "class images of the model before training",
+}  # fmt: skip
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length one, in float64."""
+    return torch.nn.functional.normalize(x.double(), dim=-1)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """All pairs of a [n, d] and b [m, d]: [n, m]."""
+    return unit(a) @ unit(b).T
+
+
+def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Row i of one [n, d] with row i of the other, and no other: [n]."""
+    assert a.shape == b.shape, "rows belong together"
+    return (unit(a) * unit(b)).sum(dim=1)
+
+
+def mean_cosine(drawn: Tensor, photos: Tensor) -> Tensor:
+    """For every drawn picture [n, d] the *mean* over all photos [m, d] (never the nearest one alone): [n]."""
+    return cosines(drawn, photos).mean(dim=1)
+
+
+def images(shots: Sequence[Shot]) -> list[Image.Image]:
+    """The pictures themselves."""
+    return [shot.image for shot in shots]
+
+
+def rows(shots: Sequence[Shot]) -> Tensor:
+    """The number of each picture's prompt, long [n]."""
+    return torch.tensor([shot.row for shot in shots], dtype=torch.long)

@@ -1,0 +1,33 @@
+"""CLIP-T: does it show what was asked for? Mean cosine of each picture's CLIP embedding with its own prompt's (DreamBooth, section 4.1).
+
+The plain cosine: not times 2.5 or 100 and not clipped at zero, as CLIPScore is. The paper does not say whether "[V]" stays in the
+prompt. CLIP does not know the word, so the headline leaves it out; the second column keeps it.
+"""
+
+from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, images, matched_cosine, rows
+
+
+class ClipT(Metric):
+    """Prompt fidelity, identifier removed; higher is better."""
+
+    name, title, meaning = "clip_t", "CLIP-T", "shows what was asked for"
+    encoder, needs = "clip", ("drawn",)
+    range, better, paper = (-1.0, 1.0), "higher", 0.305
+
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """One cosine per picture."""
+        words = eyes.words([shot.plain for shot in evidence.drawn])
+        return Terms(matched_cosine(eyes.clip(images(evidence.drawn)), words), rows(evidence.drawn))
+
+
+class ClipTWithIdentifier(Metric):
+    """Prompt fidelity with the identifier left in the prompt, higher is better."""
+
+    name, title, meaning = "clip_t_with_identifier", "CLIP-T with [V]", "the same, [V] kept in the prompt"
+    encoder, needs = "clip", ("drawn",)
+    range, better = (-1.0, 1.0), "higher"
+
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """One cosine per picture."""
+        words = eyes.words([shot.prompt for shot in evidence.drawn])
+        return Terms(matched_cosine(eyes.clip(images(evidence.drawn)), words), rows(evidence.drawn))

@@ -1,0 +1,60 @@
+"""Copying: does a picture repeat one training photo, instead of showing its subject anew? (DreamBooth, section 4.5, "overfitting".)
+
+DINO rewards copies: a model that returns its input scores above real photos. A picture counts as a copy when it is nearer to *one*
+photo than halfway from the photos' own nearest neighbours to identity; a subject in a new place is about as near to every photo as the
+photos are to each other. With a single photo, the line is a cosine of 0.95. The rule is ours; the paper gives none.
+"""
+
+import torch
+from torch import Tensor
+
+from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, cosines, images, rows
+
+ALONE = 0.95
+
+
+def nearest_other(photos: Tensor) -> Tensor:
+    """For each photo [m, d] the cosine of the photo that is most like it: [m]."""
+    return cosines(photos, photos).fill_diagonal_(-2).amax(dim=1)
+
+
+def copy_line(photos: Tensor) -> float:
+    """The cosine above which a picture counts as a copy of a photo."""
+    return float((1 + nearest_other(photos).mean()) / 2) if len(photos) > 1 else ALONE
+
+
+def is_copy(drawn: Tensor, photos: Tensor) -> Tensor:
+    """Whether each picture [n, d] repeats a photo, bool [n]."""
+    return cosines(drawn, photos).amax(dim=1) > copy_line(photos)
+
+
+def nearest_gap(drawn: Tensor, photos: Tensor) -> Tensor:
+    """How much nearer each picture [n, d] is to its nearest photo than to the photos at large: maximum minus mean, [n]."""
+    likeness = cosines(drawn, photos)
+    return likeness.amax(dim=1) - likeness.mean(dim=1)
+
+
+class Copying(Metric):
+    """Share of pictures that repeat a training photo, lower is better."""
+
+    name, title, meaning = "copying", "Copies", "share of pictures that repeat a photo"
+    encoder, needs = "dino", ("drawn", "photos")
+    range, better = (0.0, 1.0), "lower"
+
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """1 for a copy, 0 for a new picture."""
+        copies = is_copy(eyes.dino(images(evidence.drawn)), eyes.dino(evidence.photos))
+        return Terms(copies.double(), rows(evidence.drawn))
+
+
+class NearestGap(Metric):
+    """Similarity to the nearest photo less the mean over all photos, lower is better."""
+
+    name, title, meaning = "nearest_gap", "Nearest photo less mean", "leans on one photo"
+    encoder, needs = "dino", ("drawn", "photos")
+    range, better = (0.0, 2.0), "lower"
+
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """One difference per picture; 0 where there is a single photo."""
+        gap = nearest_gap(eyes.dino(images(evidence.drawn)), eyes.dino(evidence.photos))
+        return Terms(gap.to(torch.float64), rows(evidence.drawn))

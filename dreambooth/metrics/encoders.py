@@ -1,0 +1,180 @@
+"""The encoders behind the metrics: DINO, CLIP and a perceptual distance, by folder or Hub id, each with its published preprocessing.
+
+They are loaded once, work in batches, and remember what they have seen by the pixels' hash. Numbers of different encoders are not
+comparable (CLIP-T moves by 0.05 between ViT-B/32 and L/14), so every table prints which ones were used.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.metrics.base import EncoderName, Undefined
+from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
+from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
+from dreambooth.schema import Setting
+
+DINO, CLIP = "facebook/dino-vits16", "openai/clip-vit-base-patch32"
+NONE = "none"
+
+
+class Encoders(Setting):
+    """The encoders of the metrics"""
+
+    dino_encoder: str | None = None
+    """DINO: a transformers ViT folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""  # noqa: E501
+    clip_encoder: str | None = None
+    """CLIP: a transformers CLIP folder or Hub id; left out, the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""  # noqa: E501
+    lpips_encoder: str | None = None
+    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."""
+
+    def beside(self, base: str) -> "Encoders":
+        """What was left out filled in: the encoders that lie beside the base model, as the toybox's do, else the paper's."""
+        own = encoders_beside(base)
+        paper: dict[str, str | None] = {"dino": DINO, "clip": CLIP, "lpips": NONE}
+        chosen: dict[str, str | None] = {}
+        for name, folder in {"dino": "instance", "clip": "clip", "lpips": "perceptual"}.items():
+            given = getattr(self, f"{name}_encoder")
+            chosen[f"{name}_encoder"] = given or (str(own / folder) if own and (own / folder).is_dir() else paper[name])
+        return Encoders(**chosen)  # type: ignore[arg-type]
+
+    def look(self, *, device: torch.device, batch_size: int = 16) -> "LoadedEncoders":
+        """The encoders, each loaded when it is first used."""
+        return LoadedEncoders(self, device=device, batch_size=batch_size)
+
+
+def encoders_beside(base: str) -> Path | None:
+    """The folder `encoders` that lies beside a base model's own folder, where there is one."""
+    try:
+        place = toybox() if base == TOYBOX else Path(base).expanduser()
+    except SettingError:
+        return None
+    folder = place.resolve().parent / "encoders"
+    return folder if place.is_dir() and (folder / "clip").is_dir() and (folder / "instance").is_dir() else None
+
+
+class LoadedEncoders:
+    """The `Eyes` of the metrics. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
+
+    def __init__(self, setting: Encoders, *, device: torch.device, batch_size: int):
+        self.setting, self.device, self.batch_size = setting, device, batch_size
+        self.models: dict[EncoderName, Any] = {}
+        self.seen: dict[tuple[str, str], Tensor] = {}
+        self.names: dict[str, str] = {}
+
+    def ready(self, wanted: Iterable[EncoderName]) -> dict[str, str]:
+        """Load encoders before any long work starts; what each is and how it sees, for tables."""
+        for name in wanted:
+            if getattr(self.setting, f"{name}_encoder") not in (None, NONE):
+                self._model(name)
+        return dict(self.names)
+
+    def dino(self, images: Sequence[Image.Image]) -> Tensor:
+        """Class tokens [n, d]."""
+        model, preprocess = self._model("dino")
+        return self._embedded("dino", images, lambda batch: model(pixel_values=preprocess(batch).to(self.device)).last_hidden_state[:, 0])
+
+    def clip(self, images: Sequence[Image.Image]) -> Tensor:
+        """Projected image embeddings [n, d]."""
+        model, preprocess, _ = self._model("clip")
+        return self._embedded("clip", images, lambda b: model.get_image_features(pixel_values=preprocess(b).to(self.device)).pooler_output)
+
+    def words(self, texts: Sequence[str]) -> Tensor:
+        """Projected text embeddings [n, d], one row per text; equal texts are read once."""
+        model, _, tokenizer = self._model("clip")
+        new = [text for text in dict.fromkeys(texts) if ("words", text) not in self.seen]
+        longest = model.config.text_config.max_position_embeddings
+        with torch.no_grad():
+            for start in range(0, len(new), self.batch_size):
+                some = new[start : start + self.batch_size]
+                tokens = tokenizer(some, padding=True, truncation=True, max_length=longest, return_tensors="pt").to(self.device)
+                found = model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+                self.seen |= {("words", text): row for text, row in zip(some, found.float().cpu(), strict=True)}
+        return torch.stack([self.seen["words", text] for text in texts])
+
+    def distances(self, images: Sequence[Image.Image]) -> Tensor:
+        """Perceptual distances [n, n]."""
+        model: Perceptual = self._model("lpips")
+        with torch.no_grad():
+            parts = [model.embed(model.preprocess(some).to(self.device)) for some in _batches(images, self.batch_size)]
+        return all_distances(torch.cat(parts))
+
+    def _embedded(self, name: EncoderName, images: Sequence[Image.Image], embed: Callable[[Sequence[Image.Image]], Tensor]) -> Tensor:
+        keys = [(name, picture_hash(image)) for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.seen}
+        with torch.no_grad():
+            for some in _batches(list(new.items()), self.batch_size):
+                rows = embed([image for _, image in some]).float().cpu()
+                self.seen |= {key: row for (key, _), row in zip(some, rows, strict=True)}
+        return torch.stack([self.seen[key] for key in keys])
+
+    def _model(self, name: EncoderName) -> Any:
+        if name not in self.models:
+            where = getattr(self.setting, f"{name}_encoder")
+            if where in (None, NONE):
+                raise Undefined(f"no {name} encoder was given (--{name}_encoder FOLDER).")
+            self.models[name] = {"dino": self._load_dino, "clip": self._load_clip, "lpips": self._load_lpips}[name](where)
+        return self.models[name]
+
+    def _load_dino(self, where: str) -> tuple[Any, Preprocessing]:
+        from transformers import ViTModel
+
+        model = _from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
+        preprocess = for_dino(_folder(where), model.config.image_size)
+        self.names["dino"] = f"{where} ({preprocess})"
+        return model.to(self.device).eval(), preprocess
+
+    def _load_clip(self, where: str) -> tuple[Any, Preprocessing, Any]:
+        from transformers import CLIPModel, CLIPTokenizer
+
+        model = _from_pretrained(CLIPModel, where, "--clip_encoder")
+        tokenizer = _from_pretrained(CLIPTokenizer, where, "--clip_encoder", dtype=None)
+        preprocess = for_clip(_folder(where), model.config.vision_config.image_size)
+        self.names["clip"] = f"{where} ({preprocess})"
+        return model.to(self.device).eval(), preprocess, tokenizer
+
+    def _load_lpips(self, where: str) -> Perceptual:
+        model = load_perceptual(Path(where).expanduser(), "--lpips_encoder")
+        self.names["lpips"] = model.name
+        return model.to(self.device)
+
+
+def picture_hash(image: Image.Image) -> str:
+    """A digest of the pixels, whatever file they came from."""
+    image = image.convert("RGB")
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _from_pretrained(kind: Any, where: str, flag: str, **options: Any) -> Any:
+    """A transformers part in float32; raises SettingError saying how to have it without a network."""
+    if "dtype" not in options:
+        options["dtype"] = torch.float32
+    try:
+        return kind.from_pretrained(str(Path(where).expanduser()), **{k: v for k, v in options.items() if v is not None})
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if Path(where).expanduser().is_dir():
+            raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
+        reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
+        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {flag} none."
+        raise SettingError(flag, reason, fix=fix) from None
+
+
+def _folder(where: str) -> Path:
+    """Where an encoder's files lie: its own folder, or its place in the Hub's cache."""
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(where, "config.json")
+    return Path(found).parent if isinstance(found, str) else path
