@@ -6,7 +6,7 @@ EXTRAS := photos,lean,optimizers,track,dev
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup demo test check lint types floors docs fuzz clean
+.PHONY: setup demo test check lint types floors docs fuzz claims clean
 
 setup: $(VENV)/.installed
 
@@ -16,8 +16,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
+# The toybox's demo; or, with PHOTOS and NOUN (and MODEL), a training on your own photos.
 demo: setup
-	$(BIN)/dreambooth $(DEMO)
+ifdef PHOTOS
+	$(BIN)/dreambooth train --instance_data_dir "$(PHOTOS)" --class_noun "$(NOUN)" $(if $(MODEL),--pretrained_model_name_or_path "$(MODEL)") --output_dir demo-run
+else
+	$(BIN)/dreambooth demo
+endif
 
 test: setup
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)

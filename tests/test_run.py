@@ -224,6 +224,36 @@ def test_wandb_takes_the_same_numbers(pipelines, tmp_path, monkeypatch):
     assert list((run / "logs").rglob("*.wandb"))
 
 
+def test_the_result_goes_to_the_hub_without_checkpoints_and_the_token_stays_off_the_disk(pipelines, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    calls = []
+
+    class Api:
+        def __init__(self, token=None):
+            calls.append(token)
+
+        def create_repo(self, name, **options):
+            calls.append((name, options["private"]))
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/somebody/{name}")
+
+        def upload_folder(self, *, repo_id, folder_path, ignore_patterns, **_):
+            calls.append((repo_id, Path(folder_path).name, ignore_patterns))
+            return huggingface_hub.CommitInfo(
+                commit_url=f"https://huggingface.co/{repo_id}/commit/1", commit_message="", commit_description="", oid="1"
+            )
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    run = tmp_path / "run"
+    settings = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", "hub_private": True, "method": "lora"}
+    for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, max_train_steps=1, output_dir=run, **settings)):
+        pass
+    assert calls[:2] == ["hf_secret", ("my-dog", True)]
+    assert calls[2][:2] == ("somebody/my-dog", "run") and "checkpoint-*" in calls[2][2]
+    texts = [path.read_bytes() for path in run.rglob("*") if path.is_file()]
+    assert not any(b"hf_secret" in text for text in texts)
+
+
 def test_help_is_quick_because_heavy_libraries_wait():
     code = "import sys, dreambooth.cli as c; c.main(['--help']); assert not {'torch', 'diffusers', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
