@@ -2,7 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -59,32 +60,36 @@ def draw(
 ) -> Iterator[Picture]:  # fmt: skip
     """One picture per (prompt, seed), in order. A picture is a function of model, prompt, seed and sampling.
 
-    Raises RunError when even one picture at a time does not fit into memory.
+    Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
-    with _sampler(family, sampling):
+    with _sampler(family, check(family, sampling, negative_prompt=negative_prompt)):
         while done < len(prompts):
             some = slice(done, done + batch_size)
-            try:
-                images, finite = _batch(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if batch_size == 1:
-                    fix = "Draw smaller pictures (--height, --width, --resolution) or in --mixed_precision bf16."
-                    raise RunError(f"Out of memory while drawing one picture. {fix}") from error
-                images, finite = [], []
-            if not images:
-                batch_size //= 2
+            drawn = _if_it_fits(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
+            if drawn is None:
+                batch_size = len(prompts[some]) // 2
                 free_memory(family.device)
                 log.warning("Out of memory: drawing %d at a time from here on.", batch_size)
-            for image, ok, prompt, seed in zip(images, finite, prompts[some], seeds[some], strict=False):
-                yield Picture(image, prompt, seed, ok, _record(prompt, seed, negative_prompt, sampling))
-            done += len(images)
+                continue
+            for image, finite, prompt, seed in zip(*drawn, prompts[some], seeds[some], strict=True):
+                yield Picture(image, prompt, seed, finite, _record(prompt, seed, negative_prompt, sampling))
+            done += len(drawn[0])
+
+
+def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
+    """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
+    if negative_prompt and "true_cfg_scale" in _options(family):
+        reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
+        raise SettingError("--negative_prompt", reason, fix="Leave it out.")
+    return make_scheduler(family, sampling.scheduler)
 
 
 def make_scheduler(family: Family, name: str) -> Any:
-    """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with."""
+    """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with.
+
+    PNDM goes without its Runge-Kutta steps, as Stable Diffusion's folders ask for: with few steps they fail.
+    """
     own = family.pipe.scheduler
     if family.process.prediction == "flow":
         return own
@@ -95,22 +100,32 @@ def make_scheduler(family: Family, name: str) -> Any:
         reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
         raise SettingError("--scheduler", reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
     try:
-        return fitting[name].from_config(own.config)
+        return fitting[name].from_config(own.config, **({"skip_prk_steps": True} if name == "PNDMScheduler" else {}))
     except (ImportError, ValueError, NotImplementedError) as error:
         raise SettingError("--scheduler", f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
 
 
-class _sampler:
-    """A block in which the pipeline draws with the asked-for sampler; its own is put back after."""
+@contextmanager
+def _sampler(family: Family, scheduler: Any) -> Iterator[None]:
+    """A block in which the pipeline draws with another sampler; its own is put back after."""
+    own, family.pipe.scheduler = family.pipe.scheduler, scheduler
+    try:
+        yield
+    finally:
+        family.pipe.scheduler = own
 
-    def __init__(self, family: Family, sampling: Sampling):
-        self.pipe, self.scheduler = family.pipe, make_scheduler(family, sampling.scheduler)
 
-    def __enter__(self) -> None:
-        self.own, self.pipe.scheduler = self.pipe.scheduler, self.scheduler
-
-    def __exit__(self, *_: object) -> None:
-        self.pipe.scheduler = self.own
+def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> tuple[list[Image.Image], list[bool]] | None:
+    """A batch; None when memory ran out. Left by then, the error no longer holds what has to be freed."""
+    try:
+        return _batch(family, prompts, *rest)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(prompts) == 1:
+            fix = "Draw smaller pictures (--height, --width, --resolution) or in --mixed_precision bf16."
+            raise RunError(f"Out of memory while drawing one picture. {fix}") from error
+        return None
 
 
 @torch.no_grad()
@@ -118,21 +133,26 @@ def _batch(
     family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
 ) -> tuple[list[Image.Image], list[bool]]:
     """Pictures of one call of the pipeline, and whether their numbers were finite."""
-    side = {"height": sampling.height, "width": sampling.width or sampling.height} if sampling.height else {}
-    known = inspect.signature(type(family.pipe).__call__).parameters
-    options: dict[str, Any] = {"eta": sampling.eta} if sampling.eta and "eta" in known else {}
+    height = sampling.height or family.native_resolution
+    width = sampling.width or sampling.height or family.native_resolution
+    own = {"eta": sampling.eta, "max_sequence_length": family.text_length(len(family.encoder_names))}
+    options: dict[str, Any] = {name: value for name, value in own.items() if name in _options(family)}
     if negative_prompt:
         options["negative_prompt"] = [negative_prompt] * len(prompts)
-    if "max_sequence_length" in known:
-        options["max_sequence_length"] = family.text_length(len(family.encoder_names))
     with autocast(family.device, precision):
         out = family.pipe(
             prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt", **side, **options,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt", height=height, width=width,
+            **options,
         ).images.float().cpu()  # fmt: skip
     finite = [bool(image.isfinite().all()) for image in out]
     levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array) for array in levels], finite
+
+
+def _options(family: Family) -> Mapping[str, Any]:
+    """What the family's pipeline can be told."""
+    return inspect.signature(type(family.pipe).__call__).parameters
 
 
 def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling) -> dict[str, Any]:
