@@ -109,7 +109,7 @@ class SearchReport:
         return json.dumps(rows, indent=2)
 
     def sheet(self, path: str | Path) -> Path:
-        """What the frozen model draws: without a word first, then a row for each word, one column a seed."""
+        """What the frozen model draws: without a word first, then a tile for each word, the same seeds in each."""
         if not self.pictures:
             raise SettingError("--sheet", "there are no pictures to show.", fix="Give a pipeline, and --num_pictures 1 or more.")
         rows = {row.identifier: row for row in (*self.rows, *((self.own,) if self.own else ()))}
@@ -118,9 +118,11 @@ class SearchReport:
         for word, images in self.pictures.items():
             row = rows.get(word or "")
             note = f"text {_ratio(row.text_movement)}, pictures {_ratio(row.picture_movement)}" if row else "without an identifier"
-            tiles += [Tile(image, prompt(word, self.class_noun), (("info", note),)) for image in images[:count]]
-        heading = [("info", "The frozen model, each column one seed. The nearer to the first row, the weaker the word's own meaning.")]
-        data = draw(tiles, title=f"What {Path(self.model).name} already sees", heading=heading, columns=count)
+            tiles.append(Tile(_side_by_side(images[:count]), prompt(word, self.class_noun), (("info", note),)))
+        heading = [
+            ("info", "The frozen model, the same seeds in each tile. The more alike the first tile, the weaker the word's own meaning.")
+        ]
+        data = draw(tiles, title=f"What {Path(self.model).name} already sees", heading=heading)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(data)
         return Path(path)
@@ -212,6 +214,17 @@ def _pictures(words: Sequence[str], folder: Path, settings: IdentifierSearch) ->
     for (word, _), picture in zip(asked, drawn, strict=True):
         pictures[word] = (*pictures.get(word, ()), picture.image)
     return pictures
+
+
+def _side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """One picture of several, in a square grid, small ones enlarged."""
+    across = 1 if len(images) == 1 else 2 if len(images) <= 4 else 3
+    side = 240 // across
+    grid = Image.new("RGB", (across * side, -(-len(images) // across) * side), (232, 232, 228))
+    for number, image in enumerate(images):
+        kind = Image.Resampling.NEAREST if image.width < side // 2 else Image.Resampling.LANCZOS
+        grid.paste(image.resize((side - 2, side - 2), kind), (number % across * side, number // across * side))
+    return grid
 
 
 def _ratio(value: float | None) -> str:

@@ -48,10 +48,10 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     return path
 
 
-def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], left_out: int = 0, columns: int | None = None) -> bytes:
-    """A sheet of tiles in rows of `columns`, as the bytes of a PNG."""
-    columns = columns or min(COLUMNS, max(3, len(tiles)))
-    width = 2 * MARGIN + max(columns, 3) * (TILE + GAP) - GAP
+def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]], left_out: int = 0) -> bytes:
+    """A sheet of tiles in rows of `COLUMNS`, as the bytes of a PNG."""
+    columns = min(COLUMNS, max(3, len(tiles)))
+    width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     told = [line for kind, text in heading for line in _wrapped(kind, text, width - 2 * MARGIN, 14)]
     if left_out:
         told.append(("info", f"{left_out} more photos are not shown."))
@@ -103,8 +103,9 @@ def _draw_tile(sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
     if tile.image is None:
         pen.text((left + TILE // 2, top + TILE // 2), "not readable", fill=QUIET, font=_font(16), anchor="mm")
     else:
-        small = tile.image.copy()
-        small.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+        scale = TILE / max(tile.image.size)
+        size = (max(1, round(tile.image.width * scale)), max(1, round(tile.image.height * scale)))
+        small = tile.image.resize(size, Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS)
         x, y = left + (TILE - small.width) // 2, top + (TILE - small.height) // 2
         sheet.paste(small, (x, y))
         for (a, b, c, d), colour in tile.boxes:
