@@ -44,6 +44,13 @@ def test_class_images_of_ones_own_are_used_as_they_are(place, tmp_path):
     assert sorted(path.name for path in dogs.iterdir()) == before
 
 
+@pytest.mark.xfail(reason="images that were there before the manifest are forgotten once one has been drawn beside them", strict=True)
+def test_too_few_class_images_of_ones_own_are_filled_up(place, tmp_path):
+    here, dogs = place(), tiny.photos(tmp_path / "dogs", count=2)
+    assert here.train("train_dreambooth", f"{TWO_STEPS} {PRIOR} --class_data_dir {dogs}") == 0
+    assert len(list(dogs.glob("*.png"))) == 3
+
+
 @pytest.mark.parametrize("text", ["", "--train_text_encoder"])
 def test_class_rows_reach_the_loss(place, tmp_path, text):
     """With the same photos and seed, the class prompt and the prior's weight each change what is learned."""
