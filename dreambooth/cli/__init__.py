@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "photos": "check / prepare a folder of photos",
+    "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
     "toybox": "render / pretrain / verify the embedded world",
 }
@@ -68,9 +69,7 @@ def _guarded(command: str, argv: list[str]) -> int:
         if debug:
             raise
         kind = type(error).__name__
-        print(
-            f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr
-        )
+        print(f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr)
         return 1
 
 

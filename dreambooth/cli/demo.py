@@ -7,7 +7,7 @@ from PIL import Image
 
 from dreambooth import stream
 from dreambooth.api import train_config
-from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import Drawn, GenerateConfig, generate
@@ -49,10 +49,9 @@ class DemoConfig(Setting):
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text(DemoConfig, usage=USAGE, intro=DemoConfig.__doc__ or ""))
+    config = settings_from(argv, DemoConfig, usage=USAGE)
+    if config is None:
         return 0
-    config = DemoConfig.parse(read_flags(argv, DemoConfig)[0])
     terminal = Terminal()
     try:
         for record in demo(config):
@@ -70,7 +69,9 @@ def demo(config: DemoConfig) -> Iterator[Record]:
     photos = _photos(subject, folder / "photos")
     run = folder / "run"
     for record in stream.train(
-        train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, skip_final_inference=True, **settings)
+        train_config(
+            instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, skip_final_inference=True, **settings
+        )
     ):
         if not isinstance(record, Done):
             yield record
@@ -110,5 +111,7 @@ def _sheet(folder: Path, subject: Subject, prompts: list[str], drawn: Drawn, cou
         else:
             rows.append((f"{prompt}   (the class must not become the subject)", pictures))
     path = folder / "contact_sheet.png"
-    write_sheet(path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model")
+    write_sheet(
+        path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model"
+    )
     return path

@@ -3,10 +3,12 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dreambooth.core.errors import SettingError
 from dreambooth.schema import Flag, Setting, flags, nearest, place
+
+AnySetting = TypeVar("AnySetting", bound=Setting)
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,7 @@ def _entry(flag: Flag) -> str:
     return f"{head}\n{textwrap.fill(text, 100, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}\n"
 
 
-def _value(
-    name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]
-) -> tuple[Flag, Any]:
+def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]) -> tuple[Flag, Any]:
     if name not in known and name.startswith("no_") and name[3:] in known and known[name[3:]].is_switch:
         return known[name[3:]], False
     if name not in known:
@@ -146,3 +146,17 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def settings_from(
+    argv: Sequence[str], tree: type[AnySetting], *, usage: str, intro: str = "", aliases: Mapping[str, Alias] | None = None
+) -> AnySetting | None:
+    """The settings that the words say; None when help was asked for and has been printed."""
+    if "--help" in argv or "-h" in argv:
+        hidden = [alias.flag for alias in (aliases or {}).values() if isinstance(alias.flag, str)]
+        print(help_text(tree, usage=usage, intro=intro or tree.__doc__ or "", hidden=hidden))
+        for name, alias in (aliases or {}).items():
+            told = next((flag.help for flag in flags(tree).values() if flag.name == alias.flag), "")
+            print(f"  --{name}\n        {told}")
+        return None
+    return tree.parse(read_flags(argv, tree, aliases=aliases)[0])

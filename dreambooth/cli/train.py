@@ -13,9 +13,7 @@ from dreambooth.config import config_type, read_yaml
 from dreambooth.core.errors import Interrupted
 from dreambooth.training.records import Done, Progress
 
-USAGE = (
-    "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
-)
+USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
 
 A value that is left out comes from the recipe of the base model and the method; the defaults below are those of diffusers' scripts, and --preset diffusers uses them as they are. --config FILE reads settings from YAML first (every run writes a complete config.yaml); --debug shows tracebacks. Flags may be written with - or _. [V] in any prompt stands for the identifier."""  # noqa: E501
