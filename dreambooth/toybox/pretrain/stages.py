@@ -26,7 +26,7 @@ BUDGETS = {
     "instance": Budget(minutes=10),
     "judge": Budget(minutes=6),
     "perceptual": Budget(minutes=4),
-    "unet": Budget(minutes=70, save_seconds=300),
+    "unet": Budget(minutes=70, save_seconds=480),
 }
 """Every stage with its budget on two CPU cores, in order; encoders may come any time after `render`."""
 

@@ -86,6 +86,7 @@ class Stage:
             extra = WEAR[scene.accessory](solid.head)
             self.parts += extra
             low, high = low - 0.15, high + np.array([0.15, 0.45 if scene.accessory == "red hat" else 0.15, 0.15])
+        self.materials = np.array([part.material for part in self.parts])
         self.low, self.high = low.astype(np.float32), high.astype(np.float32)
         spread = max(self.high[0] - self.low[0], (self.high[2] - self.low[2]) * 0.85)
         self.scale = float(min(HEIGHT / self.high[1], WIDTH / spread))
@@ -114,6 +115,11 @@ class Stage:
         c, s = self.turn
         k = 1 / self.scale
         return (c * x - s * z) * k + self.middle[0], (y + self.sink) * k, (s * x + c * z) * k + self.middle[2]
+
+    def turned(self, d: Array) -> Array:
+        """World directions [3, n] in the object's axes."""
+        c, s = self.turn
+        return np.stack([c * d[0] - s * d[2], d[1], s * d[0] + c * d[2]])
 
     def distance(self, x: Array, y: Array, z: Array) -> Array:
         """Distance to the object, all in its own units."""
@@ -173,8 +179,7 @@ class Stage:
     def march(self, d: Array) -> tuple[Array, Array]:
         """Which rays hit the object, and after what way (object's units)."""
         eye = np.array(self.to_object(*self.eye), np.float32)
-        c, s = self.turn
-        way = np.stack([c * d[0] - s * d[2], d[1], s * d[0] + c * d[2]])
+        way = self.turned(d)
         pad = 0.03
         with np.errstate(divide="ignore", over="ignore"):
             one = 1 / np.where(np.abs(way) < 1e-6, 1e-6, way)
@@ -200,20 +205,18 @@ class Stage:
     def surface(self, d: Array, t: Array) -> tuple[Array, Array]:
         """Lit colours [3, n] in linear light at the hits, and the part hit [n]."""
         eye = np.array(self.to_object(*self.eye), np.float32)
-        c, s = self.turn
-        way = np.stack([c * d[0] - s * d[2], d[1], s * d[0] + c * d[2]])
+        way = self.turned(d)
         p = eye[:, None] + way * t
         gaps = np.stack([part.field(*p) for part in self.parts])
         part, gap = gaps.argmin(0), gaps.min(0)
-        e = 0.01
-        n = np.stack([self.distance(p[0] + e, p[1], p[2]), self.distance(p[0], p[1] + e, p[2]), self.distance(p[0], p[1], p[2] + e)]) - gap
+        steps = np.eye(3, dtype=np.float32)[:, :, None] * 0.01
+        n = np.stack([self.distance(*(p + step)) for step in steps]) - gap
         n /= length(*n) + 1e-8
-        sun = np.array([c * self.sun[0] - s * self.sun[2], self.sun[1], s * self.sun[0] + c * self.sun[2]], np.float32)
-        return self.lit(self.albedo(p, n, part), p, n, way, sun, part), part
+        material = self.materials[part]
+        return self.lit(self.albedo(p, n, material), p, n, way, material), part
 
-    def albedo(self, p: Array, n: Array, part: Array) -> Array:
+    def albedo(self, p: Array, n: Array, material: Array) -> Array:
         """Colour of the material at each point, linear [3, n]."""
-        material = np.array([x.material for x in self.parts])[part]
         first, second = (np.array(rgb, np.float32) for rgb in self.subject.rgb)
         palette = PALETTE.copy()
         palette[Material.BODY], palette[Material.FIRST], palette[Material.SECOND] = first, first, second
@@ -227,9 +230,10 @@ class Stage:
         colors[:, scarf] = RAINBOW[np.mod(np.floor(turn), 6).astype(np.int32)].T
         return colors * colors
 
-    def lit(self, albedo: Array, p: Array, n: Array, way: Array, sun: Array, part: Array) -> Array:
+    def lit(self, albedo: Array, p: Array, n: Array, way: Array, material: Array) -> Array:
         """Key light with a soft terminator, sky, bounce from the ground, occlusion, highlights, sky mirrored in shiny things."""
         key, sky, bounce, _ = (np.array(rgb, np.float32)[:, None] for rgb in LIGHT[self.scene.light])
+        sun = self.turned(self.sun)
         facing = sun @ n
         blocked = self.distance(*(p + n * 0.03 + sun[:, None] * 0.22)) / 0.22
         open_sky = np.clip(self.distance(*(p + n * 0.16)) / 0.16, 0.25, 1) * np.clip(0.55 + p[1] * 0.9, 0.55, 1)
@@ -240,12 +244,11 @@ class Stage:
         half /= length(*half)
         glance = np.clip((half * n).sum(0), 0, 1)
         rim = (1 - np.clip(-(way * n).sum(0), 0, 1)) ** 3
-        gloss = self.subject.shiny * (np.array([x.material for x in self.parts])[part] <= Material.SECOND)
+        gloss = self.subject.shiny * (material <= Material.SECOND)
         mirror = np.clip((way[1] - 2 * (way * n).sum(0) * n[1]) * 3 + 0.4, 0, 1)
         color = (
             color
             + key * (0.10 * glance**14 * (1 - gloss) + 1.1 * glance**60 * gloss)
             + sky * (0.10 * rim + 0.34 * mirror * gloss * (0.35 + rim)) * open_sky
         )
-        glow = np.array([x.material for x in self.parts])[part] == Material.GLOW
-        return np.where(glow, albedo, color)
+        return np.where(material == Material.GLOW, albedo, color)
