@@ -90,9 +90,13 @@ class ModelSource(Setting):
                 self._half_written(folder / part, "configuration" if inside else "files")
             if "config.json" not in inside or part.startswith(("tokenizer", "scheduler")):
                 continue
-            kinds = {Path(name).suffix for name in inside} & set(WEIGHTS)
-            if not kinds:
+            weights = [name for name in inside if Path(name).suffix in WEIGHTS]
+            kinds = {Path(name).suffix for name in weights}
+            if not weights:
                 self._half_written(folder / part, "weights")
+            if self.variant is None and all(name.count(".") == 2 for name in weights):
+                variant = min(weights).split(".")[1].split("-")[0]
+                raise SettingError("--variant", f"{folder / part} holds {variant} weights only.", fix=f"Add --variant {variant}.")
             if ".safetensors" not in kinds and not self.allow_pickle:
                 reason = f"the weights of {part} are a pickle ({', '.join(sorted(kinds))}), which can run any code when opened."
                 raise SettingError(FLAG, reason, fix="Convert them to safetensors, or pass --allow_pickle if you trust the file.")

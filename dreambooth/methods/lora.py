@@ -34,8 +34,8 @@ class LoRA(Method):
     """Learn each output row's length apart from its direction (DoRA): more faithful at low rank, slower."""
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
-        with torch.random.fork_rng():
-            torch.manual_seed(key(seed, "lora"))
+        with torch.random.fork_rng(devices=[]):  # PEFT draws on the CPU, whatever the model is on
+            torch.default_generator.manual_seed(key(seed, "lora"))
             for name in parts:
                 self._add(family, name)
         return Adapters(family, parts)

@@ -62,8 +62,9 @@ def test_a_folder_saved_in_half_precision_loads_in_float32_throughout(family, tm
 
 def test_a_variant_of_the_weights_can_be_named(family, tmp_path):
     family.pipe.save_pretrained(tmp_path, variant="fp16")
-    again = tiny.load(tmp_path, variant="fp16")
-    same_weights(family, again)
+    with pytest.raises(SettingError, match=r"holds fp16 weights only\. Add --variant fp16"):
+        tiny.load(tmp_path)
+    same_weights(family, tiny.load(tmp_path, variant="fp16"))
 
 
 def test_a_saved_family_is_the_same_when_loaded_again(family, tmp_path):

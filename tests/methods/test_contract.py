@@ -10,9 +10,11 @@ from safetensors import safe_open
 
 from dreambooth import methods
 from dreambooth.core.batch import Batch
+from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
 from dreambooth.core.process import draw_timestep
 from dreambooth.methods import LoRA, Method
+from dreambooth.sample import Sampling, draw
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import accumulate
 from tests import tiny
@@ -97,6 +99,28 @@ def test_lora_weights_are_float32_over_a_base_in_half_precision(pair):
     learner = pair.attach(family)
     assert {p.dtype for parameters in learner.parameters().values() for p in parameters} == {torch.float32}
     assert next(family.denoiser.parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lora_learns_and_draws_over_a_base_in_half_precision(pair, precision):
+    if not isinstance(pair.method, LoRA):
+        pytest.skip("the base itself learns")
+    full, half = pair.load(), pair.load()
+    errors = []
+    for family in (full, half):
+        if family is half:
+            for name in (family.denoiser_name, *family.encoder_names):
+                family.parts[name].to(DTYPES[precision])
+        learner = pair.attach(family)
+        chosen = precision if family is half else "no"
+        errors.append(accumulate(family, batch_of(family), process=family.process, objective=Objective(), precision=chosen))
+        gradients = [p.grad for parameters in learner.parameters().values() for p in parameters if p.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        assert any(bool(gradient.any()) for gradient in gradients)
+    torch.testing.assert_close(errors[1], errors[0], rtol=0.05, atol=0)
+    sampling = Sampling(num_inference_steps=2, height=16, scheduler="ddim")
+    (picture,) = draw(half, ["a sks dog"], [0], sampling=sampling, precision=precision)
+    assert picture.finite
 
 
 def test_switched_off_the_trained_model_is_the_base_model_again(pair):
