@@ -15,6 +15,7 @@ from dreambooth.photos import single, together
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.load import load_with_facts
+from dreambooth.photos.measures import WORKING_SIDE, fitted
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
@@ -76,7 +77,7 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
         found, subject = single.look_at(path, image, facts, resolution=resolution, concept=concept)
         findings += found
         places[path.name] = Place(image.size, subject.box)
-        looks.append(together.Look.of(path, image, subject, detailed=path in compared))
+        looks.append(together.Look.of(path, fitted(image, WORKING_SIDE), subject, detailed=path in compared))
     of_the_set, mark = together.findings(looks, concept=concept, count=len(folder.photos))
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)

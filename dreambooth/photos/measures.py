@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+WORKING_SIDE = 768
+"""Shorter side in pixels of the copy in which the subject is looked for and photos are compared: larger ones only take time."""
 BLOCK = 32
 """Side in pixels of the squares in which sharpness is taken: a subject in focus before a blurred background is sharp."""
 

@@ -6,12 +6,12 @@ from PIL import Image
 
 from dreambooth.photos.finding import Finding, Severity
 from dreambooth.photos.load import Facts
-from dreambooth.photos.measures import Measures, measure
+from dreambooth.photos.measures import WORKING_SIDE, Measures, fitted, measure
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 
 BLURRED = 0.58
 """Sharpness below which a photo is soft at the training size (sharp ones: 0.63 to 3.8; blurred by 2 pixels of 512: 0.16 to 0.29)."""
-SHAKEN = 0.67
+SHAKEN = 0.65
 """Evenness below which the blur has a direction (real photos: 0.68 and more; shaken by 11 pixels of 512: median 0.55)."""
 DARK = 110.0
 """Brightest luminance below which a photo is underexposed (real photos: 127 and more; three stops less light: 100 and less)."""
@@ -83,7 +83,7 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
 
 def look_at(path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str) -> tuple[list[Finding], Subject]:
     """What the pixels say, and where the subject is."""
-    subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(image)
+    subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(fitted(image, WORKING_SIDE))
     found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution))
     if concept == "object":
         found += _framing(path.name, image, subject)

@@ -20,17 +20,17 @@ def dreambench() -> Path:
 
 
 def scene(seed: int, size: tuple[int, int] = (640, 640), centre: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """A red ball with a blue square on it, before a smooth ground whose colours and stripes depend on the seed."""
+    """A red ball with a blue square on it, before clouds whose colours and shapes depend on the seed."""
     rng = np.random.default_rng(seed)
     w, h = size
-    y, x = np.mgrid[0:h, 0:w].astype(np.float32)
-    angle = rng.uniform(0, np.pi)
-    stripes = np.sin((x * np.cos(angle) + y * np.sin(angle)) / rng.uniform(14, 30))[..., None]
-    ground = rng.uniform(60, 190, 3) + 18 * stripes + rng.normal(0, 3, (h, w, 1))
+    cells = rng.integers(0, 256, (max(2, h // 60), max(2, w // 60)), dtype=np.uint8)
+    clouds = np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)[..., None] - 128
+    ground = rng.uniform(90, 165, 3) + 0.55 * clouds + rng.normal(0, 5, (h, w, 1))
     image = Image.fromarray(np.clip(ground, 0, 255).astype(np.uint8))
     pen, radius = ImageDraw.Draw(image), 0.22 * min(size)
     cx, cy = centre[0] * w, centre[1] * h
     pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=(205, 30, 35), outline=(20, 20, 20), width=4)
+    pen.ellipse((cx - radius / 2, cy - 0.8 * radius, cx, cy - 0.4 * radius), fill=(240, 235, 225))
     turn = rng.uniform(-0.5, 0.5)
     pen.rectangle((cx - radius / 2 + turn * radius, cy - radius / 3, cx + radius / 3 + turn * radius, cy + radius / 2), fill=(30, 60, 200))
     return image

@@ -52,7 +52,7 @@ def test_links_that_leave_the_folder_or_loop_are_not_followed(album, tmp_path):
         (lambda p: p / "nowhere", "does not exist"),
         (lambda p: (p / "file").write_bytes(b"x") and p / "file", "is a file"),
         (lambda p: (p / "empty").mkdir() or p / "empty", "is empty"),
-        (lambda p: (p / "texts").mkdir() or (p / "texts" / "a.txt").write_text("x") and p / "texts", "no photo that can be read"),
+        (lambda p: (p / "texts").mkdir() or ((p / "texts" / "a.txt").write_text("x") and p / "texts"), "no photo that can be read"),
         (lambda p: Path("a\0b"), "does not exist"),
     ],
 )
