@@ -3,7 +3,7 @@
 from dreambooth.metrics.base import Evidence, Eyes, Metric, Shot, Terms, Undefined
 from dreambooth.metrics.broken import Broken
 from dreambooth.metrics.clip_i import ClipI
-from dreambooth.metrics.clip_t import ClipT, ClipTWithIdentifier
+from dreambooth.metrics.clip_t import ClipT, ClipTChance, ClipTWithIdentifier
 from dreambooth.metrics.copying import Copying, NearestGap
 from dreambooth.metrics.dino import Dino
 from dreambooth.metrics.div import Div, DivClass
@@ -16,6 +16,8 @@ SCORES: tuple[Metric, ...] = (Dino(), ClipI(), ClipT(), ClipTWithIdentifier(), P
 """The table: the paper's five, CLIP-T's second column, and the class's diversity."""
 DETECTORS: tuple[Metric, ...] = (Copying(), NearestGap(), Drift(), Entanglement(), Noise(), Broken())
 """What the report's warnings stand on."""
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, *DETECTORS)}
+SCALES: tuple[Metric, ...] = (ClipTChance(),)
+"""What other figures are read on."""
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, *DETECTORS, *SCALES)}
 
 __all__ = ["DETECTORS", "METRICS", "SCORES", "Evidence", "Eyes", "Metric", "Shot", "Terms", "Undefined"]

@@ -4,7 +4,9 @@ The plain cosine: not times 2.5 or 100 and not clipped at zero, as CLIPScore is.
 prompt. CLIP does not know the word, so the headline leaves it out; the second column keeps it.
 """
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, images, matched_cosine, rows
+import torch
+
+from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, cosines, images, matched_cosine, rows
 
 
 class ClipT(Metric):
@@ -31,3 +33,20 @@ class ClipTWithIdentifier(Metric):
         """One cosine per picture."""
         words = eyes.words([shot.prompt for shot in evidence.drawn])
         return Terms(matched_cosine(eyes.clip(images(evidence.drawn)), words), rows(evidence.drawn))
+
+
+class ClipTChance(Metric):
+    """CLIP-T's zero: each picture with the *other* prompts of its suite. No score of a model, but the scale on which CLIP-T is read."""
+
+    name, title, meaning = "clip_t_chance", "CLIP-T, other prompts", "what a picture scores with prompts that are not its own"
+    encoder, needs = "clip", ("drawn",)
+    range, better = (-1.0, 1.0), "neither"
+
+    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+        """One mean over the other prompts per picture."""
+        prompts = rows(evidence.drawn)
+        other = prompts[:, None] != prompts[None]
+        if not bool(other.any()):
+            raise Undefined("there is no other prompt.")
+        likeness = cosines(eyes.clip(images(evidence.drawn)), eyes.words([shot.plain for shot in evidence.drawn]))
+        return Terms(torch.where(other, likeness, 0.0).sum(dim=1) / other.sum(dim=1), prompts)

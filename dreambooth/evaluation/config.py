@@ -1,0 +1,52 @@
+"""What `dreambooth evaluate` is told."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from dreambooth.core.device import Precision
+from dreambooth.evaluation.protocol import Application
+from dreambooth.metrics.encoders import Encoders
+from dreambooth.sample import Sampling
+from dreambooth.schema import Setting
+
+
+class EvaluateConfig(Setting):
+    """Score a run: DINO, CLIP-I, CLIP-T, PRES and DIV with intervals, beside the untuned model and the real photos."""
+
+    positional = ("run",)
+
+    run: str
+    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    num_images: Annotated[int, Ge(1)] = 4
+    """Pictures of each prompt."""
+    num_prompts: Annotated[int, Ge(1)] | None = None
+    """Prompts, spread evenly over the list; left out, all of them."""
+    prompt_list: Literal["auto", "object", "live", "toybox"] = "auto"
+    """DreamBench's 25 prompts for objects or live subjects, or those that the toybox can show; auto goes by class noun and base model."""
+    applications: tuple[Application, ...] = ()
+    """The paper's applications instead of DreamBench's list."""
+    prompts: str | None = None
+    """Text file with one prompt a line instead of DreamBench's list; [V] stands for the subject's identifier."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of each prompt's first picture (the next ones count up), and of the bootstrap."""
+    class_samples: Annotated[int, Ge(0)] = 64
+    """Pictures of the class alone, seeds 0, 1 ..., for PRES and for the class's diversity; 0 leaves both out."""
+    untuned: bool = True
+    """Draw the same with the untuned model; without it there is no verdict."""
+    class_noun: str | None = None
+    """What the subject is; left out, as in the run."""
+    identifier: str | None = None
+    """What [V] stands for; left out, as in the run."""
+    instance_data_dir: str | None = None
+    """Folder of the subject's photos; left out, as in the run."""
+    output_dir: str | None = None
+    """Folder of scores, report and pictures; left out, the run's own."""
+    batch_size: Annotated[int, Ge(1)] = 4
+    """Pictures drawn at a time; halved by itself when memory runs out."""
+    mixed_precision: Precision | None = None
+    """Precision of the drawing; left out, that of the run."""
+    device: str | None = None
+    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    encoders: Encoders = Encoders()
+    sampling: Sampling = Sampling()

@@ -1,0 +1,131 @@
+"""Scores while a run goes on: few held-out prompts, few sampler steps, fixed seeds, and a bound on the time they take.
+
+The pictures are drawn under generators of their own, so a run with and without them gives the same weights. Step 0 is the untuned
+model: a method changes nothing before its first update.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from dreambooth.evaluation.protocol import Prompt, without_identifier
+from dreambooth.evaluation.scoring import measure
+from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
+from dreambooth.families import Family
+from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
+from dreambooth.metrics.real import real_row
+from dreambooth.prompts import fill
+from dreambooth.sample import Sampling, draw
+from dreambooth.training.state import checkpoints, step_of
+
+CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
+SEED = 1000
+"""Seeds of these pictures count up from here, apart from those of previews and of reports."""
+
+
+@dataclass(frozen=True)
+class LiveScored:
+    """One look: the curves' values at a step, and the seconds that it took."""
+
+    step: int
+    values: dict[str, float]
+    pictures: tuple[Image.Image, ...]
+    prompts: tuple[str, ...]
+
+    @property
+    def signals(self) -> Signals:
+        """What `choose` reads."""
+        return signals_of(self.values)
+
+
+@dataclass
+class LiveScores:
+    """Looks at a model under training. `is_due` keeps their share of the time below `max_share`."""
+
+    family: Family
+    eyes: Eyes
+    prompts: Sequence[Prompt]
+    identifier: str | None
+    class_prompt: str
+    photos: Sequence[Image.Image]
+    sampling: Sampling
+    num_images: int = 2
+    class_samples: int = 8
+    batch_size: int = 4
+    precision: str = "no"
+    max_share: float = 0.25
+    curve: dict[int, Signals] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began, self.spent = time.perf_counter(), 0.0
+        try:
+            self.real_dino: float | None = real_row(self.eyes.dino(list(self.photos)), self_pairs=False).mean()
+        except Undefined:
+            self.real_dino = None
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether to look after this update: every so many, unless looking has already taken more than its share."""
+        return step % every == 0 and self.spent <= self.max_share * (time.perf_counter() - self.began)
+
+    def look(self, step: int, shown: Callable[[], AbstractContextManager[object]]) -> LiveScored:
+        """Draw and score, in the block that `shown()` opens (`Trainer.shown`)."""
+        clock = time.perf_counter()
+        asked = [(fill(p.text, self.identifier), without_identifier(p.text, self.identifier)) for p in self.prompts]
+        with shown(), torch.random.fork_rng():
+            drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)
+            alone = self._draw([(self.class_prompt, self.class_prompt, 0)], self.class_samples)
+        measured = measure(Evidence(drawn, tuple(self.photos), alone), self.eyes, CURVES)
+        values = {name: terms.mean() for name, terms in measured.items() if not isinstance(terms, str)}
+        self.curve[step] = signals_of(values)
+        seconds = time.perf_counter() - clock
+        self.spent += seconds
+        return LiveScored(step, values | {"evaluation_seconds": seconds}, tuple(s.image for s in drawn), tuple(s.prompt for s in drawn))
+
+    def should_stop(self) -> bool:
+        """Whether the looks so far give no hope of a better checkpoint."""
+        rest = {step: signals for step, signals in self.curve.items() if step > 0}
+        return 0 in self.curve and should_stop(rest, self.curve[0], real_dino=self.real_dino)
+
+    def choose(self, steps: Sequence[int]) -> Choice | None:
+        """The checkpoint to keep among those at these steps; None when none of them was looked at."""
+        seen = {step: self.curve[step] for step in steps if step in self.curve and step > 0}
+        return choose(seen, self.curve[0], real_dino=self.real_dino) if seen and 0 in self.curve else None
+
+    def _draw(self, prompts: Sequence[tuple[str, str, int]], count: int) -> tuple[Shot, ...]:
+        wanted = [(text, plain, row, SEED + i) for text, plain, row in prompts for i in range(count)]
+        drawn = draw(
+            self.family, [text for text, *_ in wanted], [seed for *_, seed in wanted], sampling=self.sampling,
+            batch_size=self.batch_size, precision=self.precision,
+        )  # fmt: skip
+        return tuple(Shot(p.image, p.prompt, plain, row, seed, p.finite) for p, (_, plain, row, seed) in zip(drawn, wanted, strict=True))
+
+
+def signals_of(values: Mapping[str, float]) -> Signals:
+    """What selection needs of a look's values."""
+    return Signals(values["dino"], values.get("clip_t"), values.get("pres"), values.get("copying"), values.get("clip_t_chance"))
+
+
+def read_curve(metrics: Path) -> dict[int, Signals]:
+    """The looks that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
+    curve: dict[int, Signals] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue  # a half-written last line
+        if "dino" in values:
+            curve[int(values["step"])] = signals_of(values)
+    return curve
+
+
+def choose_checkpoint(run: Path, *, real_dino: float | None = None) -> Choice | None:
+    """The checkpoint of a run to keep, from its metrics.jsonl; None when it was not looked at, or not at step 0."""
+    curve = read_curve(run / "metrics.jsonl")
+    seen = {step: curve[step] for step in map(step_of, checkpoints(run)) if step in curve}
+    return choose(seen, curve[0], real_dino=real_dino) if seen and 0 in curve else None

@@ -1,0 +1,105 @@
+"""The pictures of an evaluation: drawn with recorded seeds, kept one by one, and never drawn twice with the same settings."""
+
+import gc
+import json
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth.files.images import read_settings, save_png
+from dreambooth.metrics import Shot
+from dreambooth.opened import Opened
+from dreambooth.sample import Sampling, draw
+from dreambooth.training.records import Progress, Told
+
+
+class Lazy:
+    """A model that is loaded when the first picture has to be drawn, and let go when its last one is."""
+
+    def __init__(self, open_it: Callable[[], Opened]):
+        self.open_it, self.opened = open_it, None
+
+    def __call__(self) -> Opened:
+        self.opened = self.opened or self.open_it()
+        return self.opened
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self.opened = None
+        gc.collect()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One picture to have."""
+
+    prompt: str
+    plain: str
+    row: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Its name on the disk."""
+        return f"{self.row:02d}-seed{self.seed}.png"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Pictures of one model on one list of prompts, in a folder of their own."""
+
+    phase: str
+    folder: Path
+    wanted: tuple[Wanted, ...]
+    stamp: dict[str, Any]
+    """What must be equal, beside prompt, seed and sampling, for an older picture to be used again."""
+
+
+def have(
+    series: Series, model: Lazy, *, sampling: Sampling, batch_size: int, precision: str
+) -> Generator[Told | Progress, None, tuple[Shot, ...]]:
+    """The pictures, those already there read and the others drawn; told while it goes on, handed back at the end."""
+    stamp = {**series.stamp, "precision": precision}
+    shots: dict[Wanted, Shot] = {}
+    for wanted in series.wanted:
+        kept = _kept(series.folder / wanted.file, wanted, sampling, stamp)
+        if kept:
+            shots[wanted] = kept
+    missing = [wanted for wanted in series.wanted if wanted not in shots]
+    if missing and shots:
+        yield Told(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
+    if missing:
+        family = model().family
+        drawn = draw(
+            family, [w.prompt for w in missing], [w.seed for w in missing], sampling=sampling, batch_size=batch_size, precision=precision,
+        )  # fmt: skip
+        for wanted, picture in zip(missing, drawn, strict=True):
+            notes = {**picture.settings, **stamp} | ({} if picture.finite else {"finite": False})
+            save_png(series.folder / wanted.file, picture.image, notes)
+            shots[wanted] = Shot(picture.image, wanted.prompt, wanted.plain, wanted.row, wanted.seed, picture.finite)
+            yield Progress(series.phase, len(shots), len(series.wanted))
+    return tuple(shots[wanted] for wanted in series.wanted)
+
+
+def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any]) -> Shot | None:
+    """An earlier picture, when everything that decides its pixels is equal."""
+    if not path.is_file():
+        return None
+    try:
+        notes = read_settings(path)
+        finite = notes.pop("finite", True)
+        asked = {"prompt": wanted.prompt, "seed": wanted.seed, **sampling.model_dump(exclude_none=True), **stamp}
+        if notes != json.loads(json.dumps(asked, default=str)):
+            return None
+        with Image.open(path) as image:
+            return Shot(image.convert("RGB"), wanted.prompt, wanted.plain, wanted.row, wanted.seed, finite)
+    except (OSError, ValueError, SyntaxError):
+        return None  # a damaged file is drawn again
+
+
+def suite(prompts: Sequence[tuple[str, str]], seeds: Sequence[int]) -> tuple[Wanted, ...]:
+    """Every prompt (as asked, and without identifier) with every seed."""
+    return tuple(Wanted(prompt, plain, row, seed) for row, (prompt, plain) in enumerate(prompts) for seed in seeds)

@@ -1,0 +1,89 @@
+"""What an evaluation leaves: scores.json, scores.csv, a contact sheet of tuned beside untuned, and the report."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dreambooth
+from dreambooth.evaluation.bootstrap import CONFIDENCE, REPLICATES
+from dreambooth.evaluation.config import EvaluateConfig
+from dreambooth.evaluation.protocol import Prompt
+from dreambooth.evaluation.scoring import BY_PROMPT, by_prompt, real_scores, scores
+from dreambooth.evaluation.subject import Examined
+from dreambooth.evaluation.verdict import verdict
+from dreambooth.files.atomic import write_json, write_text
+from dreambooth.metrics import Evidence, Eyes, Terms
+from dreambooth.outputs import write_sheet
+from dreambooth.reporting import report
+
+INTERVALS = f"{CONFIDENCE:.0%} percentile bootstrap, {REPLICATES} replicates over prompts and pictures, photos held fixed"
+SCORES, TABLE, SHEET = "scores.json", "scores.csv", "evaluation.png"
+
+
+def assemble(
+    config: EvaluateConfig, subject: Examined, eyes: Eyes, names: dict[str, str], prompts: Sequence[Prompt],
+    measured: dict[str, Terms | str], base: dict[str, Terms | str],
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that scores.json says: the scores themselves at the top, then what they stand beside and on."""
+    own, untuned = scores(measured, seed=config.seed), scores(base, seed=config.seed)
+    real = real_scores(subject.photos, eyes, seed=config.seed) if {"dino", "clip"} & names.keys() else {}
+    rows, old = by_prompt(measured, len(prompts), seed=config.seed), by_prompt(base, len(prompts), seed=config.seed)
+    judged = verdict(own, untuned, real.get("without_self_pairs", {}))
+    return {
+        **own,
+        "untuned": untuned,
+        "real_photos": real,
+        "per_prompt": [
+            {"prompt": p.text, "kind": p.kind, "scores": mine, "untuned": before if base else {}}
+            for p, mine, before in zip(prompts, rows, old, strict=True)
+        ],
+        "verdict": judged.plain(),
+        "subject": {
+            "class_noun": subject.noun, "identifier": subject.identifier, "class_prompt": subject.class_prompt,
+            "photos": list(subject.photo_names), "toybox": subject.is_toybox,
+        },
+        "protocol": {
+            "model": subject.name, "weights": subject.weights, "base_model": subject.base.pretrained_model_name_or_path,
+            "base_weights": subject.base_weights, "encoders": names, "prompts": len(prompts), "images_per_prompt": config.num_images,
+            "seeds": [config.seed, config.seed + config.num_images - 1], "class_samples": config.class_samples,
+            "class_seeds": [0, config.class_samples - 1] if config.class_samples else [], "intervals": INTERVALS, "seed": config.seed,
+            "untuned_prompts": "the same without the identifier, at equal seeds",
+        },
+        "made": {"dreambooth": dreambooth.__version__, "ended": datetime.now(UTC).isoformat(timespec="seconds")},
+    }  # fmt: skip
+
+
+def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: Evidence, untuned: Evidence | None) -> Path:
+    """scores.json, scores.csv, the contact sheet and the report; returns the report."""
+    write_json(folder / SCORES, table)
+    write_text(folder / TABLE, as_csv(table))
+    title = f"{subject.name}: {table['verdict']['word']}"
+    footer = " · ".join(filter(None, [
+        "toybox" if subject.is_toybox else "", "left: tuned, right: untuned, equal seeds" if untuned else "",
+        f"seeds {table['protocol']['seeds'][0]}-{table['protocol']['seeds'][1]}",
+    ]))  # fmt: skip
+    rows = [("photos", list(subject.photos[: 2 * table["protocol"]["images_per_prompt"]]))]
+    for number, entry in enumerate(table["per_prompt"]):
+        mine = [shot.image for shot in evidence.drawn if shot.row == number]
+        rows.append((entry["prompt"], mine + [shot.image for shot in (untuned.drawn if untuned else ()) if shot.row == number]))
+    write_sheet(folder / SHEET, rows, title=title, footer=footer)
+    return report(folder, run=subject.run)
+
+
+def as_csv(table: dict[str, Any]) -> str:
+    """One line a prompt, and one over all; empty cells where a score is undefined."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    fields = ("value", "low", "high", "n")
+    writer.writerow(["prompt", "kind", "model", *(f"{name}{'' if f == 'value' else '_' + f}" for name in BY_PROMPT for f in fields)])
+    lines = [("(all)", "", "tuned", table), ("(all)", "", "untuned", table["untuned"])]
+    for entry in table["per_prompt"]:
+        lines += [(entry["prompt"], entry["kind"], "tuned", entry["scores"]), (entry["prompt"], entry["kind"], "untuned", entry["untuned"])]
+    for prompt, kind, model, scored in lines:
+        if scored:
+            cells = [(scored.get(name) or {}).get(f) for name in BY_PROMPT for f in fields]
+            writer.writerow([prompt, kind, model, *("" if c is None else f"{c:.6g}" for c in cells)])
+    return out.getvalue()

@@ -1,0 +1,160 @@
+"""`evaluate`: the paper's table for one model, beside the untuned model and the real photos, with a report to show around."""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dreambooth.core.device import pick_device
+from dreambooth.core.errors import SettingError
+from dreambooth.evaluation import protocol
+from dreambooth.evaluation.config import EvaluateConfig
+from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have, suite
+from dreambooth.evaluation.results import assemble, write_all
+from dreambooth.evaluation.scoring import measure
+from dreambooth.evaluation.subject import Examined, examine
+from dreambooth.families import family_of
+from dreambooth.files.atomic import writable_folder
+from dreambooth.metrics import Evidence, Shot
+from dreambooth.metrics.encoders import LoadedEncoders
+from dreambooth.opened import Opened, open_model
+from dreambooth.prompts import fill, read_prompts
+from dreambooth.sample import Sampling
+from dreambooth.schema import is_set
+from dreambooth.training.records import Progress, Told
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The last thing that `evaluate` tells."""
+
+    output_dir: Path
+    scores: dict[str, Any] = field(default_factory=dict)
+    """What scores.json holds."""
+    report: Path | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        return self.scores["verdict"]["sentence"]
+
+
+Told_ = Told | Progress
+
+
+def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Scored]:
+    """Draw the suite with the tuned and the untuned model at equal seeds, score everything, write it down; the last record is `Scored`.
+
+    Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
+    Raises SettingError before anything is drawn for encoders, photos or words that are missing.
+    """
+    subject = examine(config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier)
+    prompts = suite_of(config, subject)
+    device = pick_device(config.device)
+    eyes = config.encoders.beside(subject.base.pretrained_model_name_or_path).look(device=device)
+    yield Told("Loading the encoders ...")
+    names = eyes.ready(("dino", "clip", "lpips"))
+    folder = output_folder(config, subject)
+    writable_folder(folder, "--output_dir")
+    clock = time.perf_counter()
+    evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
+    drawn_seconds = time.perf_counter() - clock
+    yield Told("Scoring ...")
+    scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
+    report = write_all(folder, subject, scores, evidence, untuned)
+    yield Told(scores["verdict"]["sentence"])
+    yield Scored(folder, scores, report)
+
+
+def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]:
+    """The prompts that the settings ask for."""
+    if config.prompts and config.applications:
+        raise SettingError("--applications", "the prompts are already given by --prompts.", fix="Leave out one of the two.")
+    live = protocol.is_live(subject.noun) if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
+    if config.prompts:
+        prompts = protocol.of_file(read_prompts(Path(config.prompts)))
+    elif config.applications:
+        prompts = [p for name in config.applications for p in protocol.application(name, subject.noun, live=live)]
+    elif subject.is_style:
+        prompts = protocol.style_suite()
+    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and subject.is_toybox):
+        prompts = protocol.toybox_suite(subject.noun, live=live)
+    else:
+        prompts = protocol.dreambench(subject.noun, live=live)
+    return protocol.some(prompts, config.num_prompts)
+
+
+def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
+    """Where everything goes: the run itself; a checkpoint's beside it; another model's in a folder of its own."""
+    if config.output_dir:
+        return Path(config.output_dir)
+    if subject.run is None:
+        return Path("evaluation")
+    path = Path(config.run).expanduser()
+    return subject.run if path == subject.run else subject.run / "evaluation" / path.name
+
+
+def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:
+    """How to draw: as asked for; what was left out as the run drew its previews, so that equal seeds give equal pictures."""
+    if subject.config is None or subject.config.cropping.resolution is None:
+        return config.sampling
+    own = subject.config.validation.sampling(subject.config.cropping.resolution)
+    given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
+    return own.model_copy(update=given)
+
+
+def _draw_all(
+    config: EvaluateConfig, subject: Examined, prompts: list[protocol.Prompt], folder: Path, opened: Opened | None
+) -> Generator[Told | Progress, None, tuple[Evidence, Evidence | None]]:
+    """Every picture of the tuned model, then, its memory given back, every picture of the untuned one."""
+    own = subject.config.loop.mixed_precision if subject.config else "no"
+    how: dict[str, Any] = {
+        "sampling": sampling_of(config, subject), "batch_size": config.batch_size, "precision": config.mixed_precision or own,
+    }  # fmt: skip
+    seeds = range(config.seed, config.seed + config.num_images)
+    plain = [protocol.without_identifier(p.text, subject.identifier) for p in prompts]
+    asked = [(fill(p.text, subject.identifier, setting="--identifier"), words) for p, words in zip(prompts, plain, strict=True)]
+    alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
+    place = folder / "samples" / "evaluation"
+    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device))
+    own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
+    drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
+    class_drawn = yield from have(Series("drawing the class", place / "class", alone, own_stamp), tuned, **how)
+    tuned.close()
+    before: tuple[Shot, ...] = ()
+    untuned = None
+    if config.untuned and subject.config:
+        base = Lazy(lambda: _open_base(subject, config.device))
+        words = suite([(text, text) for text in plain], seeds)
+        old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
+        before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
+        base.close()
+        untuned = Evidence(old, subject.photos, before)
+    return Evidence(drawn, subject.photos, class_drawn, before), untuned
+
+
+def _open_base(subject: Examined, device: str | None) -> Opened:
+    """The model before training, as the run had it."""
+    family = family_of(subject.base).load(subject.base)
+    if subject.config:
+        family.max_sequence_length = subject.config.text.tokenizer_max_length
+    family.to(pick_device(device))
+    return Opened(family, subject.base.pretrained_model_name_or_path)
+
+
+def _score(
+    config: EvaluateConfig, subject: Examined, eyes: LoadedEncoders, names: dict[str, str], prompts: list[protocol.Prompt],
+    evidence: Evidence, untuned: Evidence | None, drawn_seconds: float,
+) -> dict[str, Any]:  # fmt: skip
+    clock = time.perf_counter()
+    measured = measure(evidence, eyes)
+    base = measure(untuned, eyes) if untuned else {}
+    scores = assemble(config, subject, eyes, names, prompts, measured, base)
+    count = sum(len(e.drawn) + len(e.class_drawn) for e in (evidence, untuned) if e) + len(evidence.photos)
+    seconds = time.perf_counter() - clock
+    scores["cost"] = {
+        "drawing_seconds": round(drawn_seconds, 2), "scoring_seconds": round(seconds, 2), "pictures": count,
+        "scored_pictures_per_second": round(count / max(seconds, 1e-9), 2),
+    }  # fmt: skip
+    return scores

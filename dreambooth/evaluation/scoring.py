@@ -1,0 +1,71 @@
+"""From pictures to numbers: every metric of the index on a model's pictures, with intervals, overall and by prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from dreambooth.evaluation.bootstrap import interval
+from dreambooth.metrics import METRICS, Evidence, Eyes, Metric, Terms, Undefined
+from dreambooth.metrics.real import real_row
+
+Score = dict[str, Any]
+"""{value, low, high, n}, or {value: None, reason} where the metric is undefined."""
+
+BY_PROMPT = ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "div", "copying")
+"""The metrics that tell something about a single prompt."""
+
+
+def measure(evidence: Evidence, eyes: Eyes, names: Sequence[str] = tuple(METRICS)) -> dict[str, Terms | str]:
+    """The terms of each metric by name, or the reason why it has none."""
+    found: dict[str, Terms | str] = {}
+    for name in names:
+        found[name] = _terms(METRICS[name], evidence, eyes)
+    return found
+
+
+def scores(measured: dict[str, Terms | str], *, seed: int) -> dict[str, Score]:
+    """Each metric's mean over everything, with its 95 % interval."""
+    return {name: score(terms, seed=seed) for name, terms in measured.items()}
+
+
+def score(terms: Terms | str, *, seed: int) -> Score:
+    """One mean with its interval; `n` counts pictures, prompts (DIV), or class images."""
+    if isinstance(terms, str):
+        return {"value": None, "reason": terms}
+    bounds = interval(terms, seed=seed)
+    low, high = bounds or (None, None)
+    return {"value": terms.mean(), "low": low, "high": high, "n": len(terms)}
+
+
+def by_prompt(measured: dict[str, Terms | str], count: int, *, seed: int) -> list[dict[str, Score]]:
+    """For each prompt the scores that a single prompt has."""
+    table: list[dict[str, Score]] = [{} for _ in range(count)]
+    for name in BY_PROMPT:
+        terms = measured.get(name)
+        for row in range(count):
+            if isinstance(terms, Terms) and bool((terms.groups == row).any()):
+                table[row][name] = score(terms.of(row), seed=seed)
+            else:
+                table[row][name] = {"value": None, "reason": terms if isinstance(terms, str) else "one picture has no diversity."}
+    return table
+
+
+def real_scores(photos: Sequence[Image.Image], eyes: Eyes, *, seed: int) -> dict[str, dict[str, Score]]:
+    """The real-photos row, without self-pairs (the ceiling) and with them (as the paper's row seems to be)."""
+    table: dict[str, dict[str, Score]] = {"without_self_pairs": {}, "with_self_pairs": {}}
+    for name, embed in (("dino", eyes.dino), ("clip_i", eyes.clip)):
+        for row, self_pairs in (("without_self_pairs", False), ("with_self_pairs", True)):
+            try:
+                terms: Terms | str = real_row(embed(photos), self_pairs=self_pairs)
+            except Undefined as why:
+                terms = str(why)
+            table[row][name] = score(terms, seed=seed)
+    return table
+
+
+def _terms(metric: Metric, evidence: Evidence, eyes: Eyes) -> Terms | str:
+    try:
+        return metric(evidence, eyes)
+    except Undefined as why:
+        return str(why)

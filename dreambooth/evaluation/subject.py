@@ -1,0 +1,121 @@
+"""What is to be evaluated: a run or another model, its subject, its photos and its base model; found without loading any weights."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from dreambooth.config import TrainConfig
+from dreambooth.core.errors import SettingError
+from dreambooth.families import ModelSource, fingerprint
+from dreambooth.files.packaged import TOYBOX
+from dreambooth.metrics.encoders import encoders_beside
+from dreambooth.opened import CONFIG, read_config
+from dreambooth.outputs import RECORD
+from dreambooth.photos.load import PhotoError, load, scan
+from dreambooth.prompts import class_prompt
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One model and one subject."""
+
+    name: str
+    """The run, checkpoint, folder or Hub id, as it was given."""
+    run: Path | None
+    config: TrainConfig | None
+    noun: str
+    identifier: str | None
+    class_prompt: str
+    is_style: bool
+    photos: tuple[Image.Image, ...]
+    photo_names: tuple[str, ...]
+    base: ModelSource
+    weights: str
+    """A digest of what draws the pictures, so that older pictures are known for what they are."""
+    base_weights: str
+
+    @property
+    def is_toybox(self) -> bool:
+        """Whether the base model is the embedded toybox, whose figures say nothing about real models."""
+        return is_toybox(self.base.pretrained_model_name_or_path)
+
+
+def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None) -> Examined:
+    """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
+    path = Path(name).expanduser()
+    run = run_folder(path)
+    config = read_config(run) if run else None
+    photos_setting = config.photos if config else None
+    if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
+        fix = "Say which one: --instance_data_dir, --class_noun and --identifier."
+        raise SettingError("run", f"{name} learned several subjects.", fix=fix)
+    noun = class_noun or _noun(config)
+    folder = instance_data_dir or (photos_setting.instance_data_dir if photos_setting else None)
+    if not folder:
+        raise SettingError("--instance_data_dir", "the photos of the subject are not known.", fix="Name their folder.")
+    pictures, names = read_folder(folder)
+    base = config.model if config else ModelSource(pretrained_model_name_or_path=name)
+    prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
+    base_weights = fingerprint(base.folder())
+    return Examined(
+        name=name, run=run, config=config, noun=noun, identifier=identifier or (photos_setting.identifier if photos_setting else None),
+        class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,
+        base=base, weights=weights_digest(path, base_weights) if run else base_weights, base_weights=base_weights,
+    )  # fmt: skip
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run that a path is, or lies in as a checkpoint."""
+    for folder in (path, path.parent):
+        whole = (folder / RECORD).is_file() and (folder / CONFIG).is_file()
+        if whole and (folder == path or path.name.startswith("checkpoint-")):
+            return folder
+    return None
+
+
+def is_toybox(base: str) -> bool:
+    """Whether a base model is the toybox, by name or as a folder."""
+    return base == TOYBOX or encoders_beside(base) is not None
+
+
+def weights_digest(path: Path, base: str) -> str:
+    """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints do not count for the run."""
+    digest = hashlib.sha256(base.encode())
+    for file in sorted(path.rglob("*.safetensors")):
+        inside = file.relative_to(path)
+        if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", ".")):
+            with file.open("rb") as opened:
+                digest.update(f"{inside.as_posix()}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def read_folder(folder: str) -> tuple[tuple[Image.Image, ...], tuple[str, ...]]:
+    """All readable photos of a folder, upright; raises SettingError when there is none."""
+    pictures, names, complaint = [], [], "it holds no photo."
+    for path in scan(folder).photos:
+        try:
+            pictures.append(load(path))
+            names.append(path.name)
+        except PhotoError as error:
+            complaint = str(error)
+    if not pictures:
+        raise SettingError("--instance_data_dir", f"none of the photos in {folder} can be read ({complaint})", fix="Name another folder.")
+    return tuple(pictures), tuple(names)
+
+
+def _noun(config: TrainConfig | None) -> str:
+    """The class noun of a run: as given, else from its class prompt."""
+    photos = config.photos if config else None
+    if photos and photos.class_noun:
+        return photos.class_noun
+    if photos and photos.concept == "style":
+        return "painting"
+    words = (photos.class_prompt or "").lower().split() if photos else []
+    for start in (["a", "photo", "of"], ["photo", "of"], ["a"], ["an"], ["the"]):
+        if words[: len(start)] == start and len(words) > len(start):
+            words = words[len(start) :]
+    if not words:
+        raise SettingError("--class_noun", "what the subject is is not known.", fix="Give it: --class_noun dog.")
+    return " ".join(words)

@@ -1,0 +1,118 @@
+"""Curves as inline SVG: they scale with the page, follow its colours, and need no script."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 46, 12, 12, 30
+LIVE = {"dino": "DINO", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV", "copying": "Copies"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart: (step, value) in order."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    smooth: bool = False
+    """Whether the values are noisy: then they stand faintly behind their running mean."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture of curves that share a scale."""
+
+    title: str
+    svg: Markup
+    names: tuple[str, ...]
+
+
+def charts(metrics: Path) -> list[Chart]:
+    """What a run's metrics.jsonl has to show: the loss, and the scores of its looks at held-out prompts."""
+    rows = read(metrics)
+    found = []
+    loss = [_curve(rows, key, name, smooth=True) for key, name in (("loss_subject", "subject"), ("loss_prior", "prior"))]
+    found.append(_chart("Loss per picture", loss))
+    for title, keys in (("Fidelity and copying", ("dino", "pres", "copying")), ("Prompt fidelity", ("clip_t",)), ("Diversity", ("div",))):
+        found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, LIVE[key]) for key in keys]))
+    return [chart for chart in found if chart]
+
+
+def read(metrics: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; half-written ones are left out."""
+    rows = []
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def draw(curves: Sequence[Curve]) -> Markup:
+    """An SVG of the curves over a common scale."""
+    xs = [x for curve in curves for x, _ in curve.points]
+    ys = [y for curve in curves for _, y in curve.points]
+    low, high, ticks = scale(min(ys), max(ys))
+    first, last = min(xs), max(max(xs), min(xs) + 1)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+        return across, TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="chart">']
+    for tick in ticks:
+        _, y = place(first, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>')
+    for x, anchor in ((first, "start"), ((first + last) / 2, "middle"), (last, "end")):
+        parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:.0f}</text>')
+    for number, curve in enumerate(curves, start=1):
+        line = _running_mean(curve.points) if curve.smooth else curve.points
+        if curve.smooth:
+            parts.append(_path([place(*p) for p in curve.points], f"line faint line-{number}"))
+        parts.append(_path([place(*p) for p in line], f"line line-{number}"))
+        if not curve.smooth:
+            dots = (f'<circle class="dot line-{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
+            parts.extend(dots)
+        parts.append(f"<title>{escape(', '.join(c.name for c in curves))} over steps</title>")
+    return Markup("".join(parts) + "</svg>")
+
+
+def scale(low: float, high: float) -> tuple[float, float, list[float]]:
+    """A range of round numbers around two values, and four or five ticks in it."""
+    span = max(high - low, 1e-6, abs(high) * 0.02)
+    raw = span / 4
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw - 1e-12)
+    bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
+    if top - bottom < step / 2:
+        top += step
+    count = round((top - bottom) / step)
+    return bottom, top, [bottom + i * step for i in range(count + 1)]
+
+
+def _curve(rows: Sequence[dict[str, float]], key: str, name: str, *, smooth: bool = False) -> Curve:
+    points = [(float(row["step"]), float(row[key])) for row in rows if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])]
+    return Curve(name, tuple(points), smooth)
+
+
+def _chart(title: str, curves: Sequence[Curve]) -> Chart | None:
+    kept = [curve for curve in curves if len(curve.points) > 1]
+    return Chart(title, draw(kept), tuple(curve.name for curve in kept)) if kept else None
+
+
+def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Each value averaged with its neighbours, an eighth of the curve wide."""
+    half = max(1, len(points) // 16)
+    values = [y for _, y in points]
+    means = [sum(some := values[max(0, i - half) : i + half + 1]) / len(some) for i in range(len(values))]
+    return [(x, mean) for (x, _), mean in zip(points, means, strict=True)]
+
+
+def _path(points: Sequence[tuple[float, float]], kind: str) -> str:
+    return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'

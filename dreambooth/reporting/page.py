@@ -1,0 +1,241 @@
+"""`report.html`: what a person would send to a colleague. It reads a run's folder and nothing else, with scores or without."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from dreambooth.core.errors import SettingError
+from dreambooth.files.atomic import write_text
+from dreambooth.files.images import read_settings
+from dreambooth.photos.load import PhotoError, load, scan
+from dreambooth.reporting.curves import charts
+from dreambooth.reporting.inline import data_uri, file_uri
+from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
+
+REPORT = "report.html"
+MAX_PHOTOS = 12
+GAUGES = (
+    ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", True),
+    ("obedience", "Follows prompts", "of the untuned model's CLIP-T", True),
+    ("diversity", "Diversity", "of the untuned model's DIV", True),
+    ("collapse", "Class collapse", "of the way from the untuned class to the subject (PRES)", False),
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Pictures side by side, with their seeds."""
+
+    label: str
+    pictures: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One prompt with its pictures."""
+
+    prompt: str
+    chips: tuple[str, ...]
+    series: tuple[Series, ...]
+
+
+def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
+    """Write `report.html` into a folder with a run or with its scores (`run` then names the run itself); returns its path.
+
+    Before an evaluation it shows photos, curves and samples; after one also the verdict, the table and the contact sheet.
+    """
+    folder = Path(run_dir)
+    run = run or folder
+    record, scores = _json(run / "run.json"), _json(folder / "scores.json")
+    config_text = _text(run / "config.yaml")
+    if not record and not scores:
+        raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
+    config = _yaml(config_text)
+    path = folder / REPORT
+    write_text(path, _template().render(_context(folder, run, record, scores, config, config_text)))
+    return path
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html")
+
+
+def _context(
+    folder: Path, run: Path, record: Mapping[str, Any], scores: Mapping[str, Any], config: Mapping[str, Any], config_text: str
+) -> dict[str, Any]:
+    subject, protocol = scores.get("subject", {}), scores.get("protocol", {})
+    noun = subject.get("class_noun") or (config.get("photos") or {}).get("class_noun") or ""
+    base = (record.get("base_model") or {}).get("name") or protocol.get("base_model", "")
+    verdict = scores.get("verdict")
+    return {
+        "title": f"a [V] {noun}" if noun else str(protocol.get("model") or run.name),
+        "is_toybox": bool(subject.get("toybox")) or base == "toybox",
+        "verdict": verdict,
+        "figures": _gauges((verdict or {}).get("figures", {})),
+        "photos": _photos(config),
+        "cards": _scored_cards(folder, scores) if scores else (),
+        "samples": () if scores else _sample_cards(run),
+        "steps": _step_cards(run),
+        "classes": _class_card(folder, scores),
+        "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
+        "charts": charts(run / "metrics.jsonl"),
+        "facts": _facts(record, config, scores, base),
+        "protocol": protocol, "cost": scores.get("cost", {}), "settings": config_text,
+        "run": run.name, "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),
+        "ended": (scores.get("made") or {}).get("ended") or record.get("ended") or record.get("started", ""),
+    }  # fmt: skip
+
+
+def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """The verdict's four relative figures, as bars from 0 to 100 %."""
+    found = []
+    for name, title, meaning, is_good in GAUGES:
+        value = figures.get(name)
+        if value is not None:
+            shown = max(0.0, min(1.0, value))
+            kind = (
+                "good"
+                if (shown >= 0.85 if is_good else shown <= 0.25)
+                else "fair"
+                if (shown >= 0.6 if is_good else shown <= 0.5)
+                else "bad"
+            )
+            found.append({"title": title, "meaning": meaning, "percent": round(100 * value), "width": round(100 * shown), "kind": kind})
+    return found
+
+
+def _photos(config: Mapping[str, Any]) -> list[str]:
+    folder = (config.get("photos") or {}).get("instance_data_dir")
+    if not folder:
+        return []
+    try:
+        paths = scan(folder).photos[:MAX_PHOTOS]
+    except (SettingError, OSError):
+        return []  # the photos have moved; everything else is still worth a report
+    found = []
+    for path in paths:
+        try:
+            found.append(data_uri(load(path)))
+        except PhotoError:
+            continue
+    return found
+
+
+def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
+    place = folder / "samples" / "evaluation"
+    cards = []
+    for number_, entry in enumerate(scores.get("per_prompt", [])):
+        chips = []
+        for name, title in (("dino", "DINO"), ("clip_t", "CLIP-T"), ("div", "DIV")):
+            value = (entry["scores"].get(name) or {}).get("value")
+            if value is not None:
+                chips.append(f"{title} {number(name, value)}")
+        labels = (("tuned", "tuned"), ("untuned", "untuned"))
+        series = [
+            Series(label, _pictures(sorted((place / kind).glob(f"{number_:02d}-seed*.png"), key=_seed), scores)) for kind, label in labels
+        ]
+        cards.append(Card(entry["prompt"], tuple(chips), tuple(s for s in series if s.pictures)))
+    return cards
+
+
+def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
+    """The class alone, tuned and untuned at equal seeds: what prior preservation is for."""
+    place = folder / "samples" / "evaluation"
+    series = []
+    for kind, label in (("class", "tuned"), ("class_untuned", "untuned")):
+        paths = sorted((place / kind).glob("00-seed*.png"), key=_seed)[:8]
+        series.append(Series(label, tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))))
+    prompt = (scores.get("subject") or {}).get("class_prompt")
+    kept = tuple(s for s in series if s.pictures)
+    return Card(prompt, (), kept) if scores and prompt and kept else None
+
+
+def _sample_cards(run: Path) -> list[Card]:
+    """The pictures that the training drew at its end, by prompt."""
+    paths = sorted((run / "samples" / "final").glob("*.png"))
+    found = []
+    for row, group in groupby(paths, key=lambda path: path.name.split("-")[0]):
+        some = sorted(group, key=_seed)
+        prompt = str(_settings(some[0]).get("prompt", row))
+        found.append(Card(prompt, (), (Series("", tuple((uri, _seed(path)) for path in some if (uri := file_uri(path)))),)))
+    return found
+
+
+def _step_cards(run: Path) -> list[Series]:
+    """The previews of the training, one row a step, at most eight of them."""
+    folders = sorted((run / "samples").glob("step-*"))
+    if len(folders) > 8:
+        folders = [folders[round(i * (len(folders) - 1) / 7)] for i in range(8)]
+    found = []
+    for folder in folders:
+        paths = sorted(folder.glob("*.png"), key=_seed)[:8]
+        pictures = tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))
+        if pictures:
+            found.append(Series(f"step {int(folder.name.removeprefix('step-'))}", pictures))
+    return found
+
+
+def _pictures(paths: list[Path], scores: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The pictures of one prompt with the evaluation's seeds, not older ones that lie beside them."""
+    first, last = scores["protocol"]["seeds"]
+    kept = [path for path in paths if first <= _seed(path) <= last]
+    return tuple((uri, _seed(path)) for path in kept if (uri := file_uri(path)))
+
+
+def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping[str, Any], base: str) -> list[tuple[str, str]]:
+    seconds = (record.get("seconds") or {}).get("training")
+    photos = record.get("photos") or (scores.get("subject") or {}).get("photos") or []
+    class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
+    optimization = config.get("optimization") or {}
+    rate = optimization.get("learning_rate")
+    facts = [
+        ("Base model", base), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
+        ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
+        ("Updates", str(record.get("step", ""))), ("Learning rate", f"{rate:g}" if rate else ""),
+        ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", str(record.get("state", ""))),
+    ]  # fmt: skip
+    return [(name, value) for name, value in facts if value]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _seed(path: Path) -> int:
+    try:
+        return int(path.stem.split("seed")[-1])
+    except ValueError:
+        return -1
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return read_settings(path)
+    except (OSError, ValueError, SyntaxError):
+        return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(text) or {} if text else {}
