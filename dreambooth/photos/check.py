@@ -15,7 +15,6 @@ from dreambooth.photos import single, together
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.load import load_with_facts
-from dreambooth.photos.measures import WORKING_SIDE, fitted
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
@@ -74,10 +73,10 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
             findings.append(Finding(path.name, "unreadable", "error", "damaged", f"It {error.reason}", error.fix))
             continue
         findings += single.facts_findings(path, facts)
-        found, subject = single.look_at(path, image, facts, resolution=resolution, concept=concept)
+        found, subject, small = single.look_at(path, image, facts, resolution=resolution, concept=concept)
         findings += found
         places[path.name] = Place(image.size, subject.box)
-        looks.append(together.Look.of(path, fitted(image, WORKING_SIDE), subject, detailed=path in compared))
+        looks.append(together.Look.of(path, small, subject, detailed=path in compared))
     of_the_set, mark = together.findings(looks, concept=concept, count=len(folder.photos))
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)

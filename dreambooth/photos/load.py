@@ -110,7 +110,8 @@ def _decode(path: Path, kind: str, data: bytes, background: tuple[int, int, int]
         flat.paste(colour, mask=alpha)
         colour = flat
     facts = Facts(image.format or kind, mode, colour.size, orientation, frames, _profile_name(profile), alpha)
-    return _without_info(colour), facts
+    colour.info = {}  # no EXIF or profile stays, which would be applied a second time when it is saved
+    return colour, facts
 
 
 def _open(path: Path, kind: str, data: bytes) -> Image.Image:
@@ -222,10 +223,3 @@ def _profile_name(profile: bytes | None) -> str:
         return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return "unreadable"
-
-
-def _without_info(image: Image.Image) -> Image.Image:
-    """A plain picture without EXIF, profile or palette, so that nothing is applied a second time when it is saved."""
-    plain = image.copy()
-    plain.info = {}
-    return plain

@@ -81,13 +81,14 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
     return found
 
 
-def look_at(path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str) -> tuple[list[Finding], Subject]:
-    """What the pixels say, and where the subject is."""
-    subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(fitted(image, WORKING_SIDE))
-    found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution))
+def look_at(path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str) -> tuple[list[Finding], Subject, Image.Image]:
+    """What the pixels say, where the subject is, and the small copy in which it was looked for."""
+    small = fitted(image, max(WORKING_SIDE, resolution))
+    subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(small)
+    found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution, small_copy=small))
     if concept == "object":
         found += _framing(path.name, image, subject)
-    return found, subject
+    return found, subject, small
 
 
 def _size(name: str, image: Image.Image, resolution: int) -> list[Finding]:
