@@ -44,5 +44,9 @@ docs: setup
 fuzz: setup
 	$(ONE) $(BIN)/python -m pytest -m slow tests/photos
 
+# Two claims of the paper on the toybox: slow, resumable; rows are kept in benchmarks/claims/rows.
+claims: setup
+	$(ONE) $(BIN)/python -m benchmarks.claims.run
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.sample import SHORT_NAMES, Sampling
-from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.schema import Setting, extended, flags, get, is_set, nearest
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -129,15 +129,16 @@ class TrainConfig(Setting):
 
 
 DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
-    "full": {"image_interpolation_mode": "bilinear", "output_dir": "dreambooth-model"},
-    "lora": {"learning_rate": 5e-4, "output_dir": "lora-dreambooth-model"},
+    "full": {"resolution": 512, "image_interpolation_mode": "bilinear", "output_dir": "dreambooth-model"},
+    "lora": {"resolution": 512, "learning_rate": 5e-4, "validation_epochs": 50, "output_dir": "lora-dreambooth-model"},
 }
-"""What differs between diffusers' two scripts."""
+"""What diffusers' two scripts set otherwise than the tree's own defaults."""
 
 RESUMABLE = {
     "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
     "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
-    "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir", "ignore_photo_errors",
+    "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir",
+    "ignore_photo_errors",
 }  # fmt: skip
 """Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
 
@@ -156,15 +157,13 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
                 "dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file."
             )
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
-    if config.loop.num_train_epochs != 1 and not is_set(config, ("loop", "max_train_steps")):
+    if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
     return config.updated(wanted)
 
 
 def check(config: TrainConfig) -> None:
     """Refuse settings that contradict each other, before anything is loaded."""
-    from dreambooth.sample import nearest
-
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
@@ -193,6 +192,14 @@ def check(config: TrainConfig) -> None:
         )
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+
+
+def idle(config: TrainConfig) -> list[str]:
+    """A sentence for each setting that has nothing to do in this run, for none is ignored in silence."""
+    if config.has_prior:
+        return []
+    given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
+    return [f"--{name} has nothing to do without --with_prior_preservation." for name, value in given if value]
 
 
 def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dreambooth.config import TrainConfig, check, differences, dump, resolve, write_yaml
+from dreambooth.config import TrainConfig, check, differences, dump, idle, resolve, write_yaml
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.families import Family, family_of, fingerprint
@@ -17,11 +17,12 @@ from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
+from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import open_trackers
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
-from dreambooth.training.processes import Processes, join
+from dreambooth.training.processes import Processes, join, launcher_settings
 from dreambooth.training.records import Done, Record, Saved, Step, Told
 from dreambooth.training.state import checkpoints, find_checkpoint, read_state
 from dreambooth.training.subjects import needs_identifier
@@ -34,6 +35,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     checkpoint and everything earlier whole.
     """
     check(config)
+    config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
     kind = family_of(config.model)
     config = resolve(config, kind)
@@ -44,6 +46,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
     hush()
+    yield from told(idle(config))
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})

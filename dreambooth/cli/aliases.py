@@ -21,6 +21,17 @@ ALIASES: dict[str, Alias] = {
     "enable_xformers_memory_efficient_attention": Alias((), True, told="PyTorch's own memory-efficient attention does this job."),
     "class_labels_conditioning": Alias(None, refused="is for DeepFloyd IF, whose family is not here yet."),
     "validation_images": Alias(None, refused="is for DeepFloyd IF's super-resolution stage, whose family is not here yet."),
+    "pretrained_vae_model_name_or_path": Alias("pretrained_vae_name_or_path"),
+    "upcast_before_saving": Alias((), True, told=_ALWAYS),
+    "enable_npu_flash_attention": Alias((), True, told="PyTorch's own attention does this job."),
+    "max_sequence_length": Alias("tokenizer_max_length"),
+    "dataset_name": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),
+    "dataset_config_name": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),
+    "image_column": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),
+    "caption_column": Alias(None, refused="captions are .txt files beside the photos."),
+    "repeats": Alias(None, refused="photos repeat until --max_train_steps; there is no need to count."),
+    "do_edm_style_training": Alias(None, refused="models with EDM's preconditioning (Playground v2.5) are not here yet."),
+    "adam_weight_decay_text_encoder": Alias(None, refused="all parts share --adam_weight_decay."),
     "deepspeed": Alias(
         None, refused="DeepSpeed is not supported; for small cards use --method lora --gradient_checkpointing --use_8bit_adam."
     ),

@@ -1,5 +1,6 @@
 """Which device, and in which precision: asked once, named nowhere else."""
 
+import ctypes
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -48,6 +49,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     texts = ("out of memory", "can't allocate memory", "not enough memory")
     is_torch = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_torch
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed blocks of up to 64 MiB instead of handing them back to the system and asking again in every step.
+
+    Does something with glibc on Linux only; there it saves a small model's CPU step thousands of page faults.
+    """
+    mmap_threshold, trim_threshold = -3, -1
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(mmap_threshold, 1 << 26)
+        library.mallopt(trim_threshold, 1 << 30)
+    except (OSError, AttributeError):
+        return
 
 
 def free_memory(device: torch.device) -> None:

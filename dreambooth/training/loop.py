@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from dreambooth.core.batch import spans
-from dreambooth.core.device import is_out_of_memory, reserved_mib
+from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved_mib
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
 from dreambooth.methods.base import Learner
@@ -88,6 +88,8 @@ class Trainer:
         self.average = Average(self.update.parameters, loop.ema_decay) if loop.use_ema else None
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         self._mode(train=True)
 
     def resume(self, checkpoint: Path) -> None:

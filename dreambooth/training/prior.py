@@ -19,7 +19,7 @@ from PIL import Image
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.atomic import write_json
-from dreambooth.files.images import save_png
+from dreambooth.files.images import read_settings, save_png
 from dreambooth.photos.load import load, scan
 from dreambooth.sample import Picture, Sampling, draw
 from dreambooth.schema import Setting
@@ -79,19 +79,21 @@ class ClassImages:
         return max(0, self.count - len(self.present()))
 
     def present(self) -> list[Path]:
-        """The pictures at hand, at most `count`: those of the manifest in order, or whatever the user has put there."""
-        own = [self.folder / name for name in self._manifest()["images"]] if (self.folder / MANIFEST).is_file() else []
-        found = [path for path in own if path.is_file()]
-        if not found and self.folder.is_dir() and any(self.folder.iterdir()):
-            found = list(scan(self.folder).photos)
-        return found[: self.count]
+        """The pictures at hand, at most `count`: whatever the user has put there, then those of the manifest in order."""
+        drawn = [self.folder / name for name in self._manifest()["images"]]
+        return [*self._given(), *(path for path in drawn if path.is_file())][: self.count]
+
+    def _given(self) -> list[Path]:
+        """Pictures in the folder that were not drawn here; a drawn one that an interruption kept out of the manifest is none of them."""
+        if not self.folder.is_dir() or not any(path.suffix != ".json" for path in self.folder.iterdir()):
+            return []
+        return [path for path in scan(self.folder).photos if not (path.suffix == ".png" and "model" in read_settings(path))]
 
     def draw(self, family: Family, *, batch_size: int, precision: str) -> Iterator[Record]:
         """Draw what is missing. Interrupted, it goes on with the next seed."""
         manifest = self._manifest()
-        users_own = [] if manifest["images"] else self.present()
         seen = {entry["look"] for entry in manifest["images"].values()}
-        have, seed, rejected = len(users_own) + len(manifest["images"]), manifest["next_seed"], len(manifest["rejected"])
+        have, seed, rejected = len(self.present()), manifest["next_seed"], len(manifest["rejected"])
         yield Progress("class images", have, self.count)
         while have < self.count:
             some = min(4 * batch_size, self.count - have)

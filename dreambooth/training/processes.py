@@ -39,6 +39,17 @@ class Processes:
         return bool(told)
 
 
+def launcher_settings() -> dict[tuple[str, str], str]:
+    """What `accelerate launch` says through the environment (`--mixed_precision`, `--cpu`), for settings that were left out."""
+    told: dict[tuple[str, str], str] = {}
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "").lower()
+    if precision and precision != "no":
+        told["loop", "mixed_precision"] = precision
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        told["loop", "device"] = "cpu"
+    return told
+
+
 def join(device: str | None) -> Processes:
     """This process among those that `accelerate launch` or `torchrun` have started; alone where they have not."""
     count = int(os.environ.get("WORLD_SIZE", "1"))

@@ -83,7 +83,7 @@ def prompts_of(photos: Photos) -> tuple[str, str | None]:
 def needs_identifier(photos: Photos) -> bool:
     """Whether any prompt of the settings holds [V]."""
     if photos.concepts_list:
-        return PLACEHOLDER in Path(photos.concepts_list).read_text(encoding="utf-8")
+        return any(PLACEHOLDER in str(entry.get("instance_prompt")) for entry in _read_list(Path(photos.concepts_list)))
     return PLACEHOLDER in prompts_of(photos)[0]
 
 

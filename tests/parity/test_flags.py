@@ -76,21 +76,12 @@ def test_a_flag_for_lora_names_its_method(flag, capsys):
     assert f"--{flag}" in told and "--method lora" in told
 
 
-KNOWN_GAPS = {
-    ("full", "resolution"): "--preset diffusers takes the model's own size, the scripts 512",
-    ("lora", "resolution"): "--preset diffusers takes the model's own size, the scripts 512",
-    ("lora", "validation_epochs"): "--preset diffusers draws every 100 updates with LoRA, the script every 50 epochs",
-}
-
-
 def defaults():
     for row in table.ROWS:
         for kind, default in (("full", row.full), ("lora", row.lora)):
             if default is table.ABSENT or default is table.NEEDED:
                 continue
-            gap = KNOWN_GAPS.get((kind, row.flag))
-            marks = [pytest.mark.xfail(reason=gap, strict=True)] if gap else []
-            yield pytest.param(kind, row.flag, default, marks=marks, id=f"{kind}-{row.flag}")
+            yield pytest.param(kind, row.flag, default, id=f"{kind}-{row.flag}")
 
 
 @pytest.mark.parametrize(("kind", "flag", "default"), list(defaults()))
@@ -107,7 +98,6 @@ def test_a_flag_wins_over_the_preset():
     assert DIFFUSERS["lora"]["learning_rate"] == 5e-4
 
 
-@pytest.mark.xfail(reason="--num_train_epochs 1 cannot be told from its default, so the recipe's steps win", strict=True)
 def test_one_epoch_by_hand_is_one_epoch(pipelines):
     model = {"pretrained_model_name_or_path": str(pipelines("stable_diffusion"))}
     config = resolve(TrainConfig.parse({"model": model, "loop": {"num_train_epochs": 1}}), StableDiffusion)
@@ -145,7 +135,6 @@ NEWER = ("caption_column", "dataset_name", "image_column", "repeats", "max_seque
 
 
 @pytest.mark.parametrize("flag", NEWER)
-@pytest.mark.xfail(reason="flags of the SDXL and FLUX scripts without an alias yet: refused, but with no reason of their own", strict=True)
 def test_flag_of_the_newer_scripts_is_known_or_refused_with_a_reason(flag):
     assert flag in flags(TrainConfig) or flag in ALIASES
 

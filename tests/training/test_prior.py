@@ -65,8 +65,8 @@ def test_a_larger_set_contains_the_smaller_one(family, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(before, pixels(images(tmp_path, 4)), strict=False))
 
 
-def test_the_ancestral_sampler_puts_noise_back(family):
-    ancestral, plain = images(None).sampling, images(None).sampling.model_copy(update={"eta": 0.0})
+def test_the_ancestral_sampler_puts_noise_back(family, tmp_path):
+    ancestral, plain = images(tmp_path).sampling, images(tmp_path).sampling.model_copy(update={"eta": 0.0})
     first, second = (np.asarray(next(iter(prior.draw(family, ["a dog"], [0], sampling=s))).image) for s in (ancestral, plain))
     assert not np.array_equal(first, second)
 
