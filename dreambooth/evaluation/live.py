@@ -7,7 +7,7 @@ model: a method changes nothing before its first update.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,10 +64,9 @@ class LiveScores:
 
     def __post_init__(self) -> None:
         self.began, self.spent = time.perf_counter(), 0.0
-        try:
-            self.real_dino: float | None = real_row(self.eyes.dino(list(self.photos)), self_pairs=False).mean()
-        except Undefined:
-            self.real_dino = None
+        self.real_dino: float | None = None
+        with torch.random.fork_rng(), suppress(Undefined):
+            self.real_dino = real_row(self.eyes.dino(list(self.photos)), self_pairs=False).mean()
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether to look after this update: every so many, unless looking has already taken more than its share."""
@@ -77,10 +76,11 @@ class LiveScores:
         """Draw and score, in the block that `shown()` opens (`Trainer.shown`)."""
         clock = time.perf_counter()
         asked = [(fill(p.text, self.identifier), without_identifier(p.text, self.identifier)) for p in self.prompts]
-        with shown(), torch.random.fork_rng():
-            drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)
-            alone = self._draw([(self.class_prompt, self.class_prompt, 0)], self.class_samples)
-        measured = measure(Evidence(drawn, tuple(self.photos), alone), self.eyes, CURVES)
+        with torch.random.fork_rng():  # also around the encoders: a network that is loaded draws its first weights
+            with shown():
+                drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)
+                alone = self._draw([(self.class_prompt, self.class_prompt, 0)], self.class_samples)
+            measured = measure(Evidence(drawn, tuple(self.photos), alone), self.eyes, CURVES)
         values = {name: terms.mean() for name, terms in measured.items() if not isinstance(terms, str)}
         self.curve[step] = signals_of(values)
         seconds = time.perf_counter() - clock

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LEARNED, FAITHFUL = 0.35, 0.6
-OBEYS = 0.5
+FOLLOWS, OBEYS = 0.75, 0.5
 COLLAPSED = 0.5
 VARIED = 0.35
 COPIES = 0.1
@@ -92,7 +92,7 @@ def _judgement(figures: Mapping[str, float | None], problems: set[str]) -> tuple
         how = "repeats its photos" if "copying" in problems else "no longer follows prompts as the base model does"
         return "overfitted", f"The model knows the subject ({share}) but {how}: it has been trained for too long or too hard."
     kept = "" if obedience is None else f" and follows prompts {obedience:.0%} as well as the base model"
-    if problems or fidelity < FAITHFUL:
+    if problems or fidelity < FAITHFUL or _below(obedience, FOLLOWS):
         but = ", but the class itself has changed" if "collapse" in problems else ""
         return "fair", f"The model knows the subject ({share}){kept}{but}."
     return "good", f"The model has learned the subject ({share}){kept}."

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics.base import EncoderName, Undefined
+from dreambooth.metrics.loading import from_pretrained
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
 from dreambooth.schema import Setting
@@ -125,7 +126,7 @@ class LoadedEncoders:
     def _load_dino(self, where: str) -> tuple[Any, Preprocessing]:
         from transformers import ViTModel
 
-        model = _from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
+        model = from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
         preprocess = for_dino(_folder(where), model.config.image_size)
         self.names["dino"] = f"{where} ({preprocess})"
         return model.to(self.device).eval(), preprocess
@@ -133,8 +134,8 @@ class LoadedEncoders:
     def _load_clip(self, where: str) -> tuple[Any, Preprocessing, Any]:
         from transformers import CLIPModel, CLIPTokenizer
 
-        model = _from_pretrained(CLIPModel, where, "--clip_encoder")
-        tokenizer = _from_pretrained(CLIPTokenizer, where, "--clip_encoder", dtype=None)
+        model = from_pretrained(CLIPModel, where, "--clip_encoder")
+        tokenizer = from_pretrained(CLIPTokenizer, where, "--clip_encoder", has_weights=False)
         preprocess = for_clip(_folder(where), model.config.vision_config.image_size)
         self.names["clip"] = f"{where} ({preprocess})"
         return model.to(self.device).eval(), preprocess, tokenizer
@@ -153,20 +154,6 @@ def picture_hash(image: Image.Image) -> str:
 
 def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _from_pretrained(kind: Any, where: str, flag: str, **options: Any) -> Any:
-    """A transformers part in float32; raises SettingError saying how to have it without a network."""
-    if "dtype" not in options:
-        options["dtype"] = torch.float32
-    try:
-        return kind.from_pretrained(str(Path(where).expanduser()), **{k: v for k, v in options.items() if v is not None})
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if Path(where).expanduser().is_dir():
-            raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
-        reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
-        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {flag} none."
-        raise SettingError(flag, reason, fix=fix) from None
 
 
 def _folder(where: str) -> Path:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json
 from dreambooth.files.tensors import load_tensors, save_tensors
+from dreambooth.metrics.loading import from_pretrained
 from dreambooth.metrics.preprocessing import Preprocessing, read
 
 KIND, SIZE = "lpips-alex", 224
@@ -104,7 +105,7 @@ def load_perceptual(folder: Path, flag: str) -> Perceptual:
 
         size = 128
         preprocess = read(folder) or Preprocessing(size, size, (0.5,) * 3, (0.5,) * 3)
-        model = ResNetModel.from_pretrained(folder, dtype=torch.float32)
+        model = from_pretrained(ResNetModel, str(folder), flag)
         return ResNetDistance(model, preprocess, f"{folder.name} (ResNet features, {preprocess.crop} px)").eval()
     raise SettingError(flag, f"{folder} is neither {KIND} nor a ResNet.", fix="docs/metrics.md tells which folders are read.")
 

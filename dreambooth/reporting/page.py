@@ -19,11 +19,11 @@ from dreambooth.reporting.table import detector_rows, is_comparable, number, row
 
 REPORT = "report.html"
 MAX_PHOTOS = 12
-GAUGES = (
-    ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", True),
-    ("obedience", "Follows prompts", "of the untuned model's CLIP-T", True),
-    ("diversity", "Diversity", "of the untuned model's DIV", True),
-    ("collapse", "Class collapse", "of the way from the untuned class to the subject (PRES)", False),
+GAUGES = (  # name, title, meaning, where good begins, where bad begins
+    ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", 0.6, 0.35),
+    ("obedience", "Follows prompts", "of what the untuned model's CLIP-T has above chance", 0.75, 0.5),
+    ("diversity", "Diversity", "of the untuned model's DIV", 0.5, 0.35),
+    ("collapse", "Class collapse", "of the way from the untuned class to the subject (PRES)", 0.25, 0.5),
 )
 
 
@@ -97,18 +97,13 @@ def _context(
 def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
     """The verdict's four relative figures, as bars from 0 to 100 %."""
     found = []
-    for name, title, meaning, is_good in GAUGES:
+    for name, title, meaning, good, bad in GAUGES:
         value = figures.get(name)
         if value is not None:
             shown = max(0.0, min(1.0, value))
-            kind = (
-                "good"
-                if (shown >= 0.85 if is_good else shown <= 0.25)
-                else "fair"
-                if (shown >= 0.6 if is_good else shown <= 0.5)
-                else "bad"
-            )
-            found.append({"title": title, "meaning": meaning, "percent": round(100 * value), "width": round(100 * shown), "kind": kind})
+            sign = 1 if good > bad else -1
+            kind = "good" if sign * shown >= sign * good else "bad" if sign * shown < sign * bad else "fair"
+            found.append({"title": title, "meaning": meaning, "percent": max(0, round(100 * value)), "width": round(100 * shown), "kind": kind})
     return found
 
 
@@ -197,12 +192,18 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     optimization = config.get("optimization") or {}
     rate = optimization.get("learning_rate")
     facts = [
-        ("Base model", base), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
+        ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
         ("Updates", str(record.get("step", ""))), ("Learning rate", f"{rate:g}" if rate else ""),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", str(record.get("state", ""))),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
+
+
+def _short(name: str) -> str:
+    """A Hub id as it is; of a path on somebody's disk the last two parts."""
+    parts = Path(name).parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else name
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,34 @@
+"""Encoders out of transformers' folders: whole, in float32, or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreambooth.core.errors import SettingError, first_line
+
+
+def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, **options: Any) -> Any:
+    """A part from a folder or Hub id; raises SettingError saying how to have it without a network, or that weights are missing.
+
+    transformers fills weights that a folder lacks with random numbers and goes on; scores of such an encoder look quite ordinary.
+    """
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    place = str(Path(where).expanduser())
+    try:
+        if not has_weights:
+            return kind.from_pretrained(place, **options)
+        model, info = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        if Path(place).is_dir():
+            raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
+        reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
+        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {flag} none."
+        raise SettingError(flag, reason, fix=fix) from None
+    missing = sorted(info["missing_keys"])
+    if missing:
+        reason = f"{where} lacks {len(missing)} weights of a {kind.__name__} ({missing[0]} ...)."
+        raise SettingError(flag, reason, fix="Give a folder of its kind.")
+    return model
