@@ -16,8 +16,8 @@ from annotated_types import Ge
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.methods import AnyMethod, Full, Method
-from dreambooth.sample import SHORT_NAMES, Sampling
-from dreambooth.schema import Setting, extended, flags, get, is_set, nearest
+from dreambooth.sample import Sampling
+from dreambooth.schema import Setting, extended, flags, get, is_set
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -178,18 +178,12 @@ def check(config: TrainConfig) -> None:
         )
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
-    for name, flag in (
-        (config.validation.validation_scheduler, "--validation_scheduler"),
-        (prior.prior_scheduler, "--prior_scheduler"),
-    ):
-        if not name.endswith("Scheduler") and name not in SHORT_NAMES:
-            raise SettingError(
-                flag, f"there is no sampler {name!r}; there are {', '.join(SHORT_NAMES)}.", fix=nearest(name, SHORT_NAMES)
-            )
     if config.output.output_kohya_format and config.method.kind != "lora":
         raise SettingError(
             "--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out."
         )
+    if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
+        raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 

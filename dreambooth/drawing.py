@@ -13,7 +13,7 @@ from dreambooth.files.atomic import writable_folder
 from dreambooth.opened import Opened, open_model
 from dreambooth.outputs import write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Picture, Sampling, draw
+from dreambooth.sample import Picture, Sampling, check, draw
 from dreambooth.schema import Setting, is_set
 from dreambooth.training.records import Progress, Told
 
@@ -72,9 +72,10 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
     prompts = [fill(prompt, config.identifier or opened.identifier) for prompt in prompts]
+    sampling = sampling_of(config, opened)
+    check(opened.family, sampling, negative_prompt=config.negative_prompt)
     folder = _folder(config, opened)
     writable_folder(folder, "--output_dir")
-    sampling = sampling_of(config, opened)
     count, total = config.num_images, config.num_images * len(prompts)
     pictures: list[Picture] = []
     for picture in draw(

@@ -9,6 +9,7 @@ from dreambooth.config import TrainConfig, config_type, read_yaml
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.families.source import UNREADABLE
 from dreambooth.methods import Learner
 from dreambooth.outputs import RECORD
 from dreambooth.prepare import hush, learning_parts, lighten
@@ -116,7 +117,7 @@ def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
     try:
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         raise SettingError(
             "--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?"
         ) from None

@@ -100,7 +100,8 @@ tags: [text-to-image, diffusers, dreambooth, {config.method.kind}]
 # {prompt}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{prompt}"{_prior_words(material)}.
-The licence of the base model applies; `run.json` tells where everything comes from, `config.yaml` repeats the run.
+The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
+`run.json` tells where everything comes from, `config.yaml` repeats the run.
 
 ```python
 from diffusers import {kind}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from dreambooth import sample
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
@@ -168,15 +169,18 @@ def rest(config: TrainConfig, family: Family) -> None:
         free_memory(device)
 
 
-def check_shape(config: TrainConfig, family: Family) -> None:
-    """See that the resolution fits the VAE, and that there are rows for every process."""
-    resolution = config.cropping.resolution
+def check_fit(config: TrainConfig, family: Family) -> None:
+    """See that the model can be trained and drawn as asked: the size of the pictures, the samplers, the objective."""
+    resolution, step = config.cropping.resolution, family.pixel_step
     assert resolution
-    step = family.vae_factor * 2 ** (len(getattr(family.denoiser.config, "block_out_channels", (0, 0))) - 1)
-    if resolution % family.vae_factor or resolution < step:
-        near = max(step, round(resolution / family.vae_factor) * family.vae_factor)
-        raise SettingError("--resolution", f"{resolution} does not fit this model, whose pictures come in steps of {family.vae_factor}.",
-                           fix=f"Use {near}.")  # fmt: skip
+    if resolution % step:
+        reason = f"{resolution} does not fit this model, whose pictures come in steps of {step}."
+        raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
+    config.objective.check(family.process)
+    negative, shown = config.validation.validation_negative_prompt, config.validation.sampling(resolution)
+    sample.check(family, shown, negative_prompt=negative, setting="--validation_scheduler")
+    if config.has_prior:
+        sample.check(family, config.prior.sampling(resolution), setting="--prior_scheduler")
 
 
 def hush() -> None:

@@ -77,15 +77,15 @@ def draw(
             done += len(drawn[0])
 
 
-def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
+def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None, setting: str = "--scheduler") -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
     if negative_prompt and "true_cfg_scale" in _options(family):
         reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
         raise SettingError("--negative_prompt", reason, fix="Leave it out.")
-    return make_scheduler(family, sampling.scheduler)
+    return make_scheduler(family, sampling.scheduler, setting=setting)
 
 
-def make_scheduler(family: Family, name: str) -> Any:
+def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
     """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with.
 
     PNDM goes without its Runge-Kutta steps, as Stable Diffusion's folders ask for: with few steps they fail.
@@ -98,11 +98,11 @@ def make_scheduler(family: Family, name: str) -> Any:
     if name not in fitting:
         others = ", ".join(sorted(fitting.keys() - SHORT_NAMES.values()))
         reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
-        raise SettingError("--scheduler", reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
+        raise SettingError(setting, reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
     try:
         return fitting[name].from_config(own.config, **({"skip_prk_steps": True} if name == "PNDMScheduler" else {}))
     except (ImportError, ValueError, NotImplementedError) as error:
-        raise SettingError("--scheduler", f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
+        raise SettingError(setting, f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
-from dreambooth.prepare import Material, attach, check_shape, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
+from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
@@ -50,8 +50,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
-    check_shape(config, family)
-    config.objective.check(family.process)
+    check_fit(config, family)
     family.max_sequence_length, family.use_attention_mask = (
         config.text.tokenizer_max_length,
         config.text.text_encoder_use_attention_mask,

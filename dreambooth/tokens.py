@@ -98,6 +98,12 @@ def candidates(tokenizers: Any, *, num: int | None = None) -> list[Candidate]:
     return enough[:num]
 
 
+def judged(text: str, tokenizers: Any) -> Candidate:
+    """Any text as a candidate with its score, half a point less when it has a meaning."""
+    known = as_list(tokenizers)
+    return _scored(text, [split(text, tokenizer) for tokenizer in known], known)
+
+
 def pick(tokenizers: Any, *, seed: int = 0, among: int = AMONG) -> str:
     """One identifier by a seeded draw from the best `among` candidates: other seeds give other subjects other names."""
     best = candidates(tokenizers, num=among)
@@ -133,11 +139,12 @@ def inspect(identifier: str, tokenizers: Any) -> str | None:
 
 
 def _scored(text: str, splits: Sequence[Split], tokenizers: Sequence[Any]) -> Candidate:
-    """Rarity, less 1/4 for each piece too many, and 1/10 for a vowel (names and words have them) and each letter under 3."""
+    """Rarity, less 1/2 for a meaning, 1/4 for each piece too many, 1/10 for a vowel (words have them) and each letter under 3."""
     ranks = [s.rank for s, tokenizer in zip(splits, tokenizers, strict=True) if _size(tokenizer) >= SORTED_BY_FREQUENCY]
     score = min(ranks, default=0.5)
     score -= 0.25 * sum(len(s.ids) - 1 for s in splits)
-    score -= 0.1 * any(letter in "aeiou" for letter in text) + 0.1 * (MAX_LETTERS - len(text))
+    score -= 0.5 * bool(meanings(text))
+    score -= 0.1 * any(letter in "aeiou" for letter in text) + 0.1 * max(0, MAX_LETTERS - len(text))
     return Candidate(text, tuple(splits), min(s.rank for s in splits), round(score, 4))
 
 

@@ -7,9 +7,10 @@ posterior, keeping parts on the right device and saving stand here, once.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError, first_line
@@ -54,7 +55,7 @@ class Family(ABC):
             part.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> Self:
+    def load(cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> "Family":
         """The pipeline in float32 throughout (libraries disagree on the default); `replaced` parts are used instead of its own.
 
         Raises SettingError for a folder that cannot be loaded whole.
@@ -137,14 +138,14 @@ class Family(ABC):
         """What the text encoders make of tokens: everything that `predict` reads beside time, each [b, ...]."""
 
     @abstractmethod
-    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         """The network's answer at `x_t` [b, c, h, w] and `time` [b] (the process's `times`), shaped like x_t."""
 
     @abstractmethod
     def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
         """What the network is told about a picture's size and crop (height, width; top, left; height, width), each [1, ...]."""
 
-    def answer(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def answer(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         """`predict`, with token ids embedded first when the text encoder learns."""
         if "input_ids" in condition:
             condition = {**condition, **self.embed(condition)}
@@ -170,18 +171,18 @@ class Family(ABC):
         places = getattr(self.encoders[number - 1].config, "max_position_embeddings", None) or LONGEST_TEXT
         return min(own, places, self.max_sequence_length or places)
 
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""
         posterior = self.pipe.vae.encode(pixels).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1)
 
-    def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
+    def draw(self, moments: Float[Tensor, "b moments h w"], noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents x [b, c, h, w] from the posterior, shifted and scaled as the denoiser knows them."""
         mean, std = moments.chunk(2, dim=1)
         config = self.pipe.vae.config
         return (mean + std * noise - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pictures in about [-1, 1], [b, 3, H, W], from latents."""
         config = self.pipe.vae.config
         return self.pipe.vae.decode(x / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)).sample

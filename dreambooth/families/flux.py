@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
@@ -41,7 +42,7 @@ class Flux(Family):
         pooled = self.encoders[0](tokens["input_ids"]).pooler_output
         return {"text": self.encoders[1](tokens["input_ids_2"])[0], "pooled": pooled}
 
-    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         b, c, h, w = x_t.shape
         packed = self.pipe._pack_latents(x_t, b, c, h, w)
         picture_ids = self.pipe._prepare_latent_image_ids(b, h // 2, w // 2, x_t.device, x_t.dtype)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
@@ -33,7 +34,7 @@ class SDXL(Family):
         text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         return {"text": text, "pooled": second[0]}
 
-    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         added = {"text_embeds": condition["pooled"], "time_ids": condition["time_ids"].to(x_t.dtype)}
         return self.denoiser(x_t, time, condition["text"], added_cond_kwargs=added, return_dict=False)[0]
 

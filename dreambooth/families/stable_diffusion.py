@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
@@ -30,7 +31,7 @@ class StableDiffusion(Family):
         mask = self.use_attention_mask or getattr(encoder.config, "use_attention_mask", False)
         return {"text": encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"] if mask else None)[0]}
 
-    def predict(self, x_t: Tensor, time: Tensor, condition: Mapping[str, Tensor]) -> Tensor:
+    def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         return self.denoiser(x_t, time, condition["text"], return_dict=False)[0]
 
     def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
