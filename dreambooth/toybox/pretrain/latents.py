@@ -55,11 +55,13 @@ def encode(work: Path, processes: int) -> Iterator[str]:
             yield f"latents shard {number} of {len(files)}"
 
 
-def load(work: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """All latents fp16 [n, 8, 16, 16] and captions [n, CAPTIONS, LENGTH]."""
+def load(work: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """All latents fp16 [n, 8, 16, 16], captions [n, CAPTIONS, LENGTH], and which are plain: photos by day, not from above [n]."""
     files = sorted(path for path in (work / "latents").glob("*.npz") if not path.name.endswith(".part.npz"))
     if not files:
         raise FileNotFoundError(f"{work / 'latents'}: no latents. Make them first: python -m dreambooth.toybox.pretrain latents")
     parts = [np.load(path) for path in files]
+    truth = Pictures(work / "pictures", [work / "pictures" / f"{path.stem}.npy" for path in files]).truth()
+    plain = torch.tensor([scene.style == "photo" and scene.light == "day" and scene.view != "above" for _, scene in truth])
     latents = torch.from_numpy(np.concatenate([part["latents"] for part in parts]))
-    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts]))
+    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts])), plain
