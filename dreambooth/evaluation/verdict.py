@@ -5,7 +5,7 @@ Raw scores differ from subject to subject, so each is read on its own scale, bet
     fidelity   (DINO - untuned) / (real photos - untuned)        0: knows nothing of the subject, 1: like its photos
     obedience  (CLIP-T - chance) / (untuned - chance)            0: heeds no prompt, 1: follows them as the base model does
     collapse   (PRES - untuned) / (real photos - untuned)        0: the class is as it was, 1: every dog is this dog
-    diversity  DIV / untuned
+    diversity  DIV / untuned, of the subject and of the class alone
 
 Chance is what the untuned pictures score with the *other* prompts of the suite: CLIPs differ in where their zero lies (a ViT-B/32 gives
 any photo and any sentence about 0.2), so a share of the raw cosine would mean something else for each. On the paper's own numbers
@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LEARNED, FAITHFUL = 0.35, 0.6
+LEARNED, FAITHFUL = 0.45, 0.65
 FOLLOWS, OBEYS = 0.75, 0.5
 COLLAPSED = 0.5
-VARIED = 0.35
+VARIED, CLASS_VARIED = 0.35, 0.5
 COPIES = 0.1
 ENTANGLED = 0.75
 GRAINY, GRAIN_LEVELS = 1.6, 3.0
@@ -69,6 +69,7 @@ def relative(scores: Table, untuned: Table, real: Table) -> dict[str, float | No
         "obedience": _between(_value(scores, "clip_t"), _value(untuned, "clip_t_chance"), _value(untuned, "clip_t")),
         "collapse": _between(pres, pres0, ceiling),
         "diversity": _ratio(_value(scores, "div"), _value(untuned, "div")),
+        "class_diversity": _ratio(_value(scores, "div_class"), _value(untuned, "div_class")),
         "copying": _value(scores, "copying"),
         "entanglement": _value(scores, "entanglement"),
         "noise": _ratio(_value(scores, "noise"), _value(untuned, "noise")),
@@ -108,7 +109,11 @@ def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table
     if _below(obedience, OBEYS):
         advice = "Use an earlier checkpoint or fewer steps, a lower learning rate, or --prior_loss_weight 1 with more class images."
         found.append(
-            Problem("prompts", f"Prompts count for much less than in the base model ({obedience:.0%}, by CLIP-T above chance).", advice)
+            Problem(
+                "prompts",
+                f"Prompts count for much less than in the base model ({max(0.0, obedience or 0.0):.0%}, by CLIP-T above chance).",
+                advice,
+            )
         )
     if _above(figures["copying"], COPIES):
         found.append(Problem("copying", f"{figures['copying']:.0%} of the pictures repeat a training photo.",
@@ -116,6 +121,10 @@ def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table
     if _above(figures["collapse"], COLLAPSED):
         found.append(Problem("collapse", f"The class alone has turned into the subject ({figures['collapse']:.0%} of the way).",
                              "Keep prior preservation on, raise --prior_loss_weight, or use more class images."))  # fmt: skip
+    if _below(figures["class_diversity"], CLASS_VARIED):
+        share = figures["class_diversity"] or 0.0
+        found.append(Problem("class", f"The class alone is far less varied than before: its DIV is {share:.0%} of the base model's.",
+                             "Keep prior preservation on, use more class images, and fewer steps or a lower learning rate."))  # fmt: skip
     if _below(figures["diversity"], VARIED):
         found.append(Problem("diversity", f"Pictures of one prompt are much alike: DIV is {figures['diversity']:.0%} of the base model's.",
                              "Use fewer steps, prior preservation, and photos that differ in pose and place."))  # fmt: skip

@@ -20,7 +20,7 @@ from dreambooth.reporting.table import detector_rows, is_comparable, number, row
 REPORT = "report.html"
 MAX_PHOTOS = 12
 GAUGES = (  # name, title, meaning, where good begins, where bad begins
-    ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", 0.6, 0.35),
+    ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", 0.65, 0.45),
     ("obedience", "Follows prompts", "of what the untuned model's CLIP-T has above chance", 0.75, 0.5),
     ("diversity", "Diversity", "of the untuned model's DIV", 0.5, 0.35),
     ("collapse", "Class collapse", "of the way from the untuned class to the subject (PRES)", 0.25, 0.5),
@@ -84,6 +84,7 @@ def _context(
         "cards": _scored_cards(folder, scores) if scores else (),
         "samples": () if scores else _sample_cards(run),
         "steps": _step_cards(run),
+        "choice": record.get("choice"),
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
         "charts": charts(run / "metrics.jsonl"),
@@ -103,7 +104,8 @@ def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
             shown = max(0.0, min(1.0, value))
             sign = 1 if good > bad else -1
             kind = "good" if sign * shown >= sign * good else "bad" if sign * shown < sign * bad else "fair"
-            found.append({"title": title, "meaning": meaning, "percent": max(0, round(100 * value)), "width": round(100 * shown), "kind": kind})
+            percent = max(0, round(100 * value))
+            found.append({"title": title, "meaning": meaning, "percent": percent, "width": round(100 * shown), "kind": kind})
     return found
 
 

@@ -146,7 +146,7 @@ def test_an_encoder_that_is_left_out_leaves_its_metrics_out_with_a_reason(traine
 
 def test_no_photos(trained, ask, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SettingError, match="is empty. Put 3 to 20 photos"):
+    with pytest.raises(SettingError, match=r"is empty\. Put 3 to 20 photos"):
         ask(trained("lora"), instance_data_dir=str(tmp_path / "empty"))
     with pytest.raises(SettingError, match="missing"):
         ask(trained("lora"), instance_data_dir=str(tmp_path / "missing"))

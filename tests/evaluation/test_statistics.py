@@ -83,9 +83,10 @@ def table(**values: float) -> dict[str, dict[str, float]]:
     return {name: {"value": value} for name, value in values.items()}
 
 
-UNTUNED = table(dino=0.4, clip_t=0.34, clip_t_chance=0.22, pres=0.4, div=0.7, noise=1.0)
+UNTUNED = table(dino=0.4, clip_t=0.34, clip_t_chance=0.22, pres=0.4, div=0.7, div_class=0.7, noise=1.0)
 REAL = table(dino=0.72)
-GOOD = {"dino": 0.67, "clip_t": 0.32, "pres": 0.45, "div": 0.45, "copying": 0.0, "noise": 1.0, "broken": 0.0, "entanglement": 0.3}
+GOOD = {"dino": 0.67, "clip_t": 0.32, "pres": 0.45, "div": 0.45, "div_class": 0.65, "copying": 0.0, "noise": 1.0, "broken": 0.0}
+GOOD |= {"entanglement": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ GOOD = {"dino": 0.67, "clip_t": 0.32, "pres": 0.45, "div": 0.45, "copying": 0.0,
         ({"broken": 0.3}, "damaged", "broken"),
         ({"pres": 0.65}, "fair", "collapse"),
         ({"div": 0.1}, "fair", "diversity"),
+        ({"div_class": 0.2}, "fair", "class"),
         ({"noise": 9.0}, "fair", "noise"),
         ({"entanglement": 0.9}, "fair", "entanglement"),
         ({"dino": 0.55}, "fair", "fidelity"),

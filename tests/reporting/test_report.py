@@ -94,8 +94,16 @@ def test_a_first_report_without_scores(run):
     assert page.links and all(link.startswith("data:image/") for link in page.links), "nothing is fetched from elsewhere"
     assert len(page.links) == 3 + 4 + 1
     assert "not scored yet" in page.text and "dreambooth evaluate my-dog" in page.text and "1 min 15 s" in page.text
+    assert "Which checkpoint" not in page.text
     assert page.text.count("a sks dog") >= 2 and "Loss per picture" in page.text and "rendered world" not in page.text
     assert "http" not in path.read_text().replace("http-equiv", "")
+
+
+def test_the_chosen_checkpoint_is_told_with_its_reason(run):
+    record = json.loads((run / "run.json").read_text())
+    record["choice"] = {"step": 20, "why": "Step 20: the most faithful of those within the bounds."}
+    (run / "run.json").write_text(json.dumps(record))
+    assert "Step 20: the most faithful of those within the bounds." in Page(report(run).read_text()).text
 
 
 def test_a_report_with_scores(run):
