@@ -4,7 +4,7 @@ DINO on the training photos alone would choose the last checkpoint, which copies
 
 1. A checkpoint is *sound* when CLIP-T keeps at least 60 % of what the untuned model has above chance (pictures with other prompts;
    where chance is not known, 90 % of the whole), PRES has gone at most 40 % of the way from the untuned
-   model to the real photos, and at most 10 % of its pictures repeat a photo.
+   model to the real photos, and at most a quarter of its pictures repeat a photo.
 2. Of the sound ones, the highest DINO; among those within 0.01 of it, the earliest, since a gap of 0.01 is noise.
 3. When none is sound, the one that breaks the bounds least.
 
@@ -14,7 +14,7 @@ Training can stop once three looks in a row were not sound, or brought no gain o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OBEYS, OBEYS_WHOLE, COLLAPSED, COPIES, NOISE, PATIENCE = 0.60, 0.90, 0.40, 0.10, 0.01, 3
+OBEYS, OBEYS_WHOLE, COLLAPSED, COPIES, NOISE, PATIENCE = 0.60, 0.90, 0.40, 0.25, 0.01, 3
 
 
 @dataclass(frozen=True)

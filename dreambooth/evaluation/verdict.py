@@ -20,7 +20,8 @@ LEARNED, FAITHFUL = 0.45, 0.65
 FOLLOWS, OBEYS = 0.75, 0.5
 COLLAPSED = 0.5
 VARIED, CLASS_VARIED = 0.35, 0.5
-COPIES = 0.1
+COPIES = 0.25
+"""Perfect pictures reach a fifth where the prompts name places that the photos show (ground truth of the toybox's world)."""
 ENTANGLED = 0.75
 GRAINY, GRAIN_LEVELS = 1.6, 3.0
 BROKEN = 0.02

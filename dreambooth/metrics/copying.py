@@ -2,13 +2,16 @@
 
 DINO rewards copies: a model that returns its input scores above real photos. A picture counts as a copy when it is nearer to *one*
 photo than halfway from the photos' own nearest neighbours to identity; a subject in a new place is about as near to every photo as the
-photos are to each other. With a single photo, the line is a cosine of 0.95. The rule is ours; the paper gives none.
+photos are to each other. With a single photo, the line is a cosine of 0.95. DINO and CLIP must both say so, about the same photo: an
+encoder that overlooks backgrounds takes a perfect picture in a new place for a copy. The rule is ours; the paper gives none.
 """
+
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, cosines, images, rows
+from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, cosines, images, rows
 
 ALONE = 0.95
 
@@ -23,9 +26,9 @@ def copy_line(photos: Tensor) -> float:
     return float((1 + nearest_other(photos).mean()) / 2) if len(photos) > 1 else ALONE
 
 
-def is_copy(drawn: Tensor, photos: Tensor) -> Tensor:
-    """Whether each picture [n, d] repeats a photo, bool [n]."""
-    return cosines(drawn, photos).amax(dim=1) > copy_line(photos)
+def too_near(drawn: Tensor, photos: Tensor) -> Tensor:
+    """Whether each picture [n, d] is beyond the line of each photo [m, d]: bool [n, m]."""
+    return cosines(drawn, photos) > copy_line(photos)
 
 
 def nearest_gap(drawn: Tensor, photos: Tensor) -> Tensor:
@@ -43,8 +46,11 @@ class Copying(Metric):
 
     def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
         """1 for a copy, 0 for a new picture."""
-        copies = is_copy(eyes.dino(images(evidence.drawn)), eyes.dino(evidence.photos))
-        return Terms(copies.double(), rows(evidence.drawn))
+        drawn = images(evidence.drawn)
+        near = too_near(eyes.dino(drawn), eyes.dino(evidence.photos))
+        with suppress(Undefined):  # CLIP was left out: DINO alone decides
+            near &= too_near(eyes.clip(drawn), eyes.clip(evidence.photos))
+        return Terms(near.any(dim=1).double(), rows(evidence.drawn))
 
 
 class NearestGap(Metric):

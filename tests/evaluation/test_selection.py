@@ -46,7 +46,7 @@ def test_the_highest_dino_is_not_chosen_when_it_copies():
 
 
 def test_when_none_is_sound_the_least_bad_is_chosen_and_said_so():
-    shape = curve([0.6, 0.7], [0.25, 0.23], copying=[0.2, 0.9])
+    shape = curve([0.6, 0.7], [0.25, 0.23], copying=[0.3, 0.9])
     found = choose(shape, BASE, real_dino=REAL)
     assert found.step == 100 and not found.sound and "no checkpoint keeps within the bounds" in found.why
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dreambooth.metrics import METRICS, Evidence, Shot, Terms, Undefined
-from dreambooth.metrics.copying import copy_line, is_copy, nearest_gap
+from dreambooth.metrics.copying import copy_line, nearest_gap, too_near
 from dreambooth.metrics.div import pair_mean
 from dreambooth.metrics.real import real_row
 from tests.metrics.eyes import Written, flat, picture, shot
@@ -113,10 +113,19 @@ def test_a_repeated_photo_is_a_copy_and_a_new_view_is_none():
     photos = torch.tensor(rows)
     assert copy_line(photos) == pytest.approx((1 + math.cos(math.radians(40))) / 2, abs=1e-6)
     drawn = torch.tensor([[math.cos(math.radians(a)), math.sin(math.radians(a))] for a in (0, 20, -27, -29, 180)])
-    assert is_copy(drawn, photos).tolist() == [True, True, True, False, False]
+    assert too_near(drawn, photos).any(dim=1).tolist() == [True, True, True, False, False]
     assert copy_line(photos[:1]) == 0.95
     gap = nearest_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     assert gap.item() == pytest.approx(1 - 0.5)
+
+
+def test_a_copy_is_one_to_both_encoders_and_of_the_same_photo():
+    photos = (picture(2), picture(3))
+    apart = {2: [1.0, 0.0], 3: [0.0, 1.0]}
+    near_first, near_second = [1.0, 0.05], [0.05, 1.0]
+    for dino, clip, share in ((near_first, near_first, 1.0), (near_first, near_second, 0.0)):
+        eyes = Written(apart | {0: dino}, apart | {0: clip})
+        assert METRICS["copying"](Evidence((shot(0),), photos), eyes).mean() == share
 
 
 def test_drift_pairs_equal_seeds():
