@@ -36,6 +36,13 @@ class Run:
         drawn = [told for told in draw_pictures(config, opened=self._opened) if isinstance(told, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
+    def evaluate(self, **settings: Any) -> dict[str, Any]:
+        """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""
+        from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+
+        config = from_arguments(EvaluateConfig, {"run": str(self.path), **settings})
+        return [told for told in evaluate(config) if isinstance(told, Scored)][-1].scores
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 

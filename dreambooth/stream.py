@@ -17,6 +17,7 @@ from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
+from dreambooth.reporting.page import report
 from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import open_trackers
@@ -132,6 +133,7 @@ def _run(
         record["seconds"]["everything"] = round(time.perf_counter() - began, 2)
         record["peak_memory_mib"] = reserved_mib(processes.device)
         _close(folder, record, processes, state="finished", step=trainer.step)
+        yield Told(f"Report: {report(folder)}")
         if config.output.push_to_hub:
             yield Told(f"Uploaded to {push(config, folder)}.")
     processes.wait()

@@ -8,6 +8,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
+    "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
     "photos": "check / prepare a folder of photos",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
