@@ -11,11 +11,11 @@ from annotated_types import Ge, Le
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
-from dreambooth.identifier.parts import Reader, is_tokenizer, readers
+from dreambooth.identifier.parts import is_tokenizer, readers
 from dreambooth.identifier.prior import picture_movements, prompt, text_movements
 from dreambooth.photos.sheet import Tile, draw
 from dreambooth.schema import Setting
-from dreambooth.tokens import Candidate, candidates, inspect, meanings, split
+from dreambooth.tokens import Candidate, candidates, inspect, judged, meanings
 
 WIDER = 4
 """The seeded draw is from so many times `pool` of the best candidates."""
@@ -137,7 +137,7 @@ def search(settings: IdentifierSearch) -> SearchReport:
     tokenizers = [reader.tokenizer for reader in found]
     chosen = _drawn(candidates(tokenizers, num=WIDER * settings.pool), settings)
     own = settings.identifier
-    splits = {c.identifier: c for c in chosen} | ({own: _own(own, found)} if own else {})
+    splits = {c.identifier: c for c in chosen} | ({own: judged(own, tokenizers)} if own else {})
     moved = text_movements(list(splits), found, noun=settings.class_noun)
     rows = [_row(c, moved, {}) for c in splits.values()]
     listed = sorted((r for r in rows if r.identifier != own), key=lambda r: (-r.score, r.identifier))[: settings.num]
@@ -157,12 +157,6 @@ def search(settings: IdentifierSearch) -> SearchReport:
 def _drawn(best: Sequence[Candidate], settings: IdentifierSearch) -> list[Candidate]:
     """The paper draws uniformly; here from the best only, and each seed others."""
     return random.Random(settings.seed).sample(best, min(settings.pool, len(best)))
-
-
-def _own(identifier: str, found: Sequence[Reader]) -> Candidate:
-    splits = tuple(split(identifier, reader.tokenizer) for reader in found)
-    rank = min(s.rank for s in splits)
-    return Candidate(identifier, splits, rank, rank - 0.25 * sum(len(s.ids) - 1 for s in splits))
 
 
 def _row(candidate: Candidate, moved: dict, seen: dict[str, float]) -> Row:

@@ -87,7 +87,7 @@ class CheckReport:
         told: dict[tuple[str, str | None], Finding] = {}
         for finding in self.findings:
             told.setdefault((finding.check, finding.file if finding.severity == "error" else finding.fix), finding)
-        lines += [""] + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in told.values()]
+        lines += [""] * bool(told) + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in told.values()]
         return "\n".join([*lines, "", self.verdict().split("\n")[0]])
 
     def to_json(self) -> str:
