@@ -19,6 +19,7 @@ from dreambooth.files.atomic import writable_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.opened import Opened, open_model
+from dreambooth.prepare import hush
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.sample import Sampling
 from dreambooth.schema import is_set
@@ -49,6 +50,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
     Raises SettingError before anything is drawn for encoders, photos or words that are missing.
     """
+    hush()
     subject = examine(config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier)
     prompts = suite_of(config, subject)
     device = pick_device(config.device)

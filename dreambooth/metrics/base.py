@@ -8,9 +8,10 @@ table by prompt come from one place, and no metric averages in a way of its own.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -54,24 +55,24 @@ class Evidence:
     """The same prompt and seeds, drawn by the model before training."""
 
 
-class Eyes(Protocol):
+class Eyes(ABC):
     """What metrics look through: embeddings of pictures and words, and perceptual distances."""
 
-    def dino(self, images: Sequence[Image.Image]) -> Tensor:
-        """Embeddings [n, d]."""
-        ...
+    @abstractmethod
+    def dino(self, images: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
+        """Embeddings."""
 
-    def clip(self, images: Sequence[Image.Image]) -> Tensor:
-        """Embeddings [n, d]."""
-        ...
+    @abstractmethod
+    def clip(self, images: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
+        """Embeddings."""
 
-    def words(self, texts: Sequence[str]) -> Tensor:
-        """CLIP's embeddings of prompts, [n, d]."""
-        ...
+    @abstractmethod
+    def words(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """CLIP's embeddings of prompts."""
 
-    def distances(self, images: Sequence[Image.Image]) -> Tensor:
-        """Perceptual distances of all pairs, [n, n], zero on the diagonal."""
-        ...
+    @abstractmethod
+    def distances(self, images: Sequence[Image.Image]) -> Float[Tensor, "n n"]:
+        """Perceptual distances of all pairs, zero on the diagonal."""
 
 
 @dataclass(frozen=True)
@@ -146,24 +147,24 @@ MISSING = {
 }  # fmt: skip
 
 
-def unit(x: Tensor) -> Tensor:
+def unit(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Rows of length one, in float64."""
     return torch.nn.functional.normalize(x.double(), dim=-1)
 
 
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """All pairs of a [n, d] and b [m, d]: [n, m]."""
+def cosines(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """All pairs."""
     return unit(a) @ unit(b).T
 
 
-def matched_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Row i of one [n, d] with row i of the other, and no other: [n]."""
+def matched_cosine(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+    """Row i of one with row i of the other, and no other."""
     assert a.shape == b.shape, "rows belong together"
     return (unit(a) * unit(b)).sum(dim=1)
 
 
-def mean_cosine(drawn: Tensor, photos: Tensor) -> Tensor:
-    """For every drawn picture [n, d] the *mean* over all photos [m, d] (never the nearest one alone): [n]."""
+def mean_cosine(drawn: Float[Tensor, "n d"], photos: Float[Tensor, "m d"]) -> Float[Tensor, "n"]:
+    """For every drawn picture the *mean* over all photos, never the nearest one alone."""
     return cosines(drawn, photos).mean(dim=1)
 
 
@@ -172,6 +173,6 @@ def images(shots: Sequence[Shot]) -> list[Image.Image]:
     return [shot.image for shot in shots]
 
 
-def rows(shots: Sequence[Shot]) -> Tensor:
-    """The number of each picture's prompt, long [n]."""
+def rows(shots: Sequence[Shot]) -> Int[Tensor, "n"]:
+    """The number of each picture's prompt."""
     return torch.tensor([shot.row for shot in shots], dtype=torch.long)

@@ -9,6 +9,7 @@ encoder that overlooks backgrounds takes a perfect picture in a new place for a 
 from contextlib import suppress
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, cosines, images, rows
@@ -16,23 +17,23 @@ from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, co
 ALONE = 0.95
 
 
-def nearest_other(photos: Tensor) -> Tensor:
-    """For each photo [m, d] the cosine of the photo that is most like it: [m]."""
+def nearest_other(photos: Float[Tensor, "m d"]) -> Float[Tensor, "m"]:
+    """For each photo the cosine of the photo that is most like it."""
     return cosines(photos, photos).fill_diagonal_(-2).amax(dim=1)
 
 
-def copy_line(photos: Tensor) -> float:
+def copy_line(photos: Float[Tensor, "m d"]) -> float:
     """The cosine above which a picture counts as a copy of a photo."""
     return float((1 + nearest_other(photos).mean()) / 2) if len(photos) > 1 else ALONE
 
 
-def too_near(drawn: Tensor, photos: Tensor) -> Tensor:
-    """Whether each picture [n, d] is beyond the line of each photo [m, d]: bool [n, m]."""
+def too_near(drawn: Float[Tensor, "n d"], photos: Float[Tensor, "m d"]) -> Bool[Tensor, "n m"]:
+    """Whether each picture is beyond the line, for each photo."""
     return cosines(drawn, photos) > copy_line(photos)
 
 
-def nearest_gap(drawn: Tensor, photos: Tensor) -> Tensor:
-    """How much nearer each picture [n, d] is to its nearest photo than to the photos at large: maximum minus mean, [n]."""
+def nearest_gap(drawn: Float[Tensor, "n d"], photos: Float[Tensor, "m d"]) -> Float[Tensor, "n"]:
+    """How much nearer each picture is to its nearest photo than to the photos at large: maximum minus mean."""
     likeness = cosines(drawn, photos)
     return likeness.amax(dim=1) - likeness.mean(dim=1)
 

@@ -5,13 +5,14 @@ no diversity: the score is then undefined, not zero. Backbone and size are not s
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, images, rows
 
 
-def pair_mean(distances: Tensor) -> Tensor:
-    """Mean over the pairs of different pictures of a [n, n] matrix."""
+def pair_mean(distances: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+    """Mean over the pairs of different pictures."""
     n = len(distances)
     return (distances.double().sum() - distances.double().diagonal().sum()) / (n * (n - 1))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.metrics.base import EncoderName, Undefined
+from dreambooth.metrics.base import EncoderName, Eyes, Undefined
 from dreambooth.metrics.loading import from_pretrained
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
@@ -60,8 +60,8 @@ def encoders_beside(base: str) -> Path | None:
     return folder if place.is_dir() and (folder / "clip").is_dir() and (folder / "instance").is_dir() else None
 
 
-class LoadedEncoders:
-    """The `Eyes` of the metrics. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
+class LoadedEncoders(Eyes):
+    """Eyes by networks. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
 
     def __init__(self, setting: Encoders, *, device: torch.device, batch_size: int):
         self.setting, self.device, self.batch_size = setting, device, batch_size
@@ -128,7 +128,7 @@ class LoadedEncoders:
 
         model = from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
         preprocess = for_dino(_folder(where), model.config.image_size)
-        self.names["dino"] = f"{where} ({preprocess})"
+        self.names["dino"] = f"{shown(where)} ({preprocess})"
         return model.to(self.device).eval(), preprocess
 
     def _load_clip(self, where: str) -> tuple[Any, Preprocessing, Any]:
@@ -137,13 +137,19 @@ class LoadedEncoders:
         model = from_pretrained(CLIPModel, where, "--clip_encoder")
         tokenizer = from_pretrained(CLIPTokenizer, where, "--clip_encoder", has_weights=False)
         preprocess = for_clip(_folder(where), model.config.vision_config.image_size)
-        self.names["clip"] = f"{where} ({preprocess})"
+        self.names["clip"] = f"{shown(where)} ({preprocess})"
         return model.to(self.device).eval(), preprocess, tokenizer
 
     def _load_lpips(self, where: str) -> Perceptual:
         model = load_perceptual(Path(where).expanduser(), "--lpips_encoder")
         self.names["lpips"] = model.name
         return model.to(self.device)
+
+
+def shown(where: str) -> str:
+    """A Hub id as it is; of a folder on somebody's disk the last two parts, marked as such."""
+    path = Path(where).expanduser()
+    return f"…/{path.parent.name}/{path.name}" if path.is_dir() else where
 
 
 def picture_hash(image: Image.Image) -> str:

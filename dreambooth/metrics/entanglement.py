@@ -8,6 +8,7 @@ ours; it needs no mask and no encoder, and takes the subject to be in the middle
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -38,8 +39,8 @@ def lab(srgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 
 
-def spread(points: Tensor) -> Tensor:
-    """Root mean square distance of points [n, d] from their middle."""
+def spread(points: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Root mean square distance of points from their middle."""
     return (points - points.mean(dim=0)).square().sum(dim=1).mean().sqrt()
 
 

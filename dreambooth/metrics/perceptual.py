@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,8 +47,8 @@ class Perceptual(nn.Module, ABC):
     def features(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor | float]]:
         """For pictures [n, 3, h, w]: each layer's features [n, c, h', w'] and its weight per channel, [c] or one number."""
 
-    def embed(self, x: Tensor) -> Tensor:
-        """phi(x), [n, d]: squared distances between rows are perceptual distances."""
+    def embed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """phi(x): squared distances between rows are perceptual distances."""
         parts = []
         for feature, weight in self.features(x):
             length = feature.square().sum(dim=1, keepdim=True).sqrt()
@@ -134,8 +135,8 @@ def convert_lpips(alexnet_state: Mapping[str, Tensor], heads_state: Mapping[str,
     return folder
 
 
-def all_distances(embedded: Tensor) -> Tensor:
-    """Squared distances between the rows of [n, d] by plain differences, exact where they are small: [n, n]."""
+def all_distances(embedded: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """Squared distances between the rows by plain differences, exact where they are small."""
     n = len(embedded)
     found = torch.zeros(n, n, dtype=torch.float64)
     for i in range(n - 1):

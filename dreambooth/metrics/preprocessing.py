@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -33,12 +34,12 @@ class Preprocessing:
     def __str__(self) -> str:
         return f"resize {self.resize} {self.resample}, centre crop {self.crop}"
 
-    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """A batch [n, 3, crop, crop] in float32, of pictures of any sizes."""
+    def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "n 3 crop crop"]:
+        """A batch in float32, of pictures of any sizes."""
         return torch.stack([self.one(image) for image in images])
 
-    def one(self, image: Image.Image) -> Tensor:
-        """[3, crop, crop]."""
+    def one(self, image: Image.Image) -> Float[Tensor, "3 crop crop"]:
+        """A single picture."""
         image = image.convert("RGB")
         width, height = image.size
         short = min(width, height)

@@ -5,13 +5,14 @@ the value by about 0.05: 0.703 becomes 0.760 for 4 to 6 photos. Both are given h
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.metrics.base import Terms, Undefined, cosines
 
 
-def real_row(photos: Tensor, *, self_pairs: bool) -> Terms:
-    """Cosines of all pairs of photos [m, d]; with `self_pairs` each photo also counts against itself, as one term per photo."""
+def real_row(photos: Float[Tensor, "m d"], *, self_pairs: bool) -> Terms:
+    """Cosines of all pairs of photos; with `self_pairs` each photo also counts against itself, as one term per photo."""
     if len(photos) < 2 and not self_pairs:
         raise Undefined("a single photo cannot be compared with another one.")
     likeness, groups = cosines(photos, photos), torch.zeros(len(photos), dtype=torch.long)

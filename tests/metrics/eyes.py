@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreambooth.metrics import Shot
+from dreambooth.metrics import Eyes, Shot
 from dreambooth.metrics.encoders import picture_hash
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -25,7 +25,7 @@ def flat(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Imag
     return Image.new("RGB", size, colour)
 
 
-class Written:
+class Written(Eyes):
     """`Eyes` which look embeddings up by picture; a distance is the absolute difference of the first number."""
 
     def __init__(self, dino: dict[int, list[float]] | None = None, clip: dict[int, list[float]] | None = None,
@@ -40,14 +40,14 @@ class Written:
         return self._of("clip", images)
 
     def words(self, texts: Sequence[str]) -> Tensor:
-        return torch.tensor([self.sentences[text] for text in texts])
+        return torch.tensor([self.sentences[text] for text in texts], dtype=torch.float32)
 
     def distances(self, images: Sequence[Image.Image]) -> Tensor:
         first = self._of("dino", images)[:, 0]
         return (first[:, None] - first[None]).abs()
 
     def _of(self, name: str, images: Sequence[Image.Image]) -> Tensor:
-        return torch.tensor([self.tables[name][picture_hash(image)] for image in images])
+        return torch.tensor([self.tables[name][picture_hash(image)] for image in images], dtype=torch.float32)
 
     @staticmethod
     def _by_hash(table: dict[int, list[float]]) -> dict[str, list[float]]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dreambooth.metrics import METRICS, Evidence, Shot, Terms, Undefined
+from dreambooth.metrics.base import matched_cosine
 from dreambooth.metrics.copying import copy_line, nearest_gap, too_near
 from dreambooth.metrics.div import pair_mean
 from dreambooth.metrics.real import real_row
@@ -43,6 +44,12 @@ def test_clip_t_pairs_each_picture_with_its_own_prompt():
     assert score("clip_t", evidence, eyes) == pytest.approx(1.0)
     assert score("clip_t_with_identifier", evidence, eyes) == pytest.approx(0.5)
     assert score("clip_t_chance", evidence, eyes) == pytest.approx(0.0)
+
+
+def test_three_prompts_do_not_fit_two_pictures():
+    """Averaging all images over all prompts, as some published code does, has no way in."""
+    with pytest.raises((AssertionError, TypeError)):
+        matched_cosine(torch.ones(2, 4), torch.ones(3, 4))
 
 
 def test_clip_t_is_the_plain_cosine_neither_scaled_nor_clipped():
