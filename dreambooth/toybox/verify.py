@@ -4,6 +4,7 @@ Three kinds: what the base model draws, as the judge names it; what the encoders
 training saw, plain and through the autoencoder; and the autoencoder itself. The ten worst drawings go on a sheet.
 """
 
+import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,12 +114,23 @@ class Weights:
         return F.normalize(self.clip.get_text_features(input_ids=ids).pooler_output, dim=-1).cpu()
 
 
-def verify(folder: Path = PACKAGE, out: Path | None = None, *, guidance: float = 3.0, seed: int = 0) -> Iterator[Figure]:
-    """Measure everything; yields figures as they are known. With `out`, the sheets of samples and of the ten worst go there."""
+def verify(
+    folder: Path = PACKAGE,
+    out: Path | None = None,
+    *,
+    parts: tuple[str, ...] = ("autoencoder", "encoders", "drawings"),
+    among: int = 50,
+    guidance: float = 3.0,
+    seed: int = 0,
+) -> Iterator[Figure]:
+    """Measure the parts; yields figures as they are known. With `out`, sheets of all and of the ten worst drawings go there."""
     weights = Weights(folder)
-    yield from autoencoder(weights)
-    yield from encoders(weights)
-    yield from drawings(weights, out, guidance=guidance, seed=seed)
+    if "autoencoder" in parts:
+        yield from autoencoder(weights)
+    if "encoders" in parts:
+        yield from encoders(weights, among=among)
+    if "drawings" in parts:
+        yield from drawings(weights, out, guidance=guidance, seed=seed)
 
 
 def autoencoder(weights: Weights) -> Iterator[Figure]:
@@ -152,7 +164,7 @@ def encoders(weights: Weights, *, among: int = 50) -> Iterator[Figure]:
         for way, a, b in (("", first, second), (", through the VAE", weights.through_vae(first), weights.through_vae(second))):
             score(weights, right, way, noun, (a, scenes), (b, others))
     bars = {"judge: class": 0.97, "judge: context": 0.97, "CLIP: class": 0.90, "CLIP: context": 0.98}
-    bars |= {"instance: first among 50 of class and colours": 0.85, "CLIP-I: subject above context (triples)": 0.80}
+    bars |= {f"instance: first among {among} of class and colours": 0.85, "CLIP-I: subject above context (triples)": 0.80}
     for name, hits in right.items():
         bar = next((least for start, least in bars.items() if name.startswith(start)), None)
         yield Figure(name, float(np.mean(hits)), len(hits), bar)
@@ -177,7 +189,7 @@ def score(weights: Weights, right: dict[str, list[float]], way: str, noun: str, 
     add(right, f"CLIP: context{way}", said.argmax(1) == torch.tensor([places.index(scene.context) for scene in scenes]))
     who, who_b = weights.who(a), weights.who(b)
     likeness = who @ who_b.T
-    add(right, f"instance: first among 50 of class and colours{way}", likeness.argmax(1) == torch.arange(len(who)))
+    add(right, f"instance: first among {len(who)} of class and colours{way}", likeness.argmax(1) == torch.arange(len(who)))
     same = [(i, j) for i in range(len(a)) for j in range(len(a)) if i != j and scenes[i].context == scenes[j].context]
     same = [(i, j) for i, j in same if others[i].context != scenes[i].context]
     clip_i = [float(seen[i] @ seen_b[i] > seen[i] @ seen[j]) for i, j in same]
@@ -239,11 +251,14 @@ def save_sheet(pictures: np.ndarray, path: Path, *, across: int) -> None:
 
 
 def main() -> None:
-    """python -m dreambooth.toybox.verify [FOLDER [OUT]]"""
-    import sys
-
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE
-    for figure in verify(folder, Path(sys.argv[2]) if len(sys.argv) > 2 else None):
+    """python -m dreambooth.toybox.verify [FOLDER] [--out DIR] [--parts ...] [--among N]"""
+    parser = argparse.ArgumentParser(prog="python -m dreambooth.toybox.verify", description="How good the toybox's weights are.")
+    parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE, help="holds pipeline/ and encoders/; the package by default")
+    parser.add_argument("--out", type=Path, help="where the sheets of drawings go")
+    parser.add_argument("--parts", nargs="+", default=["autoencoder", "encoders", "drawings"], help="what to measure")
+    parser.add_argument("--among", type=int, default=50, help="subjects of one class and colours in a gallery")
+    args = parser.parse_args()
+    for figure in verify(args.folder, args.out, parts=tuple(args.parts), among=args.among):
         print(figure, flush=True)
 
 
