@@ -129,12 +129,8 @@ def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table
     if _below(figures["diversity"], VARIED):
         found.append(Problem("diversity", f"Pictures of one prompt are much alike: DIV is {figures['diversity']:.0%} of the base model's.",
                              "Use fewer steps, prior preservation, and photos that differ in pose and place."))  # fmt: skip
-    if fidelity is not None and fidelity < LEARNED:
-        found.append(Problem("fidelity", "The subject is hardly there yet.",
-                             "Train for more steps or with a higher learning rate; see that class noun and photos agree."))  # fmt: skip
-    elif fidelity is not None and fidelity < FAITHFUL:
-        found.append(Problem("fidelity", "The subject is there, but not in every detail.",
-                             "Train a little longer, add photos, or try --train_text_encoder."))  # fmt: skip
+    if _below(fidelity, FAITHFUL):
+        found.append(_unfaithful(fidelity or 0.0, is_spent=any(problem.name in ("broken", "prompts", "copying") for problem in found)))
     if _above(figures["entanglement"], ENTANGLED):
         found.append(Problem("entanglement", "The subject seems to change its colours with its surroundings.",
                              "Use photos in front of different backgrounds."))  # fmt: skip
@@ -143,6 +139,18 @@ def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table
         found.append(Problem("noise", f"Flat surfaces are grainy: {noise:.1f} levels, the base model {_value(untuned, 'noise') or 0:.1f}.",
                              "Lower the learning rate or train for fewer steps; more sampling steps may hide it."))  # fmt: skip
     return found
+
+
+def _unfaithful(fidelity: float, *, is_spent: bool) -> Problem:
+    """The subject is not there, or not quite; a model that has lost its prompts already is not told to train on."""
+    what = "The subject is hardly there yet." if fidelity < LEARNED else "The subject is there, but not in every detail."
+    if is_spent:
+        advice = "More steps would cost more than they bring: start again with a lower learning rate, and with photos from other angles."
+    elif fidelity < LEARNED:
+        advice = "Train for more steps or with a higher learning rate; see that class noun and photos agree."
+    else:
+        advice = "Train a little longer, add photos, or try --train_text_encoder."
+    return Problem("fidelity", what, advice)
 
 
 def _value(table: Table, name: str) -> float | None:
