@@ -43,11 +43,15 @@ class Weights:
 
     def __init__(self, folder: Path = PACKAGE):
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        import diffusers
+        import transformers
         from diffusers import StableDiffusionPipeline
         from transformers import CLIPModel, CLIPTokenizer, ResNetForImageClassification, ViTModel
 
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.logging.disable_progress_bar()
         self.device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or torch.device("cpu")
-        self.pipeline = StableDiffusionPipeline.from_pretrained(folder / "pipeline", torch_dtype=torch.float32)
+        self.pipeline = StableDiffusionPipeline.from_pretrained(folder / "pipeline", dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         self.pipeline.to(self.device)
         encoders = folder / "encoders"

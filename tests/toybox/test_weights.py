@@ -34,7 +34,7 @@ def test_plain_diffusers_loads_the_pipeline_and_draws() -> None:
 def test_the_autoencoder_keeps_a_held_out_photo() -> None:
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(FOLDER / "pipeline" / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(FOLDER / "pipeline" / "vae", dtype=torch.float32)
     photos = np.stack([subject.photos(128)[0] for subject in held_out_subjects()[:6]])
     x = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():

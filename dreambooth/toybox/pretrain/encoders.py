@@ -29,7 +29,7 @@ class Eyes:
         self.truth = self.pictures.truth()
         self.train = len(self.pictures) - HELD
         folder = work / "pipeline" / "vae"
-        self.vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).to(device()) if folder.exists() else None
+        self.vae = AutoencoderKL.from_pretrained(folder, dtype=torch.float32).to(device()) if folder.exists() else None
         if self.vae is not None:
             self.vae = self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             quicken(self.vae)

@@ -27,7 +27,7 @@ def encode_shard(work: Path, file: Path) -> None:
     if target.exists():
         return
     torch.set_num_threads(1)
-    vae = AutoencoderKL.from_pretrained(work / "pipeline" / "vae", torch_dtype=torch.float32).to(device())
+    vae = AutoencoderKL.from_pretrained(work / "pipeline" / "vae", dtype=torch.float32).to(device())
     vae = vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     quicken(vae)
     one = Pictures(file.parent, [file])

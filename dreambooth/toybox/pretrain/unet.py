@@ -83,7 +83,7 @@ class Denoiser(Stage):
         self.work = work
         self.tokenizer = load_or_build(work / "pipeline" / "tokenizer")
         if start:
-            self.unet = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+            self.unet = UNet2DConditionModel.from_pretrained(start / "unet", dtype=torch.float32)
             self.text = CLIPTextModel.from_pretrained(start / "text_encoder", dtype=torch.float32)
         else:
             self.unet, self.text = build_unet(), CLIPTextModel(text_config(self.tokenizer))
@@ -137,7 +137,7 @@ class Denoiser(Stage):
 def assemble(folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
     """The whole pipeline as diffusers keeps it."""
     return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(folder / "pipeline" / "vae", torch_dtype=torch.float32).to(unet.device),
+        vae=AutoencoderKL.from_pretrained(folder / "pipeline" / "vae", dtype=torch.float32).to(unet.device),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,

@@ -73,7 +73,7 @@ class VAE(Stage):
 
     def __init__(self, pictures: Path, start: Path | None = None):
         self.pictures = Pictures(pictures)
-        self.model = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32) if start else build()
+        self.model = AutoencoderKL.from_pretrained(start, dtype=torch.float32) if start else build()
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         quicken(self.model)
 
