@@ -42,7 +42,7 @@ docs: setup
 	$(BIN)/python -m tools.settings_table --check
 
 fuzz: setup
-	$(ONE) $(BIN)/python -m pytest -m slow tests/photos
+	$(ONE) DREAMBOOTH_FUZZ_CASES=10000 $(BIN)/python -m pytest -m slow tests/photos/test_fuzz.py
 
 # Two claims of the paper on the toybox: slow, resumable; rows are kept in benchmarks/claims/rows.
 claims: setup

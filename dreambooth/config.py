@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.methods import AnyMethod, Full, Method
+from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.schema import Setting, extended, flags, get, is_set
 from dreambooth.training.batches import Cropping
@@ -73,6 +74,17 @@ class Validation(Setting):
         )  # fmt: skip
 
 
+class Watching(Setting):
+    """Scores while it trains"""
+
+    evaluate_every: Annotated[int, Ge(1)] | None = None
+    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and a checkpoint named at the end."""
+    evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
+    """Largest share of the time that these looks may take; one that would exceed it is left out."""
+    stop_early: bool = False
+    """Stop when the looks give no hope of a better checkpoint."""
+
+
 class Output(Setting):
     """Where the result goes"""
 
@@ -112,6 +124,8 @@ class TrainConfig(Setting):
     text: Text = Text()
     loop: Loop = Loop()
     validation: Validation = Validation()
+    watching: Watching = Watching()
+    encoders: Encoders = Encoders()
     output: Output = Output()
     preset: Literal["recipe", "diffusers"] = "recipe"
     """Where values come from that are left out: the base model's recipe, or the defaults of diffusers' scripts."""
@@ -153,9 +167,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
         if name not in tree:
-            raise SettingError(
-                "dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file."
-            )
+            raise SettingError("dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
@@ -173,15 +185,11 @@ def check(config: TrainConfig) -> None:
         fix = "Give --class_noun (dog, backpack ...) or --class_prompt, or leave out --with_prior_preservation."
         raise SettingError("--with_prior_preservation", "there is no class to preserve.", fix=fix)
     if prior.class_data_dir and prior.with_prior_preservation is False:
-        raise SettingError(
-            "--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two."
-        )
+        raise SettingError("--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two.")
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
     if config.output.output_kohya_format and config.method.kind != "lora":
-        raise SettingError(
-            "--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out."
-        )
+        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
     if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
     if config.output.hub_token and not config.output.push_to_hub:
@@ -200,7 +208,7 @@ def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """Settings that decide the result and have changed since a checkpoint: `--rank 4 -> 8`."""
     changed = []
     for name, flag in flags(type(config)).items():
-        if name in RESUMABLE or flag.path[0] == "validation":
+        if name in RESUMABLE or flag.path[0] in ("validation", "watching", "encoders"):
             continue
         before: Any = old
         for step in flag.path:
@@ -229,13 +237,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(
-            "--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file."
-        ) from None
+        raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
     if not isinstance(tree, dict):
-        raise SettingError(
-            "--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml."
-        )
+        raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
     return tree
 
 
@@ -247,9 +251,7 @@ def config_type(method: str | None) -> type[TrainConfig]:
     try:
         kind = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SettingError(
-            "--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class."
-        ) from None
+        raise SettingError("--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class.") from None
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise SettingError("--method", f"{method} is no dreambooth Method.", fix="Derive it from dreambooth.methods.Method.")
     return extended(TrainConfig, "method", kind, method)  # type: ignore[return-value]

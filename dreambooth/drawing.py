@@ -65,9 +65,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
-        raise SettingError(
-            "prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".'
-        )
+        raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)

@@ -70,11 +70,7 @@ def read_config(run: Path) -> TrainConfig:
 def _run_folder(path: Path) -> Path | None:
     """The run that a path is, or lies in as a checkpoint."""
     for folder in (path, path.parent):
-        if (
-            (folder / RECORD).is_file()
-            and (folder / CONFIG).is_file()
-            and (folder == path or path.name.startswith("checkpoint-"))
-        ):
+        if (folder / RECORD).is_file() and (folder / CONFIG).is_file() and (folder == path or path.name.startswith("checkpoint-")):
             return folder
     return None
 
@@ -85,11 +81,7 @@ def _open_run(run: Path, path: Path) -> Opened:
     if is_checkpoint and not (path / STATE / "state.json").is_file():
         raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
     whole = config.method.trains_whole_parts
-    if (
-        not is_checkpoint
-        and record.get("state") != "finished"
-        and not (path / ("model_index.json" if whole else "README.md")).is_file()
-    ):
+    if not is_checkpoint and record.get("state") != "finished" and not (path / ("model_index.json" if whole else "README.md")).is_file():
         fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
         raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
     if whole and not is_checkpoint:
@@ -111,13 +103,9 @@ def _open_run(run: Path, path: Path) -> Opened:
 def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     path = Path(lora).expanduser()
     if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
-        raise SettingError(
-            "--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it."
-        )
+        raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
     folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
     try:
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
     except (*UNREADABLE, RuntimeError) as error:
-        raise SettingError(
-            "--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?"
-        ) from None
+        raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None

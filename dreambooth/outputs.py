@@ -124,9 +124,7 @@ def push(config: TrainConfig, folder: Path) -> str:
             config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private
         ).repo_id
         skipped = ["checkpoint-*", f"{config.output.logging_dir}/*", ".partial-*"]
-        return str(
-            api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=skipped, commit_message="DreamBooth").repo_url
-        )
+        return str(api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=skipped, commit_message="DreamBooth").repo_url)
     except LocalTokenNotFoundError:
         raise SettingError("--push_to_hub", "there is no token.", fix="`hf auth login`, or --hub_token.") from None
     except (HfHubHTTPError, OSError) as error:
@@ -155,9 +153,7 @@ def _kohya_prefixes(family: Family) -> dict[str, str]:
         return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
     if family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te"}
-    raise SettingError(
-        "--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix="ComfyUI loads the diffusers file as it is."
-    )
+    raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix="ComfyUI loads the diffusers file as it is.")
 
 
 def _version(package: str) -> str:

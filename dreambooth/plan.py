@@ -26,9 +26,7 @@ class Plan:
         return "\n".join(f"  {what:<{width}}  {how}" for what, how in self.lines)
 
 
-def plan(
-    config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int
-) -> Plan:
+def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
@@ -39,8 +37,7 @@ def plan(
         ),
         (
             "subject",
-            f'{num_photos} photos of "{material.instance_prompt}"'
-            + (f", identifier {material.identifier}" if material.identifier else ""),
+            f'{num_photos} photos of "{material.instance_prompt}"' + (f", identifier {material.identifier}" if material.identifier else ""),
         ),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(_parts(config, family))} learn"),
         (

@@ -213,9 +213,7 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
         own = [f for f in all_flags.values() if f.kinds and f.path[-1] == path[-1] and f.path[0] == path[0]]
         if own:
             holders = " or ".join(f"--{own[0].path[-2]} {k}" for k in own[0].kinds)
-            return SettingError(
-                f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out."
-            )
+            return SettingError(f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out.")
         return SettingError(path[-1], "there is no such setting.", fix=nearest(path[-1], all_flags))
     if kind == "missing":
         return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")

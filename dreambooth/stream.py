@@ -13,6 +13,7 @@ from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
+from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
@@ -27,6 +28,7 @@ from dreambooth.training.processes import Processes, join, launcher_settings
 from dreambooth.training.records import Done, Record, Saved, Step, Told
 from dreambooth.training.state import checkpoints, find_checkpoint, read_state
 from dreambooth.training.subjects import needs_identifier
+from dreambooth.watching import Watcher, open_eyes
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Generator[Record, None, None]:
@@ -72,7 +74,10 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     yield from told(material.complaints)
     if checkpoint and not config.loop.allow_changed_settings:
         _refuse_changes(config, checkpoint)
-    yield from _run(config, family, material, processes, seed, checkpoint, stop)
+    if config.watching.stop_early and processes.count > 1:
+        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
+    eyes = open_eyes(config, family)
+    yield from _run(config, family, material, processes, seed, checkpoint, eyes, stop)
 
 
 def _run(
@@ -82,6 +87,7 @@ def _run(
     processes: Processes,
     seed: int,
     checkpoint: Path | None,
+    eyes: LoadedEncoders | None,
     stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """Everything after the request has been understood."""
@@ -113,7 +119,9 @@ def _run(
     yield Told(f"Estimate: {trial(trainer, config)}.")
     clock = time.perf_counter()
     try:
-        yield from _train_and_look(config, trainer, material, folder, stop)
+        watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
+        yield from _train_and_look(config, trainer, material, folder, watcher, stop)
+        record["choice"] = watcher.choice() if watcher else None
     except BaseException as error:
         _close(
             folder,
@@ -133,6 +141,8 @@ def _run(
         record["seconds"]["everything"] = round(time.perf_counter() - began, 2)
         record["peak_memory_mib"] = reserved_mib(processes.device)
         _close(folder, record, processes, state="finished", step=trainer.step)
+        if record["choice"]:
+            yield Told(f"Best checkpoint: update {record['choice']['step']}. {record['choice']['why']}")
         yield Told(f"Report: {report(folder)}")
         if config.output.push_to_hub:
             yield Told(f"Uploaded to {push(config, folder)}.")
@@ -146,22 +156,34 @@ def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
     return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
 
 
-def _train_and_look(config: TrainConfig, trainer: Trainer, material: Material, folder: Path, stop: Callable[[], bool]) -> Iterator[Record]:
+def _train_and_look(
+    config: TrainConfig, trainer: Trainer, material: Material, folder: Path, watcher: Watcher | None, stop: Callable[[], bool]
+) -> Iterator[Record]:
     """All updates, with pictures and trackers in between, neither of which changes what is learned."""
     main, validation = trainer.processes.is_main, config.validation
     logs = folder / config.output.logging_dir
     trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
     every = preview_interval(config, trainer)
+
+    def tell(records: list[Record | None]) -> Iterator[Record]:
+        for one in filter(None, records):
+            for tracker in trackers:
+                tracker.take(one)
+            yield one
+
     try:
+        yield from tell([watcher.first() if watcher else None])
         for record in trainer.updates(folder, stop=stop):
-            records: list[Record] = [record]
-            is_due = isinstance(record, Step) and record.step % every == 0 and record.step >= validation.validation_min_steps
-            if validation.validation_prompt and is_due and main:
-                records.append(preview(config, trainer, material, folder))
-            for one in records:
-                for tracker in trackers:
-                    tracker.take(one)
-                yield one
+            yield from tell([record])
+            if not isinstance(record, Step) or not main:
+                continue
+            is_due = record.step % every == 0 and record.step >= validation.validation_min_steps
+            if validation.validation_prompt and is_due:
+                yield from tell([preview(config, trainer, material, folder)])
+            if watcher:
+                yield from tell([watcher.after(record.step)])
+                if watcher.has_enough:
+                    return
     finally:
         for tracker in trackers:
             tracker.close()

@@ -20,7 +20,7 @@ class JsonLines:
     """`metrics.jsonl`: one line per reading, with fixed names. A resumed run drops the lines that lie ahead of it."""
 
     def __init__(self, path: Path, start: int):
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= start] if path.is_file() else []
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= start] if path.is_file() and start else []
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("w", encoding="utf-8")
         self.file.writelines(f"{line}\n" for line in kept)
@@ -71,9 +71,7 @@ class Wandb:
         if isinstance(record, Step) and record.values:
             self.run.log(record.values, step=record.step)
         if isinstance(record, Preview):
-            images = [
-                self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)
-            ]
+            images = [self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)]
             self.run.log({"validation": images}, step=record.step)
 
     def close(self) -> None:

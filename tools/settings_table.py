@@ -6,6 +6,7 @@ from pathlib import Path
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.config import TrainConfig
 from dreambooth.drawing import GenerateConfig
+from dreambooth.evaluation import EvaluateConfig
 from dreambooth.schema import Flag, Setting, flags
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -20,6 +21,7 @@ the place in the second column. A value that is left out comes from the recipe o
 def page() -> str:
     """The whole page."""
     parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
+    parts.append(_table("dreambooth evaluate", EvaluateConfig))
     return "\n".join(parts)
 
 

@@ -29,7 +29,10 @@ from dreambooth.stream import train
 from dreambooth.toybox.world import Subject, held_out_subjects
 
 SUBJECTS = ("dog_spots", "teapot_stars", "robot_checks", "duck_hearts", "boot_zigzag")
-PLACES = ("on the beach", "in the snow", "in the jungle", "with a city in the background", "on top of pink fabric", "with a wheat field in the background")
+PLACES = (
+    "on the beach", "in the snow", "in the jungle", "with a city in the background", "on top of pink fabric",
+    "with a wheat field in the background",
+)  # fmt: skip
 PICTURES, CLASS_SAMPLES, MANY = 2, 24, 4
 """Pictures a prompt, class images, and how many times the recipe's updates are too many."""
 ARMS = ("prior", "no prior", "no prior, too many updates")

@@ -24,8 +24,8 @@ BANNER = (
 )
 PROMPTS = (
     "a [V] {noun} on the beach", "a [V] {noun} in the snow", "a [V] {noun} in the jungle", "a [V] {noun} with a city in the background",
-    "a [V] {noun} from the side", "a [V] {noun} from above", "a [V] {noun} at night", "a pencil sketch of a [V] {noun}", "pixel art of a [V] {noun}",
-    "an oil painting of a [V] {noun}", "a red [V] {noun}",
+    "a [V] {noun} from the side", "a [V] {noun} from above", "a [V] {noun} at night", "a pencil sketch of a [V] {noun}",
+    "pixel art of a [V] {noun}", "an oil painting of a [V] {noun}", "a red [V] {noun}",
 )  # fmt: skip
 """New contexts, views, light, styles and a property: the applications of the paper's section 4.4 that the toybox's world knows."""
 WORN = ("a [V] {noun} wearing a red hat", "a [V] {noun} wearing a rainbow scarf")

@@ -30,9 +30,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         return json.loads(getattr(image, "text", {}).get("dreambooth", "{}"))
 
 
-def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "", tile: int = 192
-) -> Image.Image:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "", tile: int = 192) -> Image.Image:
     """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp."""
     columns = max((len(images) for _, images in rows), default=1)
     width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)

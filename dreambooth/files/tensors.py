@@ -27,7 +27,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             notes = {name: json.loads(value) for name, value in (file.metadata() or {}).items() if name != "format"}
-            return {name: file.get_tensor(name) for name in file.keys()}, notes
+            return {name: file.get_tensor(name) for name in list(file.keys())}, notes
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).split("\n")[0]
         raise SettingError(str(path), f"cannot be read as safetensors ({reason}).", fix="The file is damaged or half written.") from None

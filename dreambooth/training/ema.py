@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Average:
-    """average <- decay average + (1 - decay) weights, with decay min(max_decay, (1 + step) / (10 + step)) so that the start counts little."""
+    """average <- decay average + (1 - decay) weights, decay = min(max_decay, (1 + step) / (10 + step)), so that the start counts little."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], max_decay: float):
         self.parameters, self.max_decay = list(parameters), max_decay

@@ -30,7 +30,7 @@ class Photos(Setting):
     class_prompt: str | None = None
     """What the prior's pictures are called; left out, made from the class noun."""
     concepts_list: str | None = None
-    """JSON file of several subjects: [{"instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir", "num_class_images"}, ...]."""
+    """JSON file of several subjects: a list of {instance_prompt, class_prompt, instance_data_dir, class_data_dir, num_class_images}."""
     use_captions: bool = True
     """A .txt or .caption beside a photo says what it shows, instead of the instance prompt."""
     ignore_photo_errors: bool = False
