@@ -26,7 +26,7 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     record = json.loads((tmp_path / "watched" / "run.json").read_text())
     assert record["choice"]["step"] in (2, 4) and record["choice"]["why"]
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "dino" in line][0] == 0
+    assert next(line["step"] for line in lines if "dino" in line) == 0
 
 
 def test_encoders_that_are_not_there_are_told_before_the_training(pipelines, tmp_path):

@@ -14,6 +14,7 @@ from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted
 from dreambooth.stream import train
 from dreambooth.training.records import Step
+from tests import tiny
 from tests.training.runs import config, same_files, weights
 
 
@@ -118,8 +119,8 @@ def test_kill_9_loses_only_the_steps_since_the_last_checkpoint(pipelines, tmp_pa
 def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
     cut = tmp_path / "cut"
     command = [
-        sys.executable, "-m", "dreambooth", "train", "--pretrained_model_name_or_path", str(pipelines("stable_diffusion")), "--instance_data_dir",
-        str(config(pipelines("stable_diffusion"), root=tmp_path).photos.instance_data_dir), "--instance_prompt", "a sks dog", "--output_dir", str(cut),
+        sys.executable, "-m", "dreambooth", "train", "--pretrained_model_name_or_path", str(pipelines("stable_diffusion")),
+        "--instance_data_dir", str(tiny.photos(tmp_path / "photos")), "--instance_prompt", "a sks dog", "--output_dir", str(cut),
         "--max_train_steps", "100000", "--resolution", "16",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
