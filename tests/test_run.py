@@ -82,10 +82,10 @@ def test_a_run_tells_where_it_comes_from(pipelines, tmp_path):
 
 def test_python_says_it_in_two_lines(pipelines, tmp_path, photos):
     seen = []
+    few = {"max_train_steps": 1, "num_class_images": 2, "prior_inference_steps": 1, "validation_inference_steps": 1}
     run = dreambooth.train(
         instance_data_dir=photos, class_noun="dog", identifier="sks", pretrained_model_name_or_path=pipelines("stable_diffusion"),
-        resolution=16, max_train_steps=1, num_class_images=2, prior_inference_steps=1, validation_inference_steps=1, num_validation_images=1,
-        output_dir=tmp_path / "run", seed=0, on_record=seen.append,
+        resolution=16, num_validation_images=1, output_dir=tmp_path / "run", seed=0, on_record=seen.append, **few,
     )  # fmt: skip
     images = run.generate("a [V] dog on the beach", num_images=2, output_dir=tmp_path / "drawn")
     assert len(images) == 2 and images[0].size == (16, 16)
