@@ -30,7 +30,7 @@ test: setup
 check: lint types floors docs
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check --diff . | tail -40
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -1,6 +1,7 @@
 """`dreambooth toybox`: render, pretrain and verify the embedded world and its models."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
@@ -24,12 +25,19 @@ def main(argv: Sequence[str]) -> int:
     if verb in ("render", "pretrain"):
         from dreambooth.toybox.pretrain.__main__ import main as pretrain
 
-        return pretrain(["render", *rest] if verb == "render" else rest) or 0
+        return _hand_over(pretrain, ["render", *rest] if verb == "render" else rest)
     if verb == "verify":
         from dreambooth.toybox.verify import main as verify
 
-        return verify(rest) or 0
+        return _hand_over(verify, rest)
     raise SettingError(f"toybox {verb}", "there is no such command; there are subjects, render, pretrain and verify.")
+
+
+def _hand_over(command: Callable[[], object], argv: list[str]) -> int:
+    """Run a module's own command line."""
+    sys.argv = ["dreambooth toybox", *argv]
+    command()
+    return 0
 
 
 def _subjects(path: Path) -> int:
