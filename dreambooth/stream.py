@@ -13,6 +13,7 @@ from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.outputs import push, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
@@ -29,6 +30,12 @@ from dreambooth.training.records import Done, Record, Saved, Step, Told
 from dreambooth.training.state import checkpoints, find_checkpoint, read_state
 from dreambooth.training.subjects import needs_identifier
 from dreambooth.watching import Watcher, open_eyes
+
+TOYBOX_NOTE = (
+    "This is the toybox: a small rendered world and a tiny model made for it, to see and to check how DreamBooth works.\n"
+    "For real photos: dreambooth train --instance_data_dir PHOTOS --class_noun dog --pretrained_model_name_or_path MODEL"
+)
+"""The first and the last line of a run on the embedded model."""
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Generator[Record, None, None]:
@@ -49,6 +56,8 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
     hush()
+    if config.model.pretrained_model_name_or_path == TOYBOX:
+        yield Told(TOYBOX_NOTE)
     yield from told(idle(config))
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
@@ -147,6 +156,8 @@ def _run(
         if config.output.push_to_hub:
             yield Told(f"Uploaded to {push(config, folder)}.")
     processes.wait()
+    if config.model.pretrained_model_name_or_path == TOYBOX:
+        yield Told(TOYBOX_NOTE)
     yield Done(folder, record)
 
 

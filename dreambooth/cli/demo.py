@@ -18,10 +18,6 @@ from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render,
 from dreambooth.training.records import Done, Record, Told
 
 USAGE = "dreambooth demo [--subject NAME] [--output_dir demo-run]"
-BANNER = (
-    "This is the toybox: a small rendered world and a tiny model made for it, to see and to check how DreamBooth works.\n"
-    "For your own photos: dreambooth train --instance_data_dir PHOTOS --class_noun dog --pretrained_model_name_or_path MODEL"
-)
 PROMPTS = (
     "a [V] {noun} on the beach", "a [V] {noun} in the snow", "a [V] {noun} in the jungle", "a [V] {noun} with a city in the background",
     "a [V] {noun} from the side", "a [V] {noun} from above", "a [V] {noun} at night", "a pencil sketch of a [V] {noun}",
@@ -64,15 +60,10 @@ def main(argv: Sequence[str]) -> int:
 def demo(config: DemoConfig) -> Iterator[Record]:
     """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
     subject, folder = _subject(config.subject), Path(config.output_dir)
-    yield Told(BANNER)
     settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
     photos = _photos(subject, folder / "photos")
     run = folder / "run"
-    for record in stream.train(
-        train_config(
-            instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, skip_final_inference=True, **settings
-        )
-    ):
+    for record in stream.train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
         if not isinstance(record, Done):
             yield record
     prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]
@@ -82,7 +73,7 @@ def demo(config: DemoConfig) -> Iterator[Record]:
             yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
         else:
             yield told
-    yield Told(BANNER)
+    yield Told(f"Report: {run / 'report.html'}\n{stream.TOYBOX_NOTE}")
 
 
 def _subject(name: str) -> Subject:
