@@ -13,6 +13,8 @@ BLURRED = 0.58
 """Sharpness below which a photo is soft at the training size (sharp ones: 0.63 to 3.8; blurred by 2 pixels of 512: 0.16 to 0.29)."""
 SHAKEN = 0.65
 """Evenness below which the blur has a direction (real photos: 0.68 and more; shaken by 11 pixels of 512: median 0.55)."""
+SHAKE_SEEN = 256
+"""Smallest side in pixels at which that is asked: below it a sharp photo has too few edges to tell (one of a still dog, at 64)."""
 DARK = 110.0
 """Brightest luminance below which a photo is underexposed (real photos: 127 and more; three stops less light: 100 and less)."""
 BURNT = 0.035
@@ -85,7 +87,7 @@ def look_at(path: Path, image: Image.Image, facts: Facts, *, resolution: int, co
     """What the pixels say, where the subject is, and the small copy in which it was looked for."""
     small = fitted(image, max(WORKING_SIDE, resolution))
     subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(small)
-    found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution, small_copy=small))
+    found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution, small_copy=small), resolution)
     if concept == "object":
         found += _framing(path.name, image, subject)
     return found, subject, small
@@ -109,7 +111,7 @@ def _size(name: str, image: Image.Image, resolution: int) -> list[Finding]:
     return found
 
 
-def _pixels(name: str, m: Measures) -> list[Finding]:
+def _pixels(name: str, m: Measures, resolution: int) -> list[Finding]:
     if m.contrast < EMPTY:
         return [Finding(name, "empty", "error", m.contrast, "There is nothing to see: all of it has one brightness.", "Remove it.")]
     found: list[Finding] = []
@@ -119,7 +121,7 @@ def _pixels(name: str, m: Measures) -> list[Finding]:
 
     if m.sharpness < BLURRED:
         add("blur", m.sharpness, "It is blurred at the training size; the model learns the blur.", "Take or choose a sharper one.")
-    elif m.evenness < SHAKEN:
+    elif m.evenness < SHAKEN and resolution >= SHAKE_SEEN:
         add("shake", m.evenness, "It is blurred in one direction, as when the camera moves.", "Choose a steadier one.")
     if m.brightest < DARK:
         add(

@@ -1,5 +1,6 @@
 """Several processes as one: who this process is, and how the others are waited for. A single process needs none of it."""
 
+import atexit
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,4 +59,11 @@ def join(device: str | None) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=pick_device(device).type == "cpu", timeout=PATIENCE)
+    atexit.register(_leave)
     return Processes(state.process_index, state.num_processes, torch.device(str(state.device)))
+
+
+def _leave() -> None:
+    """Part from the other processes in order; a process that just ends while another still writes can be aborted by its threads."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -55,6 +55,7 @@ def gradients(model: Path, output: Path) -> None:
     sum_over_processes(learning)
     if processes.is_main:
         save_file({str(i): p.grad for i, p in enumerate(learning)}, output)
+    processes.wait()
 
 
 def main() -> None:
