@@ -10,7 +10,7 @@ import torch
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import reserved_mib
 from dreambooth.families import Family
-from dreambooth.prepare import Material
+from dreambooth.prepare import Material, learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.step import accumulate
 
@@ -39,7 +39,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
             "subject",
             f'{num_photos} photos of "{material.instance_prompt}"' + (f", identifier {material.identifier}" if material.identifier else ""),
         ),
-        ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(_parts(config, family))} learn"),
+        ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
             f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}",
@@ -108,10 +108,6 @@ def _disk(config: TrainConfig, trainable: int, family: Family) -> str:
 def _existing(path: Path) -> Path:
     path = path.absolute()
     return path if path.exists() else _existing(path.parent)
-
-
-def _parts(config: TrainConfig, family: Family) -> list[str]:
-    return [family.denoiser_name, *(family.text_trainable if config.text.train_text_encoder else ())]
 
 
 def _precision(name: str) -> str:

@@ -11,10 +11,10 @@ from annotated_types import Ge, Gt, Lt
 from dreambooth.core.draws import key
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
+from dreambooth.files.layouts import DIFFUSERS_FILE as WEIGHTS
 from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.base import Learner, Method
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
 MAGNITUDE = "lora_magnitude_vector"
 
 
