@@ -26,7 +26,7 @@ BATCH = 24
 """Pictures a process takes in each update on a CPU."""
 WIDTH = 128
 """Width of the text encoder."""
-UNUSUAL = 0.3
+UNUSUAL = 0.6
 """How often styles, unusual light and views from above are drawn, compared with plain photos. 1 when training is long."""
 SLANT = 0.8
 """Timesteps are 1000 u ** SLANT for stratified u: below 1 there are more noisy ones, where composition is decided."""

@@ -1,0 +1,1 @@
+"""Where jobs are done, one file each: this process, several processes, a Ray cluster."""

@@ -1,0 +1,122 @@
+"""What a bench is made of: jobs to do, events while they are done, and one row for each that is finished.
+
+Everything here is plain data that can be pickled, sent to another machine and written as JSON.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One subject, learned in one way from one seed, and examined."""
+
+    key: str
+    """Digest of everything that decides the result: resolved configuration, photos, evaluation, base model's weights."""
+    plan: str
+    arm: str
+    """The plan's name for this way of learning ("with prior preservation")."""
+    subject: str
+    seed: int
+    noun: str
+    live: bool
+    photos: str
+    """Folder of the subject's photos."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Flags of `dreambooth train`, without dashes; empty of training where `trains` is False."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """Flags of `dreambooth evaluate`."""
+    trains: bool = True
+    """Whether a model is trained; False for the untuned model, with a plain or a long description, and for the real photos."""
+    description: str | None = None
+    """What stands in place of "[V] noun" in the prompts of an untuned model."""
+    keep: str = "scores"
+    """What stays on the disk afterwards: everything, adapter, delta:RANK or scores."""
+    folder: str = ""
+    """Where the job works; an interrupted job goes on from its checkpoints there."""
+    gpus: float = 0.0
+    """Share of a GPU that one job takes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished job: what tables are drawn from. `key` and the words are the job's."""
+
+    key: str
+    plan: str
+    arm: str
+    subject: str
+    seed: int
+    noun: str
+    live: bool
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Metric -> value, low, high, n (bootstrap over prompts and pictures). Undefined metrics are absent and named in `undefined`."""
+    undefined: dict[str, str] = field(default_factory=dict)
+    """Metric -> why it has no value."""
+    untuned: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The same for the model before training, at equal seeds."""
+    real: dict[str, dict[str, float]] = field(default_factory=dict)
+    """DINO and CLIP-I of the real photos among themselves; "dino" without and "dino_with_self_pairs" with self-pairs."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The training settings that the arm gave."""
+    protocol: dict[str, Any] = field(default_factory=dict)
+    """Encoder names, numbers of prompts, pictures and class samples, seeds, intervals."""
+    base: str = ""
+    """Digest of the base model's weights."""
+    toybox: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """training, evaluation, everything."""
+    steps: int = 0
+    kept: str = "scores"
+    kept_bytes: int = 0
+    pictures: dict[str, list[str]] = field(default_factory=dict)
+    """Prompt -> small pictures kept for the page, as paths relative to the bench's output folder, in order of their seeds."""
+    made: dict[str, str] = field(default_factory=dict)
+    """Versions, host, end."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job was given to a worker."""
+
+    job: Job
+    where: str = "here"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a job is."""
+
+    key: str
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job has left its row."""
+
+    job: Job
+    row: Row
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job was given up. `kind`: request (exit code 2), run (1: memory, disk, non-finite), lost (its worker died too often), error (a bug)."""
+
+    job: Job
+    reason: str
+    kind: Literal["request", "run", "lost", "error"] = "run"
+    attempts: int = 1
+
+
+Event = Started | Moved | Finished | Failed
+Work = Callable[[Job, Callable[[Moved], None]], Row]
+"""What does a job: importable by name, so that other processes and machines can call it. It tells how far it is and returns the row;
+raises DreamboothError for what a user can mend. Called again for a job that was cut short, it goes on from the job's own folder."""
