@@ -108,7 +108,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A job was given up. `kind`: request (exit code 2), run (1: memory, disk, non-finite), lost (its worker died too often), error (a bug)."""
+    """A job was given up. `kind`: request (exit code 2), run (1: memory, disk ...), lost (its worker died too often), error (a bug)."""
 
     job: Job
     reason: str
