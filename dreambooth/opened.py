@@ -45,7 +45,7 @@ def open_model(name: str, *, lora: str | None = None, device: str | None = None,
     Raises SettingError when there is nothing of the kind.
     """
     path = Path(name).expanduser()
-    run = _run_folder(path)
+    run = run_folder(path)
     hush()
     if run:
         opened = _open_run(run, path)
@@ -67,10 +67,11 @@ def read_config(run: Path) -> TrainConfig:
     return config_type(tree.get("method", {}).get("kind")).parse(tree)
 
 
-def _run_folder(path: Path) -> Path | None:
+def run_folder(path: Path) -> Path | None:
     """The run that a path is, or lies in as a checkpoint."""
     for folder in (path, path.parent):
-        if (folder / RECORD).is_file() and (folder / CONFIG).is_file() and (folder == path or path.name.startswith("checkpoint-")):
+        whole = (folder / RECORD).is_file() and (folder / CONFIG).is_file()
+        if whole and (folder == path or path.name.startswith("checkpoint-")):
             return folder
     return None
 

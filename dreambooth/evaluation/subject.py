@@ -11,8 +11,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.opened import CONFIG, read_config
-from dreambooth.outputs import RECORD
+from dreambooth.opened import read_config, run_folder
 from dreambooth.photos.load import PhotoError, load, scan
 from dreambooth.prompts import class_prompt
 
@@ -64,15 +63,6 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
         class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,
         base=base, weights=weights_digest(path, base_weights) if run else base_weights, base_weights=base_weights,
     )  # fmt: skip
-
-
-def run_folder(path: Path) -> Path | None:
-    """The run that a path is, or lies in as a checkpoint."""
-    for folder in (path, path.parent):
-        whole = (folder / RECORD).is_file() and (folder / CONFIG).is_file()
-        if whole and (folder == path or path.name.startswith("checkpoint-")):
-            return folder
-    return None
 
 
 def is_toybox(base: str) -> bool:
