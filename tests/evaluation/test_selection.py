@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dreambooth.evaluation.live import choose_checkpoint, read_curve
-from dreambooth.evaluation.selection import Signals, choose, should_stop
+from dreambooth.evaluation.selection import Bounds, Signals, choose, should_stop
 
 BASE = Signals(dino=0.40, clip_t=0.34, pres=0.40, copying=0.0, clip_t_chance=0.22)
 REAL = 0.72
@@ -87,3 +87,11 @@ def test_the_curve_is_read_back_from_the_runs_metrics(tmp_path):
     found = choose_checkpoint(tmp_path)
     assert found and found.step == 10
     assert read_curve(tmp_path / "none.jsonl") == {}
+
+
+def test_other_bounds_choose_otherwise_and_the_rule_stays_as_it_is():
+    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=Bounds()) == choose(OVERFIT, BASE, real_dino=REAL)
+    lax = Bounds(obeys=0.0, collapsed=1.0, copies=1.0)
+    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=lax).step == 500, "nothing forbids the copyist"
+    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=Bounds(obeys=0.95)).step == 100
+    assert choose(PLATEAU, BASE, real_dino=REAL, bounds=Bounds(noise=0.0)).step == 400
