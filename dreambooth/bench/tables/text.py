@@ -1,0 +1,135 @@
+"""The document as Markdown, on a terminal, and its numbers as CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dreambooth.bench.tables.document import TOYBOX, Document, Entry, Section
+from dreambooth.bench.tables.results import Line, Results
+
+
+def as_markdown(document: Document) -> str:
+    """Headings, sentences and pipe tables."""
+    parts = [f"**{TOYBOX}**"] if document.toybox else []
+    parts.append(f"# {_escaped(document.title)}")
+    for section in document.sections:
+        parts.append(f"## {_escaped(section.title)}")
+        if section.lines:
+            parts.append("\n".join(_pipes(section)))
+        parts.append(
+            "\n".join(f"- {_escaped(s)}" for s in section.sentences) if len(section.sentences) > 1 else _escaped("".join(section.sentences))
+        )
+    parts.append("## What the numbers stand on")
+    parts.append("\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in document.facts))
+    parts += [f"**{TOYBOX}**"] if document.toybox else []
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def print_document(document: Document, console: Console) -> None:
+    """The same on a terminal; a small one gets narrower columns, never fewer."""
+    if document.toybox:
+        console.print(Text(TOYBOX, style="bold yellow"))
+    console.print(Text(document.title, style="bold"))
+    for section in document.sections:
+        console.print()
+        console.print(_rich(section) if section.lines else Text(section.title, style="bold"))
+        for sentence in section.sentences:
+            console.print(Text(sentence, style="dim" if section.lines else ""))
+    console.print()
+    for name, value in document.facts:
+        console.print(Text.assemble((f"{name}: ", "dim"), value))
+    if document.toybox:
+        console.print(Text(TOYBOX, style="bold yellow"))
+
+
+def as_csv(found: Results) -> str:
+    """One line a number: scope (all, or a class noun), arm, metric, and everything that is known of it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("toybox", "scope", "arm", "metric", "mean", "sd_over_seeds", "low", "high", "subjects", "seeds", "n", "best", "paper"))
+    for scope, lines in (("all", found.lines), *found.by_class.items()):
+        for line in lines:
+            writer.writerows((int(found.toybox), scope, *numbers) for numbers in _numbers(line))
+    return out.getvalue()
+
+
+def tests_csv(found: Results) -> str:
+    """One line a comparison: against the baseline, and of the paper's orderings."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        (
+            "toybox",
+            "kind",
+            "first",
+            "second",
+            "metric",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "pairs",
+            "subjects",
+            "verdict",
+            "paper_first",
+            "paper_second",
+        )
+    )
+    for kind, comparisons in (("baseline", found.tests), ("ordering", found.orderings)):
+        for c in comparisons:
+            own, low, high = c.paired, *((c.paired and c.paired.interval) or (None, None))
+            judged = c.verdict if c.paper else {1: "higher", -1: "lower", 0: "undecided"}[own.sign if own else 0]
+            numbers = [own.difference, low, high, own.p, own.n, own.subjects] if own else [None] * 4 + [0, 0]
+            writer.writerow(
+                [int(found.toybox), kind, c.first, c.second, c.metric, *map(_plain, numbers), judged, *map(_plain, c.paper or (None, None))]
+            )
+    return out.getvalue()
+
+
+def _numbers(line: Line) -> Iterator[tuple[str, ...]]:
+    for cell in line.cells:
+        own, (low, high) = cell.summary, ((cell.summary and cell.summary.interval) or (None, None))
+        numbers = [own.mean, own.sd, low, high, own.subjects, own.seeds, own.n] if own else [None] * 4 + [0, 0, 0]
+        yield (line.name, cell.metric, *map(_plain, numbers), str(int(cell.best)), _plain(cell.paper))
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _pipes(section: Section) -> Iterator[str]:
+    yield "| " + " | ".join(map(_escaped, section.header)) + " |"
+    yield "|" + "---|" * len(section.header)
+    for number, line in enumerate(section.lines):
+        yield "| " + " | ".join(_marked(entry, quiet=number in section.quiet) for entry in line) + " |"
+
+
+def _marked(entry: Entry, *, quiet: bool) -> str:
+    text = _escaped(entry.text)
+    text = f"**{text}**" if entry.strong else f"*{text}*" if quiet and text else text
+    return f"{text} {_escaped(entry.more)}".rstrip()
+
+
+def _escaped(text: str) -> str:
+    """Words of other people (names of arms, reasons) say in Markdown what they said."""
+    return re.sub(r"([\\`*_|<>])", r"\\\1", " ".join(text.split()))
+
+
+def _rich(section: Section) -> Table:
+    table = Table(title=section.title, title_justify="left", title_style="bold", header_style="dim")
+    for name in section.header:
+        table.add_column(Text(name), overflow="fold")
+    for number, line in enumerate(section.lines):
+        cells = []
+        for entry in line:
+            text = Text(entry.text, style="bold green" if entry.strong else "dim italic" if number in section.quiet else "")
+            if entry.more:
+                text.append(f"\n{entry.more}", style="dim")
+            cells.append(text)
+        table.add_row(*cells, end_section=section.title == "Scores" and number + 1 not in section.quiet)
+    return table

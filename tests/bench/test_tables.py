@@ -1,0 +1,170 @@
+"""The tables say what the rows hold, mark what is proven, and never pass the toybox off as more."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
+from dreambooth.bench.tables.document import TOYBOX, document
+from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
+from dreambooth.core.errors import SettingError
+from tests.bench.made_up import OFF, ON, PROTOCOL, layout, row, rows
+
+FAILURE = {"arm": ON, "subject": "fay", "seed": 1, "kind": "run", "reason": "no | memory <b>"}
+
+
+def line(found, name):
+    return next(line for line in found.lines if line.name == name)
+
+
+def markdown(made, folder, **changed) -> str:
+    write_tables(made, [FAILURE], layout(**changed), folder)
+    return (folder / "bench.md").read_text()
+
+
+def console(made, width=130, **changed) -> str:
+    out = io.StringIO()
+    print_tables(made, [FAILURE], layout(**changed), Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_the_mean_over_subjects_stands_in_the_table(tmp_path):
+    made = [row(ON, "ann", 0, dino=0.5), row(ON, "bob", 0, dino=0.7), row(OFF, "ann", 0, dino=0.2)]
+    assert "| with prior preservation | 2 x 1 | 0.600 |" in markdown(made, tmp_path, metrics=("dino",))
+    assert "| without | 1 x 1 | 0.200 |" in (tmp_path / "bench.md").read_text()
+
+
+def test_only_a_proven_best_is_marked():
+    found = results(rows(), layout())
+    dino, pres = line(found, ON).cells
+    assert pres.best and not dino.best and not any(cell.best for cell in line(found, OFF).cells)
+    few = results(rows(seeds=1), layout())
+    assert not any(cell.best for line in few.lines for cell in line.cells), "five pairs prove nothing"
+
+
+def test_of_three_arms_the_best_must_beat_both():
+    made = rows() + [row("third", r.subject, r.seed, dino=0.6, pres=r.scores["pres"]["value"]) for r in rows() if r.arm == ON]
+    found = results(made, layout(arms=(ON, OFF, "third")))
+    assert not any(line.cells[1].best for line in found.lines)
+
+
+def test_orderings_hold_are_reversed_or_stay_open():
+    found = {(c.metric, c.first, c.second): c.verdict for c in results(rows(), layout()).orderings}
+    assert found["pres", OFF, ON] == "holds"
+    assert found["dino", OFF, ON] == "undecided"
+    assert found["dino", REAL_PAIRS, ON] == "holds"
+    turned = layout(paper={ON: {"pres": 0.7}, OFF: {"pres": 0.5}})
+    assert [c.verdict for c in results(rows(), turned).orderings] == ["reversed"]
+    assert {c.verdict for c in results(rows(seeds=1), layout()).orderings} == {"undecided"}, "five pairs decide nothing"
+
+
+def test_a_value_that_two_lines_share_in_the_paper_is_no_ordering():
+    equal = layout(paper={ON: {"dino": 0.7}, OFF: {"dino": 0.7}})
+    assert not results(rows(), equal).orderings
+
+
+def test_numbers_of_few_pairs_are_shown_and_nothing_is_claimed(tmp_path):
+    text = markdown(rows(seeds=1), tmp_path)
+    assert "5 pairs of 5 subjects" in text and "nothing is claimed" in text and "4 undecided" in text
+
+
+@pytest.mark.parametrize("show", [lambda made, folder: markdown(made, folder), lambda made, folder: console(made, 220)])
+def test_the_toybox_says_so_first_and_last_and_the_paper_is_not_comparable(show, tmp_path):
+    told = [text for text in show(rows(), tmp_path).splitlines() if text.strip()]
+    assert told[0].strip("*") == told[-1].strip("*") == TOYBOX
+    assert any(OTHER_MODEL in text for text in told)
+    plain = show(rows(toybox=False), tmp_path)
+    assert "toybox: a small" not in plain and OTHER_MODEL not in plain
+
+
+def test_the_paper_is_comparable_with_its_own_encoders_and_suite_alone():
+    assert results(rows(toybox=False), layout()).paper_label == OTHER_SUITE
+    same = {"encoders": {"dino": "facebook/dino-vits16 ", "clip": "openai/clip-vit-base-patch32 "}, "prompts": 25, "images_per_prompt": 4}
+    made = [type(r)(**{**r.plain(), "protocol": same}) for r in rows(toybox=False)]
+    assert results(made, layout()).paper_label == PAPER
+
+
+def test_real_photos_and_the_untuned_model_have_lines_of_their_own(tmp_path):
+    text = markdown(rows(), tmp_path)
+    assert "| real photos, with self-pairs | 5 subjects | 0.760" in text and "| untuned | 5 subjects | 0.400" in text
+    assert "± " not in next(t for t in text.splitlines() if t.startswith("| untuned")), "nothing was trained, so no seed was drawn"
+    own = [*rows(), *(row(UNTUNED, "ann", s, dino=0.3, pres=0.3) for s in range(3))]
+    found = results(own, layout(arms=(UNTUNED, ON, OFF)))
+    assert [line.name for line in found.lines].count(UNTUNED) == 1 and line(found, UNTUNED).cells[0].summary.mean == pytest.approx(0.3)
+
+
+def test_a_missing_metric_is_a_dash_with_its_reason(tmp_path):
+    made = [row(arm, s, 0, dino=0.5, pres=None) for arm in (ON, OFF) for s in ("ann", "bob")]
+    text = markdown(made, tmp_path)
+    assert "PRES, 4 jobs: there are no class images (--class\\_samples)." in text
+    assert "| with prior preservation | 2 x 1 | 0.500 | - |" in text
+
+
+def test_an_arm_without_any_row_keeps_its_line_and_the_papers_value(tmp_path):
+    text = markdown([r for r in rows() if r.arm == ON], tmp_path)
+    assert "| without | 0 | - | - |" in text and "*0.712*" in text and "no shared jobs" in text
+
+
+def test_a_bench_in_which_everything_failed_still_has_its_table(tmp_path):
+    text = markdown([], tmp_path)
+    assert "1 job failed" in text and "0 finished, 1 failed" in text
+
+
+def test_failures_are_listed_and_counted(tmp_path):
+    text = markdown(rows(), tmp_path)
+    assert "| with prior preservation | fay | 1 | run | no \\| memory \\<b\\> |" in text and "30 finished, 1 failed" in text
+    assert "no | memory <b>" in console(rows(), 220)
+
+
+def test_classes_stand_apart(tmp_path):
+    text = markdown(rows(), tmp_path)
+    assert "| dog | with prior preservation | 2 x 3 |" in text and "| boot | without | 1 x 3 |" in text
+
+
+def test_what_the_numbers_stand_on_is_told(tmp_path):
+    text = markdown(rows(), tmp_path)
+    for told in (
+        "DINO: toybox/dino",
+        "Prompts: 8",
+        "Pictures of the class: 16",
+        "5 subjects: ann, bob",
+        "Training seeds: 0, 1, 2",
+        "0.5 h",
+    ):
+        assert told in text
+
+
+def test_rows_that_were_not_made_alike_bring_a_warning(tmp_path):
+    made = rows()
+    made[0] = type(made[0])(**{**made[0].plain(), "protocol": {**PROTOCOL, "prompts": 25}})
+    assert "Prompts: 25 (1 job), 8 (29 jobs)." in markdown(made, tmp_path)
+    assert "Warning" not in markdown(rows(), tmp_path)
+
+
+def test_the_csv_holds_every_number_of_the_table(tmp_path):
+    write_tables(rows(), [], layout(), tmp_path)
+    table = list(csv.DictReader((tmp_path / "bench.csv").open()))
+    found = results(rows(), layout())
+    for own in found.lines:
+        for cell in own.cells:
+            (one,) = [t for t in table if (t["scope"], t["arm"], t["metric"]) == ("all", own.name, cell.metric)]
+            assert one["mean"] == ("" if cell.summary is None else f"{cell.summary.mean:.6g}") and one["best"] == str(int(cell.best))
+    assert {t["scope"] for t in table} == {"all", "dog", "teapot", "boot"} and {t["toybox"] for t in table} == {"1"}
+    tests = list(csv.DictReader((tmp_path / "bench-tests.csv").open()))
+    assert {(t["kind"], t["verdict"]) for t in tests} >= {("baseline", "lower"), ("ordering", "holds"), ("ordering", "undecided")}
+
+
+@pytest.mark.parametrize(
+    ("made", "changed", "words"),
+    [
+        (rows(), {"metrics": ("dinno",)}, "Did you mean dino?"),
+        (rows(), {"arms": (ON,), "baseline": ON}, "which the table does not list"),
+        (rows(), {"baseline": "nobody"}, "has no arm"),
+        (rows() + rows(), {}, "2 rows say"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(made, changed, words):
+    with pytest.raises(SettingError, match=words):
+        document(made, [], layout(**changed))
