@@ -1,0 +1,187 @@
+"""A Ray cluster: a worker for each place, a job at a time, on as many machines as there are; any of them may go."""
+
+import importlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from dreambooth.bench.executors.attempt import Trouble
+from dreambooth.bench.executors.base import Executor, Keep
+from dreambooth.bench.executors.processes import part_of_gpu
+from dreambooth.bench.executors.ray_worker import TOKEN, Desk
+from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
+from dreambooth.bench.executors.storage import is_url
+from dreambooth.bench.job import Event, Job, Moved, Row, Work
+from dreambooth.core.errors import SettingError, first_line
+
+SECONDS_BETWEEN_LOOKS = 5.0
+"""How often the cluster is asked which machines it has."""
+SECONDS_BETWEEN_WARNINGS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Ray(Executor):
+    """A Ray cluster, one place per job with its part of a GPU; workers, machines and this process may die."""
+
+    kind: Literal["ray"] = "ray"
+    address: str = "auto"
+    """The cluster: auto (the one that this machine belongs to), HOST:PORT, or local to start one on this machine alone."""
+    workers: Annotated[int, Ge(1)] | None = None
+    """Jobs at a time; left out, what the cluster holds. A cluster that grows on demand has to be told."""
+    retries: Annotated[int, Ge(0)] = 2
+    """How often a job whose worker or machine died is tried again, from its last checkpoint."""
+    gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
+    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, what the plan says, or a whole GPU."""
+    cpus_per_job: Annotated[float, Gt(0)] = 1.0
+    """Cores that one job takes, and its number of threads."""
+
+    def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
+        """The jobs' events as they come. Folders must be seen by all machines: a shared disk, or URLs that fsspec knows."""
+        ray = _ray()
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            _join(ray, self.address)
+        try:
+            yield from drive(jobs, _Cluster(self, work, keep, ray), retries=self.retries)
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing calls home
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        fix = "pip install 'dreambooth[cluster]', on every machine of the cluster."
+        raise SettingError("--executor", "ray needs the library Ray, which is not installed.", fix=fix) from None
+
+
+def _join(ray: Any, address: str) -> None:
+    options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    try:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        fix = "Start one with: ray start --head (docs/cluster.md), or use --address local, or --executor processes."
+        raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
+
+
+class _Cluster(Pool):
+    """Actors on the machines of a cluster."""
+
+    def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any):
+        self.settings, self.ray = settings, ray
+        self.desk = ray.remote(Desk)
+        self.material = (ray.put(work), ray.put(keep))
+        self.machines: list[dict[str, float]] = []
+        self.due = self.warn_at = 0.0
+        self.was_possible = False
+
+    def share(self, job: Job) -> float:
+        return part_of_gpu(job, self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
+
+    def limit(self, share: float) -> int:
+        if self.settings.workers:
+            return self.settings.workers
+        places = sum(self._places(machine, share) for machine in self._look())
+        if places:
+            self.was_possible, self.warn_at = True, time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        elif not self.was_possible:
+            raise self._impossible(share)
+        elif time.monotonic() > self.warn_at:
+            log.warning("No machine of the cluster can take a job now; waiting for one.")
+            self.warn_at = time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        return places
+
+    def open(self, share: float) -> Slot:
+        options = {"num_cpus": self.settings.cpus_per_job, "num_gpus": share, "max_restarts": 0, "max_concurrency": 4}
+        actor = self.desk.options(scheduling_strategy="SPREAD", **options).remote(*self.material)
+        return _Actor(self.ray, actor)
+
+    def wait(self, slots: list[Slot]) -> None:
+        answers = [slot.answer for slot in slots if isinstance(slot, _Actor)]
+        if answers:
+            self.ray.wait(answers, num_returns=1, timeout=0.5)
+        else:
+            time.sleep(0.5)
+
+    def _look(self) -> list[dict[str, float]]:
+        """What each machine of the cluster has, as of a few seconds ago."""
+        if time.monotonic() > self.due:
+            self.machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            self.due = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        return self.machines
+
+    def _places(self, machine: dict[str, float], share: float) -> int:
+        by_cores = int(machine.get("CPU", 0.0) / self.settings.cpus_per_job)
+        return min(by_cores, int(machine.get("GPU", 0.0)) * int(1 / share)) if share else by_cores
+
+    def _impossible(self, share: float) -> SettingError:
+        offers = "; ".join(f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in self.machines)
+        asked = f"{self.settings.cpus_per_job:g} CPUs and {share:g} of a GPU"
+        fix = "Lower --cpus_per_job or --gpus_per_job (0: no GPU); for a cluster that grows on demand, say how far with --workers."
+        return SettingError(
+            "--gpus_per_job" if share else "--cpus_per_job", f"no machine has {asked} for a job; they have {offers}.", fix=fix
+        )
+
+
+class _Actor(Slot):
+    """An actor, the answer that it owes, and the news that it is asked for now and then."""
+
+    def __init__(self, ray: Any, actor: Any):
+        self.ray, self.actor = ray, actor
+        self.answer: Any = None
+        self.words: Any = None
+
+    def give(self, job: Job) -> None:
+        token = "" if is_url(job.folder) else _mark(Path(job.folder))
+        self.answer = self.actor.do.remote(job, token)
+        self.words = self.actor.news.remote()
+
+    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+        try:
+            if self.ray.wait([self.answer], timeout=0)[0]:
+                answer = self.ray.get(self.answer)
+                yield from self._last_words()
+                yield answer
+            elif self.ray.wait([self.words], timeout=0)[0]:
+                words, self.words = self.ray.get(self.words), self.actor.news.remote()
+                yield from words
+        except self.ray.exceptions.RayError as error:
+            raise Lost(_in_words(error)) from None
+
+    def _last_words(self) -> list[Begun | Moved]:
+        """What was not asked for yet; nothing where the worker has died after its answer, which stands."""
+        try:
+            words = [self.words, self.actor.news.remote()]
+            return [word for part in self.ray.get(words, timeout=SECONDS_BETWEEN_LOOKS) for word in part]
+        except self.ray.exceptions.RayError:
+            return []
+
+    def ask_to_stop(self) -> None:
+        self.actor.stop.remote()
+
+    def end(self) -> None:
+        self.ray.kill(self.actor, no_restart=True)
+
+
+def _mark(folder: Path) -> str:
+    """A word in the job's folder by which a worker sees that its own folder of that name is the same one."""
+    token = uuid.uuid4().hex
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TOKEN).write_text(token)
+    return token
+
+
+def _in_words(error: BaseException) -> str:
+    """What Ray says about a death: its first line, and the cause where one is given."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    causes = [line for line in lines[1:] if "Error" in line or "exit" in line.lower() or "node" in line.lower()]
+    return " ".join([*lines[:1], *causes[-1:]])[:500]

@@ -1,0 +1,73 @@
+"""The other end on a Ray cluster: an actor that does one job at a time, and can be asked how far it is while it computes."""
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from dreambooth.bench.executors.attempt import Trouble, attempt
+from dreambooth.bench.executors.base import Keep
+from dreambooth.bench.executors.slots import Begun
+from dreambooth.bench.job import Job, Moved, Row, Work
+
+TOKEN = ".bench-seen"
+SECONDS_TO_SEE = 10.0
+"""How long a network disk may take to show a file that another machine has just written."""
+
+
+class Desk:
+    """An actor: `do` runs in one of its threads, `news` and `stop` in others."""
+
+    def __init__(self, work: Work, keep: Keep | None):
+        self.work, self.keep = work, keep
+        self.asked = threading.Event()
+        self.lock = threading.Lock()
+        self.begun: Begun | None = None
+        self.moved: Moved | None = None
+
+    def do(self, job: Job, token: str) -> Row | Trouble:
+        """The job's row, or what went wrong. `token` stands in the job's folder where that is on a disk that this machine shares."""
+        with self.lock:
+            self.begun = Begun(_here())
+        if token and not _is_seen(Path(job.folder) / TOKEN, token):
+            return Trouble(
+                f"--output_dir: {job.folder} is not the same folder on {socket.gethostname()} as where the bench was started. "
+                "Use a disk that all machines share, or a URL such as s3://bucket/bench.",
+                "request",
+            )
+        return attempt(job, self.work, self.keep, tell=self._tell, stop=self.asked.is_set)
+
+    def news(self) -> list[Begun | Moved]:
+        """What has happened since the last time: the beginning, and of all moves the last."""
+        with self.lock:
+            told = [word for word in (self.begun, self.moved) if word]
+            self.begun = self.moved = None
+        return told
+
+    def stop(self) -> None:
+        """Let the present job save and end."""
+        self.asked.set()
+
+    def _tell(self, moved: Moved) -> None:
+        with self.lock:
+            self.moved = moved
+
+
+def _here() -> str:
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return f"{socket.gethostname()}, {f'GPU {gpu}' if gpu else 'CPU'}"
+
+
+def _is_seen(path: Path, token: str) -> bool:
+    """Whether the file is there, with this word in it."""
+    until = time.monotonic() + SECONDS_TO_SEE
+    while time.monotonic() < until:
+        try:
+            if path.read_text() == token:
+                path.unlink(missing_ok=True)
+                return True
+        except FileNotFoundError:
+            pass
+        time.sleep(0.2)
+    return False

@@ -1,0 +1,222 @@
+"""The loop that all executors share: slots do a job at a time, and a job whose slot dies has its turn again.
+
+A slot is a worker as the one who gives the jobs sees it: a thread, a process, an actor on a cluster. A job is asked of the plan only
+when a slot is there to do it, so the plan may be as long as it likes.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from dreambooth.bench.executors.attempt import Trouble
+from dreambooth.bench.job import Event, Failed, Finished, Job, Moved, Row, Started
+from dreambooth.core.errors import RunError
+
+GRACE_SECONDS = 15.0
+"""How long jobs may take to save after they were asked to stop; then they are ended, and their last checkpoint stands."""
+FALSE_STARTS = 3
+"""Workers that may die before any of them has begun a job: then it is not the jobs' fault, and no more are tried."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A slot has taken up its job, at a place that has a name."""
+
+    where: str
+
+
+class Lost(Exception):
+    """A slot has died; the text says how."""
+
+
+class Slot(ABC):
+    """A place where one job at a time is done."""
+
+    job: Job | None = None
+    attempts = 0
+    has_begun = False
+    share = 0.0
+    """The part of a GPU that it holds."""
+
+    @abstractmethod
+    def give(self, job: Job) -> None:
+        """Begin a job."""
+
+    @abstractmethod
+    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+        """What has come since the last time, without waiting; raises Lost when nothing will come any more."""
+
+    @abstractmethod
+    def ask_to_stop(self) -> None:
+        """Let the job save and end."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Be gone at once, with the resources that were held."""
+
+
+class Pool(ABC):
+    """Where slots come from."""
+
+    @abstractmethod
+    def share(self, job: Job) -> float:
+        """The part of a GPU that a slot needs for a job."""
+
+    @abstractmethod
+    def limit(self, share: float) -> int:
+        """Slots of this share that there may be now; raises SettingError when there can never be one."""
+
+    @abstractmethod
+    def open(self, share: float) -> Slot:
+        """A new slot; it may take its time to be ready."""
+
+    @abstractmethod
+    def wait(self, slots: list[Slot]) -> None:
+        """Return when one of the slots may have news, and after a second at the latest."""
+
+    def close(self) -> None:  # noqa: B027 - most pools hold nothing but their slots
+        """Leave nothing behind."""
+
+
+class Turns:
+    """Jobs in turn: those to be tried again first, then the next of the plan, of which one is held at most."""
+
+    def __init__(self, jobs: Iterable[Job], retries: int):
+        self.jobs, self.retries = iter(jobs), retries
+        self.waiting: list[tuple[Job, int]] = []
+
+    def peek(self) -> Job | None:
+        """The job whose turn is next; None when there is none left."""
+        if not self.waiting:
+            job = next(self.jobs, None)
+            self.waiting = [(job, 1)] if job is not None else []
+        return self.waiting[0][0] if self.waiting else None
+
+    def take(self) -> tuple[Job, int]:
+        """That job, and which attempt at it this will be."""
+        return self.waiting.pop(0)
+
+    def again(self, job: Job, attempts: int) -> None:
+        """Give back a job that could not be begun."""
+        self.waiting.insert(0, (job, attempts))
+
+    def lost(self, job: Job, attempts: int, reason: str) -> Failed | None:
+        """Try a job again whose slot has died, or give it up when that has happened too often."""
+        if attempts <= self.retries:
+            self.again(job, attempts + 1)
+            return None
+        times = "once" if attempts == 1 else f"{attempts} times"
+        return Failed(job, f"Its worker died {times}; the last time: {reason}", "lost", attempts)
+
+
+def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Iterator[Event]:
+    """Every job through the pool's slots, as events. Closing it, or Ctrl-C inside it, lets running jobs save and ends all slots."""
+    turns, slots = Turns(jobs, retries), list[Slot]()
+    false_starts, is_sound = 0, False
+    try:
+        while True:
+            _fill(turns, pool, slots)
+            if not slots and turns.peek() is None:
+                return
+            pool.wait([slot for slot in slots if slot.job])
+            for slot in list(slots):
+                try:
+                    yield from _news(slot, slots)
+                except Lost as lost:
+                    false_starts += 1
+                    is_sound = is_sound or slot.has_begun
+                    if false_starts >= FALSE_STARTS and not is_sound:
+                        raise RunError(f"{false_starts} workers in a row could not start. The last one: {lost}") from None
+                    yield from _buried(slot, slots, turns, str(lost))
+                is_sound = is_sound or slot.has_begun
+    finally:
+        _part(slots, pool)
+
+
+def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> None:
+    """Give each slot that may be there a job; slots for which nothing is left go, and with them what they held."""
+    idle = [slot for slot in slots if not slot.job]
+    while (job := turns.peek()) is not None:
+        share = pool.share(job)
+        slot = next((slot for slot in idle if slot.share == share), None)
+        if not slot:
+            if len(slots) >= pool.limit(share) and not idle:
+                break
+            if idle:
+                _gone(idle.pop(), slots)
+                continue
+            slot = pool.open(share)
+            slot.share = share
+            slots.append(slot)
+        else:
+            idle.remove(slot)
+        slot.job, slot.attempts = turns.take()
+        slot.has_begun = False
+        slot.give(slot.job)
+    for slot in idle:
+        _gone(slot, slots)
+    _yield_back(turns, pool, slots)
+
+
+def _yield_back(turns: Turns, pool: Pool, slots: list[Slot]) -> None:
+    """Where machines have gone, slots still waiting for one give their jobs back to those that have a place."""
+    for slot in [slot for slot in slots if slot.job and not slot.has_begun]:
+        if slot.job and len(slots) > max(1, pool.limit(slot.share)):
+            turns.again(slot.job, slot.attempts)
+            _gone(slot, slots)
+
+
+def _news(slot: Slot, slots: list[Slot]) -> Iterator[Event]:
+    """What a slot says, as events, up to the end of its job."""
+    job = slot.job
+    if not job:
+        return
+    for item in slot.news():
+        if isinstance(item, Moved):
+            yield item
+        elif isinstance(item, Begun):
+            slot.has_begun = True
+            yield Started(job, item.where)
+        else:
+            slot.job = None
+            if isinstance(item, Trouble) and item.kind != "request":
+                _gone(slot, slots)  # an accelerator that has failed once may go on failing; the next job gets a fresh worker
+            yield Finished(job, item) if isinstance(item, Row) else Failed(job, item.reason, item.kind, slot.attempts)
+            return
+
+
+def _buried(slot: Slot, slots: list[Slot], turns: Turns, reason: str) -> Iterator[Event]:
+    """A slot that has died is taken away, and its job gets another turn."""
+    _gone(slot, slots)
+    failed = turns.lost(slot.job, slot.attempts, reason) if slot.job else None
+    if failed:
+        yield failed
+
+
+def _gone(slot: Slot, slots: list[Slot]) -> None:
+    slots.remove(slot)
+    slot.end()
+
+
+def _part(slots: list[Slot], pool: Pool) -> None:
+    """Let running jobs save, then end all slots; a second Ctrl-C ends them at once."""
+    try:
+        busy = [slot for slot in slots if slot.job and slot.has_begun]
+        for slot in busy:
+            slot.ask_to_stop()
+        until = time.monotonic() + GRACE_SECONDS
+        while busy and time.monotonic() < until:
+            pool.wait(busy)
+            busy = [slot for slot in busy if not _is_over(slot)]
+    finally:
+        for slot in slots:
+            slot.end()
+        pool.close()
+
+
+def _is_over(slot: Slot) -> bool:
+    try:
+        return any(isinstance(item, Row | Trouble) for item in slot.news())
+    except Lost:
+        return True

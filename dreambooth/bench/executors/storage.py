@@ -1,0 +1,89 @@
+"""A job's folders near, while it is done. A folder with "://" is on shared storage, one without it is used where it is."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from dreambooth.bench.executors.mirror import Mirror
+from dreambooth.bench.job import Job
+from dreambooth.core.errors import SettingError
+
+
+def is_url(folder: str) -> bool:
+    """Whether a folder is on shared storage, and no path of this machine."""
+    return "://" in folder
+
+
+@contextmanager
+def at_hand(job: Job) -> Iterator[Job]:
+    """The same job with its folders on this machine; what it leaves, even by an error, is in its place when the block ends."""
+    with _photos(job) as job:
+        if not is_url(job.folder):
+            yield job
+            return
+        with _scratch(job.folder) as near:
+            mirror = Mirror(near, job.folder)
+            mirror.fetch()
+            with mirror.sending():
+                yield replace(job, folder=str(near))
+
+
+@contextmanager
+def _photos(job: Job) -> Iterator[Job]:
+    """The job with photos that can be opened as files."""
+    if not is_url(job.photos):
+        yield job
+        return
+    with _scratch(job.photos) as near:
+        Mirror(near, job.photos).fetch()
+        if not any(near.iterdir()):
+            raise SettingError("photos", f"{job.photos} holds no files.", fix=f"Put the photos of {job.subject} there.")
+        yield replace(job, photos=str(near))
+
+
+@contextmanager
+def _scratch(url: str) -> Iterator[Path]:
+    """An empty folder of this machine (under TMPDIR), gone afterwards; what killed workers have left there is cleared, too."""
+    home = Path(tempfile.gettempdir()) / f"dreambooth-bench-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    with _locked(home, wait=True):  # so that nobody clears a folder which is not yet locked
+        for old in home.iterdir():
+            with _locked(old) as is_free:
+                if is_free:
+                    shutil.rmtree(old, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=hashlib.sha256(url.encode()).hexdigest()[:12] + "-", dir=home))
+        lock = _locked(folder)
+        lock.__enter__()
+    try:
+        (folder / "work").mkdir()
+        yield folder / "work"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.__exit__(None, None, None)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a folder's lock, which the system drops when its holder dies; False where somebody else holds it."""
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(handle)

@@ -1,0 +1,74 @@
+"""Small works for executors: they really checkpoint, wait, fail and die, as trainings do. Jobs say in their settings what to do."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dreambooth.bench.executors import stopping
+from dreambooth.bench.job import Job, Moved, Row
+from dreambooth.core.errors import Interrupted, RunError, SettingError
+from dreambooth.files.atomic import whole_folder, write_json
+
+
+def job(folder: str | Path, number: int = 0, **settings) -> Job:
+    """A job that works in a folder below `folder`."""
+    key = f"job-{number}"
+    return Job(
+        key=key, plan="plan", arm="arm", subject=f"dog-{number}", seed=number, noun="dog", live=True, photos="photos",
+        settings=settings, folder=f"{folder}/{key}",
+    )  # fmt: skip
+
+
+def row(job: Job, **scores: float) -> Row:
+    return Row(
+        key=job.key, plan=job.plan, arm=job.arm, subject=job.subject, seed=job.seed, noun=job.noun, live=job.live,
+        scores={name: {"value": value} for name, value in scores.items()}, made={"pid": str(os.getpid())},
+        settings={"threads": os.environ.get("OMP_NUM_THREADS", ""), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")},
+    )  # fmt: skip
+
+
+def work(job: Job, tell: Callable[[Moved], None]) -> Row:
+    """Steps with a checkpoint each, from the last checkpoint on; `first` in the scores is the step that this attempt began with."""
+    settings, folder = job.settings, Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _misbehave(settings, folder)
+    first = max((int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*")), default=0)
+    steps = settings.get("steps", 3)
+    for step in range(first + 1, steps + 1):
+        time.sleep(settings.get("seconds", 0.0))
+        with whole_folder(folder / f"checkpoint-{step}") as partial:
+            write_json(partial / "state.json", {"step": step})
+        with (folder / "metrics.jsonl").open("a") as metrics:
+            metrics.write(json.dumps({"step": step, "first": first}) + "\n")
+        tell(Moved(job.key, "training", step, steps))
+        if settings.get("dies_at") == step and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if settings.get("polite", True) and stopping():
+            (folder / "saved").touch()
+            raise Interrupted("saved")
+    return row(job, first=float(first), steps=float(steps))
+
+
+def _misbehave(settings: dict, folder: Path) -> None:
+    match settings.get("trouble"):
+        case "setting":
+            raise SettingError("--rank", "it is too large.", fix="Use 4.")
+        case "run":
+            raise RunError("The numbers are no longer finite.")
+        case "bug":
+            raise ZeroDivisionError("a bug")
+        case "exit":
+            raise SystemExit(3)
+        case "dies":
+            with (folder / "deaths").open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep(row: Row, *, folder: str) -> None:
+    """A row in its place for good."""
+    write_json(Path(folder) / f"{row.key}.json", row.plain())
