@@ -15,16 +15,22 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
 from ..world import CLASSES, CONTEXTS
 from ..world.captions import caption
-from .encoders import Eyes, save_encoder
+from .encoders import Eyes, resized, save_encoder
 from .loop import Stage, device
-from .pictures import SIZE
+from .teacher import Teacher
 from .unet import text_config
 from .vae import autocast
 from .words import LENGTH, load_or_build
 
 BATCH = 96
+SIZE = 64
+"""Pixels that it looks at; patches of 8."""
 PROPERTIES = ("color", "pattern", "place", "light")
 """What a caption may or may not name; class, view, style and accessory it always names (when unusual)."""
+SAID = (0.7, 0.6, 0.6, 0.8)
+"""How often it names each."""
+TAUGHT = {"class": 1.0, "context": 0.3, "color": 0.7, "second": 0.4, "pattern": 0.7, "view": 0.2, "light": 0.2, "style": 0.2}
+"""What the embedding is also asked for, and how much each counts."""
 
 
 def build(tokenizer: object) -> CLIPModel:
@@ -35,7 +41,7 @@ def build(tokenizer: object) -> CLIPModel:
         num_hidden_layers=4,
         num_attention_heads=4,
         image_size=SIZE,
-        patch_size=16,
+        patch_size=8,
         projection_dim=128,
     )
     text = text_config(tokenizer, layers=2)  # type: ignore[arg-type]
@@ -58,10 +64,11 @@ class CLIP(Stage):
         self.always = torch.from_numpy(np.unique(np.array(always, dtype=str), axis=0, return_inverse=True)[1].reshape(-1))
         columns = [np.unique([row[i] for row in named], return_inverse=True)[1] for i in range(len(PROPERTIES))]
         self.named = torch.from_numpy(np.stack(columns, 1))
+        self.teacher = Teacher(self.model.config.projection_dim, self.eyes.truth, TAUGHT)
         self.by_place = [np.nonzero(columns[2][: self.eyes.train] == i)[0] for i in range(int(columns[2].max()) + 1)]
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
-        return {"clip": (self.model, 1.0)}
+        return {"clip": (self.model, 1.0), "teacher": (self.teacher, 1.0)}
 
     def batch(self, rng: torch.Generator) -> np.ndarray:
         """Positions of a batch; half of the batches show one place only, so that class and colours must tell them apart."""
@@ -71,8 +78,8 @@ class CLIP(Stage):
         return torch.randint(self.eyes.train, (BATCH,), generator=rng).numpy()
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        index = self.batch(rng)
-        says = torch.rand(BATCH, len(PROPERTIES), generator=rng) < torch.tensor([0.45, 0.4, 0.75, 0.8])
+        index = np.asarray(self.batch(rng))
+        says = torch.rand(BATCH, len(PROPERTIES), generator=rng) < torch.tensor(SAID)
         texts = []
         for i, row in zip(index.tolist(), says.tolist(), strict=True):
             texts.append(caption(*self.eyes.truth[i], **dict(zip(PROPERTIES, row, strict=True))))
@@ -80,16 +87,17 @@ class CLIP(Stage):
         agree = self.named[index][:, None] == self.named[index][None]
         fits = (agree | ~says[:, None]).all(2) & (self.always[index][:, None] == self.always[index][None])
         with autocast():
-            out = self.model(input_ids=ids.to(device()), pixel_values=self.eyes.look(index, rng).contiguous())
+            out = self.model(input_ids=ids.to(device()), pixel_values=resized(self.eyes.look(index, rng), SIZE))
         logits, fits = out.logits_per_text.float(), fits.float().to(device())
         by_text = -(logits.log_softmax(1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         by_image = -(logits.T.log_softmax(1) * fits.T / fits.T.sum(1, keepdim=True)).sum(1).mean()
-        return (by_text + by_image) / 2, {}, BATCH
+        taught = self.teacher(out.image_embeds.float() * out.image_embeds.shape[1] ** 0.5, torch.from_numpy(index))
+        return (by_text + by_image) / 2 + taught, {"compared": ((by_text + by_image) / 2).item(), "taught": taught.item()}, BATCH
 
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()
         figures = self.accuracy(plain=True) | self.accuracy(plain=False)
-        save_encoder(self.model, folder / "encoders" / "clip")
+        save_encoder(self.model, folder / "encoders" / "clip", SIZE)
         self.tokenizer.save_pretrained(folder / "encoders" / "clip")
         self.model.train()
         return figures
@@ -101,7 +109,7 @@ class CLIP(Stage):
         if not plain and self.eyes.vae is None:
             return {}
         x = x if plain else torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
-        seen = self.model.get_image_features(pixel_values=x.contiguous()).pooler_output
+        seen = self.model.get_image_features(pixel_values=resized(x, SIZE)).pooler_output
         nouns, places = list(CLASSES), list(CONTEXTS)
         by_noun = self.words([f"a {noun}" for noun in nouns])
         hits: dict[str, list[bool]] = {"class": [], "context": []}

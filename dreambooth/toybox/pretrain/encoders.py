@@ -1,7 +1,7 @@
 """What the encoder stages share: batches of pictures as an encoder will meet them, and saving with an image processor.
 
 An encoder judges pictures that came through an autoencoder, so a third of every batch is blurred or went through the
-VAE, and all are shifted and changed a little in brightness. Pictures that a denoiser made are never used.
+VAE, half are mirrored, and all are shifted and changed a little in brightness. Pictures that a denoiser made are never used.
 """
 
 from pathlib import Path
@@ -37,6 +37,8 @@ class Eyes:
     def look(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
         """Pictures [n, 3, SIZE, SIZE] in -1..1 at `index`, augmented."""
         x = pixels(self.pictures[index])
+        mirrored = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) < 0.5
+        x = torch.where(mirrored, x.flip(3), x)
         i, j = torch.randint(2 * SHIFT + 1, (2,), generator=rng).tolist()
         x = F.pad(x, (SHIFT,) * 4, mode="replicate")[:, :, i : i + SIZE, j : j + SIZE]
         x = x * (0.9 + 0.2 * torch.rand(len(x), 1, 1, 1, generator=rng)).to(x)
@@ -62,11 +64,16 @@ class Eyes:
         return pixels(self.pictures[np.array(index)]), index
 
 
-def processor() -> CLIPImageProcessor:
-    """How a picture of any size becomes the encoders' input: SIZE x SIZE, -1..1."""
+def resized(x: Tensor, size: int) -> Tensor:
+    """Pictures [n, 3, size, size], as an image processor would make them smaller. A transformer of 64 tokens learns sooner from these."""
+    return x if x.shape[-1] == size else F.interpolate(x.contiguous(), size=size, mode="bicubic", antialias=True)
+
+
+def processor(size: int) -> CLIPImageProcessor:
+    """How a picture of any size becomes an encoder's input: size x size, -1..1."""
     return CLIPImageProcessor(
-        size={"shortest_edge": SIZE},
-        crop_size={"height": SIZE, "width": SIZE},
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
         resample=3,
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
@@ -74,8 +81,8 @@ def processor() -> CLIPImageProcessor:
     )
 
 
-def save_encoder(model: nn.Module, folder: Path) -> None:
-    """Write a transformers model in fp16 with its image processor."""
+def save_encoder(model: nn.Module, folder: Path, size: int = SIZE) -> None:
+    """Write a transformers model in fp16 with its image processor for pictures of `size` pixels."""
     kept = {key: value.half() if value.is_floating_point() else value for key, value in model.state_dict().items()}
     model.save_pretrained(folder, state_dict={key: value.contiguous() for key, value in kept.items()})  # type: ignore[operator]
-    processor().save_pretrained(folder)
+    processor(size).save_pretrained(folder)

@@ -13,15 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ViTConfig, ViTModel
 
-from .encoders import Eyes, save_encoder
+from .encoders import Eyes, resized, save_encoder
 from .loop import Stage, device
-from .pictures import MEMBERS, SIZE, VIEWS
+from .pictures import MEMBERS, VIEWS
+from .teacher import Teacher
 from .vae import autocast
 
 FAMILY = MEMBERS * VIEWS
 FAMILIES = 8
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
+SIZE = 96
+"""Pixels that it looks at; patches of 12."""
 TEMPERATURE = 0.1
+TAUGHT = {"class": 0.5, "color": 0.3, "second": 0.3, "pattern": 1.0}
+MEASURED = 8.0
+"""What the embedding is also asked for, and how much it counts: names, and the subject's own numbers (shape, colours, material)."""
 
 
 class Instance(Stage):
@@ -31,7 +37,7 @@ class Instance(Stage):
 
     def __init__(self, work: Path, start: Path | None = None):
         config = ViTConfig(
-            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=16
+            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=12
         )
         self.model = (
             ViTModel.from_pretrained(start, dtype=torch.float32, add_pooling_layer=False)
@@ -41,17 +47,18 @@ class Instance(Stage):
         if device().type == "cpu":
             self.model.set_attn_implementation("eager")
         self.eyes = Eyes(work)
+        self.teacher = Teacher(self.model.config.hidden_size, self.eyes.truth, TAUGHT, measures=MEASURED)
         nouns = [subject.noun for subject, _ in self.eyes.truth]
         heads = range(0, self.eyes.train - FAMILY + 1, FAMILY)
         self.families = {noun: [i for i in heads if nouns[i] == noun] for noun in sorted(set(nouns))}
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
-        return {"instance": (self.model, 1.0)}
+        return {"instance": (self.model, 1.0), "teacher": (self.teacher, 1.0)}
 
     def embed(self, x: Tensor) -> Tensor:
         """Unit vectors [n, width]."""
         with autocast():
-            return F.normalize(self.model(x.contiguous()).last_hidden_state[:, 0].float(), dim=-1)
+            return F.normalize(self.model(resized(x, SIZE)).last_hidden_state[:, 0].float(), dim=-1)
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
@@ -63,12 +70,17 @@ class Instance(Stage):
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
         likeness = (e @ e.T / TEMPERATURE).masked_fill(torch.eye(len(who), dtype=torch.bool, device=e.device), -1e4)
         loss = -(likeness.log_softmax(1) * same).sum(1) / same.sum(1)
-        return loss.mean(), {"first": same.gather(1, likeness.argmax(1, keepdim=True)).float().mean().item()}, len(index)
+        taught = self.teacher(e * e.shape[1] ** 0.5, torch.from_numpy(index))
+        return (
+            loss.mean() + taught,
+            {"taught": taught.item(), "first": same.gather(1, likeness.argmax(1, keepdim=True)).float().mean().item()},
+            len(index),
+        )
 
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()
         figures = {"held_first": self.held_first(plain=True), "held_first_vae": self.held_first(plain=False)}
-        save_encoder(self.model, folder / "encoders" / "instance")
+        save_encoder(self.model, folder / "encoders" / "instance", SIZE)
         self.model.train()
         return figures
 

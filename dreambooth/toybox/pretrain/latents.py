@@ -35,15 +35,20 @@ def encode_shard(work: Path, file: Path) -> None:
     for start in range(0, SHARD, 32):
         with torch.no_grad(), autocast():
             latents.append(vae.encode(pixels(one[np.arange(start, start + 32)])).latent_dist.mean.half().cpu())
-    tokenizer = load_or_build(work / "pipeline" / "tokenizer")
-    rng = np.random.default_rng([9, int(file.stem)])
-    rare = rare_tokens()
-    texts = [training_caption(*pair, rng, rare) for pair in one.truth() for _ in range(CAPTIONS)]
-    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="np").input_ids
+    ids = captions(work, one, int(file.stem))
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_suffix(".part.npz")
-    np.savez(unfinished, latents=torch.cat(latents).numpy(), captions=ids.reshape(SHARD, CAPTIONS, LENGTH).astype(np.int16))
+    np.savez(unfinished, latents=torch.cat(latents).numpy(), captions=ids)
     unfinished.rename(target)
+
+
+def captions(work: Path, pictures: Pictures, number: int) -> np.ndarray:
+    """Token ids int16 [SHARD, CAPTIONS, LENGTH] of a shard's captions."""
+    tokenizer, rare = load_or_build(work / "pipeline" / "tokenizer"), rare_tokens()
+    rng = np.random.default_rng([9, number])
+    texts = [training_caption(*pair, rng, rare) for pair in pictures.truth() for _ in range(CAPTIONS)]
+    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="np").input_ids
+    return ids.reshape(SHARD, CAPTIONS, LENGTH).astype(np.int16)
 
 
 def encode(work: Path, processes: int) -> Iterator[str]:
@@ -55,13 +60,21 @@ def encode(work: Path, processes: int) -> Iterator[str]:
             yield f"latents shard {number} of {len(files)}"
 
 
+UNUSUAL = 0.6
+"""How often styles, unusual light and views from above are drawn, compared with photos by day. 1 when training is long."""
+PATTERNED = 0.5
+"""How often patterned subjects are drawn, compared with plain ones: "a dog" should mostly be a plain one."""
+
+
 def load(work: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All latents fp16 [n, 8, 16, 16], captions [n, CAPTIONS, LENGTH], and which are plain: photos by day, not from above [n]."""
+    """All latents fp16 [n, 8, 16, 16], captions [n, CAPTIONS, LENGTH], and how often each is drawn [n]."""
     files = sorted(path for path in (work / "latents").glob("*.npz") if not path.name.endswith(".part.npz"))
     if not files:
         raise FileNotFoundError(f"{work / 'latents'}: no latents. Make them first: python -m dreambooth.toybox.pretrain latents")
     parts = [np.load(path) for path in files]
     truth = Pictures(work / "pictures", [work / "pictures" / f"{path.stem}.npy" for path in files]).truth()
-    plain = torch.tensor([scene.style == "photo" and scene.light == "day" and scene.view != "above" for _, scene in truth])
+    usual = [scene.style == "photo" and scene.light == "day" and scene.view != "above" for _, scene in truth]
+    odds = torch.tensor([1.0 if is_usual else UNUSUAL for is_usual in usual])
+    odds *= torch.tensor([1.0 if subject.pattern == "plain" else PATTERNED for subject, _ in truth])
     latents = torch.from_numpy(np.concatenate([part["latents"] for part in parts]))
-    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts])), plain
+    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts])), odds

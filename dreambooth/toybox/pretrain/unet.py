@@ -26,8 +26,6 @@ BATCH = 24
 """Pictures a process takes in each update on a CPU."""
 WIDTH = 128
 """Width of the text encoder."""
-UNUSUAL = 0.6
-"""How often styles, unusual light and views from above are drawn, compared with plain photos. 1 when training is long."""
 SLANT = 0.8
 """Timesteps are 1000 u ** SLANT for stratified u: below 1 there are more noisy ones, where composition is decided."""
 NOISE = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -94,8 +92,8 @@ class Denoiser(Stage):
             self.text.set_attn_implementation("eager")
         self.unet = self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         quicken(self.unet)
-        self.latents, self.captions, plain = latents.load(work)
-        self.odds = torch.where(plain, 1.0, UNUSUAL).cumsum(0)
+        self.latents, self.captions, odds = latents.load(work)
+        self.odds = odds.cumsum(0)
         self.empty = self.tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids[0].to(torch.int16)
         self.alphas = DDPMScheduler(**NOISE).alphas_cumprod
 
