@@ -175,6 +175,9 @@ def _train_and_look(
     logs = folder / config.output.logging_dir
     trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
     every = preview_interval(config, trainer)
+    if watcher:
+        trackers.append(watcher.page)
+        yield Told(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
 
     def tell(records: list[Record | None]) -> Iterator[Record]:
         for one in filter(None, records):

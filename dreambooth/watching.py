@@ -1,4 +1,7 @@
-"""Scores while a run goes on: `--evaluate_every N` looks at held-out prompts now and then, and at the end names the checkpoint to keep."""
+"""Scores while a run goes on: `--evaluate_every N` looks at held-out prompts now and then, and at the end names the checkpoint to keep.
+
+The curves stand in `progress.html` in the run's folder, a page that refreshes itself.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from dreambooth.families import Family
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prepare import Material, rest
+from dreambooth.prompts import PLACEHOLDER
+from dreambooth.reporting.progress import ProgressPage
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Step
 from dreambooth.training.state import checkpoints, step_of
@@ -41,6 +46,8 @@ class Watcher:
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
         )  # fmt: skip
         self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
+        self.page = ProgressPage(folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice)
+        self.page.resume(folder / "metrics.jsonl", trainer.step)
 
     def first(self) -> Step | None:
         """The untuned model's scores, which all later ones are held against; None when a resumed run has them."""

@@ -2,13 +2,16 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 46, 12, 12, 30
+MOST = 400
+"""Points of a drawn line; a screen shows no more."""
 LIVE = {"dino": "DINO", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV", "copying": "Copies"}
 
 
@@ -31,14 +34,13 @@ class Chart:
     names: tuple[str, ...]
 
 
-def charts(metrics: Path) -> list[Chart]:
-    """What a run's metrics.jsonl has to show: the loss, and the scores of its looks at held-out prompts."""
-    rows = read(metrics)
+def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) -> list[Chart]:
+    """What the rows of a run's metrics.jsonl have to show: the loss, and the scores of its looks; with a mark at the chosen step."""
     found = []
     loss = [_curve(rows, key, name, smooth=True) for key, name in (("loss_subject", "subject"), ("loss_prior", "prior"))]
-    found.append(_chart("Loss per picture", loss))
+    found.append(_chart("Loss per picture", loss, chosen))
     for title, keys in (("Fidelity and copying", ("dino", "pres", "copying")), ("Prompt fidelity", ("clip_t",)), ("Diversity", ("div",))):
-        found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, LIVE[key]) for key in keys]))
+        found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, LIVE[key]) for key in keys], chosen))
     return [chart for chart in found if chart]
 
 
@@ -53,8 +55,8 @@ def read(metrics: Path) -> list[dict[str, float]]:
     return rows
 
 
-def draw(curves: Sequence[Curve]) -> Markup:
-    """An SVG of the curves over a common scale."""
+def draw(curves: Sequence[Curve], *, mark: float | None = None) -> Markup:
+    """An SVG of the curves over a common scale, with an upright line at `mark` where it lies among the steps."""
     xs = [x for curve in curves for x, _ in curve.points]
     ys = [y for curve in curves for _, y in curve.points]
     low, high, ticks = scale(min(ys), max(ys))
@@ -71,11 +73,14 @@ def draw(curves: Sequence[Curve]) -> Markup:
         parts.append(f'<text class="tick" x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>')
     for x, anchor in ((first, "start"), ((first + last) / 2, "middle"), (last, "end")):
         parts.append(f'<text class="tick" x="{place(x, low)[0]:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:.0f}</text>')
+    if mark is not None and first <= mark <= last:
+        x = place(mark, low)[0]
+        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     for number, curve in enumerate(curves, start=1):
         line = _running_mean(curve.points) if curve.smooth else curve.points
         if curve.smooth:
-            parts.append(_path([place(*p) for p in curve.points], f"line faint line-{number}"))
-        parts.append(_path([place(*p) for p in line], f"line line-{number}"))
+            parts.append(_path([place(*p) for p in _thin(curve.points)], f"line faint line-{number}"))
+        parts.append(_path([place(*p) for p in _thin(line)], f"line line-{number}"))
         if not curve.smooth:
             dots = (f'<circle class="dot line-{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
             parts.extend(dots)
@@ -96,22 +101,29 @@ def scale(low: float, high: float) -> tuple[float, float, list[float]]:
     return bottom, top, [bottom + i * step for i in range(count + 1)]
 
 
-def _curve(rows: Sequence[dict[str, float]], key: str, name: str, *, smooth: bool = False) -> Curve:
+def _curve(rows: Sequence[Mapping[str, float]], key: str, name: str, *, smooth: bool = False) -> Curve:
     points = [(float(row["step"]), float(row[key])) for row in rows if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])]
     return Curve(name, tuple(points), smooth)
 
 
-def _chart(title: str, curves: Sequence[Curve]) -> Chart | None:
+def _chart(title: str, curves: Sequence[Curve], mark: float | None) -> Chart | None:
     kept = [curve for curve in curves if len(curve.points) > 1]
-    return Chart(title, draw(kept), tuple(curve.name for curve in kept)) if kept else None
+    return Chart(title, draw(kept, mark=mark), tuple(curve.name for curve in kept)) if kept else None
 
 
 def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Each value averaged with its neighbours, an eighth of the curve wide."""
-    half = max(1, len(points) // 16)
-    values = [y for _, y in points]
-    means = [sum(some := values[max(0, i - half) : i + half + 1]) / len(some) for i in range(len(values))]
-    return [(x, mean) for (x, _), mean in zip(points, means, strict=True)]
+    half, count = max(1, len(points) // 16), len(points)
+    sums = [0.0, *accumulate(y for _, y in points)]
+    spans = [(max(0, i - half), min(count, i + half + 1)) for i in range(count)]
+    return [(x, (sums[stop] - sums[start]) / (stop - start)) for (x, _), (start, stop) in zip(points, spans, strict=True)]
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most so many of the points, evenly, first and last among them."""
+    if len(points) <= MOST:
+        return points
+    return [points[round(i * (len(points) - 1) / (MOST - 1))] for i in range(MOST)]
 
 
 def _path(points: Sequence[tuple[float, float]], kind: str) -> str:

@@ -7,15 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.photos.load import PhotoError, load, scan
-from dreambooth.reporting.curves import charts
+from dreambooth.reporting.curves import charts, read
 from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
+from dreambooth.reporting.templates import template
 
 REPORT = "report.html"
 MAX_PHOTOS = 12
@@ -57,15 +56,8 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
         raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
     config = _yaml(config_text)
     path = folder / REPORT
-    write_text(path, _template().render(_context(folder, run, record, scores, config, config_text)))
+    write_text(path, template("report.html").render(_context(folder, run, record, scores, config, config_text)))
     return path
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html")
 
 
 def _context(
@@ -87,7 +79,7 @@ def _context(
         "choice": record.get("choice"),
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
-        "charts": charts(run / "metrics.jsonl"),
+        "charts": charts(read(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
         "facts": _facts(record, config, scores, base),
         "protocol": protocol, "cost": scores.get("cost", {}), "settings": config_text,
         "run": run.name, "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),

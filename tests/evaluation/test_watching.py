@@ -5,9 +5,9 @@ import json
 import pytest
 
 from dreambooth.cli import main
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.stream import train
-from dreambooth.training.records import Step
+from dreambooth.training.records import Step, Told
 from tests.training.runs import config, same_files, weights
 
 
@@ -27,6 +27,25 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     assert record["choice"]["step"] in (2, 4) and record["choice"]["why"]
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert next(line["step"] for line in lines if "dino" in line) == 0
+    page = (tmp_path / "watched" / "progress.html").read_text()
+    assert "Update 4 of 4, ended" in page and f"best: update {record['choice']['step']}" in page and "refresh" not in page
+    told = [record.text for record in records if isinstance(record, Told)]
+    assert any(str(tmp_path / "watched" / "progress.html") in text for text in told)
+    assert not (tmp_path / "plain" / "progress.html").exists(), "without looks there is nothing to show that the bar does not"
+
+
+def test_the_page_of_an_interrupted_run_ends_and_goes_on_with_it(pipelines, encoder_flags, tmp_path):
+    settings = {"class_noun": "dog", "max_train_steps": 4, "checkpointing_steps": 2, "validation_inference_steps": 1, "evaluate_every": 2}
+    given = {**settings, **encoder_flags, "evaluation_share": 0.99, "output_dir": tmp_path / "run"}
+    stopped = config(pipelines("stable_diffusion"), root=tmp_path, **given)
+    with pytest.raises(Interrupted):
+        list(train(stopped, stop=lambda: (tmp_path / "run" / "checkpoint-2").is_dir()))
+    page = (tmp_path / "run" / "progress.html").read_text()
+    assert "Update 2 of 4, ended" in page
+    list(train(config(pipelines("stable_diffusion"), root=tmp_path, resume_from_checkpoint="latest", **given)))
+    again = (tmp_path / "run" / "progress.html").read_text()
+    first = page.split("<dt>DINO</dt><dd>")[1].split(" ")[0]
+    assert "Update 4 of 4, ended" in again and f"<dt>DINO</dt><dd>{first} →" in again, "the untuned model's look is still there"
 
 
 def test_encoders_that_are_not_there_are_told_before_the_training(pipelines, tmp_path):

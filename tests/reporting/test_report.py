@@ -11,7 +11,7 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.files.images import save_png
 from dreambooth.reporting import report
-from dreambooth.reporting.curves import Curve, charts, draw, scale
+from dreambooth.reporting.curves import MOST, Curve, charts, draw, read, scale
 from dreambooth.reporting.inline import data_uri
 from dreambooth.reporting.table import is_comparable, strip
 from tests import tiny
@@ -146,10 +146,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_curves_of_a_run(run):
-    found = charts(run / "metrics.jsonl")
+    found = charts(read(run / "metrics.jsonl"))
     assert [c.title.split(" on ")[0] for c in found] == ["Loss per picture", "Fidelity and copying", "Prompt fidelity", "Diversity"]
     assert found[1].names == ("DINO", "PRES")
-    assert charts(run / "none.jsonl") == []
+    assert charts(read(run / "none.jsonl")) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.21, 0.58), (0.3, 0.3), (-1, 1), (0, 1e-9), (1e-4, 2e-4), (0, 4000)])
@@ -179,3 +179,18 @@ def test_the_paper_is_comparable_only_with_its_own_encoders_and_suite():
 def test_a_strip_without_interval_or_value():
     assert strip({"value": None}, 0.2, None) == ""
     assert "bar" not in strip({"value": 0.5, "low": None, "high": None}, None, None)
+
+
+def test_a_long_curve_is_thinned_and_the_chosen_step_marked():
+    points = tuple((float(i), float(i % 7)) for i in range(5 * MOST))
+    svg = draw([Curve("a", points, smooth=True)], mark=100)
+    lines = re.findall(r'points="([^"]*)"', svg)
+    assert [len(line.split()) for line in lines] == [MOST, MOST] and svg.count('class="mark"') == 1
+    assert 'class="mark"' not in draw([Curve("a", points)], mark=10 * MOST), "a step that was not reached yet"
+    whole = re.findall(r'points="([^"]*)"', draw([Curve("a", points[:5], smooth=True)]))[1]
+    assert float(whole.split()[-1].split(",")[1]) == pytest.approx(place_of(3.5), abs=0.06), "a mean at the end is of what there is"
+
+
+def place_of(value: float) -> float:
+    """Where a value between 0 and 4 stands in a chart 178 high that begins at 12."""
+    return 12 + (4 - value) / 4 * 178

@@ -1,0 +1,70 @@
+"""`progress.html`: a run's curves while it goes on. A page that a browser reloads by itself, written whole or not at all."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from dreambooth.core.errors import DreamboothError
+from dreambooth.files.atomic import write_text
+from dreambooth.reporting.curves import LIVE, charts, read
+from dreambooth.reporting.templates import template
+from dreambooth.training.records import Record, Step
+
+PROGRESS = "progress.html"
+REFRESH = 5
+"""Seconds after which the browser reads the page again."""
+PAUSE = 2.0
+"""Least seconds between two writings, but for the last one."""
+
+Choice = Mapping[str, str | int]
+"""{step, why}: the checkpoint to keep."""
+
+
+class ProgressPage:
+    """A reader of a run's records, as trackers are. `choice` is asked for the checkpoint to keep, as far as it is known."""
+
+    def __init__(self, folder: Path, *, title: str, total: int, choice: Callable[[], Choice | None]):
+        self.path, self.title, self.total, self.choice = folder / PROGRESS, title, total, choice
+        self.rows: list[dict[str, float]] = []
+        self.step, self.written = 0, -math.inf
+
+    def resume(self, metrics: Path, step: int) -> None:
+        """Take up what a run told up to a step, before it was interrupted."""
+        self.rows, self.step = [row for row in read(metrics) if row.get("step", math.inf) <= step], step
+
+    def take(self, record: Record) -> None:
+        """Remember the numbers of a step, and write the page when it is time."""
+        if isinstance(record, Step):
+            self.step = record.step
+            if record.values:
+                self.rows.append({"step": record.step, **record.values})
+            if record.values and time.monotonic() - self.written >= PAUSE:
+                self.write()
+
+    def close(self) -> None:
+        """The page as it stays. What stopped the run is told elsewhere, so a page that cannot be written hides nothing."""
+        with suppress(DreamboothError):
+            self.write(ended=True)
+
+    def write(self, *, ended: bool = False) -> None:
+        """The page of this moment."""
+        choice = self.choice() or {}
+        chosen = choice.get("step")
+        text = template("progress.html").render(
+            title=self.title, step=self.step, total=self.total, seconds=0 if ended else REFRESH, facts=self._facts(), chosen=chosen,
+            clock=datetime.now().strftime("%H:%M:%S"), why=choice.get("why"),
+            charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
+        )  # fmt: skip
+        write_text(self.path, text)
+        self.written = time.monotonic()
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Each score before training and at the last look."""
+        looks = [row for row in self.rows if "dino" in row]
+        if not looks:
+            return []
+        first, last = looks[0], looks[-1]
+        return [(title, f"{first[name]:.3f} → {last[name]:.3f}") for name, title in LIVE.items() if name in first and name in last]
