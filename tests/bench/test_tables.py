@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
-from dreambooth.bench.tables.document import TOYBOX, document
+from dreambooth.bench.tables.document import TOYBOX
 from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import OFF, ON, PROTOCOL, layout, row, rows
@@ -70,7 +70,7 @@ def test_numbers_of_few_pairs_are_shown_and_nothing_is_claimed(tmp_path):
     assert "5 pairs of 5 subjects" in text and "nothing is claimed" in text and "4 undecided" in text
 
 
-@pytest.mark.parametrize("show", [lambda made, folder: markdown(made, folder), lambda made, folder: console(made, 220)])
+@pytest.mark.parametrize("show", [markdown, lambda made, folder: console(made, 220)], ids=["markdown", "console"])
 def test_the_toybox_says_so_first_and_last_and_the_paper_is_not_comparable(show, tmp_path):
     told = [text for text in show(rows(), tmp_path).splitlines() if text.strip()]
     assert told[0].strip("*") == told[-1].strip("*") == TOYBOX
@@ -167,4 +167,4 @@ def test_the_csv_holds_every_number_of_the_table(tmp_path):
 )
 def test_rows_that_do_not_fit_are_refused(made, changed, words):
     with pytest.raises(SettingError, match=words):
-        document(made, [], layout(**changed))
+        results(made, layout(**changed))

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.tables.layout import Layout
-from dreambooth.bench.tables.results import Comparison, Line, Results, results
+from dreambooth.bench.tables.results import Comparison, Line, Results
 from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_PAIRS, MIN_SUBJECTS, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 
@@ -58,15 +57,14 @@ class Document:
     """What the numbers stand on, by name."""
 
 
-def document(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout) -> Document:
-    """The whole table in words. A failure names `arm`, `subject`, `seed`, `kind` and `reason`."""
-    found = results(rows, layout)
+def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str, Any]]) -> Document:
+    """The numbers in words, with the failures and what the rows stand on."""
     sections = [
         _scores(found, _mixed(rows)), _classes(found), _orderings(found), _tests(found), _undefined(found), _failures(failures),
-        Section("Notes", layout.notes),
+        Section("Notes", found.layout.notes),
     ]  # fmt: skip
     kept = [section for section in sections if section.lines or section.sentences]
-    return Document(layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures)))
+    return Document(found.layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures)))
 
 
 def number(metric: str, value: float | None, *, signed: bool = False) -> str:
@@ -159,10 +157,10 @@ def _tests(found: Results) -> Section:
         for c in sorted(found.tests, key=lambda c: found.layout.metrics.index(c.metric))
     ]
     told = (
-        f"Arm less {found.tests[0].second}, over the same subjects and seeds: mean difference with its interval over subjects, and the "
+        f'Arm less "{found.tests[0].second}", over the same subjects and seeds: mean difference with its interval over subjects, and the '
         "two-sided sign-flip permutation test over subjects, whose p is never below 2 / 2^subjects (not corrected for the number of tests)."
     )
-    return Section(f"Against {found.tests[0].second}", (told,), header, tuple(lines))
+    return Section(f'Against "{found.tests[0].second}"', (told,), header, tuple(lines))
 
 
 def judged(comparison: Comparison) -> str:
@@ -196,7 +194,7 @@ def _undefined(found: Results) -> Section:
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> Section:
     lines = [tuple(Entry(str(f.get(name, ""))) for name in ("arm", "subject", "seed", "kind", "reason")) for f in failures]
-    told = (f"{_many(len(lines), 'job')} failed and stand in no number above.",) if lines else ()
+    told = (f"{_many(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
     return Section("Failures", told, ("arm", "subject", "seed", "kind", "reason"), tuple(lines))
 
 

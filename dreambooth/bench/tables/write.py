@@ -8,24 +8,51 @@ from rich.console import Console
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.document import document
+from dreambooth.bench.tables.figure import figure
+from dreambooth.bench.tables.latex import as_latex
 from dreambooth.bench.tables.layout import Layout
+from dreambooth.bench.tables.page import page
+from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.bench.tables.results import results
 from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, tests_csv
-from dreambooth.files.atomic import write_text
+from dreambooth.files.atomic import whole_file, write_text
+
+FIGURE = "figure.png"
 
 
 def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path) -> list[Path]:
-    """bench.md, bench.csv and bench-tests.csv in `folder`; returns their paths.
+    """bench.html, bench.md, bench.tex, bench.csv, bench-tests.csv and, where there are pictures, figure.png; returns their paths.
 
-    A failure names `arm`, `subject`, `seed`, `kind` and `reason`. Raises SettingError for rows that do not fit the layout.
+    The rows' pictures are looked for in `folder`. A failure names `arm`, `subject`, `seed`, `kind` and `reason`. Raises SettingError
+    for rows that do not fit the layout.
     """
-    words, numbers = document(rows, failures, layout), results(rows, layout)
-    texts = {"bench.md": as_markdown(words), "bench.csv": as_csv(numbers), "bench-tests.csv": tests_csv(numbers)}
+    numbers = results(rows, layout)
+    words = document(numbers, rows, failures)
+    texts = {
+        "bench.html": page(words, numbers, rows, folder), "bench.md": as_markdown(words), "bench.tex": as_latex(words),
+        "bench.csv": as_csv(numbers), "bench-tests.csv": tests_csv(numbers),
+    }  # fmt: skip
     for name, text in texts.items():
         write_text(folder / name, text)
-    return [folder / name for name in texts]
+    drawn = _write_figure(rows, layout, folder, toybox=words.toybox)
+    return [folder / name for name in texts] + ([folder / FIGURE] if drawn else [])
 
 
 def print_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, console: Console | None = None) -> None:
     """The same on a terminal."""
-    print_document(document(rows, failures, layout), console or Console(highlight=False))
+    print_document(document(results(rows, layout), rows, failures), console or Console(highlight=False))
+
+
+def _write_figure(rows: Sequence[Row], layout: Layout, folder: Path, *, toybox: bool) -> bool:
+    """The arms side by side; False where there is nothing to show, and then no older figure stays either."""
+    arms = arms_with_pictures(rows, layout)
+    shown = galleries(rows, layout, folder, arms=arms) if arms else []
+    seeds = ", ".join(map(str, sorted({gallery.seed for gallery in shown})))
+    footer = f"{'toybox · ' if toybox else ''}{layout.title} · equal prompts and seeds in all columns · training seed {seeds}"
+    image = figure(shown, arms, title=f"{'toybox: ' if toybox else ''}{layout.title}", footer=footer)
+    if image is None:
+        (folder / FIGURE).unlink(missing_ok=True)
+        return False
+    with whole_file(folder / FIGURE) as partial:
+        image.save(partial, "PNG")
+    return True

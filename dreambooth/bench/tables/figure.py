@@ -1,0 +1,71 @@
+"""A figure for a paper or a page: arms in columns, subjects and prompts in rows, equal prompts and seeds."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dreambooth.bench.tables.pictures import Compared, Gallery, is_class
+from dreambooth.files.images import GREY, INK, MARGIN, PAPER, TEXT
+
+TILE, GAP, GUTTER, LINE = 128, 4, 20, 19
+MAX_SUBJECTS, MAX_ACROSS = 6, 8
+
+
+def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, footer: str) -> Image.Image | None:
+    """The picture, or None where no prompt was drawn by all arms. At most 6 subjects, each with one prompt and the class alone."""
+    each = max(1, MAX_ACROSS // max(1, len(arms)))
+    rows = list(islice(_rows(galleries, arms), 2 * MAX_SUBJECTS))
+    if not rows:
+        return None
+    shown = min(each, max(len(strip.pictures) for _, compared in rows for strip in compared.strips))
+    block = shown * TILE + (shown - 1) * GAP
+    width = 2 * MARGIN + len(arms) * block + (len(arms) - 1) * GUTTER
+    font, bold = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 3)
+    heads = [_lines(arm, bold, block) for arm in arms]
+    foot = _lines(footer, font, width - 2 * MARGIN)
+    top = MARGIN + 28 + max(map(len, heads)) * (LINE + 2) + 4
+    height = top + len(rows) * (LINE + TILE + MARGIN) + len(foot) * LINE + MARGIN
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 2), title, INK, font=ImageFont.load_default(TEXT + 5))
+    for column, head in enumerate(heads):
+        for number, words in enumerate(head):
+            draw.text((MARGIN + column * (block + GUTTER), MARGIN + 28 + number * (LINE + 2)), words, INK, font=bold)
+    y = top
+    for subject, compared in rows:
+        draw.text((MARGIN, y), f'{subject}: "{compared.prompt}"', GREY, font=font)
+        for column, arm in enumerate(arms):
+            strip = next(strip for strip in compared.strips if strip.arm == arm)
+            for place, (path, _) in enumerate(strip.pictures[:shown]):
+                x = MARGIN + column * (block + GUTTER) + place * (TILE + GAP)
+                with Image.open(path) as image:
+                    sheet.paste(image.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y + LINE))
+        y += LINE + TILE + MARGIN
+    for words in foot:
+        draw.text((MARGIN, y), words, GREY, font=font)
+        y += LINE
+    return sheet
+
+
+def _rows(galleries: Sequence[Gallery], arms: Sequence[str]) -> list[tuple[str, Compared]]:
+    """For each subject its first prompt, and the class alone where it was drawn; only what every arm has."""
+    found = []
+    for gallery in galleries:
+        whole = [compared for compared in gallery.prompts if {strip.arm for strip in compared.strips} >= set(arms)]
+        for wanted in (False, True):
+            found += [(gallery.subject, compared) for compared in whole if is_class(compared.prompt) == wanted][:1]
+    return found
+
+
+def _lines(text: str, font: Any, width: int) -> list[str]:
+    """The text in lines that fit the width."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [line for line in lines if line]

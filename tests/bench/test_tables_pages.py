@@ -1,0 +1,114 @@
+"""LaTeX, the page and the figure: escaped, self-contained, with the right pictures in the right places."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dreambooth.bench.tables import write_tables
+from dreambooth.bench.tables.document import TOYBOX
+from dreambooth.bench.tables.latex import escaped
+from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
+from dreambooth.reporting.inline import file_uri
+from tests.bench.made_up import OFF, ON, layout, row, rows, with_pictures
+from tests.reporting.test_report import Page
+
+FAILURE = {"arm": ON, "subject": "fay", "seed": 1, "kind": "run", "reason": "<script>alert(1)</script> & 100% of C:\\tmp_x"}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A bench's folder, drawn once and only looked at."""
+    folder = tmp_path_factory.mktemp("bench")
+    write_tables(with_pictures(rows(seeds=2), folder), [FAILURE], layout(), folder)
+    return folder
+
+
+def test_the_page_is_whole_and_needs_nothing_else(out):
+    page = Page((out / "bench.html").read_text())
+    assert not page.open and all(link.startswith("data:image/") for link in page.links)
+    assert page.text.count(TOYBOX) == 2 and "alert(1)" in page.text and "<script" not in (out / "bench.html").read_text()
+    assert "undecided" in page.text and "paper, other model, not comparable" in page.text
+
+
+def test_pictures_stand_side_by_side_at_equal_prompts_and_seeds(out):
+    text = (out / "bench.html").read_text()
+    first = text[text.index("<article") : text.index("</article>")]
+    order = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', first)
+    wanted = [(arm, seed) for arm in (ON, OFF) for seed in range(2)]
+    assert [alt for _, alt in order] == [f"{arm}, seed {seed}" for arm, seed in wanted]
+    files = [out / f"pictures/{arm}-ann-0/0-{seed}.png".replace(" ", "-") for arm, seed in wanted]
+    assert [uri for uri, _ in order] == [file_uri(path, 128) for path in files]
+
+
+def test_the_gallery_takes_the_training_seed_that_most_arms_have(tmp_path):
+    made = [r for r in with_pictures(rows(seeds=2), tmp_path) if not (r.arm == OFF and r.seed == 0)]
+    assert {gallery.seed for gallery in galleries(made, layout(), tmp_path)} == {1}
+    alone = [r for r in made if r.arm == ON]
+    assert not galleries(alone, layout(), tmp_path), "one arm of two shows no comparison"
+
+
+def test_a_picture_that_is_gone_is_left_out(tmp_path):
+    made = with_pictures(rows(seeds=1), tmp_path)
+    (tmp_path / made[0].pictures["a [V] dog on the beach"][0]).unlink()
+    write_tables(made, [], layout(), tmp_path)
+    assert not Page((tmp_path / "bench.html").read_text()).open and (tmp_path / "figure.png").is_file()
+
+
+def test_the_figure_holds_both_arms_in_their_columns(out):
+    with Image.open(out / "figure.png") as image:
+        half = image.width // 2
+        left = Path(out / f"pictures/{ON}-ann-0/0-0.png".replace(" ", "-"))
+        right = Path(out / f"pictures/{OFF}-ann-0/0-0.png".replace(" ", "-"))
+        found = {name: _place(image, path) for name, path in (("left", left), ("right", right))}
+        assert found["left"][1] == found["right"][1] and found["left"][0] < half < found["right"][0]
+
+
+def test_without_pictures_there_is_a_page_and_no_stale_figure(tmp_path):
+    (tmp_path / "figure.png").touch()
+    paths = write_tables(rows(), [], layout(), tmp_path)
+    assert [p.name for p in paths if p.suffix == ".png"] == [] and not (tmp_path / "figure.png").exists()
+    assert "Side by side" not in (tmp_path / "bench.html").read_text()
+
+
+def test_a_figure_of_many_arms_shows_four_of_them_or_those_that_are_asked_for(tmp_path):
+    arms = tuple(f"arm {n}" for n in range(6))
+    made = with_pictures([row(arm, "ann", 0, dino=0.5, pres=0.5) for arm in arms], tmp_path)
+    assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[:4]
+    assert arms_with_pictures(made, layout(arms=arms, baseline=None, figure=arms[4:])) == arms[4:]
+
+
+def test_latex_is_escaped_balanced_and_says_toybox(out):
+    text = (out / "bench.tex").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert TOYBOX in lines[1] + lines[2] and TOYBOX in lines[-1]
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\toprule") == text.count("\\bottomrule")
+    for line in lines:
+        bare = re.sub(r"\\[\\&%$#_{}]", "", line)
+        assert bare.count("{") == bare.count("}") and not re.search(r"[#_~^<>|±↑↓]", bare), line
+    assert "\\textless{}script\\textgreater{}alert(1)" in text and "100\\% of C:\\textbackslash{}tmp\\_x" in text
+    for table in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\bottomrule", text, re.S):
+        columns = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in table[1].splitlines() if "&" in line}
+        assert columns == {len(table[0])}
+
+
+def test_a_line_of_latex_never_begins_with_a_bracket():
+    """`\\\\` followed by [V] would be read as a distance."""
+    assert escaped("[V] dog, -0.5") == "{[}V{]} dog, $-$0.5"
+
+
+def test_best_is_bold_in_every_format(out):
+    for name, mark in (("bench.md", r"\*\*0\.4\d\d\*\*"), ("bench.tex", r"\\textbf\{0\.4\d\d\}"), ("bench.html", r'class="best">0\.4\d\d')):
+        assert len(re.findall(mark, (out / name).read_text())) == 1, name
+
+
+def _place(image: Image.Image, path: Path) -> tuple[int, int]:
+    """Where a picture stands in the figure: the first tile corner whose mean colours fit."""
+    with Image.open(path) as own:
+        wanted = own.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+    for y in range(image.height - 128):
+        for x in range(0, image.width - 128, 2):
+            if image.getpixel((x + 64, y + 64)) == wanted.getpixel((64, 64)) and image.crop((x, y, x + 128, y + 128)) == wanted:
+                return x, y
+    raise AssertionError(f"{path} is not in the figure")
