@@ -37,6 +37,10 @@ class Job:
     """Where the job works; an interrupted job goes on from its checkpoints there."""
     gpus: float = 0.0
     """Share of a GPU that one job takes."""
+    num_photos: int | None = None
+    """Learn from the first so many photos; None is all. Scores are always against all."""
+    shared: str = ""
+    """Folder of what jobs draw once for all: class images, pictures of the untuned model."""
 
 
 @dataclass(frozen=True)

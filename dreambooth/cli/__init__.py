@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
+    "bench": "many subjects x methods x seeds -> the paper's tables",
     "photos": "check / prepare a folder of photos",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",

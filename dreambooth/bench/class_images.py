@@ -1,0 +1,47 @@
+"""The prior's pictures, drawn once for all jobs that want the same: by the first that comes, while the others wait."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from dreambooth.bench.job import Job, Moved
+from dreambooth.bench.locks import held
+from dreambooth.config import TrainConfig
+from dreambooth.core.device import pick_device
+from dreambooth.families import family_of, fingerprint
+from dreambooth.prompts import class_prompt
+from dreambooth.training.prior import MANIFEST, ClassImages
+from dreambooth.training.records import Progress
+
+
+def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, bool]:
+    """The folder to train with (None without a prior, or when the flags name one), and whether other jobs had drawn it already."""
+    if not config.has_prior or config.prior.class_data_dir:
+        return None, False
+    prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)
+    base, precision = fingerprint(config.model.folder()), config.prior.prior_generation_precision or config.loop.mixed_precision
+    sampling = config.prior.sampling(config.cropping.resolution or 1).model_dump()
+    decides = json.dumps([base, prompt, sampling, precision, config.text.tokenizer_max_length], default=str)
+    folder = Path(job.shared) / "class_images" / hashlib.sha256(decides.encode()).hexdigest()[:16]
+    count = config.prior.num_class_images
+    with held(folder.with_suffix(".lock")):
+        if _drawn(folder) >= count:
+            return folder, True
+        tell(Moved(job.key, "class images", 0, count))
+        family = family_of(config.model).load(config.model)
+        family.max_sequence_length = config.text.tokenizer_max_length
+        family.use_attention_mask = config.text.text_encoder_use_attention_mask
+        family.to(pick_device(config.loop.device))
+        size = config.cropping.resolution or family.native_resolution
+        folder.mkdir(parents=True, exist_ok=True)
+        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base)
+        for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
+            if isinstance(record, Progress):
+                tell(Moved(job.key, record.phase, record.done, record.total))
+    return folder, False
+
+
+def _drawn(folder: Path) -> int:
+    """How many pictures the folder's manifest lists."""
+    path = folder / MANIFEST
+    return len(json.loads(path.read_text(encoding="utf-8"))["images"]) if path.is_file() else 0

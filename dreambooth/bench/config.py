@@ -1,0 +1,39 @@
+"""What `dreambooth bench` is told, beside the flags of `dreambooth train`, which go to every job."""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from dreambooth.bench.executors import AnyExecutor, Inline
+from dreambooth.schema import Setting
+
+
+class BenchConfig(Setting):
+    """Many subjects, several ways of learning, several seeds: one table."""
+
+    positional = ("plan",)
+
+    plan: str
+    """A shipped plan by name, or a YAML file."""
+    dataset_dir: str | None = None
+    """DreamBench's folder, or a folder of subject folders with subjects.csv; left out, the toybox's held-out subjects."""
+    output_dir: str = "bench"
+    """Folder of rows, tables and what is kept of the models. Started again on it, only what is missing is done."""
+    seeds: tuple[Annotated[int, Ge(0)], ...] = (0,)
+    """Training seeds; every subject is learned once with each."""
+    subjects: tuple[str, ...] = ()
+    """Subjects by name; left out, as many as --num_subjects says."""
+    num_subjects: Annotated[int, Ge(1)] | None = None
+    """The first so many subjects, in an order that takes one of each class, then a second of each; left out, as the plan says, or all."""
+    num_prompts: Annotated[int, Ge(1)] | None = None
+    """Prompts of the evaluation, spread evenly over the list; left out, as the plan says, or all."""
+    num_images: Annotated[int, Ge(1)] | None = None
+    """Pictures of each prompt; left out, as the plan says, or 4."""
+    class_samples: Annotated[int, Ge(0)] | None = None
+    """Pictures of the class alone, for PRES; left out, as the plan says, or 64."""
+    keep: str | None = None
+    """What stays of each model: everything, adapter, delta:RANK, or scores; left out, as the plan says."""
+    dry_run: bool = False
+    """Print the jobs, their hours and their disk, and do nothing."""
+    executor: AnyExecutor = Inline()
+    """Where the jobs are done."""

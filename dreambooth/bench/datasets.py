@@ -1,0 +1,168 @@
+"""Whose photos a bench learns from: DreamBench's folders, the toybox's held-out subjects, or any folder of subject folders.
+
+A dataset is read before anything runs. What is absent is said and left out; a folder without photos fails as a job of its own.
+"""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+from dreambooth.core.errors import SettingError, first_line
+from dreambooth.evaluation.protocol import is_live
+from dreambooth.files.images import save_png
+from dreambooth.schema import nearest
+
+DREAMBENCH, TABLE = "prompts_and_classes.txt", "subjects.csv"
+FIELDS = ("subject_name", "class", "live", "description")
+PHOTO_SIZE = 128
+"""Pixels of the toybox's photos, a side."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing to learn."""
+
+    name: str
+    noun: str
+    live: bool
+    photos: Path
+    description: str | None = None
+    """What it looks like, in words that end up in place of "[V] noun"; None where nobody has written it down."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Subjects in the order in which a bench takes them, and what is missing in sentences."""
+
+    name: str
+    subjects: tuple[Subject, ...]
+    absent: tuple[str, ...] = ()
+    make: Callable[[Subject], None] = field(default=lambda subject: None, repr=False)
+    """Sees that a subject's photos are there; the toybox's are rendered when its turn comes."""
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """All class nouns, each once."""
+        return tuple(sorted({subject.noun for subject in self.subjects}))
+
+    def some(self, names: tuple[str, ...] = (), count: int | None = None) -> tuple[Subject, ...]:
+        """The named subjects, or the first `count`; raises SettingError for a name that is not there."""
+        known = {subject.name: subject for subject in self.subjects}
+        for name in names:
+            if name not in known:
+                raise SettingError("--subjects", f"{self.name} has no {name!r}.", fix=nearest(name, known) or f"It has {', '.join(known)}.")
+        return (tuple(known[name] for name in names) or self.subjects)[:count]
+
+
+def open_dataset(folder: str | None, photos: Path) -> Dataset:
+    """The dataset in a folder, or the toybox's when there is none; `photos` is where rendered ones are kept.
+
+    Raises SettingError for a folder without `prompts_and_classes.txt` and `subjects.csv`, and for a list that cannot be read.
+    """
+    if folder is None:
+        return _toybox(photos)
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise SettingError(
+            "--dataset_dir", f"there is no folder {root}.", fix="Name the folder of a dataset, or leave it out for the toybox."
+        )
+    if (root / DREAMBENCH).is_file():
+        return _dreambench(root)
+    if (root / TABLE).is_file():
+        return _listed(root)
+    fix = f"Write {TABLE} there: a line `{','.join(FIELDS[:3])}`, then a line for each folder of photos (dog7,dog,1)."
+    raise SettingError("--dataset_dir", f"{root} holds neither {DREAMBENCH} nor {TABLE}.", fix=fix)
+
+
+def _toybox(photos: Path) -> Dataset:
+    from dreambooth.toybox.world import Scene, caption, held_out_subjects, render
+
+    truths = {truth.name: truth for truth in held_out_subjects()}
+
+    def make(subject: Subject) -> None:
+        for number, scene in enumerate(truths[subject.name].photo_scenes()):
+            path = subject.photos / f"{number}.png"
+            if not path.is_file():
+                save_png(path, Image.fromarray(render(truths[subject.name], scene, PHOTO_SIZE)), {"subject": subject.name})
+
+    def described(name: str) -> str:
+        words = caption(truths[name], Scene(), color=True, pattern=True, trim=True, material=True, place=False, light=False)
+        return words.partition(" ")[2]
+
+    subjects = [Subject(name, truth.noun, is_live(truth.noun), photos / name, described(name)) for name, truth in truths.items()]
+    return Dataset("the toybox", _spread(subjects), make=make)
+
+
+def _dreambench(root: Path) -> Dataset:
+    """google/dreambooth's dataset folder: its list holds a table of subjects between "Classes" and "Prompts"."""
+    text = _read(root / DREAMBENCH)
+    after = text.partition("subject_name,class")[2]
+    lines = [line for line in after.partition("Prompts")[0].splitlines() if "," in line]
+    if not lines:
+        raise SettingError(
+            "--dataset_dir", f"{root / DREAMBENCH} names no subjects.", fix='It should hold "subject_name,class" and a line each.'
+        )
+    described = yaml.safe_load((files("dreambooth.bench") / "descriptions.yaml").read_text(encoding="utf-8"))
+    pairs = [(name.strip(), noun.strip()) for name, _, noun in (line.partition(",") for line in lines)]
+    subjects = [Subject(name, noun, is_live(noun), root / name, described.get(name)) for name, noun in pairs]
+    return _present(f"DreamBench ({root})", subjects)
+
+
+def _listed(root: Path) -> Dataset:
+    path = root / TABLE
+    reader = csv.DictReader(io.StringIO(_read(path)), skipinitialspace=True)
+    for name in reader.fieldnames or ():
+        if name not in FIELDS:
+            raise SettingError(str(path), f"there is no column {name!r}; there are {', '.join(FIELDS)}.", fix=nearest(name, FIELDS))
+    subjects = []
+    for number, line in enumerate(reader, start=2):
+        name, noun = (line.get("subject_name") or "").strip(), (line.get("class") or "").strip()
+        if not name or not noun:
+            raise SettingError(str(path), f"line {number} lacks a subject_name or a class.", fix="dog7,dog,1")
+        live = (line.get("live") or "").strip().lower()
+        if live not in ("", "0", "1", "no", "yes", "false", "true"):
+            raise SettingError(str(path), f"line {number}: live is {live!r}.", fix="Write 1 or 0; left empty, the class decides.")
+        alive = live in ("1", "yes", "true") if live else is_live(noun)
+        subjects.append(Subject(name, noun, alive, root / name, (line.get("description") or "").strip() or None))
+    return _present(str(root), subjects)
+
+
+def _present(name: str, subjects: list[Subject]) -> Dataset:
+    """Those whose folder is there; the others in one sentence."""
+    twice = [found for found, count in Counter(subject.name for subject in subjects).items() if count > 1]
+    if twice:
+        raise SettingError("--dataset_dir", f"{name} lists {twice[0]} more than once.", fix="Give every subject a name of its own.")
+    missing = [subject.name for subject in subjects if not subject.photos.is_dir()]
+    there = [subject for subject in subjects if subject.name not in missing]
+    if not there:
+        raise SettingError("--dataset_dir", f"{name} lists {len(missing)} subjects, and none of their folders is there.")
+    told = (f"{name} lists {len(subjects)} subjects; {len(missing)} have no folder: {', '.join(missing)}.",) if missing else ()
+    return Dataset(name, _spread(there), told)
+
+
+def _spread(subjects: list[Subject]) -> tuple[Subject, ...]:
+    """One subject of each class, then a second of each ...: any first few stand for all, and more of them hold the fewer.
+
+    Classes come in the order of their digests, which nobody has chosen.
+    """
+    rounds: Counter[str] = Counter()
+    places = {}
+    for subject in subjects:
+        places[subject.name] = (rounds[subject.noun], hashlib.sha256(subject.noun.encode()).hexdigest(), subject.name)
+        rounds[subject.noun] += 1
+    return tuple(sorted(subjects, key=lambda subject: places[subject.name]))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError("--dataset_dir", f"{path} cannot be read ({first_line(error)}).", fix="It should be UTF-8 text.") from None

@@ -1,0 +1,119 @@
+"""A full fine-tune as a small file: what each weight has moved, as a product of two thin matrices.
+
+    D = W_tuned - W_base [o, i];   D ~ U (U' D),   U the first r eigenvectors of D D' (or of D' D when i < o)
+
+which is the best rank-r approximation in the Frobenius norm (Eckart and Young 1936). Vectors are kept whole. Factors are float16 beside
+a scale each, since moves are often below float16's smallest normal number.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreambooth.core.errors import SettingError
+from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.families.base import Family
+from dreambooth.files.tensors import load_tensors, save_tensors
+from dreambooth.opened import read_config
+from dreambooth.outputs import RECORD
+
+DELTA, CONFIG = "delta.safetensors", "config.yaml"
+
+
+def write_delta(run: Path, folder: Path, *, rank: int) -> Path:
+    """The run's delta in `folder`, with its configuration and record beside; returns its path.
+
+    Raises SettingError for a run whose method leaves the base model's weights as they are.
+    """
+    config = read_config(run)
+    if not config.method.trains_whole_parts:
+        fix = "Keep it as `adapter`: its own file is small already."
+        raise SettingError("--keep", f"a delta is for full fine-tuning; {config.method.kind} changes no weight of the model.", fix=fix)
+    own = {
+        "pretrained_model_name_or_path": str(run),
+        "pretrained_vae_name_or_path": None,
+        "tokenizer_name": None,
+        "variant": None,
+        "revision": None,
+    }
+    before, after = _family(config.model), _family(config.model.updated({(name,): value for name, value in own.items()}))
+    tensors: dict[str, Tensor] = {}
+    for name, old, new in _pairs(before, after):
+        tensors |= {f"{name}.{part}": value for part, value in compress(new - old, rank).items()}
+    path = folder / DELTA
+    save_tensors(path, tensors, notes={"rank": rank, "base": fingerprint(config.model.folder())})
+    for file in (CONFIG, RECORD):
+        shutil.copyfile(run / file, folder / file)
+    return path
+
+
+def restore(folder: Path, output_dir: Path) -> Path:
+    """The whole pipeline that a kept delta stands for, in `output_dir`, for `dreambooth generate` and diffusers.
+
+    Raises SettingError when the base model is not the one that it was taken from.
+    """
+    config = read_config(folder)
+    tensors, notes = load_tensors(folder / DELTA)
+    if fingerprint(config.model.folder()) != notes["base"]:
+        reason = f"{folder / DELTA} belongs to another {config.model.pretrained_model_name_or_path} than the one at hand."
+        raise SettingError("base model", reason, fix="Put the base model's old files back.")
+    family = _family(config.model)
+    apply(family, tensors)
+    family.save(output_dir)
+    for file in (CONFIG, RECORD):
+        shutil.copyfile(folder / file, output_dir / file)
+    return output_dir
+
+
+def compress(moved: Tensor, rank: int) -> dict[str, Tensor]:
+    """`u` [o, r], `v` [r, i] and their `scale`; `whole` where that is not smaller; nothing where nothing has moved."""
+    if not moved.any():
+        return {}
+    matrix = moved.flatten(1).double() if moved.ndim > 1 else None
+    if matrix is None or rank * sum(matrix.shape) >= matrix.numel():
+        scale = moved.abs().max()
+        return {"whole": (moved / scale).half(), "scale": scale.float().reshape(1)}
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    u = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -rank:]
+    v = u.T @ wide
+    left, right = (v.T, u.T) if tall else (u, v)
+    scales = left.abs().max(), right.abs().max()
+    return {"u": (left / scales[0]).half(), "v": (right / scales[1]).half(), "scale": (scales[0] * scales[1]).float().reshape(1)}
+
+
+def expand(parts: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+    """What a weight has moved, of that shape, from what `compress` made of it."""
+    own = {name: value.float() for name, value in parts.items()}
+    return (own["whole"] if "whole" in own else own["u"] @ own["v"]).view(shape) * own["scale"]
+
+
+def apply(family: Family, tensors: Mapping[str, Tensor]) -> None:
+    """Move a loaded base model's weights as a delta says."""
+    moved: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        weight, _, part = name.rpartition(".")
+        moved.setdefault(weight, {})[part] = value
+    for name, module in family.parts.items():
+        state = module.state_dict()
+        for weight, value in state.items():
+            parts = moved.pop(f"{name}.{weight}", None)
+            if parts:
+                value += expand(parts, value.shape)
+    assert not moved, f"the base model has no {next(iter(moved))}"
+
+
+def _pairs(before: Family, after: Family) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Every weight of both models, by part and name."""
+    for name, module in before.parts.items():
+        own = after.parts[name].state_dict()
+        for weight, old in module.state_dict().items():
+            if old.is_floating_point():
+                yield f"{name}.{weight}", old, own[weight]
+
+
+def _family(source: ModelSource) -> Family:
+    return family_of(source).load(source)

@@ -1,0 +1,182 @@
+"""A job's pictures and scores: its own drawn into its folder, those of the untuned model drawn once and shared by all jobs.
+
+The same metrics, prompts, seeds and files as `dreambooth evaluate`, from its own parts; what differs is that the arm's words stand in
+the prompts, and that nothing is drawn twice.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.api import from_arguments, train_config
+from dreambooth.bench.job import Job, Moved
+from dreambooth.bench.locks import held
+from dreambooth.bench.suite import Asked, prompts_of
+from dreambooth.config import TrainConfig
+from dreambooth.core.device import pick_device
+from dreambooth.evaluation import EvaluateConfig
+from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have, suite
+from dreambooth.evaluation.results import INTERVALS
+from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
+from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
+from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.metrics import SCORES, Evidence, Shot
+from dreambooth.metrics.encoders import LoadedEncoders
+from dreambooth.opened import Opened, open_model, read_config
+from dreambooth.prepare import hush
+from dreambooth.prompts import class_prompt, fill
+from dreambooth.training.records import Progress, Told
+
+MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
+"""What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
+Tell = Callable[[Moved], None]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an examination found."""
+
+    scores: dict[str, Score]
+    untuned: dict[str, Score]
+    real: dict[str, Score]
+    protocol: dict[str, Any]
+    drawn: tuple[Shot, ...]
+    prompts: tuple[Asked, ...]
+    base: str
+    toybox: bool
+    shared: int
+    """Pictures of the untuned model that other jobs had drawn already."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One job's examination under way: everything that is needed to draw and to score."""
+
+    job: Job
+    config: EvaluateConfig
+    model: ModelSource
+    prompts: list[Asked]
+    identifier: str | None
+    precision: str
+    base: str
+    tell: Tell
+
+    @property
+    def seeds(self) -> range:
+        """Of every prompt's pictures."""
+        return range(self.config.seed, self.config.seed + self.config.num_images)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How all pictures are drawn."""
+        return {"sampling": self.config.sampling, "batch_size": self.config.batch_size, "precision": self.precision}
+
+    @property
+    def alone(self) -> tuple[Wanted, ...]:
+        """Pictures of the class alone."""
+        words = class_prompt(self.job.noun)
+        return tuple(Wanted(words, words, 0, seed) for seed in range(self.config.class_samples))
+
+
+def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
+    """Draw and score a finished run, or, without one, the untuned model.
+
+    Raises SettingError for photos that cannot be read and encoders that cannot be had, before anything is drawn.
+    """
+    hush()
+    config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
+    photos, _ = read_folder(job.photos)
+    own = read_config(run) if run else train_config(**job.settings)
+    tell(Moved(job.key, "loading the encoders"))
+    eyes = config.encoders.beside(own.model.pretrained_model_name_or_path).look(device=pick_device(config.device))
+    encoders = eyes.ready(("dino", "clip", "lpips"))
+    prompts = prompts_of(job, config, own.model)
+    exam = Exam(
+        job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
+        fingerprint(own.model.folder()), tell,
+    )  # fmt: skip
+    drawn, class_drawn = _own(exam, run)
+    before, class_before, shared = _untuned(exam, own)
+    tell(Moved(job.key, "scoring"))
+    evidence, untuned = Evidence(drawn, photos, class_drawn, class_before if run else ()), Evidence(before, photos, class_before)
+    real = real_scores(photos, eyes, seed=config.seed)
+    return Examined(
+        scores(measure(evidence, eyes, MEASURED), seed=config.seed), _scored(untuned, eyes, config.seed),
+        {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
+        _protocol(exam, encoders), drawn, tuple(prompts), exam.base, is_toybox(own.model.pretrained_model_name_or_path), shared,
+    )  # fmt: skip
+
+
+def _own(exam: Exam, run: Path | None) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
+    """Pictures of the job's own model in the job's folder; the untuned model's class pictures are those that all jobs share."""
+    words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
+    place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
+    if run is None:
+        model = Lazy(lambda: _base(exam))
+        drawn = _drained(exam, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
+        model.close()
+        return drawn, _shared(exam, "drawing the class", exam.alone, model)[0]
+    stamp, model = {"weights": weights_digest(run, exam.base)}, Lazy(lambda: open_model(str(run), device=exam.config.device))
+    drawn = _drained(exam, have(Series("drawing the subject", place / "own", wanted, stamp), model, **exam.how))
+    class_drawn = _drained(exam, have(Series("drawing the class", place / "class", exam.alone, stamp), model, **exam.how))
+    model.close()
+    return drawn, class_drawn
+
+
+def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot, ...], int]:
+    """Pictures of the model before training, and how many of them were there already."""
+    model = Lazy(lambda: _base(exam, own))
+    wanted = suite([(prompt.plain, prompt.plain) for prompt in exam.prompts], exam.seeds)
+    before, there = _shared(exam, "drawing the untuned model", wanted, model)
+    class_before, also_there = _shared(exam, "drawing the class, untuned", exam.alone, model)
+    model.close()
+    return before, class_before, there + also_there
+
+
+def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], model: Lazy) -> tuple[tuple[Shot, ...], int]:
+    """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
+    words = list(dict.fromkeys(w.prompt for w in wanted))
+    decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words], default=str)
+    folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
+    with held(folder.with_suffix(".lock")):
+        there = sum((folder / w.file).is_file() for w in wanted)
+        return _drained(exam, have(Series(phase, folder, wanted, {"weights": exam.base}), model, **exam.how)), there
+
+
+def _scored(evidence: Evidence, eyes: LoadedEncoders, seed: int) -> dict[str, Score]:
+    return scores(measure(evidence, eyes, MEASURED), seed=seed)
+
+
+def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, ...]]) -> tuple[Shot, ...]:
+    """The pictures, with a word to the one who waits for each."""
+    while True:
+        try:
+            record = next(drawing)
+        except StopIteration as done:
+            return done.value
+        if isinstance(record, Progress):
+            exam.tell(Moved(exam.job.key, record.phase, record.done, record.total))
+
+
+def _base(exam: Exam, own: TrainConfig | None = None) -> Opened:
+    """The base model, loaded as the run had it."""
+    family = family_of(exam.model).load(exam.model)
+    if own:
+        family.max_sequence_length = own.text.tokenizer_max_length
+    family.to(pick_device(exam.config.device))
+    return Opened(family, exam.model.pretrained_model_name_or_path)
+
+
+def _protocol(exam: Exam, encoders: dict[str, str]) -> dict[str, Any]:
+    """What a table prints below its numbers, in the words of scores.json."""
+    config = exam.config
+    return {
+        "encoders": encoders, "prompts": len(exam.prompts), "images_per_prompt": config.num_images, "class_samples": config.class_samples,
+        "seeds": [exam.seeds[0], exam.seeds[-1]], "class_seeds": [0, config.class_samples - 1] if config.class_samples else [],
+        "intervals": INTERVALS, "seed": config.seed, "sampling": config.sampling.model_dump(exclude_none=True),
+        "base_model": exam.model.pretrained_model_name_or_path, "base_weights": exam.base,
+        "untuned_prompts": "the same without the identifier, at equal seeds",
+    }  # fmt: skip

@@ -1,0 +1,250 @@
+"""From a plan to jobs, one at a time: a thousand of them take no memory before their turn.
+
+A job's key is a digest of everything that decides its scores and of nothing else: resolved settings, photos, words, prompts, seeds,
+sampler, the bytes of base model and encoders. Folders, devices and reporting are not in it, so an output folder may be moved.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dreambooth.api import from_arguments, train_config
+from dreambooth.bench.config import BenchConfig
+from dreambooth.bench.datasets import Dataset, Subject
+from dreambooth.bench.job import Failed, Job
+from dreambooth.bench.keep import parse_keep
+from dreambooth.bench.names import names
+from dreambooth.bench.plan import Arm, Plan
+from dreambooth.bench.suite import prompts_of
+from dreambooth.config import TrainConfig, check, dump, resolve
+from dreambooth.core.errors import SettingError
+from dreambooth.evaluation import EvaluateConfig
+from dreambooth.families import family_of, fingerprint
+from dreambooth.photos.files import caption_beside, scan
+from dreambooth.schema import flags, get
+
+FORMAT = 1
+"""Raised when a change of the code changes what equal settings give; rows of another format are not found."""
+FACTOR = re.compile(r"x([0-9]*\.?[0-9]+)")
+WITHOUT_EFFECT = {
+    "model": ("pretrained_model_name_or_path", "cache_dir", "allow_pickle", "pretrained_vae_name_or_path", "tokenizer_name"),
+    "photos": ("instance_data_dir", "ignore_photo_errors"),
+    "prior": ("sample_batch_size",),
+    "loop": (
+        "device", "log_interval", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint", "allow_changed_settings",
+    ),
+}  # fmt: skip
+"""Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan on a dataset, as the command line asks for it."""
+
+    plan: Plan
+    config: BenchConfig
+    dataset: Dataset
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training flags of the command line, for all arms."""
+
+    @property
+    def root(self) -> Path:
+        """The output folder."""
+        return Path(self.config.output_dir)
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """Whom it is about."""
+        return self.dataset.some(
+            self.config.subjects, self.config.num_subjects or (None if self.config.subjects else self.plan.num_subjects)
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of jobs, finished ones among them."""
+        arms = self.plan.lines().values()
+        tuned = sum(arm.model == "tuned" for arm in arms)
+        return len(self.subjects) * (tuned * len(self.config.seeds) + len(arms) - tuned)
+
+    def evaluation(self) -> dict[str, Any]:
+        """Flags of `dreambooth evaluate`: the plan's, then the command line's; encoders may also come as training flags."""
+        asked = {name: getattr(self.config, name) for name in ("num_prompts", "num_images", "class_samples")}
+        encoders = {name: value for name, value in self.training.items() if name.endswith("_encoder") and name in flags(EvaluateConfig)}
+        device = {"device": self.training["device"]} if "device" in self.training else {}
+        return {**self.plan.evaluation, **{name: value for name, value in asked.items() if value is not None}, **encoders, **device}
+
+
+def expand(request: Request) -> Iterator[Job | Failed]:
+    """Every job of the plan: seed by seed, subject by subject, all arms of a subject together. What cannot be a job is a Failed."""
+    lines, sampling = request.plan.lines(), _sampling(request)
+    for seed in request.config.seeds:
+        for subject in request.subjects:
+            for name, arm in lines.items():
+                if arm.model != "tuned" and seed != request.config.seeds[0]:
+                    continue  # nothing is learned, so another seed is the same job
+                job = Job(
+                    "", request.plan.name, name, subject.name, seed, subject.noun, subject.live, str(subject.photos), trains=arm.model == "tuned",
+                    num_photos=arm.num_photos, keep=arm.keep or request.config.keep or request.plan.keep, shared=str(request.root / "shared"),
+                )  # fmt: skip
+                try:
+                    yield _filled(job, arm, subject, request, sampling)
+                except SettingError as error:
+                    yield Failed(job, str(error), "request")
+
+
+def rehearse(request: Request) -> None:
+    """See that every arm can be configured at all, before anything runs; raises SettingError naming what is wrong."""
+    for name, arm in request.plan.lines().items():
+        own = [flag for flag in request.training if flag in arm.settings and flag in _of_every_arm(request.plan)]
+        if own:
+            raise SettingError(f"--{own[0]}", f"every arm of {request.plan.name} sets it itself.", fix="Leave it out.")
+        subject = request.subjects[0]
+        _, config = _settings(arm, subject, request, seed=0)
+        check(config)
+        kept = parse_keep(arm.keep or request.config.keep or request.plan.keep)
+        if arm.model == "tuned" and kept.kind == ("adapter" if config.method.trains_whole_parts else "delta"):
+            does = "changes every weight" if config.method.trains_whole_parts else "leaves the model's weights as they are"
+            fix = "Keep delta:16 or scores." if config.method.trains_whole_parts else "Keep adapter or scores."
+            raise SettingError("--keep", f"{name} ({config.method.kind}) {does}.", fix=fix)
+        from_arguments(EvaluateConfig, {"run": "", **request.evaluation()})
+
+
+def relative(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Training flags with `x0.5` turned into half of what the flag would be without it; whole numbers are rounded, never below 1."""
+    asked = {name: FACTOR.fullmatch(value) for name, value in settings.items() if isinstance(value, str)}
+    factors = {name: float(found[1]) for name, found in asked.items() if found}
+    plain = {name: value for name, value in settings.items() if name not in factors}
+    if not factors:
+        return plain
+    config = _resolved(plain)
+    for name, factor in factors.items():
+        value = get(config, flags(type(config))[name].path)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            reason = f"{settings[name]} needs a number to start from, and the recipe of this base model and method has none."
+            raise SettingError(f"--{name}", reason, fix="Give a number, or name the flag on the command line.")
+        plain[name] = max(1, round(value * factor)) if isinstance(value, int) else value * factor
+    return plain
+
+
+def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: dict[str, Any]) -> Job:
+    """The job with its words, its settings and its key."""
+    if arm.model == "described" and not subject.description:
+        fix = "Write one into the column `description` of subjects.csv."
+        raise SettingError("description", f"there is no description of {subject.name}.", fix=fix)
+    request.dataset.make(subject)
+    settings, config = _settings(arm, subject, request, seed=job.seed)
+    evaluation = {**sampling, **request.evaluation()}
+    described = subject.description if arm.model == "described" else None
+    if arm.model != "tuned":
+        settings = {name: value for name, value in settings.items() if flags(TrainConfig)[name].path[0] == "model"}
+    job = replace(job, settings=settings, evaluation=evaluation, description=described)
+    key = _key(job, config)
+    return replace(job, key=key, folder=str(request.root / "jobs" / key))
+
+
+def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tuple[dict[str, Any], TrainConfig]:
+    """Flat training flags of one job, and the resolved tree that they make."""
+    encoders = {name for name in request.training if name.endswith("_encoder")}
+    own = {name: value for name, value in request.training.items() if name not in encoders}
+    given = relative(
+        {**request.plan.settings, **own, **arm.settings, **names(arm, subject, request.dataset.nouns, seed=seed), "seed": seed}
+    )
+    return given, _resolved(given)
+
+
+def _resolved(settings: Mapping[str, Any]) -> TrainConfig:
+    config = train_config(**settings)
+    return resolve(config, family_of(config.model))
+
+
+def _sampling(request: Request) -> dict[str, Any]:
+    """How all arms are drawn alike: as full fine-tuning's recipe draws previews on this base model, unless the plan says otherwise."""
+    tree = flags(TrainConfig)
+    given = {**request.plan.settings, **request.training}
+    config = _resolved(
+        {name: value for name, value in given.items() if name in tree and tree[name].path[0] in ("model", "cropping", "validation")}
+    )
+    size = config.cropping.resolution
+    own = config.validation.sampling(size or 1).model_dump(exclude={"height", "width"})
+    return own | ({"height": size, "width": size} if size else {})
+
+
+def _of_every_arm(plan: Plan) -> set[str]:
+    """Flags that all arms that learn set themselves."""
+    learning = [set(arm.settings) for arm in plan.lines().values() if arm.model == "tuned"]
+    return set.intersection(*learning) if learning else set()
+
+
+def _key(job: Job, config: TrainConfig) -> str:
+    tree = dump(config)
+    for branch, leaves in WITHOUT_EFFECT.items():
+        for leaf in leaves:
+            tree[branch].pop(leaf)
+    tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
+    for branch in ("output", "watching", "encoders", "validation", "preset"):
+        tree.pop(branch)
+    examined = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
+    prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
+    decides = {
+        "format": FORMAT, "base": base_digest(config), "photos": photos_digest(job.photos, job.num_photos), "all_photos": photos_digest(job.photos, None),
+        "training": tree if job.trains else None, "prompts": prompts, "noun": job.noun, "encoders": encoders_digest(examined, config),
+        "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
+        "sampling": examined.sampling.model_dump(),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def base_digest(config: TrainConfig) -> str:
+    """The base model's bytes, with those of a VAE or tokenizer put in its place."""
+    model = config.model
+    own = [_folder_digest(str(model.folder()))]
+    for name in (model.pretrained_vae_name_or_path, model.tokenizer_name):
+        own.append(_folder_digest(name) if name and Path(name).is_dir() else str(name))
+    return own[0] if own[1:] == ["None", "None"] else " ".join(own)
+
+
+def encoders_digest(examined: EvaluateConfig, config: TrainConfig) -> dict[str, str]:
+    """The encoders' bytes, or the Hub ids of those that lie in no folder."""
+    chosen = examined.encoders.beside(config.model.pretrained_model_name_or_path)
+    found = {name: getattr(chosen, name) for name in type(chosen).model_fields}
+    return {name: _files_digest(value) if value and Path(value).is_dir() else str(value) for name, value in found.items()}
+
+
+@cache
+def photos_digest(folder: str, count: int | None) -> str:
+    """The bytes and captions of the first `count` photos of a folder; of an empty one a digest, too, for its job fails by itself.
+
+    Raises SettingError where there are fewer photos than were asked for.
+    """
+    digest = hashlib.sha256()
+    try:
+        photos = scan(folder).photos
+    except SettingError:
+        return "none"
+    if count is not None and count > len(photos):
+        raise SettingError(
+            "num_photos", f"{count} were asked for, and {folder} holds {len(photos)}.", fix="Leave the subject or the arm out."
+        )
+    for path in photos[:count]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update((caption_beside(path) or "").encode())
+    return digest.hexdigest()
+
+
+@cache
+def _folder_digest(folder: str) -> str:
+    return fingerprint(Path(folder))
+
+
+@cache
+def _files_digest(folder: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).expanduser().rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""One at a time: a lock on a file, which the system lets go when its holder dies, however it dies."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from dreambooth.core.errors import SettingError
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """A block that only one process is in; others wait for their turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A block in which this bench is the only one on an output folder; raises SettingError naming the other one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".bench.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "Wait for it, stop it, or choose another folder; finished rows can be copied from rows/ to rows/."
+            raise SettingError("--output_dir", f"another bench is at work on {folder} ({_holder(file)}).", fix=fix) from None
+        file.truncate(0)
+        told = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        file.write(json.dumps(told))
+        file.flush()
+        yield
+
+
+def _holder(file: IO[str]) -> str:
+    """Who holds a lock, as it says itself."""
+    file.seek(0)
+    try:
+        told = json.loads(file.read())
+        return f"process {told['process']} on {told['host']} since {told['since']}"
+    except (ValueError, KeyError):
+        return "it has not said who it is"

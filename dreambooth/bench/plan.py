@@ -1,0 +1,191 @@
+"""A plan: which ways of learning are compared, on what, and what the paper says beside it. YAML, one file each; shipped ones by name."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge
+
+from dreambooth.bench.keep import parse_keep
+from dreambooth.bench.tables import REAL, REAL_PAIRS, UNTUNED, Layout
+from dreambooth.config import config_type
+from dreambooth.core.errors import SettingError, first_line
+from dreambooth.evaluation import EvaluateConfig
+from dreambooth.metrics import METRICS
+from dreambooth.schema import Setting, flags, nearest
+
+OWN = ("num_photos", "noun", "identifier_kind")
+"""Fields of an arm that a sweep may name, beside every flag of `dreambooth train`."""
+NOT_TO_SET = {
+    "instance_data_dir", "output_dir", "concepts_list", "class_noun", "instance_prompt", "class_prompt", "seed", "resume_from_checkpoint",
+    "overwrite_output_dir", "allow_changed_settings", "push_to_hub", "hub_token", "hub_model_id", "hub_private", "concept",
+}  # fmt: skip
+"""Training flags that the bench itself decides for every job."""
+SHIPPED = files("dreambooth.bench") / "plans"
+
+
+class Arm(Setting):
+    """One line of a table: a way of learning, or a way of asking the untuned model."""
+
+    model: Literal["tuned", "untuned", "described"] = "tuned"
+    """tuned: learned from the photos; untuned: the base model, asked for the class; described: asked for what the subject looks like."""
+    settings: dict[str, Any] = {}
+    """Flags of `dreambooth train`. `x0.5` is half of what the flag would be without it."""
+    sweep: dict[str, list[Any]] | list[dict[str, Any]] = {}
+    """Fields with the values that they take: all combinations of a mapping, or the listed ones. Each makes an arm of its own."""
+    num_photos: Annotated[int, Ge(1)] | None = None
+    """Learn from the first so many photos; left out, from all."""
+    noun: Literal["correct", "none", "wrong"] = "correct"
+    """What the subject is called beside the identifier; wrong is another class of the dataset, none leaves the prior out, too."""
+    identifier_kind: Literal["rare", "common", "random", "sks"] = "rare"
+    """What [V] is: a rare token of the model's own, an ordinary word, random characters, or the field's habit."""
+    keep: str | None = None
+    """What stays of each model: everything, adapter, delta:RANK, scores; left out, as the plan says."""
+
+
+class Plan(Setting):
+    """A plan of `dreambooth bench`"""
+
+    name: str
+    """Short name, as on the command line."""
+    title: str
+    """What the table is called in print."""
+    about: str = ""
+    """What is asked, in a sentence or two."""
+    arms: dict[str, Arm]
+    """The ways that are compared, in the order of the table. A name may hold a swept field in braces: "rank {rank}"."""
+    settings: dict[str, Any] = {}
+    """Flags of `dreambooth train` for all arms; those of the command line and of an arm count more."""
+    evaluation: dict[str, Any] = {}
+    """Flags of `dreambooth evaluate` for all arms; those of the command line count more."""
+    metrics: tuple[str, ...] = ("dino", "clip_i", "clip_t")
+    """Columns of the table."""
+    paper: dict[str, dict[str, float]] = {}
+    """Arm -> metric -> the paper's value; also "real photos", "real photos, with self-pairs" and "untuned"."""
+    baseline: str | None = None
+    """The arm that others are tested against; left out, the first."""
+    keep: str = "scores"
+    """What stays of each model: everything, adapter, delta:RANK, or scores only."""
+    num_subjects: Annotated[int, Ge(1)] | None = None
+    """Subjects, when the command line names none; left out, all."""
+    notes: tuple[str, ...] = ()
+    """Sentences below the table."""
+
+    def lines(self) -> dict[str, Arm]:
+        """All arms by name, with their sweeps laid out."""
+        found: dict[str, Arm] = {}
+        for name, arm in self.arms.items():
+            for full_name, one in _laid_out(name, arm):
+                if full_name in found:
+                    fix = "Name the arms apart; a swept field may stand in braces: `rank {rank}`."
+                    raise SettingError(f"{self.name}: arms", f"two of them are named {full_name!r}.", fix=fix)
+                found[full_name] = one
+        return found
+
+    def layout(self) -> Layout:
+        """What its table looks like."""
+        return Layout(
+            self.name, self.title, tuple(self.lines()), self.metrics, self.paper, self.baseline, (self.about, *self.notes) if self.about else self.notes,
+        )  # fmt: skip
+
+
+def read_plan(name: str) -> Plan:
+    """A shipped plan by name, or one of a YAML file; raises SettingError naming the plan, the field and the nearest name."""
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        shipped = plans()
+        if name not in shipped:
+            fix = nearest(name, shipped) or f"There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml."
+            raise SettingError("plan", f"there is no plan {name!r}.", fix=fix)
+        return parse_plan(yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")), name)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(
+            "plan", f"{path} cannot be read ({first_line(error)}).", fix="Give a YAML file; docs/bench.md shows one."
+        ) from None
+    if not isinstance(tree, dict):
+        raise SettingError("plan", f"{path} holds no plan.", fix="Write `arms:` and below it a name for each way of learning.")
+    return parse_plan({"name": path.stem, **tree}, str(path))
+
+
+def parse_plan(tree: Mapping[str, Any], where: str) -> Plan:
+    """A plan from plain values, with every field that it names looked up."""
+    for field in tree:
+        if field not in Plan.model_fields:
+            raise SettingError(f"{where}: {field}", "a plan has no such field.", fix=_near(field, Plan.model_fields))
+    arms = {str(name): arm or {} for name, arm in (tree.get("arms") or {}).items()}
+    if not arms:
+        raise SettingError(
+            f"{where}: arms", "the plan compares nothing.", fix="Name at least one: `arms: {LoRA: {settings: {method: lora}}}`."
+        )
+    for name, arm in arms.items():
+        for field in arm:
+            if field not in Arm.model_fields:
+                fix = _near(field, Arm.model_fields) or "Flags of `dreambooth train` stand below `settings:`."
+                raise SettingError(f"{where}: arms: {name}: {field}", "an arm has no such field.", fix=fix)
+    try:
+        plan = Plan.parse({**tree, "title": tree.get("title", tree["name"]), "arms": arms})
+    except SettingError as error:
+        raise SettingError(f"{where}: {error.setting}", error.reason, fix=error.fix) from None
+    _look_up(plan, where)
+    return plan
+
+
+def plans() -> dict[str, str]:
+    """The shipped plans and their titles."""
+    found = sorted(path.name.removesuffix(".yaml") for path in SHIPPED.iterdir() if path.name.endswith(".yaml"))
+    return {name: yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))["title"] for name in found}
+
+
+def _look_up(plan: Plan, where: str) -> None:
+    """Every flag, metric, arm and keeping that the plan names must exist."""
+    for metric in plan.metrics:
+        if metric not in METRICS:
+            raise SettingError(f"{where}: metrics", f"there is no metric {metric!r}.", fix=_near(metric, METRICS))
+    for name in plan.evaluation:
+        if name not in flags(EvaluateConfig) or name in ("run", "output_dir", "class_noun", "identifier", "instance_data_dir", "untuned"):
+            raise SettingError(f"{where}: evaluation: {name}", "it is nothing that a plan can set.", fix=_near(name, flags(EvaluateConfig)))
+    lines = plan.lines()
+    for name, arm in lines.items():
+        tree = flags(config_type({**plan.settings, **arm.settings}.get("method")))
+        for flag in {**plan.settings, **arm.settings}:
+            if flag not in tree:
+                raise SettingError(f"{where}: {name}: {flag}", "`dreambooth train` has no such flag.", fix=_near(flag, [*tree, *OWN]))
+            if flag in NOT_TO_SET:
+                raise SettingError(f"{where}: {name}: {flag}", "the bench itself sets it for every job.", fix="Leave it out.")
+    for name in (*plan.paper, *((plan.baseline,) if plan.baseline else ())):
+        if name not in (*lines, REAL, REAL_PAIRS, UNTUNED):
+            raise SettingError(f"{where}: {name}", "the plan has no such arm.", fix=_near(name, lines) or f"It has {', '.join(lines)}.")
+    for keep in filter(None, (plan.keep, *(arm.keep for arm in lines.values()))):
+        parse_keep(keep, f"{where}: keep")
+
+
+def _laid_out(name: str, arm: Arm) -> Iterator[tuple[str, Arm]]:
+    """An arm without a sweep is itself; with one, an arm for each combination, which says so in its name."""
+    if not arm.sweep:
+        yield name, arm
+        return
+    swept = arm.sweep
+    listed = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())] if isinstance(swept, dict) else swept
+    for values in listed:
+        own = {field: value for field, value in values.items() if field in OWN}
+        rest = {field: value for field, value in values.items() if field not in OWN}
+        tree = {**arm.model_dump(exclude_unset=True), **own, "settings": {**arm.settings, **rest}}
+        tree.pop("sweep")
+        yield _named(name, values), Arm.parse(tree)
+
+
+def _named(name: str, values: Mapping[str, Any]) -> str:
+    """The name with its braces filled; fields that it does not mention follow."""
+    left = {field: value for field, value in values.items() if f"{{{field}}}" not in name}
+    for field, value in values.items():
+        name = name.replace(f"{{{field}}}", str(value))
+    return ", ".join([name, *(f"{field} {value}" for field, value in left.items())])
+
+
+def _near(name: str, names: Any) -> str:
+    return nearest(name, names)

@@ -1,0 +1,107 @@
+"""`bench`: every job of a plan that has no row yet, whatever fails; then tables from the rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dreambooth.bench.expand import Request, expand, rehearse
+from dreambooth.bench.job import Event, Failed, Job, Row
+from dreambooth.bench.locks import alone
+from dreambooth.bench.rows import has_row, row_of, write_row
+from dreambooth.bench.tables import write_tables
+from dreambooth.bench.work import work
+from dreambooth.core.errors import RunError, first_line
+from dreambooth.training.records import Told
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last thing that `bench` tells."""
+
+    rows: tuple[Row, ...]
+    failures: tuple[dict[str, Any], ...]
+    """arm, subject, seed, kind and reason of every job that has no row."""
+    tables: tuple[Path, ...]
+
+
+@dataclass
+class Turn:
+    """What is known of a bench under way, beside its rows."""
+
+    there: int = 0
+    """Jobs that had a row already, or share one that is being made."""
+    given: set[str] = field(default_factory=set)
+    failed: dict[str, Failed] = field(default_factory=dict)
+    unfit: list[Failed] = field(default_factory=list)
+    """Jobs that could not even be described, not yet told."""
+
+    def missing(self, request: Request) -> Iterator[Job]:
+        """The jobs to do, one at a time, each once."""
+        for item in expand(request):
+            if isinstance(item, Failed):
+                self.unfit.append(item)
+            elif item.key in self.given or has_row(request.root, item.key):
+                self.there += 1
+            else:
+                self.given.add(item.key)
+                yield item
+
+    def told(self) -> Iterator[Failed]:
+        """Failures that have come up since the last time."""
+        while self.unfit:
+            yield self.unfit.pop(0)
+
+
+def bench(request: Request) -> Iterator[Told | Event | Ended]:
+    """Do what is missing and draw the tables; the last record is `Ended`.
+
+    Raises SettingError before anything runs for a plan that cannot be done at all, and for a folder on which another bench is at work.
+    Not taking the next record stops it: running jobs save, finished rows stay.
+    """
+    rehearse(request)
+    with alone(request.root):
+        yield from (Told(sentence, important=True) for sentence in request.dataset.absent)
+        turn = Turn()
+        events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root))
+        try:
+            for event in events:
+                yield from turn.told()
+                if isinstance(event, Failed):
+                    turn.failed[event.job.key] = event
+                yield event
+        finally:
+            events.close()  # type: ignore[attr-defined]  # executors are generators; closing one lets its jobs save
+        yield from turn.told()
+        yield _ended(request, turn)
+
+
+def _ended(request: Request, turn: Turn) -> Ended:
+    """Rows and failures of the plan as it stands now, and their tables."""
+    rows: list[Row] = []
+    failures: list[dict[str, Any]] = []
+    for item in expand(request):
+        if isinstance(item, Failed):
+            failures.append(_failure(item.job, item))
+            continue
+        try:
+            row = row_of(request.root, item)
+        except RunError as error:
+            failures.append(_failure(item, Failed(item, str(error))))
+            continue
+        if row:
+            rows.append(row)
+        else:
+            failures.append(_failure(item, turn.failed.get(item.key) or Failed(item, "it was not done.")))
+    tables = write_tables(rows, failures, request.plan.layout(), request.root / "tables" / request.plan.name) if rows else []
+    return Ended(tuple(rows), tuple(failures), tuple(tables))
+
+
+def _failure(job: Job, failed: Failed) -> dict[str, Any]:
+    return {"arm": job.arm, "subject": job.subject, "seed": job.seed, "kind": failed.kind, "reason": failed.reason}
+
+
+def summary(failures: tuple[dict[str, Any], ...]) -> list[str]:
+    """A line for each failed job."""
+    return [f"{f['arm']}, {f['subject']}, seed {f['seed']}: {first_line(RunError(f['reason']))} ({f['kind']})" for f in failures]

@@ -1,0 +1,56 @@
+"""The prompts of one job: the evaluation's own list, with the arm's words in the place of the subject.
+
+The prompt without the identifier, which CLIP-T reads and the untuned model is asked, always has the correct class noun: arms that call
+the subject otherwise are measured by the same words.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dreambooth.bench.job import Job
+from dreambooth.bench.names import phrase
+from dreambooth.evaluation import EvaluateConfig, protocol
+from dreambooth.evaluation.subject import is_toybox
+from dreambooth.families import ModelSource
+from dreambooth.prompts import PLACEHOLDER, read_prompts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt."""
+
+    text: str
+    """As the plan's table names it, the same for every arm: "a [V] dog on the beach"."""
+    asked: str
+    """With the arm's words: "a [V] on the beach", "a yellow dog with a white nose on the beach"."""
+    plain: str
+    """Without identifier: "a dog on the beach"."""
+
+
+def prompts_of(job: Job, config: EvaluateConfig, model: ModelSource) -> list[Asked]:
+    """The prompts that the job is examined with; in a file of prompts, {noun} stands for the subject's class."""
+    usual, own = f"{PLACEHOLDER} {job.noun}", phrase(job.settings, job.description)
+    if not job.trains and not job.description:
+        own = job.noun
+    found = []
+    for text in (prompt.text.replace("{noun}", job.noun) for prompt in _listed(job, config, model)):
+        found.append(Asked(text, _with_article(text.replace(usual, own), own), protocol.without_identifier(text)))
+    return found
+
+
+def _listed(job: Job, config: EvaluateConfig, model: ModelSource) -> list[protocol.Prompt]:
+    if config.prompts:
+        prompts = protocol.of_file(read_prompts(Path(config.prompts)))
+    elif config.applications:
+        prompts = [p for name in config.applications for p in protocol.application(name, job.noun, live=job.live)]
+    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and is_toybox(model.pretrained_model_name_or_path)):
+        prompts = protocol.toybox_suite(job.noun, live=job.live)
+    else:
+        live = job.live if config.prompt_list == "auto" else config.prompt_list == "live"
+        prompts = protocol.dreambench(job.noun, live=live)
+    return protocol.some(prompts, config.num_prompts)
+
+
+def _with_article(text: str, own: str) -> str:
+    """ "a orange dog" -> "an orange dog", where the arm's own words begin."""
+    return text.replace(f"a {own}", f"an {own}") if own[:1].lower() in "aeiou" else text

@@ -1,0 +1,175 @@
+"""What does a job, wherever it runs: learn, draw, score, keep what was asked for, and write one row.
+
+The job's folder tells how far it came: `run/` with its checkpoints while it learns, `samples/` while it draws, `row.json` when all is
+done. Called again for a job that was cut short, it goes on from there.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth import stream
+from dreambooth.api import train_config
+from dreambooth.bench.class_images import class_images
+from dreambooth.bench.examine import Examined, examine
+from dreambooth.bench.executors import stopping
+from dreambooth.bench.job import Job, Moved, Row
+from dreambooth.bench.keep import RUN, parse_keep
+from dreambooth.bench.rows import read_row
+from dreambooth.config import TrainConfig, resolve
+from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.scoring import Score
+from dreambooth.families import family_of
+from dreambooth.files.atomic import whole_file, writable_folder, write_json
+from dreambooth.outputs import RECORD
+from dreambooth.photos.files import CAPTION_SUFFIXES, scan
+from dreambooth.schema import is_set
+from dreambooth.training.records import Done, Progress, Step
+from dreambooth.training.state import checkpoints
+
+ROW, SHOWN, SIDE = "row.json", 4, 128
+"""Prompts whose pictures are kept for the page, and their longest side in pixels."""
+SHOWN_IMAGES = 2
+"""Pictures kept of each."""
+SAVED = 3
+"""Checkpoints that a training is cut into, at least MIN_STEPS updates apart; the newest stays."""
+MIN_STEPS = 50
+
+Tell = Callable[[Moved], None]
+
+
+def work(job: Job, tell: Tell) -> Row:
+    """Do the job and return its row; raises DreamboothError for what a user can mend."""
+    folder, clock = Path(job.folder), time.perf_counter()
+    writable_folder(folder, "--output_dir")
+    if (folder / ROW).is_file():
+        return read_row(folder / ROW)
+    record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
+    learned = time.perf_counter()
+    found = examine(job, folder / RUN if job.trains else None, tell=tell)
+    pictures = _small(job, folder, found)
+    examined = time.perf_counter()
+    if found.shared:
+        shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
+    kept = parse_keep(job.keep)
+    size = kept.apply(folder)
+    seconds = {
+        "training": (record.get("seconds") or {}).get("training", 0.0), "evaluation": round(examined - learned, 2),
+        "everything": round(time.perf_counter() - clock, 2),
+    }  # fmt: skip
+    row = Row(
+        job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
+        real=_values(found.real)[0], settings=_told(job), protocol=found.protocol | ({"shared": shared} if shared else {}), base=found.base,
+        toybox=found.toybox, seconds=seconds, steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
+    )  # fmt: skip
+    write_json(folder / ROW, row.plain())
+    return row
+
+
+def configured(job: Job) -> TrainConfig:
+    """The resolved training configuration of a job."""
+    config = train_config(**job.settings, instance_data_dir=job.photos)
+    return resolve(config, family_of(config.model))
+
+
+def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, str]]:
+    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what other jobs had drawn."""
+    run = folder / RUN
+    config = configured(job)
+    if (run / RECORD).is_file():
+        record = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        if record.get("state") == "finished":
+            return record, {}
+    drawn, by_others = class_images(job, config, tell=tell)
+    settings: dict[str, Any] = {
+        **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run), "class_data_dir": drawn and str(drawn),
+        "skip_final_inference": True, "allow_changed_settings": True,  # the key has seen to it that only folders differ
+        "resume_from_checkpoint": "latest" if checkpoints(run) else None,
+    }  # fmt: skip
+    steps = config.loop.max_train_steps
+    if steps and not is_set(config, ("loop", "checkpointing_steps")):
+        settings["checkpointing_steps"] = max(MIN_STEPS, steps // SAVED)
+    if not is_set(config, ("loop", "checkpoints_total_limit")):
+        settings["checkpoints_total_limit"] = 1
+    done: Done | None = None
+    for told in stream.train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
+        if isinstance(told, Step):
+            tell(Moved(job.key, "training", told.step, told.total))
+        elif isinstance(told, Progress):
+            tell(Moved(job.key, told.phase, told.done, told.total))
+        done = told if isinstance(told, Done) else done
+    assert done, "a training that ends without an error ends with Done"
+    return done.record, {"class images": "drawn by another job"} if by_others else {}
+
+
+def _photos(job: Job, folder: Path) -> str:
+    """The photos to learn from: the subject's folder, or the first few of it with their captions."""
+    if job.num_photos is None:
+        return job.photos
+    photos = scan(job.photos).photos
+    if len(photos) < job.num_photos:
+        raise SettingError("num_photos", f"{job.num_photos} were asked for, and {job.photos} holds {len(photos)}.")
+    own = folder / "photos"
+    own.mkdir(parents=True, exist_ok=True)
+    for photo in photos[: job.num_photos]:
+        for path in (photo, *(photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
+            if path.is_file():
+                shutil.copyfile(path, own / path.name)
+    return str(own)
+
+
+def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Metrics that have a value, and the reasons of those that have none."""
+    values = {name: {k: v for k, v in score.items() if v is not None} for name, score in scored.items() if score["value"] is not None}
+    return values, {name: str(score["reason"]) for name, score in scored.items() if score["value"] is None}
+
+
+def _small(job: Job, folder: Path, found: Examined) -> dict[str, list[str]]:
+    """A few small JPEGs for the page, by the prompt as the table names it, as paths relative to the bench's output folder."""
+    rows = sorted({round(i * (len(found.prompts) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if len(found.prompts) > 1 else [0]
+    pictures: dict[str, list[str]] = {}
+    for shot in found.drawn:
+        if shot.row not in rows:
+            continue
+        names = pictures.setdefault(found.prompts[shot.row].text, [])
+        if len(names) < SHOWN_IMAGES:
+            path = folder / "pictures" / f"{shot.row:02d}-seed{shot.seed}.jpg"
+            _save_small(path, shot.image)
+            names.append(f"jobs/{job.key}/pictures/{path.name}")
+    return pictures
+
+
+def _save_small(path: Path, image: Image.Image) -> None:
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    with whole_file(path) as partial:
+        small.save(partial, "JPEG", quality=90)
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """The settings that the arm gave, and what it called the subject."""
+    extra = {"num_photos": job.num_photos, "description": job.description}
+    return {**job.settings, **{name: value for name, value in extra.items() if value is not None}}
+
+
+def _made(record: dict[str, Any]) -> dict[str, str]:
+    """Versions, host and end."""
+    import platform
+    import socket
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    import dreambooth
+
+    names = ("torch", "diffusers", "transformers", "peft")
+    host = record.get("host") or {}
+    return {
+        "dreambooth": dreambooth.__version__, **{name: version(name) for name in names}, "host": socket.gethostname(),
+        "system": platform.platform(), "device": str(host.get("device", "")), "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({"identifier": str(record["identifier"])} if record.get("identifier") else {}),
+    }  # fmt: skip

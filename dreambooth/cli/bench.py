@@ -1,0 +1,125 @@
+"""`dreambooth bench`."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dreambooth.bench.config import BenchConfig
+from dreambooth.bench.datasets import open_dataset
+from dreambooth.bench.estimate import estimate
+from dreambooth.bench.expand import Request, rehearse
+from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
+from dreambooth.bench.run import Ended, bench, summary
+from dreambooth.bench.tables import print_tables
+from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.progress import Jobs
+from dreambooth.config import config_type
+from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.families import ModelSource
+from dreambooth.files.packaged import TOYBOX
+from dreambooth.schema import flags
+
+USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0 1 2] [--num_subjects 5] [any flag of train] ..."
+INTRO = """Many subjects, several ways of learning, several seeds: one table, as the paper prints it. Every finished job is a row; started again, only what is missing is done, and with nothing missing the tables are drawn anew.
+
+Plans: {plans}; or a YAML file of your own (docs/bench.md). Flags of `dreambooth train` go to every job; what an arm of the plan says itself counts more. Exit code 3: finished, but some jobs failed."""  # noqa: E501
+TOYBOX_NOTE = "This is the toybox: figures of a small rendered world and a tiny model made for it. They say nothing about real models."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Bench as the flags say."""
+    if "--help" in argv or "-h" in argv:
+        print(help_text(BenchConfig, usage=USAGE, intro=INTRO.format(plans=", ".join(plans()))))
+        return 0
+    own, rest = _parted(argv)
+    config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
+    training, remarks = _training(rest)
+    plan = read_plan(config.plan)
+    request = Request(plan, config, open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos"), training)
+    _interruptible()
+    if config.dry_run:
+        rehearse(request)
+        print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
+        return 0
+    toybox = training.get("pretrained_model_name_or_path", TOYBOX) == ModelSource().pretrained_model_name_or_path
+    for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
+        print(remark)
+    ended = _shown(request)
+    print_tables(ended.rows, ended.failures, plan.layout())
+    for path in ended.tables:
+        print(path)
+    if ended.failures:
+        print(f"{len(ended.failures)} of {request.count} jobs have no row:", *summary(ended.failures), sep="\n  ", file=sys.stderr)
+    if toybox:
+        print(TOYBOX_NOTE)
+    return 3 if ended.failures else 0
+
+
+def _shown(request: Request) -> Ended:
+    """Do the jobs with bars on the terminal."""
+    records, shown = bench(request), Jobs(request.count)
+    try:
+        for record in records:
+            if isinstance(record, Ended):
+                return record
+            shown.take(record)
+        raise AssertionError("a bench ends with Ended")
+    except KeyboardInterrupt:
+        shown.say("Stopping: running jobs save their state ...")
+        records.close()  # type: ignore[attr-defined]  # a generator
+        raise Interrupted(
+            f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here."
+        ) from None
+    finally:
+        shown.close()
+
+
+def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The bench's own words, and those for training; a flag's values go where it goes."""
+    known, own, rest = flags(BenchConfig), list[str](), list[str]()
+    target = own
+    for word in argv:
+        if word.startswith("--") and len(word) > 2:
+            name = word[2:].partition("=")[0].replace("-", "_")
+            target = own if name in known or name.removeprefix("no_") in known else rest
+        target.append(word)
+    return own, rest
+
+
+def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Flat training flags of the command line, and remarks on their old names."""
+    method = next((b for a, b in zip(words, [*words[1:], ""], strict=True) if a == "--method"), None)
+    tree = config_type(method)
+    values, _, remarks = read_flags(words, tree, aliases=ALIASES)
+    found: dict[str, Any] = {}
+    for name, flag in flags(tree).items():
+        value = _at(values, flag.path)
+        if value is not None:
+            found[name] = value
+    for name in NOT_TO_SET & found.keys():
+        fix = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}.get(
+            name, "Leave it out."
+        )
+        raise SettingError(f"--{name}", "the bench itself sets it for every job.", fix=fix)
+    return found, remarks
+
+
+def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for step in path:
+        if not isinstance(values, Mapping) or step not in values:
+            return None
+        values = values[step]
+    return values
+
+
+def _interruptible() -> None:
+    """SIGTERM ends a bench as Ctrl-C does."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, ask)
