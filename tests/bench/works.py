@@ -72,3 +72,8 @@ def _misbehave(settings: dict, folder: Path) -> None:
 def keep(row: Row, *, folder: str) -> None:
     """A row in its place for good."""
     write_json(Path(folder) / f"{row.key}.json", row.plain())
+
+
+def is_kept(job: Job, folder: str) -> bool:
+    """Whether the row of a job is there."""
+    return (Path(folder) / "rows" / f"{job.key}.json").is_file()

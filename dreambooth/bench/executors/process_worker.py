@@ -13,8 +13,9 @@ from dreambooth.bench.job import Job, Moved, Row, Work
 
 
 def serve(line: connection.Connection, work: Work, keep: Keep | None, where: str) -> None:
-    """Do jobs until the line is closed. SIGTERM lets the present one save and end; Ctrl-C does not reach it."""
+    """Do jobs until the line is closed. SIGTERM lets the present one save and end; Ctrl-C is for the one who gave the jobs."""
     stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     threading.Thread(target=_watch_caller, args=(stop,), daemon=True).start()
 

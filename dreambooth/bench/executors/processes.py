@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, get_context
 from pickle import PickleError, UnpicklingError
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, Signals, pthread_sigmask
+from signal import Signals
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
@@ -93,7 +93,7 @@ class _Process(Slot):
         self.where = f"GPU {gpu}" if gpu else "CPU"
         self.line, far = context.Pipe()
         self.process = context.Process(target=serve, args=(far, machine.work, machine.keep, self.where), daemon=True)
-        with _environment(gpu, threads), _no_interrupts():
+        with _environment(gpu, threads):
             self.process.start()
         far.close()
 
@@ -153,13 +153,3 @@ def _environment(gpu: str, threads: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """A block whose new processes never see Ctrl-C, which is this process's to answer; here it comes when the block has ended."""
-    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
-    try:
-        yield
-    finally:
-        pthread_sigmask(SIG_SETMASK, before)

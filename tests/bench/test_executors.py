@@ -1,0 +1,218 @@
+"""One executor after the other through the same jobs: what one promises, all keep. Ray's own tests are in test_ray.py."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dreambooth.bench.executors import Executor, Inline, Processes
+from dreambooth.bench.job import Failed, Finished, Moved, Started
+from dreambooth.core.errors import RunError, SettingError
+from tests.bench import works
+
+EXECUTORS = {"inline": Inline(), "processes": Processes(workers=2)}
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request) -> Executor:
+    return EXECUTORS[request.param]
+
+
+def done(executor: Executor, jobs, keep=None) -> dict[str, list]:
+    """All events of all jobs, by key."""
+    events: dict[str, list] = {}
+    for event in executor.run(jobs, works.work, keep):
+        events.setdefault(event.key if isinstance(event, Moved) else event.job.key, []).append(event)
+    return events
+
+
+def test_every_job_ends_in_one_row_or_one_reason_whatever_the_others_do(executor, tmp_path):
+    troubles = [None, "setting", "run", "bug", "exit", None]
+    jobs = [works.job(tmp_path, number, trouble=trouble) for number, trouble in enumerate(troubles)]
+    events = done(executor, jobs, functools.partial(works.keep, folder=str(tmp_path / "rows")))
+    ends = [events[f"job-{number}"][-1] for number in range(6)]
+    assert [len([e for e in events[job.key] if isinstance(e, Finished | Failed)]) for job in jobs] == [1] * 6
+    assert all(isinstance(events[job.key][0], Started) for job in jobs)
+    assert [type(end).__name__ for end in ends] == ["Finished", "Failed", "Failed", "Failed", "Failed", "Finished"]
+    assert [end.kind for end in ends[1:5]] == ["request", "run", "error", "error"]
+    assert ends[1].reason == "--rank: it is too large. Use 4."
+    assert "ZeroDivisionError: a bug" in ends[3].reason and "works.py" in ends[3].reason
+    assert 'raise ZeroDivisionError("a bug")' in (tmp_path / "job-3" / "traceback.txt").read_text()
+    assert sorted(path.stem for path in (tmp_path / "rows").iterdir()) == ["job-0", "job-5"]
+    assert ends[5].row.scores["steps"]["value"] == 3.0 and ends[5].job is jobs[5]
+
+
+def test_a_thousand_jobs_are_asked_for_one_by_one(executor, tmp_path):
+    asked, ended, ahead = 0, 0, 0
+
+    def plan():
+        nonlocal asked
+        for number in range(1000):
+            asked += 1
+            yield works.job(tmp_path, number, steps=0)
+
+    for event in executor.run(plan(), works.work):
+        ended += isinstance(event, Finished)
+        ahead = max(ahead, asked - ended)
+    assert ended == 1000
+    assert ahead <= getattr(executor, "workers", 1) + 1
+
+
+def test_nobody_asks_for_jobs_before_the_first_event_is_wanted(executor, tmp_path):
+    def plan():
+        raise AssertionError("asked too early")
+        yield
+
+    executor.run(plan(), works.work).close()
+
+
+def test_closing_lets_jobs_save_and_starting_again_goes_on_from_there(executor, tmp_path):
+    job = works.job(tmp_path, 1, steps=8, seconds=0.1)
+    events = executor.run([job], works.work)
+    assert any(isinstance(event, Moved) and event.done >= 2 for event in events)
+    began = time.monotonic()
+    events.close()
+    assert time.monotonic() - began < 5
+    assert (Path(job.folder) / "saved").exists()
+    saved = len(list(Path(job.folder).glob("checkpoint-*")))
+    assert saved < 8
+    time.sleep(0.3)
+    assert len(list(Path(job.folder).glob("checkpoint-*"))) == saved  # nobody works on
+    end = done(executor, [job])["job-1"][-1]
+    assert end.row.scores["first"]["value"] == saved
+
+
+def test_work_that_never_asks_whether_to_stop_is_stopped_by_its_own_words(executor, tmp_path):
+    job = works.job(tmp_path, 1, steps=50, seconds=0.05, polite=False)
+    events = executor.run([job], works.work)
+    next(event for event in events if isinstance(event, Moved))
+    events.close()
+    time.sleep(0.3)
+    assert len(list(Path(job.folder).glob("checkpoint-*"))) < 20
+
+
+def test_a_killed_worker_is_replaced_and_its_job_goes_on_from_its_checkpoint(tmp_path):
+    jobs = [works.job(tmp_path, 0, dies_at=2), works.job(tmp_path, 1)]
+    events = done(Processes(workers=1), jobs)
+    assert [type(event) for event in events["job-0"] if not isinstance(event, Moved)] == [Started, Started, Finished]
+    assert events["job-0"][-1].row.scores["first"]["value"] == 2.0
+    assert isinstance(events["job-1"][-1], Finished)
+
+
+def test_a_job_that_kills_every_worker_is_given_up_with_the_number_of_deaths(tmp_path):
+    events = done(Processes(workers=1, retries=1), [works.job(tmp_path, 0, trouble="dies"), works.job(tmp_path, 1)])
+    end = events["job-0"][-1]
+    assert (end.kind, end.attempts) == ("lost", 2)
+    assert "died 2 times" in end.reason and "SIGKILL" in end.reason and "--workers" in end.reason
+    assert (tmp_path / "job-0" / "deaths").read_text() == "xx"
+    assert isinstance(events["job-1"][-1], Finished)
+
+
+def test_workers_are_kept_from_job_to_job_and_divide_the_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    events = done(Processes(workers=2), [works.job(tmp_path, number, seconds=0.1) for number in range(6)])
+    rows = [events[f"job-{number}"][-1].row for number in range(6)]
+    assert len({row.made["pid"] for row in rows}) == 2
+    assert {row.settings["threads"] for row in rows} == {str(max(1, len(os.sched_getaffinity(0)) // 2))}
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_each_gpu_gets_its_share_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreambooth.bench.executors.processes.gpus_here", lambda: ["3", "5"])
+    jobs = [works.job(tmp_path, number, seconds=0.4) for number in range(4)]
+    events = done(Processes(gpus_per_job=0.5), jobs)
+    assert sorted(events[job.key][-1].row.settings["gpus"] for job in jobs) == ["3", "3", "5", "5"]
+    assert "GPU 3" in {events[job.key][0].where for job in jobs}
+
+
+def test_a_gpu_that_is_not_there_is_refused_by_name(tmp_path):
+    with pytest.raises(SettingError, match="--gpus_per_job: 0.5 of a GPU"):
+        done(Processes(gpus_per_job=0.5), [works.job(tmp_path)])
+
+
+def test_workers_that_cannot_start_end_the_bench_and_not_a_thousand_jobs(tmp_path):
+    with pytest.raises(RunError, match="3 workers in a row could not start"):
+        list(Processes(workers=1).run([works.job(tmp_path, number) for number in range(9)], Unloadable()))
+
+
+class Unloadable:
+    """Work that kills the process which unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (7,)
+
+
+DRIVER = """
+import functools, sys
+from dreambooth.bench.executors import Processes
+from tests.bench import works
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    jobs = (works.job(folder, number, steps=12 if number else 2, seconds=0.1) for number in range(4))
+    missing = (job for job in jobs if not works.is_kept(job, folder))
+    for event in Processes(workers=2).run(missing, works.work, functools.partial(works.keep, folder=folder + "/rows")):
+        print(type(event).__name__, getattr(event, "key", "") or event.job.key, flush=True)
+"""
+
+
+def start(script: str, folder: Path) -> subprocess.Popen:
+    path = folder / "driver.py"
+    path.write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        [sys.executable, str(path), str(folder)], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )  # fmt: skip
+
+
+def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missing(tmp_path):
+    driver = start(DRIVER, tmp_path)
+    assert driver.stdout
+    next(line for line in driver.stdout if line.startswith("Finished"))
+    driver.kill()
+    driver.wait()
+    until = time.monotonic() + 10
+    while time.monotonic() < until and (before := steps(tmp_path)) is not None:
+        time.sleep(0.5)
+        if steps(tmp_path) == before:
+            break
+    else:
+        raise AssertionError("workers work on without their driver")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
+    assert 1 <= len(kept) < 4
+    again = start(DRIVER, tmp_path)
+    told = again.communicate(timeout=30)[0].split("\n")
+    assert len([line for line in told if line.startswith("Finished")]) == 4 - len(kept)
+    assert len(list((tmp_path / "rows").iterdir())) == 4
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    firsts = [json.loads(path.read_text())["scores"]["first"]["value"] for path in (tmp_path / "rows").iterdir()]
+    assert any(first > 0 for first in firsts)  # what was cut short was not begun again
+
+
+def steps(folder: Path) -> int:
+    return len(list(folder.glob("job-*/checkpoint-*")))
+
+
+def test_ctrl_c_in_the_terminal_saves_and_leaves_no_worker(tmp_path):
+    driver = start(DRIVER.replace("else 2", "else 400").replace("=12", "=400"), tmp_path)
+    assert driver.stdout
+    next(line for line in driver.stdout if line.startswith("Moved"))
+    workers = children(driver.pid)
+    assert len(workers) >= 2
+    began = time.monotonic()
+    os.killpg(driver.pid, signal.SIGINT)
+    driver.wait(timeout=10)
+    assert time.monotonic() - began < 6
+    assert len(list(tmp_path.glob("job-*/saved"))) >= 1
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a driver."""
+    found = [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+    return [child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
