@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.methods import AnyMethod, Full, Method
+from dreambooth.methods.words import WordMethod
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.schema import Setting, extended, flags, get, is_set
@@ -134,7 +135,12 @@ class TrainConfig(Setting):
     def has_prior(self) -> bool:
         """Whether the prior's term is in the loss: when asked for, or when a class noun was given and it was not refused."""
         wanted = self.prior.with_prior_preservation
-        return bool(self.photos.class_noun) if wanted is None else wanted
+        return bool(self.photos.class_noun) and self.method.why_no_prior() is None if wanted is None else wanted
+
+    @property
+    def replaced_noun(self) -> str | None:
+        """The class noun, where [V] stands for it too: prompts are filled in without it."""
+        return self.photos.class_noun if self.method.replaces_noun else None
 
     @property
     def output_dir(self) -> Path:
@@ -145,8 +151,12 @@ class TrainConfig(Setting):
 DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
     "full": {"resolution": 512, "image_interpolation_mode": "bilinear", "output_dir": "dreambooth-model"},
     "lora": {"resolution": 512, "learning_rate": 5e-4, "validation_epochs": 50, "output_dir": "lora-dreambooth-model"},
-}
-"""What diffusers' two scripts set otherwise than the tree's own defaults."""
+    "textual_inversion": {
+        "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
+        "center_crop": False, "output_dir": "text-inversion-model",
+    },
+}  # fmt: skip
+"""What diffusers' scripts set otherwise than the tree's own defaults."""
 
 RESUMABLE = {
     "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
@@ -171,7 +181,16 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
-    return config.updated(wanted)
+    return _named(config.updated(wanted))
+
+
+def _named(config: TrainConfig) -> TrainConfig:
+    """With the new word of a method that learns one, which is the identifier."""
+    noun = config.photos.class_noun or ("painting" if config.photos.concept == "style" else None)
+    method = config.method.named(config.photos.identifier, noun)
+    values = {("method", name): getattr(method, name) for name in type(method).model_fields}
+    values = {path: value for path, value in values.items() if value != get(config, path)}
+    return config.updated(values | ({("photos", "identifier"): method.new_word} if method.new_word else {}))
 
 
 def check(config: TrainConfig) -> None:
@@ -186,6 +205,12 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--with_prior_preservation", "there is no class to preserve.", fix=fix)
     if prior.class_data_dir and prior.with_prior_preservation is False:
         raise SettingError("--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two.")
+    no_prior = config.method.why_no_prior()
+    if prior.with_prior_preservation and no_prior:
+        raise SettingError("--with_prior_preservation", no_prior, fix="Leave it out.")
+    if photos.concepts_list and isinstance(config.method, WordMethod):
+        reason = f"--method {config.method.kind} learns one word, for one subject."
+        raise SettingError("--concepts_list", reason, fix="Train each subject in a run of its own.")
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
     if config.output.output_kohya_format and config.method.kind != "lora":

@@ -69,7 +69,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
-    prompts = [fill(prompt, config.identifier or opened.identifier) for prompt in prompts]
+    prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)
     folder = _folder(config, opened)

@@ -34,6 +34,11 @@ class Opened:
         return self.config.photos.identifier if self.config else None
 
     @property
+    def replaced_noun(self) -> str | None:
+        """The class noun, where [V] stands for it too."""
+        return self.config.replaced_noun if self.config else None
+
+    @property
     def precision(self) -> str:
         """The arithmetic the run was trained and previewed in."""
         return self.config.loop.mixed_precision if self.config else "no"

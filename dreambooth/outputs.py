@@ -61,7 +61,7 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
             _without_text_encoders(learner.family, lambda: learner.save(partial, whole=True))
         else:
             learner.save(partial, whole=True)
-        (partial / "README.md").write_text(card(config, material, learner.family), encoding="utf-8")
+        (partial / "README.md").write_text(card(config, material, learner), encoding="utf-8")
     if config.output.output_kohya_format:
         write_kohya(folder, prefixes=_kohya_prefixes(learner.family))
 
@@ -83,12 +83,12 @@ def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title:
         contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
 
 
-def card(config: TrainConfig, material: Material, family: Family) -> str:
+def card(config: TrainConfig, material: Material, learner: Learner) -> str:
     """The model card that the Hub shows."""
-    base, prompt = config.model.pretrained_model_name_or_path, material.instance_prompt
+    family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
     kind = type(family.pipe).__name__
-    is_lora = not config.method.trains_whole_parts
-    load = f'pipe = {kind}.from_pretrained("{base if is_lora else "."}")' + ('\npipe.load_lora_weights(".")' if is_lora else "")
+    source = "." if config.method.trains_whole_parts else base
+    load = f'pipe = {kind}.from_pretrained("{source}")\n{learner.loading()}'.strip()
     return f"""---
 base_model: {base}
 library_name: diffusers

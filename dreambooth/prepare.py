@@ -15,6 +15,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.methods import Learner
 from dreambooth.photos.check import quick
+from dreambooth.prompts import fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
 from dreambooth.training.processes import Processes
@@ -51,7 +52,7 @@ def look_at_photos(config: TrainConfig) -> Iterator[Record]:
 
 def gather(config: TrainConfig, identifier: str | None) -> Material:
     """Read the photos; raises SettingError for what is missing or broken."""
-    named = subjects(config.photos, identifier)
+    named = subjects(config.photos, identifier, replaced=config.replaced_noun)
     material = Material(identifier, named, [])
     for subject in named:
         photos, complaints = read_photos(
@@ -59,6 +60,7 @@ def gather(config: TrainConfig, identifier: str | None) -> Material:
             use_captions=config.photos.use_captions,
             ignore_errors=config.photos.ignore_photo_errors,
             identifier=identifier,
+            replaced=config.replaced_noun,
         )
         material.photos += photos
         material.complaints += complaints
@@ -107,10 +109,11 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     photos, prior = Shelf(), Shelf()
     options = {"cropping": config.cropping, "resolution": resolution, "seed": seed, "mirrored": config.cropping.random_flip}
     for photo in material.photos:
-        photos.add(photo.path.name, photo.image, _place(prompts, photo.prompt), **options)
+        shown = [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)]
+        photos.add(photo.path.name, photo.image, shown, **options)
     for images in material.prior:
         for path, image in read_class_images(images):
-            prior.add(path.name, image, _place(prompts, images.prompt), **options)
+            prior.add(path.name, image, [_place(prompts, images.prompt)], **options)
     if config.cropping.cache_latents:
         try:
             yield from encode_shelf(family, photos, what="photos")
@@ -120,7 +123,8 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
             if not is_out_of_memory(error):
                 raise
             raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
-    text = text_table(family, prompts, train_text_encoder=config.text.train_text_encoder)
+    learns_text = not set(family.encoder_names).isdisjoint(learning_parts(config, family))
+    text = text_table(family, prompts, train_text_encoder=learns_text)
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     rest(config, family)
     yield Batches(
@@ -129,9 +133,17 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     )  # fmt: skip
 
 
+def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:
+    """What a photo is called: its caption, or the method's templates in turn, or the instance prompt."""
+    templates = config.method.templates(config.photos.concept)
+    if not templates or config.photos.instance_prompt or photo.prompt != material.instance_prompt:
+        return [photo.prompt]
+    return [fill(template, material.identifier) for template in templates]
+
+
 def learning_parts(config: TrainConfig, family: Family) -> list[str]:
-    """Names of the parts that learn: the denoiser, and the text encoders when asked for."""
-    return [family.denoiser_name, *(family.text_trainable if config.text.train_text_encoder else ())]
+    """Names of the parts in which something learns."""
+    return config.method.parts(family, train_text_encoder=config.text.train_text_encoder)
 
 
 def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
@@ -140,7 +152,7 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
     lighten(family, config.loop.mixed_precision, whole_parts=parts if config.method.trains_whole_parts else [])
     learner = config.method.attach(family, parts, seed=key(seed, "attach"))
     if config.loop.gradient_checkpointing:
-        for name in parts:
+        for name in dict.fromkeys([family.denoiser_name, *parts]):
             part = family.parts[name]
             enable = getattr(part, "enable_gradient_checkpointing", None) or part.activation_checkpointing_enable
             enable()
@@ -160,7 +172,7 @@ def lighten(family: Family, precision: str, *, whole_parts: list[str]) -> None:
 def rest(config: TrainConfig, family: Family) -> None:
     """Send parts that have done their work to the CPU while the others train; nothing moves where there is only a CPU."""
     if family.device.type != "cpu":
-        idle = [name for name in family.parts if name not in learning_parts(config, family)]
+        idle = [name for name in family.parts if name not in (family.denoiser_name, *learning_parts(config, family))]
         if not config.cropping.cache_latents:
             idle.remove("vae")
         device = family.device

@@ -19,7 +19,7 @@ FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow",
 
 def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
     """The validation prompt, drawn with the weights as they are."""
-    prompt = fill(config.validation.validation_prompt or "", material.identifier, setting="--validation_prompt")
+    prompt = _validation_prompt(config, material)
     pictures = _pictures(config, trainer, [prompt], config.validation.num_validation_images)
     place = folder / "samples" / f"step-{trainer.step:06d}"
     paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
@@ -30,7 +30,7 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
     prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
     if config.validation.validation_prompt:
-        prompts.insert(1, fill(config.validation.validation_prompt, material.identifier))
+        prompts.insert(1, _validation_prompt(config, material))
     prompts += sorted({images.prompt for images in material.prior})
     count = config.validation.num_validation_images
     drawn = _pictures(config, trainer, prompts, count)
@@ -57,6 +57,11 @@ def _pictures(config: TrainConfig, trainer: Trainer, prompts: list[str], count: 
         ))  # fmt: skip
     rest(config, family)
     return drawn
+
+
+def _validation_prompt(config: TrainConfig, material: Material) -> str:
+    wanted = config.validation.validation_prompt or ""
+    return fill(wanted, material.identifier, setting="--validation_prompt", replaced=config.replaced_noun)
 
 
 def _footer(config: TrainConfig) -> str:

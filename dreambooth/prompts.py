@@ -1,5 +1,6 @@
 """Prompts: `[V]` stands for the identifier, everywhere and in one way."""
 
+import re
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
@@ -20,13 +21,18 @@ def class_prompt(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
-def fill(prompt: str, identifier: str | None, *, setting: str = "prompt") -> str:
-    """The prompt with the identifier in the place of every `[V]`; raises SettingError where there is none to put there."""
+def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replaced: str | None = None) -> str:
+    """The prompt with the identifier in the place of every `[V]`; raises SettingError where there is none to put there.
+
+    `replaced` is the class noun for which the identifier stands too, where it is a word learned as a whole: "a [V] dog" is "a <my-dog>".
+    """
     if PLACEHOLDER not in prompt:
         return prompt
     if not identifier:
         fix = f"Give --identifier, or write the words in full instead of {PLACEHOLDER}."
         raise SettingError(setting, f"{prompt!r} holds {PLACEHOLDER}, but this model has no identifier.", fix=fix)
+    if replaced:
+        prompt = re.sub(rf"{re.escape(PLACEHOLDER)}\s+{re.escape(replaced)}\b", PLACEHOLDER, prompt)
     return prompt.replace(PLACEHOLDER, identifier)
 
 

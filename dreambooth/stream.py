@@ -75,7 +75,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         identifier, words = pick_identifier(family, seed)
         yield from words
         config = config.updated({("photos", "identifier"): identifier})
-    elif config.photos.identifier:
+    elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from told([warning] if warning else [])
     yield from look_at_photos(config)

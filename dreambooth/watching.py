@@ -44,6 +44,7 @@ class Watcher:
             trainer.family, eyes, held_out(noun, toybox=config.model.pretrained_model_name_or_path == TOYBOX), material.identifier,
             f"a {noun}", [photo.image for photo in material.photos], config.validation.sampling(resolution),
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
+            replaced=config.replaced_noun,
         )  # fmt: skip
         self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
         self.page = ProgressPage(folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice)

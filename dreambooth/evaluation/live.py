@@ -61,6 +61,8 @@ class LiveScores:
     precision: str = "no"
     max_share: float = 0.25
     curve: dict[int, Signals] = field(default_factory=dict)
+    replaced: str | None = None
+    """The class noun, where [V] stands for it too."""
 
     def __post_init__(self) -> None:
         self.began, self.spent = time.perf_counter(), 0.0
@@ -75,7 +77,7 @@ class LiveScores:
     def look(self, step: int, shown: Callable[[], AbstractContextManager[object]]) -> LiveScored:
         """Draw and score, in the block that `shown()` opens (`Trainer.shown`)."""
         clock = time.perf_counter()
-        asked = [(fill(p.text, self.identifier), without_identifier(p.text, self.identifier)) for p in self.prompts]
+        asked = [(fill(p.text, self.identifier, replaced=self.replaced), without_identifier(p.text, self.identifier)) for p in self.prompts]
         with torch.random.fork_rng():  # also around the encoders: a network that is loaded draws its first weights
             with shown():
                 drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)

@@ -116,7 +116,9 @@ def _draw_all(
     }  # fmt: skip
     seeds = range(config.seed, config.seed + config.num_images)
     plain = [protocol.without_identifier(p.text, subject.identifier) for p in prompts]
-    asked = [(fill(p.text, subject.identifier, setting="--identifier"), words) for p, words in zip(prompts, plain, strict=True)]
+    replaced = subject.noun if subject.config and subject.config.method.replaces_noun else None
+    asked = [fill(p.text, subject.identifier, setting="--identifier", replaced=replaced) for p in prompts]
+    asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
     tuned = Lazy(lambda: opened or open_model(config.run, device=config.device))

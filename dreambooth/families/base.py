@@ -19,6 +19,12 @@ from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
+INVERSION = {
+    "learning_rate": 5e-4, "scale_lr": True, "train_batch_size": 1, "gradient_accumulation_steps": 4, "max_train_steps": 3000,
+    "lr_warmup_steps": 0,
+}  # fmt: skip
+"""A family's recipe for Textual Inversion, that of diffusers' README. The original's is base rate 5e-3, 2 photos, 6,100 steps."""
+
 LONGEST_TEXT = 512
 """Tokens per prompt where neither tokenizer nor encoder sets a bound, as with T5: what FLUX.1 was trained with."""
 
@@ -41,6 +47,8 @@ class Family(ABC):
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Encoders that --train_text_encoder trains."""
+    embedding_names: ClassVar[tuple[str, ...]] = ()
+    """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
 
@@ -152,11 +160,15 @@ class Family(ABC):
         return self.predict(x_t, time, condition)
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Ids of every tokenizer, padded to its full length, long [b, L]: `input_ids`, `input_ids_2` ..., and their masks."""
+        """Ids of every tokenizer, padded to its full length, long [b, L]: `input_ids`, `input_ids_2` ..., and their masks.
+
+        A new word of several vectors is one word in a prompt, and spelt out here as diffusers' pipelines do.
+        """
         tokens: dict[str, Tensor] = {}
         for number, tokenizer in enumerate(self.tokenizers, start=1):
             length = self.text_length(number)
-            out = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            words = self.pipe.maybe_convert_prompt(list(prompts), tokenizer) if tokenizer.added_tokens_encoder else list(prompts)
+            out = tokenizer(words, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
             suffix = "" if number == 1 else f"_{number}"
             tokens[f"input_ids{suffix}"] = out.input_ids
             tokens[f"attention_mask{suffix}"] = out.attention_mask

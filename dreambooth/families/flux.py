@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import Family, Recipe
+from dreambooth.families.base import INVERSION, Family, Recipe
 
 SHARED = {
     "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0, "train_guidance_scale": 1.0,
@@ -22,6 +22,7 @@ class Flux(Family):
     pipelines = ("FluxPipeline",)
     denoiser_name = "transformer"
     encoder_names = ("text_encoder", "text_encoder_2")
+    embedding_names = ("clip_l", "t5")
     packing = 2
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
@@ -30,6 +31,7 @@ class Flux(Family):
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 1e-5, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+        "textual_inversion": INVERSION,
     }
     """The values of diffusers' README for FLUX; guidance 1 while training."""
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import Family, Recipe
+from dreambooth.families.base import INVERSION, Family, Recipe
 
 SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
 
@@ -19,10 +19,12 @@ class SDXL(Family):
     name = "Stable Diffusion XL"
     pipelines = ("StableDiffusionXLPipeline",)
     encoder_names = ("text_encoder", "text_encoder_2")
+    embedding_names = ("clip_l", "clip_g")
     text_trainable = ("text_encoder", "text_encoder_2")
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 2e-6, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+        "textual_inversion": INVERSION,
     }
 
     def make_process(self) -> Process:

@@ -7,7 +7,8 @@ from pydantic import Field
 from dreambooth.methods.base import Learner, Method
 from dreambooth.methods.full import Full
 from dreambooth.methods.lora import LoRA
+from dreambooth.methods.textual_inversion import TextualInversion
 
-AnyMethod = Annotated[Full | LoRA, Field(discriminator="kind")]
+AnyMethod = Annotated[Full | LoRA | TextualInversion, Field(discriminator="kind")]
 
-__all__ = ["AnyMethod", "Full", "Learner", "LoRA", "Method"]
+__all__ = ["AnyMethod", "Full", "Learner", "LoRA", "Method", "TextualInversion"]

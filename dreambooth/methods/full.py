@@ -48,3 +48,6 @@ class WholeParts(Learner):
 
     def disabled(self) -> AbstractContextManager[None] | None:
         return None
+
+    def loading(self) -> str:
+        return ""

@@ -102,6 +102,9 @@ class Adapters(Learner):
     def disabled(self) -> AbstractContextManager[None] | None:
         return self._disabled()
 
+    def loading(self) -> str:
+        return 'pipe.load_lora_weights(".")'
+
     @contextmanager
     def _disabled(self) -> Iterator[None]:
         modules = [self.family.parts[name] for name in self.parts]

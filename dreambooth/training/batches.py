@@ -62,8 +62,8 @@ class Shelf:
     cuts: list[Cut] = field(default_factory=list)
     cuts_of: list[list[int]] = field(default_factory=list)
     """For every picture the places of its cuts."""
-    prompt_of: list[int] = field(default_factory=list)
-    """For every picture the place of its prompt in the table of prompts."""
+    prompts_of: list[list[int]] = field(default_factory=list)
+    """For every picture the places of its prompts in the table of prompts; one of them is drawn each time it is shown."""
     names: list[str] = field(default_factory=list)
     moments: Tensor | None = None
     """[cuts, 2c, h, w] on the device, when cached."""
@@ -71,12 +71,14 @@ class Shelf:
     def __len__(self) -> int:
         return len(self.cuts_of)
 
-    def add(self, name: str, image: Image.Image, prompt: int, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> None:
+    def add(
+        self, name: str, image: Image.Image, prompts: list[int], *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
+    ) -> None:
         """Cut a picture and remember it."""
         cuts = list(cut_picture(image, name, cropping=cropping, resolution=resolution, seed=seed, mirrored=mirrored))
         self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
         self.cuts += cuts
-        self.prompt_of.append(prompt)
+        self.prompts_of.append(prompts)
         self.names.append(name)
 
 
@@ -179,7 +181,15 @@ class Batches:
         if self.objective.offset_noise:
             eps = eps + self.objective.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
         number = place + (0 if shelf is self.photos else len(self.photos))
-        return _Row(shelf, cut, shelf.prompt_of[place], number, posterior, eps, u, z)
+        return _Row(shelf, cut, self._prompt(update, row, shelf.prompts_of[place]), number, posterior, eps, u, z)
+
+    def _prompt(self, update: int, row: int, prompts: list[int]) -> int:
+        """One of a picture's prompts, by a draw of its own, so that nothing else depends on how many there are."""
+        return (
+            prompts[int(torch.randint(len(prompts), (1,), generator=generator(self.seed, "prompt", update, row)))]
+            if prompts[1:]
+            else prompts[0]
+        )
 
     @property
     def _latent_shape(self) -> tuple[int, int, int]:

@@ -158,6 +158,7 @@ class Trainer:
         )  # fmt: skip
         sum_over_processes(self.update.parameters)
         norm, skipped = self.update.apply()
+        self.learner.after_update()
         self.step += 1
         if self.average:
             self.average.update(self.step)

@@ -57,15 +57,16 @@ class Photo:
     prompt: str
 
 
-def subjects(photos: Photos, identifier: str | None) -> list[Subject]:
-    """The subjects that the settings name; raises SettingError when photos or words are missing."""
+def subjects(photos: Photos, identifier: str | None, *, replaced: str | None = None) -> list[Subject]:
+    """The subjects that the settings name; raises SettingError when photos or words are missing. `replaced` as in `fill`."""
     if photos.concepts_list:
         return [_concept(entry, place, photos, identifier) for place, entry in enumerate(_read_list(Path(photos.concepts_list)))]
     if not photos.instance_data_dir:
         raise SettingError("--instance_data_dir", "no photos were given.", fix="Name the folder that holds 3-5 photos of the subject.")
     instance, prior = prompts_of(photos)
     folder = scan(photos.instance_data_dir)
-    return [Subject(fill(instance, identifier, setting="--instance_prompt"), fill(prior, identifier) if prior else None, folder)]
+    named = fill(instance, identifier, setting="--instance_prompt", replaced=replaced)
+    return [Subject(named, fill(prior, identifier) if prior else None, folder)]
 
 
 def prompts_of(photos: Photos) -> tuple[str, str | None]:
@@ -87,7 +88,9 @@ def needs_identifier(photos: Photos) -> bool:
     return PLACEHOLDER in prompts_of(photos)[0]
 
 
-def read_photos(subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None) -> tuple[list[Photo], list[str]]:
+def read_photos(
+    subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None, replaced: str | None = None
+) -> tuple[list[Photo], list[str]]:
     """The subject's photos, decoded once, and a sentence for each that could not be read.
 
     Raises SettingError for a broken photo unless `ignore_errors`, and when none is left.
@@ -102,7 +105,8 @@ def read_photos(subject: Subject, *, use_captions: bool, ignore_errors: bool, id
             complaints.append(str(error))
             continue
         caption = caption_beside(path) if use_captions else None
-        photos.append(Photo(path, image, fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")))))
+        prompt = fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")), replaced=replaced)
+        photos.append(Photo(path, image, prompt))
     if not photos:
         raise SettingError("--instance_data_dir", f"none of the photos in {subject.folder.root} can be read.", fix=complaints[0])
     return photos, complaints

@@ -112,9 +112,9 @@ def batches(pipelines, photos, tmp_path):
     subject, prior = Shelf(), Shelf()
     options = {"cropping": Cropping(crops_per_photo=3), "resolution": 16, "seed": 0, "mirrored": True}
     for path in sorted(photos.glob("*.png")):
-        subject.add(path.name, load(path), 0, **options)
+        subject.add(path.name, load(path), [0], **options)
     for path in sorted(tiny.photos(tmp_path / "class", count=5, size=(40, 24)).glob("*.png")):
-        prior.add(path.name, load(path), 1, **options)
+        prior.add(path.name, load(path), [1], **options)
     return Batches(
         family, subject, prior, text_table(family, PROMPTS, train_text_encoder=False), process=family.process, objective=Objective(),
         num_photos=3, num_prior=2, resolution=16, seed=11,

@@ -6,10 +6,15 @@ import pytest
 import torch
 
 from dreambooth.families import Family
-from dreambooth.methods import Full, Learner, LoRA, Method
+from dreambooth.methods import Full, Learner, LoRA, Method, TextualInversion
 from tests import tiny
 
-METHODS = {"full": Full(), "lora": LoRA(rank=4, lora_alpha=2.0), "dora": LoRA(rank=2, lora_alpha=3.0, use_dora=True)}
+METHODS = {
+    "full": Full(),
+    "lora": LoRA(rank=4, lora_alpha=2.0),
+    "dora": LoRA(rank=2, lora_alpha=3.0, use_dora=True),
+    "textual_inversion": TextualInversion(num_vectors=2).named("<my-dog>", "dog"),
+}
 
 
 @dataclass
@@ -22,17 +27,34 @@ class Pair:
     def load(self) -> Family:
         return tiny.load(self.base)
 
+    def parts(self, family: Family) -> list[str]:
+        """All parts that can learn in this way."""
+        return self.method.parts(family, train_text_encoder=not self.method.new_word)
+
     def attach(self, family: Family, *, seed: int = 0) -> Learner:
-        return self.method.attach(family, [family.denoiser_name, *family.text_trainable], seed=seed)
+        return self.method.attach(family, self.parts(family), seed=seed)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The subject's prompt and the class', both known to the attached model."""
+        word = self.method.new_word or "sks"
+        return [f"a {word}" if self.method.replaces_noun else f"a {word} dog", "a dog"]
+
+    @property
+    def plain_prompts(self) -> list[str]:
+        """The same for the model as it came, to which a new word is what it starts from, once for every vector."""
+        start = " ".join([getattr(self.method, "initializer_token", "")] * getattr(self.method, "num_vectors", 0))
+        return [prompt.replace(self.method.new_word, start) if self.method.new_word else prompt for prompt in self.prompts]
 
     def learned(self) -> Learner:
         """Attached to a fresh model, and changed as if it had been trained, enough to be seen in a picture."""
         learner = self.attach(self.load())
         rng = torch.Generator().manual_seed(5)
+        strength = 2.0 if self.method.new_word else 0.2
         with torch.no_grad():
             for parameters in learner.parameters().values():
                 for parameter in parameters:
-                    parameter += 0.2 * torch.randn(parameter.shape, generator=rng) * parameter.std().nan_to_num(0.5).clamp(min=0.1)
+                    parameter += strength * torch.randn(parameter.shape, generator=rng) * parameter.std().nan_to_num(0.5).clamp(min=0.1)
         return learner
 
 
