@@ -32,6 +32,8 @@ def table(folder: Path) -> str:
     if len(keys) > 1:
         return f"The rows in {folder} are of {len(keys)} different studies (weights or settings); run it again, or move the old ones away."
     runs = [read(row) for row in rows]
+    if len({run.subject for run in runs}) < 2:
+        return f"There are {len(runs)} rows of one subject: nothing can be chosen on the others."
     steps = {name: chosen(runs, way) for name, way in (STUDIED | CANDIDATES).items()}
     key = rows[0]["key"]
     head = (
@@ -55,7 +57,8 @@ def answer(runs: Sequence[Run], steps: dict[str, list[int]]) -> list[str]:
         lines.append(f"The rule {words} than: {other} ({difference.mean():+.3f}, 95 % {low:+.3f} to {high:+.3f}).")
     if not _is_enough(runs):
         return [f"Too few runs to say anything ({ENOUGH_SUBJECTS} subjects and {ENOUGH_RUNS} runs at least). So far:", *lines]
-    last_word = "**The rule wins.**" if all(wins) else "**The rule does not win** over both; the simpler way is to be shipped."
+    best = max((RULE, LAST, FIXED), key=lambda name: scores(runs, steps[name]).mean())
+    last_word = "**The rule wins.**" if all(wins) else f"**The rule does not win** over both. The best of the three on average: {best}."
     return [last_word, *lines]
 
 
