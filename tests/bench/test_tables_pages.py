@@ -72,6 +72,11 @@ def test_without_pictures_there_is_a_page_and_no_stale_figure(tmp_path):
     assert "Side by side" not in (tmp_path / "bench.html").read_text()
 
 
+def test_tables_below_the_benchs_folder_find_its_pictures(tmp_path):
+    write_tables(with_pictures(rows(seeds=1), tmp_path), [], layout(), tmp_path / "tables" / "table3")
+    assert (tmp_path / "tables" / "table3" / "figure.png").is_file()
+
+
 def test_a_figure_of_many_arms_shows_four_of_them_or_those_that_are_asked_for(tmp_path):
     arms = tuple(f"arm {n}" for n in range(6))
     made = with_pictures([row(arm, "ann", 0, dino=0.5, pres=0.5) for arm in arms], tmp_path)

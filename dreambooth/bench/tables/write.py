@@ -23,18 +23,19 @@ FIGURE = "figure.png"
 def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path) -> list[Path]:
     """bench.html, bench.md, bench.tex, bench.csv, bench-tests.csv and, where there are pictures, figure.png; returns their paths.
 
-    The rows' pictures are looked for in `folder`. A failure names `arm`, `subject`, `seed`, `kind` and `reason`. Raises SettingError
+    The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind` and `reason`. Raises SettingError
     for rows that do not fit the layout.
     """
     numbers = results(rows, layout)
     words = document(numbers, rows, failures)
+    root = _root(rows, folder)
     texts = {
-        "bench.html": page(words, numbers, rows, folder), "bench.md": as_markdown(words), "bench.tex": as_latex(words),
+        "bench.html": page(words, numbers, rows, root), "bench.md": as_markdown(words), "bench.tex": as_latex(words),
         "bench.csv": as_csv(numbers), "bench-tests.csv": tests_csv(numbers),
     }  # fmt: skip
     for name, text in texts.items():
         write_text(folder / name, text)
-    drawn = _write_figure(rows, layout, folder, toybox=words.toybox)
+    drawn = _write_figure(rows, layout, root, folder, toybox=words.toybox)
     return [folder / name for name in texts] + ([folder / FIGURE] if drawn else [])
 
 
@@ -43,10 +44,17 @@ def print_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], lay
     print_document(document(results(rows, layout), rows, failures), console or Console(highlight=False))
 
 
-def _write_figure(rows: Sequence[Row], layout: Layout, folder: Path, *, toybox: bool) -> bool:
+def _root(rows: Sequence[Row], folder: Path) -> Path:
+    """The bench's output folder: `folder` itself, or the one above it from which the rows name their pictures."""
+    names = [name for row in rows for some in row.pictures.values() for name in some]
+    places = (folder, *folder.absolute().parents[:2])
+    return next((place for place in places if any((place / name).is_file() for name in names)), folder)
+
+
+def _write_figure(rows: Sequence[Row], layout: Layout, root: Path, folder: Path, *, toybox: bool) -> bool:
     """The arms side by side; False where there is nothing to show, and then no older figure stays either."""
     arms = arms_with_pictures(rows, layout)
-    shown = galleries(rows, layout, folder, arms=arms) if arms else []
+    shown = galleries(rows, layout, root, arms=arms) if arms else []
     seeds = ", ".join(map(str, sorted({gallery.seed for gallery in shown})))
     footer = f"{'toybox · ' if toybox else ''}{layout.title} · equal prompts and seeds in all columns · training seed {seeds}"
     image = figure(shown, arms, title=f"{'toybox: ' if toybox else ''}{layout.title}", footer=footer)
