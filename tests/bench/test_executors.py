@@ -132,7 +132,7 @@ def test_each_gpu_gets_its_share_of_workers(tmp_path, monkeypatch):
 
 
 def test_a_gpu_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(SettingError, match="--gpus_per_job: 0.5 of a GPU"):
+    with pytest.raises(SettingError, match=r"--gpus_per_job: 0\.5 of a GPU"):
         done(Processes(gpus_per_job=0.5), [works.job(tmp_path)])
 
 

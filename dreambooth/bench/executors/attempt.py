@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from dreambooth.bench.executors.base import Keep
+from dreambooth.bench.executors.bringing import FarRows
 from dreambooth.bench.executors.storage import at_hand
 from dreambooth.bench.job import Job, Moved, Row, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
@@ -38,6 +39,8 @@ def attempt(job: Job, work: Work, keep: Keep | None, *, tell: Callable[[Moved], 
     """Do the job once. Its row is kept before it is returned, and after everything that the job leaves is in its place."""
     token = _asked.set(stop)
     try:
+        if isinstance(keep, FarRows) and (row := keep.find(job.key)):
+            return row  # its worker died with the good news on its lips, or the bench did
         with at_hand(job) as near:
             row = work(near, _Teller(tell, stop))
         if keep:

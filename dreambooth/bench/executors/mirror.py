@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.files.atomic import PREFIX, whole_file
 
-SECONDS_BETWEEN_PASSES = 3.0
+SECONDS_BETWEEN_PASSES = 1.0
 WHOLE = ".whole"
 """Sent last into a checkpoint's folder; one without it is not fetched."""
 TRIES = 3
@@ -62,7 +62,7 @@ class Mirror:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """A block during which what is new is sent every few seconds, and after which all of it is there."""
+        """A block during which what is new is sent every second, and after which all of it is there."""
         over = threading.Event()
 
         def keep_sending() -> None:

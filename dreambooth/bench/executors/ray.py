@@ -13,6 +13,8 @@ from annotated_types import Ge, Gt, Le
 
 from dreambooth.bench.executors.attempt import Trouble
 from dreambooth.bench.executors.base import Executor, Keep
+from dreambooth.bench.executors.bringing import Storage
+from dreambooth.bench.executors.mirror import open_url
 from dreambooth.bench.executors.processes import part_of_gpu
 from dreambooth.bench.executors.ray_worker import TOKEN, Desk
 from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
@@ -41,15 +43,22 @@ class Ray(Executor):
     """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, what the plan says, or a whole GPU."""
     cpus_per_job: Annotated[float, Gt(0)] = 1.0
     """Cores that one job takes, and its number of threads."""
+    storage: str | None = None
+    """Storage that all machines reach (s3://bucket/bench, or whatever fsspec knows): photos and checkpoints travel through it, and what is
+    finished is brought to --output_dir. Left out, --output_dir and the photos have to be on a disk that all machines share."""
 
     def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
-        """The jobs' events as they come. Folders must be seen by all machines: a shared disk, or URLs that fsspec knows."""
+        """The jobs' events as they come; a job is finished when its row and its folder are where the bench was started."""
         ray = _ray()
+        storage = Storage(self.storage) if self.storage else None
+        if storage:
+            open_url(storage.url)
         is_ours = not ray.is_initialized()
         if is_ours:
             _join(ray, self.address)
         try:
-            yield from drive(jobs, _Cluster(self, work, keep, ray), retries=self.retries)
+            events = drive(jobs, _Cluster(self, work, storage.rows if storage else keep, ray, storage), retries=self.retries)
+            yield from storage.brought(events, keep) if storage else events
         finally:
             if is_ours:
                 ray.shutdown()
@@ -76,8 +85,8 @@ def _join(ray: Any, address: str) -> None:
 class _Cluster(Pool):
     """Actors on the machines of a cluster."""
 
-    def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any):
-        self.settings, self.ray = settings, ray
+    def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any, storage: Storage | None):
+        self.settings, self.ray, self.storage = settings, ray, storage
         self.desk = ray.remote(Desk)
         self.material = (ray.put(work), ray.put(keep))
         self.machines: list[dict[str, float]] = []
@@ -103,7 +112,7 @@ class _Cluster(Pool):
     def open(self, share: float) -> Slot:
         options = {"num_cpus": self.settings.cpus_per_job, "num_gpus": share, "max_restarts": 0, "max_concurrency": 4}
         actor = self.desk.options(scheduling_strategy="SPREAD", **options).remote(*self.material)
-        return _Actor(self.ray, actor)
+        return _Actor(self.ray, actor, self.storage)
 
     def wait(self, slots: list[Slot]) -> None:
         answers = [slot.answer for slot in slots if isinstance(slot, _Actor)]
@@ -135,14 +144,15 @@ class _Cluster(Pool):
 class _Actor(Slot):
     """An actor, the answer that it owes, and the news that it is asked for now and then."""
 
-    def __init__(self, ray: Any, actor: Any):
-        self.ray, self.actor = ray, actor
+    def __init__(self, ray: Any, actor: Any, storage: Storage | None):
+        self.ray, self.actor, self.storage = ray, actor, storage
         self.answer: Any = None
         self.words: Any = None
 
     def give(self, job: Job) -> None:
-        token = "" if is_url(job.folder) else _mark(Path(job.folder))
-        self.answer = self.actor.do.remote(job, token)
+        far = self.storage.away(job) if self.storage else job
+        token = "" if is_url(far.folder) else _mark(Path(far.folder))
+        self.answer = self.actor.do.remote(far, token)
         self.words = self.actor.news.remote()
 
     def news(self) -> Iterator[Begun | Moved | Row | Trouble]:

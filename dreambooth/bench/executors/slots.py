@@ -6,7 +6,7 @@ when a slot is there to do it, so the plan may be as long as it likes.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from dreambooth.bench.executors.attempt import Trouble
@@ -110,7 +110,7 @@ class Turns:
         return Failed(job, f"Its worker died {times}; the last time: {reason}", "lost", attempts)
 
 
-def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Iterator[Event]:
+def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, None, None]:
     """Every job through the pool's slots, as events. Closing it, or Ctrl-C inside it, lets running jobs save and ends all slots."""
     turns, slots = Turns(jobs, retries), list[Slot]()
     false_starts, is_sound = 0, False

@@ -1,0 +1,103 @@
+"""A bench whose machines share no disk: photos go to a storage, jobs work there, and what is finished is brought home."""
+
+import hashlib
+import io
+import json
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dreambooth.bench.executors.base import Keep
+from dreambooth.bench.executors.mirror import Mirror, open_url, put, tried
+from dreambooth.bench.job import Event, Failed, Finished, Job, Row
+from dreambooth.core.errors import DreamboothError
+
+AT_A_TIME = 4
+"""Finished jobs that are brought home at a time, while others go on."""
+
+
+@dataclass(frozen=True)
+class FarRows:
+    """Rows on a storage: workers put them there, whoever runs the plan again finds them. Can be sent to other machines."""
+
+    storage: str
+
+    def __call__(self, row: Row) -> None:
+        """Put a row in its place, whole or not at all."""
+        files, root = open_url(self._url(row.key))
+        text = json.dumps(row.plain(), ensure_ascii=False, default=str).encode()
+        tried(self.storage, lambda: put(files, root, io.BytesIO(text), set()))
+
+    def find(self, key: str) -> Row | None:
+        """The row of a finished job."""
+        files, root = open_url(self._url(key))
+
+        def read() -> bytes | None:
+            files.invalidate_cache()
+            return files.cat_file(root) if files.exists(root) else None
+
+        text = tried(self.storage, read)
+        return Row(**json.loads(text)) if text else None
+
+    def _url(self, key: str) -> str:
+        return f"{self.storage.rstrip('/')}/rows/{key}.json"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What is where on a storage: jobs/KEY, photos/DIGEST, rows/KEY.json."""
+
+    url: str
+
+    @property
+    def rows(self) -> FarRows:
+        return FarRows(self.url)
+
+    def away(self, job: Job) -> Job:
+        """The job as other machines can do it; its photos are sent unless they are on a storage already."""
+        photos = Path(job.photos)
+        far = self._send(photos) if "://" not in job.photos and photos.is_dir() else job.photos
+        return replace(job, folder=self._folder(job), photos=far)
+
+    def bring(self, finished: Finished, keep: Keep | None) -> Event:
+        """What a job has left, in its folder here, and its row; the storage keeps its copy."""
+        job = finished.job
+        try:
+            Path(job.folder).mkdir(parents=True, exist_ok=True)
+            Mirror(Path(job.folder), self._folder(job)).fetch()
+            if keep:
+                keep(finished.row)
+        except DreamboothError as error:
+            return Failed(job, f"It is finished, but could not be brought here: {error} Start the bench again to bring it.", "run")
+        return finished
+
+    def brought(self, events: Generator[Event, None, None], keep: Keep | None) -> Iterator[Event]:
+        """The same events; a job is `Finished` when what it has left is here."""
+        coming: list[Future[Event]] = []
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            try:
+                for event in events:
+                    if isinstance(event, Finished):
+                        coming.append(pool.submit(self.bring, event, keep))
+                    else:
+                        yield event
+                    for one in [one for one in coming if one.done() or len(coming) > 2 * AT_A_TIME]:
+                        coming.remove(one)
+                        yield one.result()
+                yield from (one.result() for one in coming)
+            finally:
+                events.close()
+
+    def _folder(self, job: Job) -> str:
+        return f"{self.url.rstrip('/')}/jobs/{job.key}"
+
+    def _send(self, photos: Path) -> str:
+        digest = hashlib.sha256()
+        for path in sorted(photos.rglob("*")):
+            if path.is_file():
+                digest.update(path.relative_to(photos).as_posix().encode() + b"\0" + path.read_bytes())
+        url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}"
+        mirror = Mirror(photos, url)
+        tried(url, mirror.send)
+        return url
