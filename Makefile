@@ -6,7 +6,7 @@ EXTRAS := photos,lean,optimizers,track,cluster,dev
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup demo test check lint types floors docs fuzz claims clean
+.PHONY: setup demo test check lint types floors docs fuzz claims selection clean
 
 setup: $(VENV)/.installed
 
@@ -47,6 +47,10 @@ fuzz: setup
 # Two claims of the paper on the toybox: slow, resumable; rows are kept in benchmarks/claims/rows.
 claims: setup
 	$(ONE) $(BIN)/python -m benchmarks.claims.run
+
+# Does the rule that chooses a checkpoint beat simpler ways, on the toybox: slow, resumable; rows are kept in benchmarks/selection/rows.
+selection: setup
+	$(ONE) $(BIN)/python -m benchmarks.selection.run
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

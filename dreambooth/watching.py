@@ -10,6 +10,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.live import LiveScores, read_curve
 from dreambooth.evaluation.protocol import held_out
+from dreambooth.evaluation.subject import is_toybox
 from dreambooth.families import Family
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
@@ -47,7 +48,10 @@ class Watcher:
             replaced=config.replaced_noun,
         )  # fmt: skip
         self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
-        self.page = ProgressPage(folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice)
+        self.page = ProgressPage(
+            folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
+            is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
+        )  # fmt: skip
         self.page.resume(folder / "metrics.jsonl", trainer.step)
 
     def first(self) -> Step | None:

@@ -26,8 +26,8 @@ Choice = Mapping[str, str | int]
 class ProgressPage:
     """A reader of a run's records, as trackers are. `choice` is asked for the checkpoint to keep, as far as it is known."""
 
-    def __init__(self, folder: Path, *, title: str, total: int, choice: Callable[[], Choice | None]):
-        self.path, self.title, self.total, self.choice = folder / PROGRESS, title, total, choice
+    def __init__(self, folder: Path, *, title: str, total: int, choice: Callable[[], Choice | None], is_toybox: bool = False):
+        self.path, self.title, self.total, self.choice, self.is_toybox = folder / PROGRESS, title, total, choice, is_toybox
         self.rows: list[dict[str, float]] = []
         self.step, self.written = 0, -math.inf
 
@@ -56,7 +56,7 @@ class ProgressPage:
         text = template("progress.html").render(
             title=self.title, step=self.step, total=self.total, seconds=0 if ended else REFRESH, facts=self._facts(), chosen=chosen,
             clock=datetime.now().strftime("%H:%M:%S"), why=choice.get("why"),
-            charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
+            is_toybox=self.is_toybox, charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
         )  # fmt: skip
         write_text(self.path, text)
         self.written = time.monotonic()

@@ -48,6 +48,14 @@ def test_the_page_is_there_from_the_first_numbers_and_not_written_at_every_step(
     assert "<svg" in page.path.read_text()
 
 
+def test_the_toybox_says_so(tmp_path):
+    page = ProgressPage(tmp_path, title="a [V] dog", total=10, choice=lambda: None, is_toybox=True)
+    page.write()
+    assert "say nothing about real models" in Page(page.path.read_text()).text
+    page_of(tmp_path).write()
+    assert "toybox" not in Page(page.path.read_text()).text.split("}")[-1]
+
+
 def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 5, "dino": 0.1}\n{"step": 10, "dino": 0.2}\n{"step": 15, "dino": 0.3}\n{"ste')
     page = page_of(tmp_path)
