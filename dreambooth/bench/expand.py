@@ -19,14 +19,14 @@ from dreambooth.bench.datasets import Dataset, Subject
 from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
-from dreambooth.bench.plan import Arm, Plan
+from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
 from dreambooth.config import TrainConfig, check, dump, resolve
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of, fingerprint
 from dreambooth.photos.files import caption_beside, scan
-from dreambooth.schema import flags, get
+from dreambooth.schema import flags, get, is_set
 
 FORMAT = 1
 """Raised when a change of the code changes what equal settings give; rows of another format are not found."""
@@ -64,6 +64,10 @@ class Request:
             self.config.subjects, self.config.num_subjects or (None if self.config.subjects else self.plan.num_subjects)
         )
 
+    def keep(self, arm: Arm) -> str:
+        """What stays of an arm's models."""
+        return arm.keep or self.config.keep or self.plan.keep
+
     @property
     def count(self) -> int:
         """Number of jobs, finished ones among them."""
@@ -88,8 +92,8 @@ def expand(request: Request) -> Iterator[Job | Failed]:
                 if arm.model != "tuned" and seed != request.config.seeds[0]:
                     continue  # nothing is learned, so another seed is the same job
                 job = Job(
-                    "", request.plan.name, name, subject.name, seed, subject.noun, subject.live, str(subject.photos), trains=arm.model == "tuned",
-                    num_photos=arm.num_photos, keep=arm.keep or request.config.keep or request.plan.keep, shared=str(request.root / "shared"),
+                    "", request.plan.name, name, subject.name, seed, subject.noun, subject.live, str(subject.photos),
+                    trains=arm.model == "tuned", num_photos=arm.num_photos, keep=request.keep(arm), shared=str(request.root / "shared"),
                 )  # fmt: skip
                 try:
                     yield _filled(job, arm, subject, request, sampling)
@@ -106,7 +110,7 @@ def rehearse(request: Request) -> None:
         subject = request.subjects[0]
         _, config = _settings(arm, subject, request, seed=0)
         check(config)
-        kept = parse_keep(arm.keep or request.config.keep or request.plan.keep)
+        kept = parse_keep(request.keep(arm))
         if arm.model == "tuned" and kept.kind == ("adapter" if config.method.trains_whole_parts else "delta"):
             does = "changes every weight" if config.method.trains_whole_parts else "leaves the model's weights as they are"
             fix = "Keep delta:16 or scores." if config.method.trains_whole_parts else "Keep adapter or scores."
@@ -148,13 +152,21 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
 
 
 def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tuple[dict[str, Any], TrainConfig]:
-    """Flat training flags of one job, and the resolved tree that they make."""
+    """Flat training flags of one job, the recipe's among them, so that a recipe that changes meanwhile does not; and their tree."""
     encoders = {name for name in request.training if name.endswith("_encoder")}
     own = {name: value for name, value in request.training.items() if name not in encoders}
-    given = relative(
-        {**request.plan.settings, **own, **arm.settings, **names(arm, subject, request.dataset.nouns, seed=seed), "seed": seed}
-    )
-    return given, _resolved(given)
+    called = names(arm, subject, request.dataset.nouns, seed=seed)
+    given = relative({**request.plan.settings, **own, **arm.settings, **called, "seed": seed})
+    config = _resolved(given)
+    tree = {name: flag.path for name, flag in flags(type(config)).items() if name not in NOT_TO_SET or name in given}
+    return {
+        name: _plain(get(config, path)) for name, path in tree.items() if is_set(config, path) and get(config, path) is not None
+    }, config
+
+
+def _plain(value: Any) -> Any:
+    """As JSON and flags hold it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _resolved(settings: Mapping[str, Any]) -> TrainConfig:
@@ -191,8 +203,9 @@ def _key(job: Job, config: TrainConfig) -> str:
     examined = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
     decides = {
-        "format": FORMAT, "base": base_digest(config), "photos": photos_digest(job.photos, job.num_photos), "all_photos": photos_digest(job.photos, None),
-        "training": tree if job.trains else None, "prompts": prompts, "noun": job.noun, "encoders": encoders_digest(examined, config),
+        "format": FORMAT, "base": base_digest(config), "photos": photos_digest(job.photos, job.num_photos),
+        "all_photos": photos_digest(job.photos, None), "noun": job.noun, "encoders": encoders_digest(examined, config),
+        "training": tree if job.trains else None, "prompts": prompts,
         "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
         "sampling": examined.sampling.model_dump(),
     }  # fmt: skip

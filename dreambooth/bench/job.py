@@ -24,7 +24,7 @@ class Job:
     photos: str
     """Folder of the subject's photos."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Flags of `dreambooth train`, without dashes; empty of training where `trains` is False."""
+    """Flags of `dreambooth train`, without dashes, the recipe's values among them; empty of training where `trains` is False."""
     evaluation: dict[str, Any] = field(default_factory=dict)
     """Flags of `dreambooth evaluate`."""
     trains: bool = True
@@ -63,7 +63,7 @@ class Row:
     real: dict[str, dict[str, float]] = field(default_factory=dict)
     """DINO and CLIP-I of the real photos among themselves; "dino" without and "dino_with_self_pairs" with self-pairs."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """The training settings that the arm gave."""
+    """The training settings that the arm and the base model's recipe gave."""
     protocol: dict[str, Any] = field(default_factory=dict)
     """Encoder names, numbers of prompts, pictures and class samples, seeds, intervals."""
     base: str = ""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Ge
+from pydantic import Field
 
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.tables import REAL, REAL_PAIRS, UNTUNED, Layout
@@ -32,9 +33,9 @@ class Arm(Setting):
 
     model: Literal["tuned", "untuned", "described"] = "tuned"
     """tuned: learned from the photos; untuned: the base model, asked for the class; described: asked for what the subject looks like."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Flags of `dreambooth train`. `x0.5` is half of what the flag would be without it."""
-    sweep: dict[str, list[Any]] | list[dict[str, Any]] = {}
+    sweep: dict[str, list[Any]] | list[dict[str, Any]] = Field(default_factory=dict)
     """Fields with the values that they take: all combinations of a mapping, or the listed ones. Each makes an arm of its own."""
     num_photos: Annotated[int, Ge(1)] | None = None
     """Learn from the first so many photos; left out, from all."""
@@ -57,13 +58,13 @@ class Plan(Setting):
     """What is asked, in a sentence or two."""
     arms: dict[str, Arm]
     """The ways that are compared, in the order of the table. A name may hold a swept field in braces: "rank {rank}"."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Flags of `dreambooth train` for all arms; those of the command line and of an arm count more."""
-    evaluation: dict[str, Any] = {}
+    evaluation: dict[str, Any] = Field(default_factory=dict)
     """Flags of `dreambooth evaluate` for all arms; those of the command line count more."""
     metrics: tuple[str, ...] = ("dino", "clip_i", "clip_t")
     """Columns of the table."""
-    paper: dict[str, dict[str, float]] = {}
+    paper: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Arm -> metric -> the paper's value; also "real photos", "real photos, with self-pairs" and "untuned"."""
     baseline: str | None = None
     """The arm that others are tested against; left out, the first."""
@@ -87,9 +88,8 @@ class Plan(Setting):
 
     def layout(self) -> Layout:
         """What its table looks like."""
-        return Layout(
-            self.name, self.title, tuple(self.lines()), self.metrics, self.paper, self.baseline, (self.about, *self.notes) if self.about else self.notes,
-        )  # fmt: skip
+        notes = (self.about, *self.notes) if self.about else self.notes
+        return Layout(self.name, self.title, tuple(self.lines()), self.metrics, self.paper, self.baseline, notes)
 
 
 def read_plan(name: str) -> Plan:

@@ -5,14 +5,19 @@ done. Called again for a job that was cut short, it goes on from there.
 """
 
 import json
+import platform
 import shutil
+import socket
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+import dreambooth
 from dreambooth import stream
 from dreambooth.api import train_config
 from dreambooth.bench.class_images import class_images
@@ -62,10 +67,11 @@ def work(job: Job, tell: Tell) -> Row:
         "training": (record.get("seconds") or {}).get("training", 0.0), "evaluation": round(examined - learned, 2),
         "everything": round(time.perf_counter() - clock, 2),
     }  # fmt: skip
+    protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=_told(job), protocol=found.protocol | ({"shared": shared} if shared else {}), base=found.base,
-        toybox=found.toybox, seconds=seconds, steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
+        real=_values(found.real)[0], settings=_told(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
+        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
     return row
@@ -159,13 +165,6 @@ def _told(job: Job) -> dict[str, Any]:
 
 def _made(record: dict[str, Any]) -> dict[str, str]:
     """Versions, host and end."""
-    import platform
-    import socket
-    from datetime import UTC, datetime
-    from importlib.metadata import version
-
-    import dreambooth
-
     names = ("torch", "diffusers", "transformers", "peft")
     host = record.get("host") or {}
     return {

@@ -1,0 +1,230 @@
+"""A bench from end to end on a tiny pipeline: what it leaves, what it does not do twice, and what goes wrong beside it."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dreambooth.api import from_arguments
+from dreambooth.bench import work as module
+from dreambooth.bench.expand import expand, photos_digest
+from dreambooth.bench.job import Failed, Finished, Moved
+from dreambooth.bench.locks import alone
+from dreambooth.bench.run import Ended, bench
+from dreambooth.bench.work import work
+from dreambooth.cli import main
+from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+from dreambooth.training.records import Told
+
+
+def ended(records) -> Ended:
+    assert isinstance(records[-1], Ended)
+    return records[-1]
+
+
+def jobs_of(request):
+    return [item for item in expand(request) if not isinstance(item, Failed)]
+
+
+def test_every_job_is_one_row_with_scores_of_both_models_and_of_the_photos(finished):
+    out, records = finished
+    rows = {(row.arm, row.subject): row for row in ended(records).rows}
+    assert set(rows) == {("with", "dog7"), ("with", "toy1"), ("without", "dog7"), ("without", "toy1"), ("described", "dog7")}
+    assert len(list((out / "rows").glob("*.json"))) == 5
+    row = rows["with", "dog7"]
+    for scores in (row.scores, row.untuned):
+        assert {"dino", "clip_i", "clip_t", "pres", "div"} <= scores.keys()
+    assert row.real["dino"]["value"] < row.real["dino_with_self_pairs"]["value"]
+    assert row.steps == 2 and row.settings["learning_rate"] == pytest.approx(5e-6) and row.protocol["prompts"] == 2
+    assert row.untuned == rows["without", "dog7"].untuned and row.scores != rows["without", "dog7"].scores
+    for paths in row.pictures.values():
+        assert len(paths) == 2 and all((out / path).is_file() for path in paths)
+
+
+def test_what_cannot_be_described_fails_by_itself_and_is_told(finished):
+    failures = ended(finished[1]).failures
+    assert [(f["arm"], f["subject"], f["kind"]) for f in failures] == [("described", "toy1", "request")]
+    assert "no description of toy1" in failures[0]["reason"]
+    assert len([r for r in finished[1] if isinstance(r, Failed)]) == 1
+
+
+def test_models_are_gone_afterwards_and_class_images_and_untuned_pictures_were_drawn_once(finished):
+    out, records = finished
+    assert not list(out.glob("jobs/*/run")) and not list(out.glob("jobs/*/samples"))
+    assert len(list((out / "shared" / "class_images").glob("*/*.png"))) == 2 * 2
+    moved = [record for record in records if isinstance(record, Moved) and record.phase == "drawing the untuned model"]
+    assert len({record.key for record in moved}) == 2  # one job for each class noun
+    shared = [row.protocol.get("shared") for row in ended(records).rows if row.subject == "toy1"]
+    assert {"untuned pictures": "6 drawn by other jobs"} in shared
+
+
+def test_started_again_it_draws_tables_and_does_nothing_else(copied, ask):
+    before = {path: path.stat().st_mtime_ns for path in copied.glob("rows/*.json")}
+    shutil.rmtree(copied / "tables")
+    records = list(bench(ask()))
+    assert not any(isinstance(record, Finished) for record in records) and len(ended(records).rows) == 5
+    assert {path: path.stat().st_mtime_ns for path in copied.glob("rows/*.json")} == before
+    assert ended(records).tables and all(path.is_file() for path in ended(records).tables)
+
+
+def test_another_plan_finds_the_same_job_under_its_own_words(copied, ask):
+    records = list(bench(ask({"LoRA off": {}}, plan={"name": "other"})))
+    assert not any(isinstance(record, Finished) for record in records)
+    assert {(row.plan, row.arm) for row in ended(records).rows} == {("other", "LoRA off")}
+
+
+def test_an_output_folder_may_be_moved(copied, ask, tmp_path):
+    copied.rename(tmp_path / "elsewhere")
+    records = list(bench(ask(output_dir=str(tmp_path / "elsewhere"))))
+    assert not any(isinstance(record, Finished) for record in records)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": [1]}, {"num_images": 1}, {"training": {"learning_rate": 1e-4}}, {"training": {"dino_encoder": "none"}}]
+)
+def test_what_changes_the_scores_changes_the_key(change, ask):
+    arms = {"with": {}}
+    assert not {job.key for job in jobs_of(ask(arms))} & {job.key for job in jobs_of(ask(arms, **change))}
+
+
+@pytest.mark.parametrize("change", [{"keep": "everything"}, {"training": {"device": "cpu"}}, {"training": {"log_interval": 3}}])
+def test_what_does_not_change_the_scores_does_not_change_the_key(change, ask):
+    arms = {"with": {}}
+    assert {job.key for job in jobs_of(ask(arms))} == {job.key for job in jobs_of(ask(arms, **change))}
+
+
+def test_other_photos_are_another_job(ask, dataset):
+    before = {job.subject: job.key for job in jobs_of(ask({"with": {}}))}
+    (dataset / "dog7" / "0.png").unlink()
+    photos_digest.cache_clear()
+    after = {job.subject: job.key for job in jobs_of(ask({"with": {}}))}
+    assert before["dog7"] != after["dog7"] and before["toy1"] == after["toy1"]
+
+
+def test_scores_are_those_of_evaluate(ask, encoder_flags, tmp_path):
+    (job,) = jobs_of(ask({"without": {"settings": {"with_prior_preservation": False}}}, subjects=["dog7"], keep="everything"))
+    row = work(job, lambda moved: None)
+    few = {"num_prompts": 2, "num_images": 2, "class_samples": 2, "output_dir": str(tmp_path / "evaluated")}
+    told = list(evaluate(from_arguments(EvaluateConfig, {"run": str(Path(job.folder) / "run"), **encoder_flags, **few})))
+    scored = told[-1]
+    assert isinstance(scored, Scored)
+    for name in ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "pres", "div", "copying", "drift"):
+        assert row.scores[name] == {k: v for k, v in scored.scores[name].items() if v is not None}, name
+    assert row.untuned["dino"] == scored.scores["untuned"]["dino"] and row.kept_bytes > 100_000
+
+
+def test_a_job_that_was_cut_short_goes_on_where_it_was(ask, monkeypatch):
+    arms = {"a": {"settings": {"with_prior_preservation": False, "checkpointing_steps": 1, "max_train_steps": 3}}}
+    (job,) = jobs_of(ask(arms, subjects=["dog7"]))
+    told = []
+
+    def stop(moved: Moved) -> None:
+        told.append((moved.phase, moved.done))
+
+    monkeypatch.setattr(module, "stopping", lambda: ("training", 2) in told)
+    with pytest.raises(Interrupted):
+        work(job, stop)
+    monkeypatch.setattr(module, "stopping", lambda: False)
+    told.clear()
+    row = work(job, stop)
+    assert [done for phase, done in told if phase == "training"] == [3] and row.steps == 3
+    whole = ask(arms, subjects=["dog7"], output_dir=str(Path(job.folder).parents[1]) + "-whole")
+    assert work(jobs_of(whole)[0], stop).scores == row.scores
+    told.clear()
+    assert work(job, stop) == row and not told  # finished: its row is handed out again
+
+
+def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
+    real = module._save_small
+
+    def full(path, image):
+        if len(hits) < 1:
+            hits.append(path)
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, image)
+
+    hits = []
+    monkeypatch.setattr(module, "_save_small", full)
+    request = ask({"untuned": {"model": "untuned"}})
+    records = list(bench(request))
+    (failure,) = ended(records).failures
+    assert failure["kind"] == "run" and "disk is full" in failure["reason"] and len(ended(records).rows) == 1
+    assert not ended(list(bench(request))).failures
+
+
+def test_a_subject_without_photos_and_an_absent_encoder_fail_their_jobs(ask, dataset):
+    for photo in (dataset / "toy1").iterdir():
+        photo.unlink()
+    photos_digest.cache_clear()
+    arms = {"untuned": {"model": "untuned"}}
+    records = list(bench(ask(arms)))
+    assert [(f["subject"], f["kind"]) for f in ended(records).failures] == [("toy1", "request")] and len(ended(records).rows) == 1
+    records = list(bench(ask(arms, training={"dino_encoder": "nowhere/at-all"}, subjects=["dog7"])))
+    assert "nowhere/at-all" in ended(records).failures[0]["reason"] and ended(records).failures[0]["kind"] == "request"
+
+
+def test_an_encoder_that_was_left_out_leaves_its_metrics_undefined_and_says_why(ask):
+    (row,) = ended(list(bench(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], training={"lpips_encoder": "none"})))).rows
+    assert "div" not in row.scores and "lpips" in row.undefined["div"]
+
+
+def test_two_benches_do_not_share_a_folder(ask, tmp_path):
+    with alone(tmp_path / "out"), pytest.raises(SettingError, match=r"another bench is at work on .*process \d+ on"):
+        list(bench(ask()))
+
+
+def test_absent_subjects_are_told_and_left_out(ask, dataset):
+    shutil.rmtree(dataset / "toy1")
+    request = ask({"untuned": {"model": "untuned"}})
+    records = list(bench(request))
+    assert isinstance(records[0], Told) and "1 have no folder: toy1" in records[0].text
+    assert [row.subject for row in ended(records).rows] == ["dog7"]
+
+
+def test_the_command_says_what_failed_and_its_exit_code_tells(dataset, pipelines, encoder_flags, tmp_path, capsys):
+    plan = tmp_path / "mine.yaml"
+    plan.write_text("title: Mine\narms: {plain: {model: untuned}, described: {model: described}}\n")
+    flags = [f"--{name}={value}" for name, value in {**encoder_flags, "num_prompts": 1, "num_images": 2, "class_samples": 0}.items()]
+    argv = ["bench", str(plan), "--dataset_dir", str(dataset), "--output_dir", str(tmp_path / "out"), *flags]
+    argv += [
+        "--pretrained_model_name_or_path",
+        str(pipelines("stable_diffusion")),
+        "--resolution",
+        "16",
+        "--validation_inference_steps",
+        "2",
+    ]
+    assert main([*argv, "--dry_run"]) == 0
+    assert not (tmp_path / "out" / "rows").exists() and "plain: 2 to do, 0 done" in capsys.readouterr().out
+    assert main(argv) == 3
+    told = capsys.readouterr()
+    assert "1 of 4 jobs have no row" in told.err and "described, toy1, seed 0: description: there is no description" in told.err
+    assert "A plan" not in told.out and "Mine" in told.out
+    assert main([*argv, "--subjects", "dog7"]) == 0
+    assert main([*argv, "--subjects", "dog8"]) == 2 and "Did you mean dog7?" in capsys.readouterr().err
+    assert main([*argv, "--seed", "3"]) == 2 and "--seeds" in capsys.readouterr().err
+    assert main([*argv, "--lerning_rate", "3"]) == 2 and "Did you mean --learning_rate?" in capsys.readouterr().err
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "out" / "rows").glob("*.json")]
+    assert len(rows) == 3 and not any(row["toybox"] for row in rows)
+
+
+def test_photos_beyond_what_there_is_fail_and_the_first_few_are_learned(ask):
+    arms = {"p": {"sweep": {"num_photos": [1, 9]}, "settings": {"with_prior_preservation": False}}}
+    records = list(bench(ask(arms, subjects=["dog7"], keep="everything")))
+    (row,), (failure,) = ended(records).rows, ended(records).failures
+    assert row.arm == "p, num_photos 1" and row.settings["num_photos"] == 1 and "holds 4" in failure["reason"]
+    job = next(record.job for record in records if isinstance(record, Finished))
+    record = json.loads((Path(job.folder) / "run" / "run.json").read_text())
+    assert [photo["name"] for photo in record["photos"]] == ["0.png"] and row.real["dino"]["n"] == 4
+
+
+def test_the_wrong_noun_and_none_are_trained_and_measured_with_the_correct_one(ask, dataset):
+    arms = {"none": {"noun": "none"}, "wrong": {"noun": "wrong"}}
+    jobs = {job.arm: job for job in jobs_of(ask(arms, subjects=["dog7"]))}
+    assert jobs["none"].settings["instance_prompt"] == "a [V]" and jobs["none"].settings["with_prior_preservation"] is False
+    assert jobs["wrong"].settings["class_noun"] == "toy" and {job.noun for job in jobs.values()} == {"dog"}
+    row = work(jobs["wrong"], lambda moved: None)
+    assert next(iter(row.pictures)) == "a [V] dog in the jungle"
