@@ -10,6 +10,7 @@ COMMANDS = {
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
     "bench": "many subjects x methods x seeds -> the paper's tables",
+    "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare a folder of photos",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",

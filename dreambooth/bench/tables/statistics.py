@@ -95,7 +95,7 @@ def interval(values: Values, *, seed: int = 0, replicates: int = REPLICATES) -> 
     if len(grouped) < MIN_SUBJECTS:
         return None
     means = _replicates(grouped, replicates, np.random.default_rng(seed))
-    tail = _expanded_tail(len(grouped))
+    tail = expanded_tail(len(grouped))
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -135,7 +135,7 @@ def _replicates(grouped: list[np.ndarray], replicates: int, rng: np.random.Gener
     return (totals / sizes[subjects]).mean(axis=1)
 
 
-def _expanded_tail(n: int) -> float:
+def expanded_tail(n: int) -> float:
     """How much of the replicates each side leaves out: 2.5 % for many subjects, less for few."""
     df = n - 1
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)

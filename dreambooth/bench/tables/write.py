@@ -23,8 +23,8 @@ FIGURE = "figure.png"
 def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path) -> list[Path]:
     """bench.html, bench.md, bench.tex, bench.csv, bench-tests.csv and, where there are pictures, figure.png; returns their paths.
 
-    The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind` and `reason`. Raises SettingError
-    for rows that do not fit the layout.
+    The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind`
+    and `reason`. Raises SettingError for rows that do not fit the layout.
     """
     numbers = results(rows, layout)
     words = document(numbers, rows, failures)

@@ -1,0 +1,81 @@
+"""Answers that came back: JSON or CSV files as the questionnaires save them, checked against the key."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dreambooth.core.errors import SettingError
+
+QUESTIONS, CHOICES = ("identity", "prompt"), ("A", "B", "equal")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one person said of one pair; an empty word where the question was left open."""
+
+    rater: str
+    comparison: str
+    identity: str
+    prompt: str
+
+
+def read_answers(paths: Sequence[str], key: Mapping[str, Any]) -> list[Answer]:
+    """All answers, the same one once, although a person may have saved it in both formats.
+
+    Raises SettingError for a file that cannot be read, is of another study, or contradicts another one of the same person.
+    """
+    known = {comparison["id"] for comparison in key["comparisons"]}
+    found: dict[tuple[str, str], tuple[Answer, Path]] = {}
+    for path in _files(paths):
+        for study, answer in _read(path):
+            if study != key["study"]:
+                raise SettingError(str(path), f"answers study {study}, not {key['study']}.", fix="Each study has its own key.json.")
+            if answer.comparison not in known:
+                raise SettingError(str(path), f"answers {answer.comparison!r}, which the study does not hold.")
+            for question in QUESTIONS:
+                if getattr(answer, question) not in (*CHOICES, ""):
+                    raise SettingError(
+                        str(path),
+                        f"{answer.comparison}: {getattr(answer, question)!r} is no answer.",
+                        fix=f"There are {', '.join(CHOICES)}.",
+                    )
+            before = found.setdefault((answer.rater, answer.comparison), (answer, path))
+            if before[0] != answer:
+                fix = "Leave one of the files out; if they are two people of one name, change it in one of them."
+                raise SettingError(str(path), f"{answer.rater} says something else of {answer.comparison} than in {before[1]}.", fix=fix)
+    if not found:
+        raise SettingError("answers", "the files hold no answers.")
+    return [answer for answer, _ in found.values()]
+
+
+def _files(paths: Sequence[str]) -> Iterator[Path]:
+    for text in paths:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in (".json", ".csv"))
+            if not inside:
+                raise SettingError(text, "holds no answers.", fix="They are the .json or .csv files that people have sent back.")
+            yield from inside
+        elif path.is_file():
+            yield path
+        else:
+            raise SettingError(text, "there is no such file.")
+
+
+def _read(path: Path) -> Iterator[tuple[str, Answer]]:
+    """Study and answer, one by one."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            for line in csv.DictReader(io.StringIO(text)):
+                yield line["study"], Answer(line["rater"], line["comparison"], line["identity"], line["prompt"])
+        else:
+            told = json.loads(text)
+            for name, given in told["answers"].items():
+                yield told["study"], Answer(told["rater"], name, given["identity"], given["prompt"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingError(str(path), f"is no file of answers ({type(error).__name__}: {error}).") from None

@@ -1,0 +1,156 @@
+"""`study make`: questionnaires that can be sent to people, and the key that stays at home."""
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from PIL import Image
+
+from dreambooth.bench.study.sources import Shown, Source, photo_folder, source
+from dreambooth.bench.tables.house import template
+from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.protocol import without_identifier
+from dreambooth.files.atomic import writable_folder, write_json, write_text
+from dreambooth.photos.files import scan
+from dreambooth.photos.load import load
+from dreambooth.reporting.inline import SIDE, data_uri
+from dreambooth.schema import Setting
+
+KEY, FOLDER = "key.json", "questionnaires"
+MOST = 24
+"""Questionnaires when their number is left out and the pictures would suffice for more: the paper's 600 pairs."""
+
+
+class StudyMake(Setting):
+    """Make blinded side-by-side questionnaires from two runs or two arms of a bench."""
+
+    positional = ("first", "second", "output_dir")
+
+    first: str
+    """A run that was evaluated, a folder of such runs (a subject each), or an arm of a bench as FOLDER:ARM."""
+    second: str
+    """What it is compared with, of the same kind: pairs are equal in subject, prompt and seed."""
+    output_dir: str
+    """Folder of the study: questionnaires/ to be sent to people, key.json to be kept."""
+    photos: str | None = None
+    """Folder of the photos that are shown for reference, or one with a folder for each subject; left out, as the runs say."""
+    num_questionnaires: Annotated[int, Ge(1)] | None = None
+    """Different questionnaires; left out, as many as the pictures fill, 24 at most."""
+    comparisons: Annotated[int, Ge(1)] = 25
+    """Pairs in each questionnaire."""
+    raters: Annotated[int, Ge(1)] = 3
+    """How many people are to answer each questionnaire."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Decides which pairs are asked for, their order, and which side is which."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A study on the disk."""
+
+    questionnaires: tuple[Path, ...]
+    key: Path
+    pairs: int
+    raters: int
+
+
+def make(settings: StudyMake) -> Made:
+    """Write the questionnaires and their key; raises SettingError before anything is written."""
+    out = Path(settings.output_dir).expanduser()
+    if (out / KEY).exists():
+        raise SettingError("output_dir", f"{out} holds a study already; its answers could no longer be read.", fix="Name another folder.")
+    first, second = source(settings.first), source(settings.second)
+    if first.name == second.name:
+        first.name, second.name = settings.first, settings.second
+    shared = sorted(first.pictures.keys() & second.pictures.keys())
+    if not shared:
+        fix = "Evaluate both with the same prompts and seeds; folders of runs need equal names of subjects."
+        raise SettingError("study", f"{settings.first} and {settings.second} have no picture of equal subject, prompt and seed.", fix=fix)
+    rng = random.Random(settings.seed)
+    chosen = _dealt(shared, settings, rng)
+    photos = {subject: photo_folder(first, second, subject, settings.photos) for subject in {shown[0] for part in chosen for shown in part}}
+    writable_folder(out / FOLDER, "output_dir")
+    comparisons = [
+        _comparison(f"q{number:02d}-{place:02d}", shown, swapped, rng.choice(scan(photos[shown[0]]).photos))
+        for number, part in enumerate(chosen, 1)
+        for place, (shown, swapped) in enumerate(zip(part, _sides(len(part), rng), strict=True), 1)
+    ]
+    key = {
+        "first": first.name, "second": second.name, "toybox": first.toybox or second.toybox, "seed": settings.seed,
+        "raters": settings.raters, "comparisons": comparisons,
+    }  # fmt: skip
+    key = {"study": hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12], **key}
+    paths = []
+    for number in range(1, len(chosen) + 1):
+        own = [c for c in comparisons if c["id"].startswith(f"q{number:02d}-")]
+        path = out / FOLDER / f"questionnaire-{number:02d}.html"
+        write_text(path, _page(key, number, [_asked(c, first, second) for c in own]))
+        paths.append(path)
+    write_json(out / KEY, key)
+    return Made(tuple(paths), out / KEY, len(comparisons), settings.raters)
+
+
+def _dealt(shared: list[Shown], settings: StudyMake, rng: random.Random) -> list[list[Shown]]:
+    """Questionnaires of pairs, each pair in one of them, subjects in turn so that all weigh alike."""
+    decks: dict[str, list[Shown]] = {}
+    for shown in shared:
+        decks.setdefault(shown[0], []).append(shown)
+    for deck in decks.values():
+        rng.shuffle(deck)
+    order = [deck[place] for place in range(max(map(len, decks.values()))) for deck in decks.values() if place < len(deck)]
+    size = settings.comparisons
+    count = settings.num_questionnaires or min(MOST, max(1, len(order) // size))
+    if settings.num_questionnaires and count * size > len(order):
+        fix = f"--num_questionnaires {max(1, len(order) // size)}, or fewer --comparisons, or more pictures."
+        raise SettingError("--num_questionnaires", f"{count} of {size} pairs need {count * size}; there are {len(order)}.", fix=fix)
+    taken = order[: count * size]
+    parts = [taken[place::count] for place in range(count)]
+    for part in parts:
+        rng.shuffle(part)
+    return parts
+
+
+def _sides(count: int, rng: random.Random) -> list[bool]:
+    """For each pair whether the second source stands on the left: as often as not, so that a liking for one side cancels."""
+    sides = [place % 2 == 0 for place in range(count)]
+    rng.shuffle(sides)
+    return sides
+
+
+def _comparison(name: str, shown: Shown, swapped: bool, photo: Path) -> dict[str, Any]:
+    """One line of the key."""
+    subject, prompt, training_seed, seed = shown
+    sides = ("second", "first") if swapped else ("first", "second")
+    return {
+        "id": name, "A": sides[0], "B": sides[1], "subject": subject, "prompt": prompt, "training_seed": training_seed, "seed": seed,
+        "photo": str(photo),
+    }  # fmt: skip
+
+
+def _asked(comparison: dict[str, Any], first: Source, second: Source) -> dict[str, str]:
+    """What a questionnaire holds of a comparison: pictures and words, nothing that tells where they come from."""
+    shown = (comparison["subject"], comparison["prompt"], comparison["training_seed"], comparison["seed"])
+    drawn = {"first": _opened(first.pictures[shown]), "second": _opened(second.pictures[shown])}
+    side = min(SIDE, *(max(image.size) for image in drawn.values()))  # a difference in size would give the sides away
+    return {
+        "id": comparison["id"], "text": without_identifier(comparison["prompt"]), "photo": data_uri(load(Path(comparison["photo"]))),
+        "A": data_uri(drawn[comparison["A"]], side), "B": data_uri(drawn[comparison["B"]], side),
+    }  # fmt: skip
+
+
+def _opened(path: Path) -> Image.Image:
+    """The pixels alone: what a PNG says about its making stays behind."""
+    with Image.open(path) as image:
+        pixels = image.convert("RGB")
+    bare = Image.new("RGB", pixels.size)
+    bare.paste(pixels)
+    return bare
+
+
+def _page(key: dict[str, Any], number: int, asked: list[dict[str, str]]) -> str:
+    data = {"study": key["study"], "questionnaire": number, "comparisons": asked}
+    return template(Path(__file__).parent, "questionnaire.html").render(data=data, number=number, count=len(asked), toybox=key["toybox"])

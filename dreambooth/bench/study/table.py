@@ -1,0 +1,177 @@
+"""`study table`: shares of preference by majority vote, as in the paper's Table 2, from the answers that came back."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from dreambooth.bench.study.answers import QUESTIONS, Answer, read_answers
+from dreambooth.bench.study.make import KEY
+from dreambooth.bench.study.votes import UNDECIDED, Share, agreement, krippendorff, majority, share
+from dreambooth.bench.tables.document import Document, Entry, Section
+from dreambooth.bench.tables.statistics import MIN_PAIRS, MIN_SUBJECTS, binomial
+from dreambooth.bench.tables.text import as_markdown
+from dreambooth.core.errors import SettingError
+from dreambooth.files.atomic import write_text
+from dreambooth.schema import Setting
+
+PAPER = {"identity": (0.68, 0.22, 0.10), "prompt": (0.81, 0.12, 0.07)}
+"""Table 2: DreamBooth, Textual Inversion (both Stable Diffusion), undecided; 600 pairs, 3 users each."""
+TITLES = {"identity": "subject fidelity", "prompt": "prompt fidelity"}
+
+
+class StudyTable(Setting):
+    """Compute the table of a user study from the answers that came back."""
+
+    positional = ("study", "answers")
+
+    study: str
+    """Folder of the study, with its key.json."""
+    answers: tuple[str, ...] = ()
+    """Files of answers (.json or .csv), or folders of them."""
+    min_raters: Annotated[int, Ge(1)] = 2
+    """A pair that fewer people have answered is left out of a question, and counted as such."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the raters said to one question."""
+
+    name: str
+    shares: Mapping[str, Share]
+    """first, second, undecided."""
+    pairs: int
+    left_out: int
+    """Pairs with too few answers."""
+    votes: int
+    p: float
+    """Two-sided sign test of the decided pairs."""
+    alpha: float | None
+    agreement: float | None
+    side_a: float
+    """Of the votes for a side, the share of the left one: far from one half, a habit of the raters."""
+
+
+@dataclass(frozen=True)
+class Tallied:
+    """A study's table."""
+
+    questions: tuple[Question, ...]
+    document: Document
+    paths: tuple[Path, ...]
+
+
+def table(settings: StudyTable) -> Tallied:
+    """The table, also written as table.md and table.csv into the study's folder; raises SettingError for answers that do not fit."""
+    folder = Path(settings.study).expanduser()
+    key = _key(folder)
+    if not settings.answers:
+        raise SettingError("answers", "is needed.", fix="Name the files that people have sent back, or their folder.")
+    answers = read_answers(settings.answers, key)
+    questions = tuple(_tally(question, answers, key, settings.min_raters) for question in QUESTIONS)
+    document = _document(questions, answers, key, settings.min_raters)
+    write_text(folder / "table.md", as_markdown(document))
+    write_text(folder / "table.csv", _csv(questions, key))
+    return Tallied(questions, document, (folder / "table.md", folder / "table.csv"))
+
+
+def _key(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / KEY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingError("study", f"{folder} holds no {KEY}.", fix="Name the folder that `dreambooth study make` wrote.") from None
+    except ValueError as error:
+        raise SettingError("study", f"{folder / KEY} is damaged ({error}).") from None
+
+
+def _tally(question: str, answers: Sequence[Answer], key: Mapping[str, Any], min_raters: int) -> Question:
+    votes: dict[str, list[str]] = {}
+    for answer in answers:
+        if getattr(answer, question):
+            votes.setdefault(answer.comparison, []).append(getattr(answer, question))
+    winners: dict[str, list[str]] = {}
+    units = []
+    for comparison in key["comparisons"]:
+        given = votes.get(comparison["id"], [])
+        if len(given) >= min_raters:
+            unblinded = [UNDECIDED if vote == "equal" else comparison[vote] for vote in given]
+            winners.setdefault(comparison["subject"], []).append(majority(unblinded))
+            units.append(unblinded)
+    if not units:
+        raise SettingError("answers", f"no pair has {min_raters} answers about {TITLES[question]}.", fix="Collect more, or --min_raters 1.")
+    shares = {word: share(word, winners) for word in ("first", "second", UNDECIDED)}
+    sides = Counter(vote for given in votes.values() for vote in given)
+    return Question(
+        question, shares, len(units), len(key["comparisons"]) - len(units), sum(map(len, units)),
+        binomial(shares["first"].count, shares["first"].count + shares["second"].count), krippendorff(units), agreement(units),
+        sides["A"] / (sides["A"] + sides["B"]) if sides["A"] + sides["B"] else 0.5,
+    )  # fmt: skip
+
+
+def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Mapping[str, Any], min_raters: int) -> Document:
+    subjects = len({comparison["subject"] for comparison in key["comparisons"]})
+    names = (("first", key["first"]), ("second", key["second"]), (UNDECIDED, UNDECIDED))
+    lines = [(Entry(name), *(_share(q, word) for q in questions)) for word, name in names]
+    lines += [
+        (Entry("pairs"), *(Entry(str(q.pairs), f"{q.left_out} left out" if q.left_out else "") for q in questions)),
+        (Entry("answers"), *(Entry(str(q.votes)) for q in questions)),
+        (Entry("sign test, p"), *(Entry(f"{q.p:.2g}") for q in questions)),
+        (Entry("Krippendorff's alpha"), *(Entry("-" if q.alpha is None else f"{q.alpha:.2f}") for q in questions)),
+        (Entry("raters agree"), *(Entry("-" if q.agreement is None else f"{q.agreement:.0%}") for q in questions)),
+        (Entry("votes for the left side"), *(Entry(f"{q.side_a:.0%}") for q in questions)),
+    ]
+    over = "Wilson's over pairs, widened to a cluster bootstrap over subjects" if subjects >= MIN_SUBJECTS else "Wilson's over pairs"
+    sentences = [
+        f"Shares of pairs, by the majority of their raters; a split vote is undecided. In brackets the 95% interval: {over}. Bold: "
+        f"preferred (sign test of the decided pairs, taken as independent, p below 0.05; at least {MIN_PAIRS} pairs).",
+        _paper(bool(key["toybox"])),
+    ]
+    missing = sum(q.left_out for q in questions)
+    if missing:
+        sentences.append(f"Left out: pairs that fewer than {min_raters} people answered. The study asked for {key['raters']} each.")
+    facts = [
+        ("Raters", str(len({answer.rater for answer in answers}))), ("Subjects", str(subjects)), ("Study", key["study"]),
+        ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
+    ]  # fmt: skip
+    section = Section("Preferences", tuple(sentences), ("", *(TITLES[q.name] for q in questions)), tuple(lines))
+    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), (section,), tuple(facts))
+
+
+def _share(question: Question, word: str) -> Entry:
+    own = question.shares[word]
+    return Entry(f"{own.value:.0%}", f"[{own.low:.0%}, {own.high:.0%}]", _won(question) == word)
+
+
+def _won(question: Question) -> str:
+    """The side that is preferred beyond doubt, or nothing."""
+    if question.p >= 0.05 or question.pairs < MIN_PAIRS:
+        return ""
+    return "first" if question.shares["first"].count > question.shares["second"].count else "second"
+
+
+def _paper(toybox: bool) -> str:
+    told = "; ".join(
+        f"{TITLES[name]} {first:.0%}, {second:.0%}, undecided {neither:.0%}" for name, (first, second, neither) in PAPER.items()
+    )
+    label = "The paper, other model, not comparable" if toybox else "The paper"
+    return f"{label} (Table 2: DreamBooth, Textual Inversion on Stable Diffusion; 600 pairs, 3 users each): {told}."
+
+
+def _csv(questions: Sequence[Question], key: Mapping[str, Any]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ("toybox", "question", "choice", "name", "share", "low", "high", "count", "pairs", "left_out", "votes", "p", "alpha", "agreement")
+    )
+    for q in questions:
+        for word, own in q.shares.items():
+            numbers = (own.value, own.low, own.high, own.count, q.pairs, q.left_out, q.votes, q.p, q.alpha, q.agreement)
+            texts = ("" if number is None else f"{number:.6g}" for number in numbers)
+            writer.writerow((int(key["toybox"]), q.name, word, key.get(word, word), *texts))
+    return out.getvalue()

@@ -1,0 +1,49 @@
+"""`dreambooth study make` and `dreambooth study table`."""
+
+from collections.abc import Sequence
+
+from dreambooth.bench.study import StudyMake, StudyTable, make, table
+from dreambooth.cli.parse import settings_from
+from dreambooth.core.errors import SettingError
+
+HELP = """Usage: dreambooth study make A B OUT           blinded questionnaires from two runs, or two arms of a bench (BENCH:ARM)
+       dreambooth study table OUT ANSWERS...  the table of preferences from the answers that came back
+
+Each has its own --help. How a study is run: docs/study.md."""
+MAKE = "dreambooth study make A B OUT [--comparisons 25] [--num_questionnaires N] [--raters 3] [--photos DIR]"
+TABLE = "dreambooth study table OUT ANSWERS... [--min_raters 2]"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make questionnaires, or count answers."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP)
+        return 0
+    if argv[0] not in ("make", "table"):
+        raise SettingError(f"study {argv[0]}", "there is no such command; there are make and table.")
+    return (_make if argv[0] == "make" else _table)(argv[1:])
+
+
+def _make(argv: Sequence[str]) -> int:
+    settings = settings_from(argv, StudyMake, usage=MAKE)
+    if settings:
+        made = make(settings)
+        count = len(made.questionnaires)
+        print(f"{made.pairs} pairs in {count} questionnaire{'' if count == 1 else 's'}: {made.questionnaires[0].parent}")
+        print(f"Send each to {made.raters} people; they open it in a browser, offline, and send back the file that it saves.")
+        print(f"Keep for yourself: {made.key} (it tells which side is which).")
+        print(f"Then: dreambooth study table {made.key.parent} ANSWERS...")
+    return 0
+
+
+def _table(argv: Sequence[str]) -> int:
+    settings = settings_from(argv, StudyTable, usage=TABLE)
+    if settings:
+        from rich.console import Console
+
+        from dreambooth.bench.tables.text import print_document
+
+        tallied = table(settings)
+        print_document(tallied.document, Console(highlight=False))
+        print("\n".join(map(str, tallied.paths)))
+    return 0
