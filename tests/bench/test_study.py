@@ -31,7 +31,7 @@ def bench(tmp_path):
     root = tmp_path / "bench"
     (root / "rows").mkdir(parents=True)
     for place, (subject, noun) in enumerate(NOUNS.items()):
-        save(root / "photos" / subject / "0.png", eyes.picture(900 + place, (200, 120)), "")
+        save(root / "shared" / "photos" / subject / "0.png", eyes.picture(900 + place, (200, 120)), "")
         for arm in (ON, OFF):
             one = row(arm, subject, 0, dino=0.5)
             pictures = {}
@@ -228,7 +228,11 @@ def test_answers_that_do_not_fit_are_refused_by_file(bench, what, words):
 
 def test_bad_requests_are_answered_in_a_sentence(bench, tmp_path):
     study = made(bench)
+    twice = json.loads(next((bench / "rows").glob(f"{OFF}-ann*")).read_text())
+    (bench / "rows" / "other.json").write_text(json.dumps({**twice, "arm": "twice"}))
+    (bench / "rows" / "another.json").write_text(json.dumps({**twice, "arm": "twice", "key": "another"}))
     for changed, words in (
+        ({"second": f"{bench}:twice"}, "two results of ann, seed 0"),
         ({"first": str(bench)}, "which of its arms"),
         ({"first": f"{bench}:with prior preservatoin"}, "Did you mean with prior preservation"),
         ({"first": str(tmp_path / "absent")}, "no such folder"),
@@ -266,6 +270,19 @@ def test_two_evaluated_runs_become_a_study(pipelines, photos, tmp_path, capsys):
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     assert {c["seed"] for c in key["comparisons"]} == {0, 1} and len({c["prompt"] for c in key["comparisons"]}) == 2
     assert Path(key["comparisons"][0]["photo"]).is_file() and not key["toybox"]
+
+
+def test_a_real_bench_has_its_tables_and_its_figure_and_becomes_a_study(finished, tmp_path):
+    """The same with a bench that has run: its rows, pictures and folders are where tables and study look for them."""
+    out, _ = finished
+    folder = out / "tables" / "p"
+    assert {path.name for path in folder.iterdir()} >= {"bench.html", "bench.md", "bench.tex", "bench.csv", "bench-tests.csv", "figure.png"}
+    assert "data:image/" in (folder / "bench.html").read_text() and "| with | 2 x 1 |" in (folder / "bench.md").read_text()
+    asked = {"first": f"{out}:with", "second": f"{out}:without", "output_dir": str(tmp_path / "study")}
+    with pytest.raises(SettingError, match="--photos"):
+        make(StudyMake.parse(asked))
+    study = make(StudyMake.parse({**asked, "photos": str(out.parent / "dataset")}))
+    assert study.pairs == 2 * 2 * 2 and {c["subject"] for c in key_of(study)["comparisons"]} == {"dog7", "toy1"}
 
 
 def test_a_person_answers_in_a_browser_and_the_table_holds_it(bench, tmp_path, capsys):

@@ -13,6 +13,8 @@ from dreambooth.prompts import PLACEHOLDER
 from dreambooth.schema import nearest
 
 EVALUATED = Path("samples") / "evaluation" / "tuned"
+PHOTOS = Path("shared") / "photos"
+"""Where a bench keeps the photos that it has rendered; those of a dataset lie where --photos says."""
 Shown = tuple[str, str, int, int]
 """Subject, prompt with [V], training seed (0 for runs), seed of the picture: equal for the two pictures of a pair."""
 
@@ -87,11 +89,17 @@ def _arm(bench: Path, arm: str) -> Source:
     if arm not in arms:
         raise SettingError(f"{bench}:{arm}", "the bench has no such arm.", fix=nearest(arm, arms) or f"It has {', '.join(arms)}.")
     made = Source(arm)
+    seen = set()
     for row in _rows(bench):
         if row["arm"] != arm:
             continue
+        job = row["subject"], row["seed"]
+        if job in seen:
+            fix = "Give the pictures of one plan and its settings a bench folder of their own."
+            raise SettingError(f"{bench}:{arm}", f"the bench holds two results of {job[0]}, seed {job[1]}.", fix=fix)
+        seen.add(job)
         made.toybox = made.toybox or row["toybox"]
-        made.photos[row["subject"]] = bench / "photos" / row["subject"]
+        made.photos[row["subject"]] = bench / PHOTOS / row["subject"]
         for prompt, names in row["pictures"].items():
             for name in names if PLACEHOLDER in prompt else ():
                 path = _largest(bench / name)
