@@ -31,7 +31,10 @@ class Flux(Family):
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 1e-5, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "textual_inversion": INVERSION,
+        "textual_inversion": {**INVERSION, "train_guidance_scale": 1.0},
+        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
+        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
+        "oft": {"learning_rate": 6e-5, **SHARED},
     }
     """The values of diffusers' README for FLUX; guidance 1 while training."""
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.process import Process
-from dreambooth.families.base import INVERSION, Family, Recipe
+from dreambooth.families.base import CUSTOM, INVERSION, Family, Recipe
 
 SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
 
@@ -21,6 +21,10 @@ class StableDiffusion(Family):
         "full": {"learning_rate": 5e-6, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
         "textual_inversion": INVERSION,
+        "custom_diffusion": CUSTOM,
+        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
+        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
+        "oft": {"learning_rate": 6e-5, **SHARED},
     }
     """The paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate."""
 

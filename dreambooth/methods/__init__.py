@@ -5,10 +5,14 @@ from typing import Annotated
 from pydantic import Field
 
 from dreambooth.methods.base import Learner, Method
+from dreambooth.methods.custom_diffusion import CustomDiffusion
 from dreambooth.methods.full import Full
+from dreambooth.methods.loha import LoHa
+from dreambooth.methods.lokr import LoKr
 from dreambooth.methods.lora import LoRA
+from dreambooth.methods.oft import OFT
 from dreambooth.methods.textual_inversion import TextualInversion
 
-AnyMethod = Annotated[Full | LoRA | TextualInversion, Field(discriminator="kind")]
+AnyMethod = Annotated[Full | LoRA | TextualInversion | CustomDiffusion | LoHa | LoKr | OFT, Field(discriminator="kind")]
 
-__all__ = ["AnyMethod", "Full", "Learner", "LoRA", "Method", "TextualInversion"]
+__all__ = ["OFT", "AnyMethod", "CustomDiffusion", "Full", "Learner", "LoHa", "LoKr", "LoRA", "Method", "TextualInversion"]

@@ -1,24 +1,28 @@
-"""LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT."""
+"""LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT.
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+With `timestep_rank`, T-LoRA (Soboleva et al. 2026): noisy steps, in which a picture's layout is made and photos are copied
+from, see the first components only, r(t) = floor((r - r_min) (T - t) / T) + r_min of them.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt, Lt
 
-from dreambooth.core.draws import key
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.layouts import DIFFUSERS_FILE as WEIGHTS
 from dreambooth.files.tensors import load_tensors, sort_header
-from dreambooth.methods.base import Learner, Method
+from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
+from dreambooth.methods.base import Learner
+from dreambooth.methods.timestep_rank import mask_by_time
 
 MAGNITUDE = "lora_magnitude_vector"
 
 
-class LoRA(Method):
+class LoRA(AdapterMethod):
     """Small matrices beside the frozen weights learn; the result is one small file that diffusers, ComfyUI and A1111 load."""
 
     kind: Literal["lora"] = "lora"
@@ -28,55 +32,33 @@ class LoRA(Method):
     """The update counts lora_alpha / rank; left out, it is the rank, so that the factor is 1."""
     lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a layer's inputs that LoRA does not see in a step."""
-    lora_layers: str | None = None
-    """Names of the denoiser's layers to change, with commas between; left out, its attention's projections."""
     use_dora: bool = False
     """Learn each output row's length apart from its direction (DoRA): more faithful at low rank, slower."""
+    timestep_rank: Annotated[int, Ge(1)] | None = None
+    """Rank at the noisiest time, growing to the whole rank (T-LoRA; its authors use half the rank). Other tools draw with all of it."""
 
-    def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
-        with torch.random.fork_rng(devices=[]):  # PEFT draws on the CPU, whatever the model is on
-            torch.default_generator.manual_seed(key(seed, "lora"))
-            for name in parts:
-                self._add(family, name)
-        return Adapters(family, parts)
-
-    def _add(self, family: Family, name: str) -> None:
+    def peft(self, targets: list[str]) -> Any:
         from peft import LoraConfig
 
-        part = family.parts[name]
-        targets = family.text_lora_targets if name != family.denoiser_name else self._targets(family)
-        config = LoraConfig(
+        return LoraConfig(
             r=self.rank, lora_alpha=self.lora_alpha or self.rank, lora_dropout=self.lora_dropout, use_dora=self.use_dora,  # type: ignore[arg-type]
-            init_lora_weights="gaussian", target_modules=list(targets),
+            init_lora_weights="gaussian", target_modules=targets,
         )  # fmt: skip
-        try:
-            part.add_adapter(config)
-        except ValueError as error:
-            raise SettingError("--lora_layers", f"{first_line(error)}.", fix=_fix(family)) from None
-        for parameter in part.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        part.train(part.training)
 
-    def _targets(self, family: Family) -> Sequence[str]:
-        """The denoiser's layers that change; raises SettingError for a name that none of its layers has."""
-        if self.lora_layers is None:
-            return family.lora_targets
-        names = [name.strip() for name in self.lora_layers.split(",") if name.strip()]
-        layers = [f".{name}" for name, _ in family.denoiser.named_modules()]
-        unknown = [name for name in names if not any(layer.endswith(f".{name}") for layer in layers)]
-        if unknown or not names:
-            reason = f"no layer of the {family.denoiser_name} is named {' or '.join(unknown) or repr(self.lora_layers)}."
-            raise SettingError("--lora_layers", reason, fix=_fix(family))
-        return names
+    def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
+        if self.timestep_rank and self.timestep_rank > self.rank:
+            reason = f"{self.timestep_rank} is more than the rank, {self.rank}."
+            raise SettingError("--timestep_rank", reason, fix=f"Give at most {self.rank}, or a larger --rank.")
+        if self.timestep_rank and self.use_dora:
+            raise SettingError("--timestep_rank", "DoRA's lengths are of the whole update.", fix="Leave out one of the two.")
+        self.put_in(family, parts, seed=seed)
+        if self.timestep_rank:
+            mask_by_time(family, rank=self.rank, lowest=self.timestep_rank)
+        return DiffusersFile(family, parts)
 
 
-def _fix(family: Family) -> str:
-    return f"This family's own are {', '.join(family.lora_targets)}."
-
-
-class Adapters(Learner):
-    """PEFT adapters, in `pytorch_lora_weights.safetensors` with their alpha and rank in its header."""
+class DiffusersFile(Adapters):
+    """All parts in `pytorch_lora_weights.safetensors`, with their alpha and rank in its header."""
 
     def save(self, folder: Path, *, whole: bool) -> None:
         from diffusers.training_utils import _collate_lora_metadata
@@ -99,30 +81,15 @@ class Adapters(Learner):
             own = {path.removeprefix(f"{name}."): value for path, value in tensors.items() if path.startswith(f"{name}.")}
             set_peft_model_state_dict(part, {path.replace(f"{MAGNITUDE}.weight", MAGNITUDE): value for path, value in own.items()})
 
-    def disabled(self) -> AbstractContextManager[None] | None:
-        return self._disabled()
-
     def loading(self) -> str:
         return 'pipe.load_lora_weights(".")'
-
-    @contextmanager
-    def _disabled(self) -> Iterator[None]:
-        modules = [self.family.parts[name] for name in self.parts]
-        for module in modules:
-            module.disable_adapters()
-        try:
-            yield
-        finally:
-            for module in modules:
-                module.enable_adapters()
 
 
 def _tensors(part: Any) -> dict[str, torch.Tensor]:
     """What PEFT keeps of a part. A text encoder's magnitudes are named as weights: transformers drops them in silence otherwise."""
-    from peft import get_peft_model_state_dict
     from transformers import PreTrainedModel
 
-    tensors = get_peft_model_state_dict(part)
+    tensors = tensors_of(part)
     if not isinstance(part, PreTrainedModel):
         return tensors
     return {f"{path}.weight" if path.endswith(MAGNITUDE) else path: value for path, value in tensors.items()}

@@ -107,7 +107,7 @@ class WordMethod(Method, ABC):
     """A method that adds a word"""
 
     placeholder_token: str | None = None
-    """The new word, which [V] stands for; left out, --identifier, or <my-dog> for the class noun dog."""
+    """The new word, which [V] stands for; left out, --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
     initializer_token: str | None = None
     """Where the new word starts: its vectors are this word's tokens, in turn. Left out, the last word of the class noun."""
     num_vectors: Annotated[int, Ge(1)] = 1
@@ -118,15 +118,20 @@ class WordMethod(Method, ABC):
         return self.placeholder_token
 
     def named(self, word: str | None, noun: str | None) -> "WordMethod":
+        word = f"<{word}>" if word and word.isalnum() else word  # a bare word would be found inside others: sks in asks
         if self.placeholder_token and word and self.placeholder_token != word:
             reason = f"{self.placeholder_token!r} and --identifier {word!r} are two names for one word."
             raise SettingError("--placeholder_token", reason, fix="Leave out one of the two.")
-        if not (noun or self.initializer_token):
+        chosen, start = self.default_word(noun)
+        if not (start or self.initializer_token):
             fix = "Give --class_noun, or --initializer_token with a word for what the subject is."
             raise SettingError("--initializer_token", "the new word has no word to start from.", fix=fix)
-        chosen = self.placeholder_token or word or f"<my-{'-'.join((noun or 'subject').lower().split())}>"
-        start = self.initializer_token or (noun or "").split()[-1]
-        return self.model_copy(update={"placeholder_token": chosen, "initializer_token": start})
+        chosen = self.placeholder_token or word or chosen
+        return self.model_copy(update={"placeholder_token": chosen, "initializer_token": self.initializer_token or start})
+
+    def default_word(self, noun: str | None) -> tuple[str, str | None]:
+        """The new word and what it starts from, where they were left out; None where it has nothing to start from."""
+        return f"<my-{'-'.join((noun or 'subject').lower().split())}>", noun.split()[-1] if noun else None
 
     def add_word(self, family: Family) -> Words:
         """The new word in every encoder of a family; raises SettingError for a word it knows, or a start it cannot read."""
@@ -135,12 +140,13 @@ class WordMethod(Method, ABC):
         tables = []
         for tokenizer, encoder in zip(family.tokenizers, family.encoders, strict=True):
             start = _ids(tokenizer, self.initializer_token, self.num_vectors)
-            if set(tokens) & tokenizer.get_vocab().keys() or any(mark.isspace() for mark in self.placeholder_token):
-                reason = f"{self.placeholder_token!r} is not new to this model's tokenizers, or holds a space."
+            known = set(tokens) & tokenizer.get_vocab().keys()
+            if known or self.placeholder_token.isalnum() or any(mark.isspace() for mark in self.placeholder_token):
+                reason = f"{self.placeholder_token!r} is known to this model's tokenizers, is found inside other words, or holds a space."
                 raise SettingError("--placeholder_token", reason, fix="Choose another, for instance <my-dog>.")
             tokenizer.add_tokens(tokens)
-            known = encoder.get_input_embeddings()
-            tables.append(WordTable(known, tokenizer.convert_tokens_to_ids(tokens[0]), known.weight.detach()[start]))
+            table = encoder.get_input_embeddings()
+            tables.append(WordTable(table, tokenizer.convert_tokens_to_ids(tokens[0]), table.weight.detach()[start]))
             encoder.set_input_embeddings(tables[-1])
         return Words(family, self.placeholder_token, tables)
 

@@ -14,12 +14,13 @@ from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
 from dreambooth.core.process import draw_timestep
 from dreambooth.methods import LoRA, Method
+from dreambooth.methods.adapters import AdapterMethod
 from dreambooth.sample import Sampling, draw
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import accumulate
 from tests import tiny
 
-SHARED = {"base", "templates", "words"}
+SHARED = {"adapters", "base", "templates", "timestep_rank", "words"}
 """Files of the shelf that hold no method of their own."""
 
 
@@ -82,14 +83,15 @@ def test_training_moves_all_that_learns_and_nothing_else(pair):
     assert len(still) <= len(learning) // 4, still
 
 
-def test_lora_learns_its_adapters_alone(pair):
-    if not isinstance(pair.method, LoRA):
-        pytest.skip("every weight learns")
+def test_adapters_learn_alone(pair):
+    if not isinstance(pair.method, AdapterMethod):
+        pytest.skip("weights of the model itself learn, or none does")
     family = pair.load()
     learner = pair.attach(family)
     names = [path for part in family.parts.values() for path, p in part.named_parameters() if p.requires_grad]
     assert names
-    assert all("lora_" in name for name in names)
+    own = {"lora": "lora_", "loha": "hada_", "lokr": "lokr_", "oft": "oft_"}[pair.method.kind]  # type: ignore[attr-defined]
+    assert all(own in name for name in names)
     assert sum(len(parameters) for parameters in learner.parameters().values()) == len(names)
 
 
@@ -169,7 +171,7 @@ def test_diffusers_loads_the_result_by_the_lines_of_the_card_and_draws_the_same_
     monkeypatch.chdir(tmp_path)
     exec(learner.loading(), {"pipe": theirs})
     ours = tiny.picture(learner.family.pipe, subject)
-    torch.testing.assert_close(tiny.picture(theirs, subject), ours, rtol=0, atol=1e-6)
+    torch.testing.assert_close(tiny.picture(theirs, subject), ours, rtol=0, atol=1e-5)
     assert (ours - plain).abs().max() > (0.0003 if pair.method.replaces_noun else 0.003)
 
 
@@ -178,7 +180,7 @@ def test_weights_are_named_by_the_part_they_belong_to(pair, tmp_path):
     learner.save(tmp_path, whole=False)
     parts = set(pair.parts(learner.family))
     if pair.method.new_word:
-        assert [path.name for path in tmp_path.iterdir()] == ["learned_embeds.safetensors"]
+        assert (tmp_path / "learned_embeds.safetensors").is_file()
     elif isinstance(pair.method, LoRA):
         with safe_open(tmp_path / "pytorch_lora_weights.safetensors", framework="pt") as file:
             assert {name.partition(".")[0] for name in file.keys()} == parts  # noqa: SIM118

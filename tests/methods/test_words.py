@@ -1,0 +1,187 @@
+"""New words: what they are called, how they are spelt, what they stand for, and that they are all that learns."""
+
+import json
+
+import pytest
+import torch
+
+from dreambooth.api import generate
+from dreambooth.config import check, resolve
+from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.protocol import dreambench, without_identifier
+from dreambooth.families import StableDiffusion
+from dreambooth.files.images import read_settings
+from dreambooth.methods import CustomDiffusion, TextualInversion
+from dreambooth.methods.templates import OBJECT, STYLE
+from dreambooth.methods.words import WordTable
+from dreambooth.prepare import prompts_shown
+from dreambooth.prompts import fill
+from dreambooth.stream import train
+from tests import tiny
+from tests.training import runs
+
+PLAIN = {
+    "identifier": None, "instance_prompt": None, "class_prompt": None, "with_prior_preservation": None, "num_class_images": None,
+    "prior_inference_steps": None, "class_noun": "dog", "method": "textual_inversion", "max_train_steps": 4, "learning_rate": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture
+def base(pipelines):
+    return pipelines("stable_diffusion")
+
+
+def config(base, tmp_path, **settings):
+    return runs.config(base, root=tmp_path, **{**PLAIN, "output_dir": str(tmp_path / "run"), **settings})
+
+
+def drain(wanted) -> None:
+    for _ in train(wanted):
+        pass
+
+
+def test_a_word_of_three_vectors_is_spelt_with_three_new_ids_in_every_encoder(pipelines):
+    family = tiny.load(pipelines("flux"))
+    TextualInversion(num_vectors=3).named("<my-dog>", "dog").attach(family, family.encoder_names, seed=0)
+    tokens = family.tokenize(["a <my-dog> on the beach"])
+    for number, tokenizer in enumerate(family.tokenizers, start=1):
+        ids = tokens["input_ids" + (f"_{number}" if number > 1 else "")][0].tolist()
+        first = tokenizer.convert_tokens_to_ids("<my-dog>")
+        assert [i for i in ids if i >= first] == [first, first + 1, first + 2]
+        assert tokenizer.decode([i for i in ids if i < first], skip_special_tokens=True).split() == ["a", "on", "the", "beach"]
+
+
+def test_known_words_pass_through_the_new_table_bit_for_bit():
+    table = torch.nn.Embedding(7, 4)
+    new = WordTable(table, 5, torch.ones(2, 4))
+    ids = torch.tensor([[0, 4, 5, 6, 3]])
+    out = new(ids)
+    assert torch.equal(out[:, [0, 1, 4]], table(ids)[:, [0, 1, 4]])
+    assert torch.equal(out[0, 2:4], torch.ones(2, 4))
+    out.sum().backward()
+    assert table.weight.grad is None and torch.equal(new.words.grad, torch.ones(2, 4))
+
+
+def test_new_vectors_start_as_the_tokens_of_the_initializer_in_turn(base):
+    family = tiny.load(base)
+    tokenizer, table = family.tokenizers[0], family.encoders[0].get_input_embeddings().weight.detach().clone()
+    method = TextualInversion(num_vectors=3, initializer_token="red dog").named("<my-dog>", None)
+    (words,) = method.attach(family, ["text_encoder"], seed=0).parameters()["text_encoder"]
+    red, dog = tokenizer("red dog", add_special_tokens=False)["input_ids"]
+    assert torch.equal(words, table[[red, dog, red]])
+
+
+def test_kept_norms_stay_and_free_ones_grow(base, tmp_path):
+    norms = {}
+    for keep in (True, False):
+        family = tiny.load(base)
+        learner = TextualInversion(keep_embedding_norm=keep).named("<my-dog>", "dog").attach(family, ["text_encoder"], seed=0)
+        (words,) = learner.parameters()["text_encoder"]
+        start = words.norm().item()
+        with torch.no_grad():
+            words += 1.0
+        learner.after_update()
+        norms[keep] = words.norm().item() / start
+    assert norms[True] == pytest.approx(1, abs=1e-6)
+    assert norms[False] > 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"placeholder_token": "dog"}, "--placeholder_token: 'dog' is known to this model's tokenizers"),
+        ({"placeholder_token": "my dog"}, "holds a space"),
+        ({"placeholder_token": "<a>", "identifier": "<b>"}, "two names for one word"),
+        ({"class_noun": None, "instance_prompt": "a [V]"}, "--initializer_token: the new word has no word to start from"),
+        ({"with_prior_preservation": True}, "--with_prior_preservation: .*cannot be forgotten"),
+        ({"train_text_encoder": True}, "--train_text_encoder: Textual Inversion leaves the text encoder as it is"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(base, tmp_path, settings, told):
+    with pytest.raises(SettingError, match=told):
+        drain(config(base, tmp_path, **settings))
+
+
+def test_custom_diffusion_is_refused_where_there_is_no_cross_attention(pipelines, tmp_path):
+    with pytest.raises(SettingError, match=r"--method: .*FLUX\.1 has none"):
+        drain(config(pipelines("flux"), tmp_path, method="custom_diffusion", with_prior_preservation=False))
+
+
+def test_several_subjects_are_refused(base, tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([{"instance_prompt": "a [V]", "instance_data_dir": str(tmp_path)}]))
+    with pytest.raises(SettingError, match="--concepts_list: --method textual_inversion learns one word"):
+        check(config(base, tmp_path, concepts_list=str(path), instance_data_dir=None))
+
+
+def test_the_new_word_is_named_after_the_subject_and_is_the_identifier(base, tmp_path):
+    named = resolve(config(base, tmp_path, class_noun="stuffed animal"), StableDiffusion)
+    assert named.method.new_word == named.photos.identifier == "<my-stuffed-animal>"
+    assert named.method.initializer_token == "animal"
+    assert named.has_prior is False
+    for given in ("<rex>", "rex"):
+        other = resolve(config(base, tmp_path, identifier=given), StableDiffusion)
+        assert other.method.new_word == other.photos.identifier == "<rex>"
+        assert resolve(other, StableDiffusion) == other
+    custom = resolve(config(base, tmp_path, method="custom_diffusion"), StableDiffusion)
+    assert (custom.method.new_word, custom.method.initializer_token, custom.has_prior) == ("<new1>", "ktn", True)
+
+
+def test_the_word_of_textual_inversion_stands_for_the_noun_and_the_plain_prompt_keeps_it():
+    assert fill("a red [V] dog in the snow", "<my-dog>", replaced="dog") == "a red <my-dog> in the snow"
+    assert fill("a [V] doghouse", "<my-dog>", replaced="dog") == "a <my-dog> doghouse"
+    assert fill("a [V] dog", "<new1>") == "a <new1> dog"
+    for prompt in dreambench("dog", live=True):
+        assert "dog" not in fill(prompt.text, "<it>", replaced="dog")
+        assert "dog" in without_identifier(prompt.text, "<it>")
+
+
+def test_photos_are_shown_with_the_published_templates_unless_they_have_words_of_their_own(base, tmp_path):
+    from dreambooth.prepare import gather
+
+    def shown(**settings) -> list[str]:
+        wanted = resolve(config(base, tmp_path, **settings), StableDiffusion)
+        material = gather(wanted, wanted.photos.identifier)
+        return prompts_shown(wanted, material, material.photos[0])
+
+    assert (len(OBJECT), len(STYLE)) == (27, 19)
+    assert shown() == [template.replace("[V]", "<my-dog>") for template in OBJECT]
+    assert shown(prompt_templates=False) == ["a <my-dog>"]
+    assert shown(instance_prompt="photo of [V]") == ["photo of <my-dog>"]
+    assert shown(concept="style")[0] == "a painting in the style of <my-dog>"
+    (tmp_path / "photos-24" / "0.txt").write_text("a [V] dog on the beach")
+    assert shown() == ["a <my-dog> on the beach"]
+
+
+@pytest.mark.parametrize("method", ["textual_inversion", "custom_diffusion"])
+def test_a_run_that_stopped_goes_on_bit_for_bit_and_draws_what_it_showed(base, tmp_path, method):
+    settings = {
+        "method": method, "initializer_token": "sks", "num_vectors": 2, "use_ema": True, "checkpointing_steps": 2,
+        "with_prior_preservation": False, "adam_weight_decay": 0.5,
+    }  # fmt: skip
+    shown = {
+        "validation_prompt": "a [V] dog in the snow",
+        "validation_steps": 4,
+        "validation_inference_steps": 2,
+        "num_validation_images": 1,
+    }
+    drain(config(base, tmp_path, output_dir=str(tmp_path / "whole"), **settings))
+    drain(config(base, tmp_path, output_dir=str(tmp_path / "cut"), **{**settings, "max_train_steps": 2}))
+    drain(config(base, tmp_path, output_dir=str(tmp_path / "cut"), resume_from_checkpoint="latest", **settings, **shown))
+    runs.same_files(runs.weights(tmp_path / "whole"), runs.weights(tmp_path / "cut"))
+    (picture,) = (tmp_path / "cut" / "samples" / "step-000004").glob("*.png")
+    prompt = "a <my-dog> in the snow" if method == "textual_inversion" else "a <new1> dog in the snow"
+    assert read_settings(picture)["prompt"] == prompt
+    from PIL import Image
+
+    (again,) = generate(tmp_path / "cut", "a [V] dog in the snow", num_images=1)
+    assert again.tobytes() == Image.open(picture).tobytes()
+
+
+def test_custom_diffusion_trains_keys_and_values_of_cross_attention_and_the_word(base):
+    family = tiny.load(base)
+    method = CustomDiffusion(initializer_token="sks").named(None, "dog")
+    learner = method.attach(family, method.parts(family, train_text_encoder=False), seed=0)
+    names = {name.rpartition("transformer_blocks.0.")[2] for name, p in family.denoiser.named_parameters() if p.requires_grad}
+    assert names == {"attn2.to_k.weight", "attn2.to_v.weight"}
+    assert [tuple(p.shape) for p in learner.parameters()["text_encoder"]] == [(1, 32)]
