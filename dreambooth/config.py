@@ -133,9 +133,11 @@ class TrainConfig(Setting):
 
     @property
     def has_prior(self) -> bool:
-        """Whether the prior's term is in the loss: when asked for, or when a class noun was given and it was not refused."""
+        """Whether the prior's term is in the loss: when asked for, or when a class noun was given, it was not refused
+        and nothing stands in its place."""
         wanted = self.prior.with_prior_preservation
-        return bool(self.photos.class_noun) and self.method.why_no_prior() is None if wanted is None else wanted
+        instead = self.method.why_no_prior() or self.objective.weight_anchor
+        return bool(self.photos.class_noun) and not instead if wanted is None else wanted
 
     @property
     def replaced_noun(self) -> str | None:
@@ -155,6 +157,7 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
         "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
         "center_crop": False, "output_dir": "text-inversion-model",
     },
+    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "output_dir": "custom-diffusion-model"},
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
@@ -213,6 +216,8 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--concepts_list", reason, fix="Train each subject in a run of its own.")
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
+    if photos.mask_dir and not config.objective.masked_loss:
+        raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
     if config.output.output_kohya_format and config.method.kind != "lora":
         raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
     if config.output.output_kohya_format and getattr(config.method, "use_dora", False):

@@ -17,6 +17,7 @@ from dreambooth.methods import Learner
 from dreambooth.photos.check import quick
 from dreambooth.prompts import fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
+from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Told
@@ -110,7 +111,8 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     options = {"cropping": config.cropping, "resolution": resolution, "seed": seed, "mirrored": config.cropping.random_flip}
     for photo in material.photos:
         shown = [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)]
-        photos.add(photo.path.name, photo.image, shown, **options)
+        mask = mask_of(photo.path, config.photos.mask_dir) if config.objective.masked_loss else None
+        photos.add(photo.path.name, photo.image, shown, **options, mask=mask)
     for images in material.prior:
         for path, image in read_class_images(images):
             prior.add(path.name, image, [_place(prompts, images.prompt)], **options)

@@ -24,13 +24,16 @@ class Batch:
     """What the network is told beside time: embeddings or token ids, each [b, ...]."""
     photo: Int[Tensor, "b"]
     """Which picture a row shows, long [b]; only to name it when something goes wrong."""
+    mask: Float[Tensor, "b 1 h w"] | None = None
+    """Where a row is compared, in [0, 1] at the latents' size, [b, 1, h, w]; None for everywhere."""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Some of the rows, in order."""
-        cut = {f.name: getattr(self, f.name)[start:stop] for f in fields(self) if f.name != "condition"}
+        whole = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "condition"}
+        cut = {name: value[start:stop] for name, value in whole.items() if value is not None}
         return replace(self, **cut, condition={name: value[start:stop] for name, value in self.condition.items()})
 
     def split(self, pieces: int) -> Iterator["Batch"]:

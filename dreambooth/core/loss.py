@@ -15,10 +15,19 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.process import Process
 
 
-def squared_error(pred: Float[Tensor, "b *chw"], target: Float[Tensor, "b *chw"]) -> Float[Tensor, "b"]:
-    """Mean squared error of each picture, float32 or better [b], from two tensors [b, ...]."""
+def squared_error(
+    pred: Float[Tensor, "b *chw"], target: Float[Tensor, "b *chw"], mask: Float[Tensor, "b 1 h w"] | None = None
+) -> Float[Tensor, "b"]:
+    """Mean squared error of each picture, float32 or better [b], from two tensors [b, ...].
+
+    With a mask in [0, 1] the mean is over what it shows, so that small and large subjects count alike; an empty one gives 0.
+    """
     wide = torch.promote_types(pred.dtype, torch.float32)
-    return (pred.to(wide) - target.to(wide)).square().flatten(1).mean(1)
+    square = (pred.to(wide) - target.to(wide)).square()
+    if mask is None:
+        return square.flatten(1).mean(1)
+    shown = mask.to(wide).expand_as(square).flatten(1)
+    return (square.flatten(1) * shown).sum(1) / shown.sum(1).clamp(min=1e-6)
 
 
 def dreambooth_loss(error: Float[Tensor, "b"], weight: Float[Tensor, "b"]) -> Float[Tensor, ""]:

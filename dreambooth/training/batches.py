@@ -5,7 +5,7 @@ the cache the same set of crops is trained.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from annotated_types import Ge
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.draws import endless_order, generator
@@ -53,6 +54,8 @@ class Cut:
     pixels: UInt8[Tensor, "3 r r"]
     original: tuple[int, int]
     corner: tuple[int, int]
+    mask: UInt8[Tensor, "1 r r"] | None = None
+    """Where the subject is, 255 there, for a masked loss."""
 
 
 @dataclass
@@ -72,10 +75,15 @@ class Shelf:
         return len(self.cuts_of)
 
     def add(
-        self, name: str, image: Image.Image, prompts: list[int], *, cropping: Cropping, resolution: int, seed: int, mirrored: bool
-    ) -> None:
-        """Cut a picture and remember it."""
-        cuts = list(cut_picture(image, name, cropping=cropping, resolution=resolution, seed=seed, mirrored=mirrored))
+        self, name: str, image: Image.Image, prompts: list[int], *, cropping: Cropping, resolution: int, seed: int, mirrored: bool,
+        mask: Image.Image | None = None,
+    ) -> None:  # fmt: skip
+        """Cut a picture, and its mask where it has one, and remember it."""
+        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": mirrored}
+        cuts = list(cut_picture(image, name, **options))
+        if mask:
+            masks = cut_picture(mask.convert("RGB"), name, **options)
+            cuts = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(cuts, masks, strict=True)]
         self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
         self.cuts += cuts
         self.prompts_of.append(prompts)
@@ -160,7 +168,7 @@ class Batches:
         return Batch(
             x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
             weight=torch.tensor(self.weights[start:stop], device=device),
-            condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device),
+            condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[Shelf, int]:
@@ -200,6 +208,15 @@ class Batches:
         fresh = [row for row in rows if row.shelf.moments is None]
         encoded = iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
         return torch.stack([next(encoded) if row.shelf.moments is None else row.shelf.moments[row.cut] for row in rows])
+
+    def _mask(self, rows: Sequence["_Row"]) -> Tensor | None:
+        """What a masked loss looks at, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
+        if not self.objective.masked_loss:
+            return None
+        masks = [row.shelf.cuts[row.cut].mask for row in rows]
+        full = torch.full((1, self.resolution, self.resolution), 255, dtype=torch.uint8)
+        whole = torch.stack([full if mask is None else mask for mask in masks]).float() / 255
+        return avg_pool2d(whole, self.family.vae_factor).to(self.family.device)
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:
         prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)

@@ -33,6 +33,11 @@ class Objective(Setting):
     train_guidance_scale: Annotated[float, Ge(0)] = 3.5
     """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
 
+    weight_anchor: Annotated[float, Ge(0)] = 0.0
+    """Strength of a pull to the initial weights, in place of class images (off unless asked for): 500 for a whole UNet; 0 is none."""
+    masked_loss: bool = False
+    """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
+
     def check(self, process: Process) -> None:
         """Refuse what has no meaning for this kind of model."""
         if process.prediction == "flow" and self.snr_gamma is not None:

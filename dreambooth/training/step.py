@@ -35,7 +35,7 @@ def accumulate(
         target = process.target(b.x, b.eps, b.t)
         with autocast(x_t.device, precision):
             pred = family.answer(x_t, process.times[b.t], b.condition)
-        error = squared_error(pred, target)
+        error = squared_error(pred, target, b.mask)
         loss = dreambooth_loss(error * objective.weight(process, b.t), b.weight)
         (loss * scale).backward()
         errors.append(error.detach())

@@ -33,6 +33,8 @@ class Photos(Setting):
     """JSON file of several subjects: a list of {instance_prompt, class_prompt, instance_data_dir, class_data_dir, num_class_images}."""
     use_captions: bool = True
     """A .txt or .caption beside a photo says what it shows, instead of the instance prompt."""
+    mask_dir: str | None = None
+    """For --masked_loss: masks named as their photos, white where the subject is; left out, `masks` beside them, or their transparency."""
     ignore_photo_errors: bool = False
     """Train although the check of the photos found errors; unreadable photos are then left out."""
 
