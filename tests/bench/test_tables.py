@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
-from dreambooth.bench.tables.document import TOYBOX
+from dreambooth.bench.tables.document import TOYBOX, number
 from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import OFF, ON, PROTOCOL, layout, row, rows
@@ -168,3 +168,8 @@ def test_the_csv_holds_every_number_of_the_table(tmp_path):
 def test_rows_that_do_not_fit_are_refused(made, changed, words):
     with pytest.raises(SettingError, match=words):
         results(made, layout(**changed))
+
+
+def test_numbers_in_words():
+    assert [number("dino", v, signed=True) for v in (0.1234, -0.1, -0.0001, 0.0001, None)] == ["+0.123", "-0.100", "0.000", "0.000", "-"]
+    assert number("copying", 0.125) == "12.5%" and number("dino", 0.5) == "0.500"

@@ -71,8 +71,10 @@ def number(metric: str, value: float | None, *, signed: bool = False) -> str:
     """A score as text, three decimals; shares in percent."""
     if value is None:
         return MISSING
-    sign = "+" if signed and value > 0 else ""
-    return f"{sign}{value:.1%}" if metric in ("copying", "broken") else f"{sign}{value:.3f}"
+    text = f"{value:.1%}" if metric in ("copying", "broken") else f"{value:.3f}"
+    if not float(text.rstrip("%")):
+        return text.removeprefix("-")
+    return f"+{text}" if signed and value > 0 else text
 
 
 def title_of(metric: str) -> str:
