@@ -21,7 +21,7 @@ from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
 from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
-from dreambooth.config import TrainConfig, check, dump, resolve
+from dreambooth.config import TrainConfig, check, resolve
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of, fingerprint
@@ -193,13 +193,13 @@ def _of_every_arm(plan: Plan) -> set[str]:
 
 
 def _key(job: Job, config: TrainConfig) -> str:
-    tree = dump(config)
+    tree = config.model_dump(mode="json", exclude_defaults=True)  # so that a setting which is new to the code leaves old rows valid
     for branch, leaves in WITHOUT_EFFECT.items():
-        for leaf in leaves:
-            tree[branch].pop(leaf)
+        tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
+    tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
     for branch in ("output", "watching", "encoders", "validation", "preset"):
-        tree.pop(branch)
+        tree.pop(branch, None)
     examined = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
     decides = {
@@ -207,7 +207,7 @@ def _key(job: Job, config: TrainConfig) -> str:
         "all_photos": photos_digest(job.photos, None), "noun": job.noun, "encoders": encoders_digest(examined, config),
         "training": tree if job.trains else None, "prompts": prompts,
         "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
-        "sampling": examined.sampling.model_dump(),
+        "sampling": examined.sampling.model_dump(exclude_defaults=True),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
 

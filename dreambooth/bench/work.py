@@ -33,6 +33,7 @@ from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.outputs import RECORD
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
+from dreambooth.prepare import hush
 from dreambooth.schema import is_set
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
@@ -51,6 +52,7 @@ Tell = Callable[[Moved], None]
 def work(job: Job, tell: Tell) -> Row:
     """Do the job and return its row; raises DreamboothError for what a user can mend."""
     folder, clock = Path(job.folder), time.perf_counter()
+    hush()
     writable_folder(folder, "--output_dir")
     if (folder / ROW).is_file():
         return read_row(folder / ROW)

@@ -1,5 +1,6 @@
 """`dreambooth bench`."""
 
+import itertools
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Flat training flags of the command line, and remarks on their old names."""
-    method = next((b for a, b in zip(words, [*words[1:], ""], strict=True) if a == "--method"), None)
+    method = next((value for flag, value in itertools.pairwise(words) if flag == "--method"), None)
     tree = config_type(method)
     values, _, remarks = read_flags(words, tree, aliases=ALIASES)
     found: dict[str, Any] = {}
