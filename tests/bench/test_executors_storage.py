@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -120,14 +121,16 @@ def test_a_url_that_nothing_can_open_is_a_wrong_request(tmp_path):
     assert "nosuch" in end.reason and "fsspec" in end.reason
 
 
-def test_photos_travel_and_what_is_finished_comes_home(url, tmp_path):
+def test_photos_travel_and_what_is_finished_comes_home(url, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     photos = tmp_path / "photos"
     write_json(photos / "sub" / "a.json", "a photo")
     job = works.job(tmp_path / "home", 0)
-    job = type(job)(**{**job.__dict__, "photos": str(photos)})
+    job = replace(job, photos=str(photos), shared=str(tmp_path / "home" / "shared"))
     storage, seen = Storage(url), []
 
     def work(job, tell):
+        assert Path(job.shared).is_dir() and not job.shared.startswith(str(tmp_path / "home"))
         seen.append((Path(job.photos) / "sub" / "a.json").read_text())
         return works.work(job, tell)
 

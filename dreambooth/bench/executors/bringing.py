@@ -58,7 +58,7 @@ class Storage:
         """The job as other machines can do it; its photos are sent unless they are on a storage already."""
         photos = Path(job.photos)
         far = self._send(photos) if "://" not in job.photos and photos.is_dir() else job.photos
-        return replace(job, folder=self._folder(job), photos=far)
+        return replace(job, folder=self._folder(job), photos=far, shared=f"{self.url.rstrip('/')}/shared")
 
     def bring(self, finished: Finished, keep: Keep | None) -> Event:
         """What a job has left, in its folder here, and its row; the storage keeps its copy."""

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -49,7 +50,7 @@ class Ray(Executor):
 
     def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
         """The jobs' events as they come; a job is finished when its row and its folder are where the bench was started."""
-        ray = _ray()
+        ray = _ray(self.address)
         storage = Storage(self.storage) if self.storage else None
         if storage:
             open_url(storage.url)
@@ -64,8 +65,11 @@ class Ray(Executor):
                 ray.shutdown()
 
 
-def _ray() -> Any:
+def _ray(address: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing calls home
+    if address == "local" or address.rpartition(":")[0] in ("localhost", "127.0.0.1"):
+        # Ray replaces loopback by the machine's address in the network, unless it takes clusters for impossible here
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         return importlib.import_module("ray")
     except ImportError:
@@ -74,10 +78,13 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, address: str) -> None:
-    options = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdigit() and "://" not in address:
+            socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()  # Ray itself would knock for minutes
+        options = {"include_dashboard": False} if address == "local" else {}
         ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         fix = "Start one with: ray start --head (docs/cluster.md), or use --address local, or --executor processes."
         raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
 
@@ -88,7 +95,7 @@ class _Cluster(Pool):
     def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any, storage: Storage | None):
         self.settings, self.ray, self.storage = settings, ray, storage
         self.desk = ray.remote(Desk)
-        self.material = (ray.put(work), ray.put(keep))
+        self.material = (ray.put(work), ray.put(keep), str(Path.cwd()))
         self.machines: list[dict[str, float]] = []
         self.due = self.warn_at = 0.0
         self.was_possible = False

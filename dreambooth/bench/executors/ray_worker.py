@@ -19,8 +19,10 @@ SECONDS_TO_SEE = 10.0
 class Desk:
     """An actor: `do` runs in one of its threads, `news` and `stop` in others."""
 
-    def __init__(self, work: Work, keep: Keep | None):
+    def __init__(self, work: Work, keep: Keep | None, at: str = ""):
         self.work, self.keep = work, keep
+        if at and Path(at).is_dir():
+            os.chdir(at)  # relative paths then mean what they mean where the bench was started
         self.asked = threading.Event()
         self.lock = threading.Lock()
         self.begun: Begun | None = None

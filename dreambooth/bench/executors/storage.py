@@ -22,6 +22,8 @@ def is_url(folder: str) -> bool:
 @contextmanager
 def at_hand(job: Job) -> Iterator[Job]:
     """The same job with its folders on this machine; what it leaves, even by an error, is in its place when the block ends."""
+    if is_url(job.shared):
+        job = replace(job, shared=str(_own_shared(job.shared)))
     with _photos(job) as job:
         if not is_url(job.folder):
             yield job
@@ -46,6 +48,17 @@ def _photos(job: Job) -> Iterator[Job]:
         yield replace(job, photos=str(near))
 
 
+def _own_shared(url: str) -> Path:
+    """This machine's own folder of what jobs make for one another: each machine makes it once, and nothing of it travels."""
+    folder = Path(tempfile.gettempdir()) / f"dreambooth-bench-shared-{os.getuid()}" / _digest(url)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:12]
+
+
 @contextmanager
 def _scratch(url: str) -> Iterator[Path]:
     """An empty folder of this machine (under TMPDIR), gone afterwards; what killed workers have left there is cleared, too."""
@@ -56,7 +69,7 @@ def _scratch(url: str) -> Iterator[Path]:
             with _locked(old) as is_free:
                 if is_free:
                     shutil.rmtree(old, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=hashlib.sha256(url.encode()).hexdigest()[:12] + "-", dir=home))
+        folder = Path(tempfile.mkdtemp(prefix=_digest(url) + "-", dir=home))
         lock = _locked(folder)
         lock.__enter__()
     try:

@@ -1,0 +1,164 @@
+"""A real Ray cluster of two nodes on this machine: workers, nodes and drivers are killed, and nothing finished is lost."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dreambooth.bench.executors import Ray
+from dreambooth.bench.job import Failed, Finished, Moved, Started
+from dreambooth.core.errors import SettingError
+from tests.bench import works
+from tests.bench.test_executors import start
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # all of Ray stays on loopback
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray", reason="the extra `cluster` (Ray) is not installed")
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head with one place; tests add nodes and take them away."""
+    from ray.cluster_utils import Cluster
+
+    system = {"health_check_period_ms": 500, "health_check_failure_threshold": 4, "health_check_initial_delay_ms": 1000}
+    made = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False, "_system_config": system})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def second(cluster):
+    """A second node with one place, which a test may kill."""
+    node = cluster.add_node(**NODE)
+    yield node
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)
+
+
+def done(executor: Ray, jobs, keep=None) -> dict[str, list]:
+    events: dict[str, list] = {}
+    for event in executor.run(jobs, works.work, keep):
+        events.setdefault(event.key if isinstance(event, Moved) else event.job.key, []).append(event)
+    return events
+
+
+def executor(cluster, **settings) -> Ray:
+    return Ray(address=cluster.address, **settings)
+
+
+def test_jobs_end_on_both_nodes_killed_workers_are_replaced_and_the_plan_is_asked_slowly(cluster, second, tmp_path):
+    asked, ended, ahead = 0, 0, 0
+
+    def plan():
+        nonlocal asked
+        for number, settings in enumerate([{"dies_at": 2}, {"trouble": "setting"}, {"trouble": "bug"}, *[{"steps": 0}] * 97]):
+            asked += 1
+            yield works.job(tmp_path, number, **settings)
+
+    ends, pids, starts = {}, set(), []
+    for event in executor(cluster).run(plan(), works.work):
+        if isinstance(event, Finished | Failed):
+            ends[event.job.key] = event
+            ended += 1
+        if isinstance(event, Finished):
+            pids.add(event.row.made["pid"])
+        starts += [event.job.key] if isinstance(event, Started) else []
+        ahead = max(ahead, asked - ended)
+    assert len(ends) == 100 and ahead <= 3
+    assert [ends[f"job-{number}"].kind for number in (1, 2)] == ["request", "error"]
+    assert ends["job-0"].row.scores["first"]["value"] == 2.0
+    assert starts.count("job-0") == 2
+    assert len(pids) <= 4  # two places and two replaced workers: they live on from job to job
+
+
+def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(cluster, second, tmp_path):
+    storage = f"file://{tmp_path}/storage"
+    jobs = [works.job(tmp_path / "home", number, steps=14, seconds=0.25) for number in range(2)]
+    steps, ends, starts, kept = {}, {}, [], []
+    for event in executor(cluster, storage=storage).run(jobs, works.work, kept.append):
+        if isinstance(event, Moved):
+            steps[event.key] = event.done
+        elif isinstance(event, Finished | Failed):
+            ends[event.job.key] = event
+        else:
+            starts.append(event.job.key)
+        if second in cluster.worker_nodes and len(steps) == 2 and min(steps.values()) >= 7:
+            cluster.remove_node(second, allow_graceful=False)
+    firsts = sorted(ends[job.key].row.scores["first"]["value"] for job in jobs)
+    assert second not in cluster.worker_nodes and len(starts) == 3
+    assert firsts[0] == 0 and 2 <= firsts[1] <= 14
+    assert sorted(row.key for row in kept) == ["job-0", "job-1"]
+    for job in jobs:  # what is finished is here, and there
+        assert (Path(job.folder) / "checkpoint-14" / "state.json").is_file()
+        assert (tmp_path / "storage" / "rows" / f"{job.key}.json").is_file()
+
+
+DRIVER = """
+import sys
+from dreambooth.bench.executors import Ray
+from tests.bench import works
+if __name__ == "__main__":
+    folder, address = sys.argv[1], "ADDRESS"
+    jobs = (works.job(folder + "/home", number, steps=20 if number else 2, seconds=0.25) for number in range(3))
+    for event in Ray(address=address, storage="file://" + folder + "/storage").run(jobs, works.work):
+        print(type(event).__name__, getattr(event, "key", "") or event.job.key, flush=True)
+"""
+
+
+def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missing(cluster, tmp_path):
+    rows = tmp_path / "storage" / "rows"
+    driver = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
+    assert driver.stdout
+    moved = [line for line in read_until(driver.stdout, "Moved job-1", times=3) if line.startswith("Moved job-1")]
+    assert len(moved) == 3
+    driver.kill()
+    driver.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in rows.iterdir()}
+    assert list(kept) == ["job-0.json"]
+    again = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
+    told = again.communicate(timeout=120)[0].split("\n")
+    assert len([line for line in told if line.startswith("Finished")]) == 3
+    assert not [line for line in told if line.startswith("Moved job-0")]  # its row was there
+    assert rows.joinpath("job-0.json").stat().st_mtime_ns == kept["job-0.json"]
+    assert json.loads((rows / "job-1.json").read_text())["scores"]["first"]["value"] > 0  # it went on from a checkpoint
+
+
+def read_until(lines, beginning: str, *, times: int):
+    for line in lines:
+        yield line
+        times -= line.startswith(beginning)
+        if not times:
+            return
+
+
+def test_closing_lets_jobs_save_and_frees_the_cluster(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = works.job("below/the/present/folder", 1, steps=100, seconds=0.1)
+    events = executor(cluster).run([job], works.work)
+    assert any(isinstance(event, Moved) and event.done >= 2 for event in events)
+    began = time.monotonic()
+    events.close()
+    assert time.monotonic() - began < 10
+    saved = len(list(Path(job.folder).glob("checkpoint-*")))
+    assert (Path(job.folder) / "saved").exists() and saved < 100
+    assert not ray.is_initialized()
+
+
+def test_what_no_node_can_hold_and_a_cluster_that_is_not_there_are_refused_by_name(cluster, tmp_path):
+    with pytest.raises(SettingError, match=r"--cpus_per_job: no machine has 64 CPUs .* they have 1 CPUs and 0 GPUs"):
+        done(executor(cluster, cpus_per_job=64), [works.job(tmp_path)])
+    with pytest.raises(SettingError, match=r"--gpus_per_job: no machine has 1 CPUs and 0\.5 of a GPU"):
+        done(executor(cluster, gpus_per_job=0.5), [works.job(tmp_path)])
+    with pytest.raises(SettingError, match=r"--address: no Ray cluster answers at 127\.0\.0\.1:1"):
+        done(Ray(address="127.0.0.1:1"), [works.job(tmp_path)])
+
+
+def test_ray_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingError, match=r"dreambooth\[cluster\]"):
+        done(Ray(), [works.job(tmp_path)])
