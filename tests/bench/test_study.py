@@ -1,4 +1,4 @@
-"""From two arms to questionnaires to a table; blinded, offline, and answered in a real browser."""
+"""From two arms to questionnaires to a table: blinded, counted as the paper counts, and refused where answers do not fit."""
 
 import base64
 import csv
@@ -6,85 +6,19 @@ import json
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from dreambooth.bench.study import StudyMake, StudyTable, make, table
-from dreambooth.cli import main as command_line
-from dreambooth.cli.study import main
+from dreambooth.bench.study import StudyTable, table
 from dreambooth.core.errors import SettingError
-from dreambooth.evaluation import EvaluateConfig, evaluate
-from dreambooth.stream import train
-from tests.bench.made_up import NOUNS, OFF, ON, row
-from tests.metrics import eyes
-from tests.training.runs import config
-
-CHROMIUM = Path("/usr/bin/chromium")
+from tests.bench.asked import answer, bench_folder, data_of, key_of, made, tally
+from tests.bench.made_up import OFF, ON
 
 
 @pytest.fixture
 def bench(tmp_path):
-    """A bench's folder: five subjects, two arms, three prompts of two pictures each, which say in their PNGs who made them."""
-    root = tmp_path / "bench"
-    (root / "rows").mkdir(parents=True)
-    for place, (subject, noun) in enumerate(NOUNS.items()):
-        save(root / "shared" / "photos" / subject / "0.png", eyes.picture(900 + place, (200, 120)), "")
-        for arm in (ON, OFF):
-            one = row(arm, subject, 0, dino=0.5)
-            pictures = {}
-            for number, words in enumerate(("on the beach", "in <b>snow</b>", "on grass")):
-                names = [f"jobs/{one.key}/pictures/{number:02d}-seed{seed}.png".replace(" ", "-") for seed in range(2)]
-                for seed, name in enumerate(names):
-                    size = (96, 96) if arm == ON else (64, 64)
-                    save(root / name, eyes.picture(place * 50 + number * 4 + seed + (arm == ON) * 500, size), arm)
-                pictures[f"a [V] {noun} {words}"] = names
-            (root / "rows" / f"{one.key}.json").write_text(json.dumps({**one.plain(), "pictures": pictures}))
-    return root
-
-
-def save(path: Path, image: Image.Image, model: str) -> None:
-    """A PNG that says who made it, as the bench's do."""
-    notes = PngInfo()
-    notes.add_text("dreambooth", json.dumps({"model": model}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, pnginfo=notes)
-
-
-def made(bench, **changed):
-    given = {"first": f"{bench}:{ON}", "second": f"{bench}:{OFF}", "output_dir": bench.parent / "study", "comparisons": 10}
-    return make(StudyMake.parse({name: str(value) for name, value in {**given, **changed}.items()}))
-
-
-def key_of(study) -> dict:
-    return json.loads(study.key.read_text())
-
-
-def data_of(path) -> dict:
-    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.S)[1])
-
-
-def answer(study, folder, votes, *, raters=("ann", "bob", "cid"), questionnaires=(1, 2, 3)):
-    """Files of answers: `votes(rater, comparison of the key)` says identity and prompt as first, second or equal."""
-    key = key_of(study)
-    for number in questionnaires:
-        for rater in raters:
-            answers = {}
-            for comparison in key["comparisons"]:
-                if comparison["id"].startswith(f"q{number:02d}-"):
-                    side = {comparison["A"]: "A", comparison["B"]: "B", "equal": "equal", "": ""}
-                    identity, prompt = votes(rater, comparison)
-                    answers[comparison["id"]] = {"identity": side[identity], "prompt": side[prompt], "seconds": 1}
-            told = {"study": key["study"], "questionnaire": number, "rater": rater, "answers": answers}
-            folder.mkdir(exist_ok=True)
-            (folder / f"{number}-{rater}.json").write_text(json.dumps(told))
-    return folder
-
-
-def tally(study, folder, **changed):
-    return table(StudyTable.parse({"study": str(study.key.parent), "answers": [str(folder)], **changed}))
+    return bench_folder(tmp_path / "bench")
 
 
 def test_pairs_are_equal_in_subject_prompt_and_seed_and_asked_once(bench):
@@ -249,97 +183,3 @@ def test_bad_requests_are_answered_in_a_sentence(bench, tmp_path):
     ):
         with pytest.raises(SettingError, match=words):
             table(StudyTable(study=str(study.key.parent), answers=answers))
-
-
-def test_two_evaluated_runs_become_a_study(pipelines, photos, tmp_path, capsys):
-    """The real thing, tiny: train, evaluate twice, and ask."""
-    folders = {
-        name: str(folder)
-        for name, folder in (("dino_encoder", eyes.dino_folder(tmp_path / "dino")), ("clip_encoder", eyes.clip_folder(tmp_path / "clip")))
-    }
-    run = tmp_path / "run"
-    for _ in train(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", max_train_steps=1, output_dir=run, class_noun="dog",
-                          validation_inference_steps=1)):  # fmt: skip
-        pass
-    for out in (run, tmp_path / "again"):
-        asked = {"run": str(run), "output_dir": str(out), "num_prompts": 2, "num_images": 2, "class_samples": 0, "untuned": False}
-        for _ in evaluate(EvaluateConfig.parse({**asked, "encoders": {**folders, "lpips_encoder": "none"}})):
-            pass
-    assert command_line(["study", "make", str(run), str(tmp_path / "again"), str(tmp_path / "study")]) == 0
-    assert "4 pairs in 1 questionnaire" in capsys.readouterr().out
-    key = json.loads((tmp_path / "study" / "key.json").read_text())
-    assert {c["seed"] for c in key["comparisons"]} == {0, 1} and len({c["prompt"] for c in key["comparisons"]}) == 2
-    assert Path(key["comparisons"][0]["photo"]).is_file() and not key["toybox"]
-
-
-def test_a_real_bench_has_its_tables_and_its_figure_and_becomes_a_study(finished, tmp_path):
-    """The same with a bench that has run: its rows, pictures and folders are where tables and study look for them."""
-    out, _ = finished
-    folder = out / "tables" / "p"
-    assert {path.name for path in folder.iterdir()} >= {"bench.html", "bench.md", "bench.tex", "bench.csv", "bench-tests.csv", "figure.png"}
-    assert "data:image/" in (folder / "bench.html").read_text() and "| with | 2 x 1 |" in (folder / "bench.md").read_text()
-    asked = {"first": f"{out}:with", "second": f"{out}:without", "output_dir": str(tmp_path / "study")}
-    with pytest.raises(SettingError, match="--photos"):
-        make(StudyMake.parse(asked))
-    study = make(StudyMake.parse({**asked, "photos": str(out.parent / "dataset")}))
-    assert study.pairs == 2 * 2 * 2 and {c["subject"] for c in key_of(study)["comparisons"]} == {"dog7", "toy1"}
-
-
-def test_a_person_answers_in_a_browser_and_the_table_holds_it(bench, tmp_path, capsys):
-    """Keyboard and mouse, back and forth, a reload in the middle, both downloads; nothing leaves the page."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no /usr/bin/chromium")
-    study = made(bench, num_questionnaires=1, comparisons=4)
-    key = {c["id"]: c for c in key_of(study)["comparisons"]}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        told, asked = [], []
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("console", lambda message: told.append(message.text))
-        page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
-        page.goto(study.questionnaires[0].as_uri())
-        page.fill("#rater", 'Zoë "Z"')
-        page.click("text=Start")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "fits a phone"
-        assert page.is_disabled("#next") and page.inner_text("#told") == "1 of 4"
-        page.keyboard.press("1")
-        page.keyboard.press("3")
-        page.keyboard.press("Enter")
-        page.click("#identity label:has-text('B')")
-        page.reload()
-        assert page.inner_text("#told") == "2 of 4" and page.is_checked("#identity input[value=B]", timeout=2000)
-        page.keyboard.press("2")
-        page.keyboard.press("Backspace")
-        assert page.inner_text("#told") == "1 of 4" and page.is_checked("#identity input[value=A]")
-        page.click("#next")
-        page.click("#next")
-        for _ in range(2):
-            page.keyboard.press("1")
-            page.keyboard.press("2")
-            page.keyboard.press("Enter")
-        assert "Thank you" in page.inner_text("#end") and page.get_attribute("[role=progressbar]", "aria-valuenow") == "4"
-        files = []
-        for name in ("json", "csv"):
-            with page.expect_download() as download:
-                page.click(f"#{name}")
-            files.append(tmp_path / "in" / download.value.suggested_filename)
-            download.value.save_as(files[-1])
-        browser.close()
-    assert not told and not asked
-    assert files[0].name == "answers-01-Zoë-Z-.json"
-    first = json.loads(files[0].read_text())
-    ids = [one["id"] for one in data_of(study.questionnaires[0])["comparisons"]]
-    assert [(first["answers"][i]["identity"], first["answers"][i]["prompt"]) for i in ids] == [
-        ("A", "equal"),
-        ("B", "B"),
-        ("A", "B"),
-        ("A", "B"),
-    ]
-    assert main(["table", str(study.key.parent), str(tmp_path / "in"), "--min_raters", "1"]) == 0
-    assert "User study" in capsys.readouterr().out
-    rows = {(r["question"], r["choice"]): int(r["count"]) for r in csv.DictReader((study.key.parent / "table.csv").open())}
-    wanted = Counter(key[i][side] for i, side in zip(ids, "ABAA", strict=True))
-    assert {w: rows["identity", w] for w in ("first", "second")} == {w: wanted[w] for w in ("first", "second")}
-    assert rows["prompt", "undecided"] == 1
