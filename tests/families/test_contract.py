@@ -173,9 +173,11 @@ def test_recipes_name_settings_that_exist(family):
     from dreambooth.config import TrainConfig
     from dreambooth.schema import flags
 
-    assert family.recipe.keys() == {"full", "lora"}
-    known = flags(TrainConfig)
-    assert all(name in known for values in family.recipe.values() for name in values)
+    assert {"full", "lora", "textual_inversion"} <= family.recipe.keys()
+    for kind, values in family.recipe.items():
+        known = {name for name, flag in flags(TrainConfig).items() if not flag.kinds or kind in flag.kinds}
+        assert values.keys() <= known, kind
+        TrainConfig.parse({"method": {"kind": kind}})
 
 
 def test_the_process_is_that_of_the_base_model_whatever_draws_the_pictures(family):
