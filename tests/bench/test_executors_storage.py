@@ -35,16 +35,16 @@ def checkpoint(folder: Path, step: int, text: str = "") -> None:
 
 
 def test_a_job_works_on_a_storage_as_on_a_disk_and_goes_on_from_there(url):
-    job = works.job(url, 0, steps=6, seconds=0.1)
+    job = works.job(url, 0, steps=15, seconds=0.05)
     events = Inline().run([job], works.work)
-    assert any(isinstance(event, Moved) and event.done == 3 for event in events)
+    assert any(isinstance(event, Moved) and event.done >= 3 for event in events)
     events.close()
     assert f"checkpoint-3/{WHOLE}" in names(job.folder) and "saved" in names(job.folder)
     end = list(Inline().run([job], works.work))[-1]
     assert isinstance(end, Finished) and end.row.scores["first"]["value"] >= 3
-    assert {f"checkpoint-{step}/state.json" for step in range(1, 7)} <= names(job.folder)
+    assert {f"checkpoint-{step}/state.json" for step in range(1, 16)} <= names(job.folder)
     lines = fsspec.open(f"{job.folder}/metrics.jsonl", "rt").open().read().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 16))
 
 
 def test_what_a_failed_job_has_left_is_on_the_storage(url):

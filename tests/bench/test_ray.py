@@ -1,4 +1,7 @@
-"""A real Ray cluster of two nodes on this machine: workers, nodes and drivers are killed, and nothing finished is lost."""
+"""A real Ray cluster of two nodes on this machine: workers, nodes and drivers are killed, and nothing finished is lost.
+
+The killed driver starts two more processes that load Ray; it is run by `pytest -m slow tests/bench/test_ray.py`.
+"""
 
 import json
 import os
@@ -26,9 +29,11 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     system = {"health_check_period_ms": 500, "health_check_failure_threshold": 4, "health_check_initial_delay_ms": 1000}
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # the works of these tests are no installed package
     made = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False, "_system_config": system})
     yield made
     made.shutdown()
+    del os.environ["PYTHONPATH"]
 
 
 @pytest.fixture
@@ -56,7 +61,9 @@ def test_jobs_end_on_both_nodes_killed_workers_are_replaced_and_the_plan_is_aske
 
     def plan():
         nonlocal asked
-        for number, settings in enumerate([{"dies_at": 2}, {"trouble": "setting"}, {"trouble": "bug"}, *[{"steps": 0}] * 97]):
+        for number, settings in enumerate(
+            [{"dies_at": 2, "seconds": 0.3}, {"trouble": "setting"}, {"trouble": "bug"}, *[{"steps": 0}] * 97]
+        ):
             asked += 1
             yield works.job(tmp_path, number, **settings)
 
@@ -110,6 +117,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missing(cluster, tmp_path):
     rows = tmp_path / "storage" / "rows"
     driver = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)

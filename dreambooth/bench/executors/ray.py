@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import socket
 import time
 import uuid
@@ -172,15 +173,18 @@ class _Actor(Slot):
                 words, self.words = self.ray.get(self.words), self.actor.news.remote()
                 yield from words
         except self.ray.exceptions.RayError as error:
+            yield from self._last_words()
             raise Lost(_in_words(error)) from None
 
     def _last_words(self) -> list[Begun | Moved]:
-        """What was not asked for yet; nothing where the worker has died after its answer, which stands."""
+        """What was not heard yet: news on their way, and those not asked for; of a worker that has died, what had left it."""
+        words: list[Begun | Moved] = []
         try:
-            words = [self.words, self.actor.news.remote()]
-            return [word for part in self.ray.get(words, timeout=SECONDS_BETWEEN_LOOKS) for word in part]
+            words += self.ray.get(self.words, timeout=SECONDS_BETWEEN_LOOKS)
+            words += self.ray.get(self.actor.news.remote(), timeout=SECONDS_BETWEEN_LOOKS)
         except self.ray.exceptions.RayError:
-            return []
+            return words
+        return words
 
     def ask_to_stop(self) -> None:
         self.actor.stop.remote()
@@ -199,6 +203,7 @@ def _mark(folder: Path) -> str:
 
 def _in_words(error: BaseException) -> str:
     """What Ray says about a death: its first line, and the cause where one is given."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    plain = re.sub(r"\x1b\[\d*m", "", str(error))
+    lines = [line.strip() for line in plain.split("\n") if line.strip()]
     causes = [line for line in lines[1:] if "Error" in line or "exit" in line.lower() or "node" in line.lower()]
     return " ".join([*lines[:1], *causes[-1:]])[:500]

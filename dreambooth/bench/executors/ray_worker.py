@@ -12,6 +12,7 @@ from dreambooth.bench.executors.slots import Begun
 from dreambooth.bench.job import Job, Moved, Row, Work
 
 TOKEN = ".bench-seen"
+SECONDS_BETWEEN_NEWS = 0.5
 SECONDS_TO_SEE = 10.0
 """How long a network disk may take to show a file that another machine has just written."""
 
@@ -24,7 +25,7 @@ class Desk:
         if at and Path(at).is_dir():
             os.chdir(at)  # relative paths then mean what they mean where the bench was started
         self.asked = threading.Event()
-        self.lock = threading.Lock()
+        self.lock, self.has_begun = threading.Lock(), threading.Event()
         self.begun: Begun | None = None
         self.moved: Moved | None = None
 
@@ -32,6 +33,7 @@ class Desk:
         """The job's row, or what went wrong. `token` stands in the job's folder where that is on a disk that this machine shares."""
         with self.lock:
             self.begun = Begun(_here())
+            self.has_begun.set()
         if token and not _is_seen(Path(job.folder) / TOKEN, token):
             return Trouble(
                 f"--output_dir: {job.folder} is not the same folder on {socket.gethostname()} as where the bench was started. "
@@ -41,8 +43,10 @@ class Desk:
         return attempt(job, self.work, self.keep, tell=self._tell, stop=self.asked.is_set)
 
     def news(self) -> list[Begun | Moved]:
-        """What has happened since the last time: the beginning, and of all moves the last."""
+        """What has happened since the last time: the beginning, told at once, and of all moves the last, told twice a second."""
+        self.has_begun.wait(timeout=SECONDS_BETWEEN_NEWS)
         with self.lock:
+            self.has_begun.clear()
             told = [word for word in (self.begun, self.moved) if word]
             self.begun = self.moved = None
         return told
