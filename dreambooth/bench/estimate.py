@@ -1,18 +1,171 @@
-"""What a plan will take, before it runs."""
+"""What a plan will take, before it runs: jobs, hours, disk. Hours come from the rows that are there, else from a short trial."""
 
-from collections import Counter
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
 
+from dreambooth import stream
+from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.expand import Request, expand
-from dreambooth.bench.job import Failed
-from dreambooth.bench.rows import has_row
+from dreambooth.bench.job import Failed, Job
+from dreambooth.bench.keep import parse_keep
+from dreambooth.bench.rows import has_row, read_row
+from dreambooth.bench.suite import prompts_of
+from dreambooth.core.device import pick_device
+from dreambooth.evaluation import EvaluateConfig
+from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.families.source import WEIGHTS
+from dreambooth.plan import duration
+from dreambooth.prepare import hush
+from dreambooth.sample import draw
+from dreambooth.training.records import Step
+
+TRIAL_STEPS, TRIAL_PICTURES = 3, 2
+SMALL_BYTES = 60_000
+"""A row and its small pictures."""
 
 
-def estimate(request: Request) -> list[str]:
-    """Lines for `--dry_run`: jobs by arm, hours, disk."""
-    missing, there, unfit = Counter[str](), Counter[str](), []
+@dataclass(frozen=True)
+class Rate:
+    """What one update and one picture take, in seconds."""
+
+    update: float
+    picture: float
+
+
+def estimate(request: Request) -> Iterator[str]:
+    """Lines for `--dry_run`."""
+    hush()
+    missing, there = Counter[str](), Counter[str]()
+    seconds, stay, rates = 0.0, 0, dict[str, Rate]()
+    known = _from_rows(request)
+    example: Job | None = None
     for item in expand(request):
         if isinstance(item, Failed):
-            unfit.append(f"cannot be done: {item.job.arm}, {item.job.subject}, seed {item.job.seed}: {item.reason}")
+            yield f"cannot be done: {item.job.arm}, {item.job.subject}, seed {item.job.seed}: {item.reason}"
+        elif has_row(request.root, item.key):
+            there[item.arm] += 1
         else:
-            (there if has_row(request.root, item.key) else missing)[item.arm] += 1
-    return [f"{arm}: {missing[arm]} to do, {there[arm]} done" for arm in request.plan.lines()] + unfit
+            missing[item.arm] += 1
+            method = str(item.settings.get("method", "full")) if item.trains else "untuned"
+            rates.setdefault(method, known.get(method) or _tried(item))
+            seconds += _updates(item) * rates[method].update + _pictures(item) * rates[method].picture
+            stay += SMALL_BYTES + _kept_bytes(item)
+            example = example if example and example.trains else item
+    for arm in request.plan.lines():
+        yield f"{arm}: {missing[arm]} to do, {there[arm]} done"
+    if not example:
+        yield "Nothing is left to do; the tables would be drawn anew."
+        return
+    told = "measured on the rows that are there" if set(rates) <= set(known) else "measured in a trial of a few updates and pictures"
+    yield f"Time, one job after the other: about {duration(seconds)} ({told}), and once a class its class images."
+    yield f"Disk: {_size(stay)} stay (keep {example.keep}); each job under way takes up to {_size(_under_way(example))} more."
+
+
+def _updates(job: Job) -> int:
+    return int(job.settings.get("max_train_steps", 1)) if job.trains else 0
+
+
+def _pictures(job: Job) -> int:
+    config = _evaluation(job)
+    return len(prompts_of(job, config, _model(job))) * config.num_images + config.class_samples
+
+
+def _from_rows(request: Request) -> dict[str, Rate]:
+    """Rates by method, from rows of the same base model."""
+    updates, pictures = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    bases: dict[str, str] = {}
+    for path in (request.root / "rows").glob("*.json"):
+        row = read_row(path)
+        name = str(row.settings.get("pretrained_model_name_or_path", "toybox"))
+        if name not in bases and (name == "toybox" or Path(name).is_dir()):
+            bases[name] = fingerprint(ModelSource(pretrained_model_name_or_path=name).folder())
+        count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
+        if row.base == bases.get(name) and row.steps:
+            method = str(row.settings.get("method", "full"))
+            updates[method].append(row.seconds["training"] / row.steps)
+            pictures[method].append(row.seconds["evaluation"] / count)
+    return {method: Rate(mean(updates[method]), mean(pictures[method])) for method in updates}
+
+
+def _tried(job: Job) -> Rate:
+    """A few updates with a prior of few and rough pictures, and a few pictures; thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        update = _time_updates(job, Path(folder)) if job.trains else 0.0
+    config, source = _evaluation(job), _model(job)
+    family = family_of(source).load(source)
+    family.to(pick_device(config.device))
+    clock = time.perf_counter()
+    list(draw(family, [job.noun] * TRIAL_PICTURES, range(TRIAL_PICTURES), sampling=config.sampling))
+    return Rate(update, (time.perf_counter() - clock) / TRIAL_PICTURES)
+
+
+def _time_updates(job: Job, folder: Path) -> float:
+    rough = {"prior_inference_steps": 1, "num_class_images": 4, "class_data_dir": str(folder / "class")}
+    prior = job.settings.get("with_prior_preservation", bool(job.settings.get("class_noun")))
+    given: dict[str, Any] = {
+        **job.settings, **(rough if prior else {}), "instance_data_dir": job.photos, "output_dir": str(folder / "run"),
+        "max_train_steps": TRIAL_STEPS, "skip_final_inference": True,
+    }  # fmt: skip
+    records = stream.train(train_config(**given))
+    stamps: list[float] = []
+    for record in records:
+        if isinstance(record, Step):
+            stamps.append(time.perf_counter())
+        if len(stamps) == TRIAL_STEPS:
+            break
+    records.close()
+    return (stamps[-1] - stamps[0]) / (TRIAL_STEPS - 1)
+
+
+def _kept_bytes(job: Job) -> int:
+    """Bytes of what stays of a model; an adapter's few are not counted."""
+    kept = parse_keep(job.keep)
+    if not job.trains or kept.kind in ("scores", "adapter"):
+        return 0
+    return _model_bytes(job) if kept.kind == "everything" else sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) * 2
+
+
+def _low_rank(shape: tuple[int, ...], rank: int) -> int:
+    rows, columns = shape[0] if shape else 1, 1
+    for size in shape[1:]:
+        columns *= size
+    return min(rows * columns, rank * (rows + columns)) if len(shape) > 1 else rows
+
+
+def _shapes(job: Job) -> Iterable[tuple[int, ...]]:
+    from safetensors import safe_open
+
+    parts = ("unet", "transformer", *(("text_encoder", "text_encoder_2") if job.settings.get("train_text_encoder") else ()))
+    for part in parts:
+        for path in (_model(job).folder() / part).glob("*.safetensors"):
+            with safe_open(path, framework="pt") as file:
+                yield from (tuple(file.get_slice(name).get_shape()) for name in list(file.keys()))
+
+
+def _under_way(job: Job) -> int:
+    """A whole model in float32, and two checkpoints with both moments, the moment of their exchange."""
+    whole = str(job.settings.get("method", "full")) == "full"
+    learning = sum(_low_rank(shape, 10**9) for shape in _shapes(job))
+    return 2 * _model_bytes(job) + 2 * 12 * learning if job.trains and whole else SMALL_BYTES * 100
+
+
+def _model_bytes(job: Job) -> int:
+    return sum(path.stat().st_size for path in _model(job).folder().rglob("*") if path.suffix in WEIGHTS)
+
+
+def _model(job: Job) -> ModelSource:
+    return train_config(**job.settings).model
+
+
+def _evaluation(job: Job) -> EvaluateConfig:
+    return from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

@@ -127,10 +127,14 @@ def parse_plan(tree: Mapping[str, Any], where: str) -> Plan:
             if field not in Arm.model_fields:
                 fix = _near(field, Arm.model_fields) or "Flags of `dreambooth train` stand below `settings:`."
                 raise SettingError(f"{where}: arms: {name}: {field}", "an arm has no such field.", fix=fix)
+        try:
+            Arm.parse(arm)
+        except SettingError as error:
+            raise SettingError(f"{where}: arms: {name}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
     try:
         plan = Plan.parse({**tree, "title": tree.get("title", tree["name"]), "arms": arms})
     except SettingError as error:
-        raise SettingError(f"{where}: {error.setting}", error.reason, fix=error.fix) from None
+        raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
     _look_up(plan, where)
     return plan
 

@@ -1,0 +1,98 @@
+"""Plans: what is shipped can be run, sweeps are laid out, and what does not exist is named with its nearest name."""
+
+import pytest
+
+from dreambooth.bench.config import BenchConfig
+from dreambooth.bench.datasets import open_dataset
+from dreambooth.bench.expand import Request, expand, rehearse, relative
+from dreambooth.bench.job import Failed, Job
+from dreambooth.bench.plan import parse_plan, plans, read_plan
+from dreambooth.core.errors import SettingError
+
+TREE = {"name": "p", "title": "P"}
+
+
+@pytest.mark.parametrize("name", plans())
+def test_every_shipped_plan_can_be_run_on_the_toybox(name, tmp_path):
+    plan = read_plan(name)
+    request = Request(plan, BenchConfig(plan=name, num_subjects=1, num_prompts=2, output_dir=str(tmp_path)), open_dataset(None, tmp_path))
+    rehearse(request)
+    found = list(expand(request))
+    jobs = [item for item in found if isinstance(item, Job)]
+    if name == "table5":
+        (short,) = [item for item in found if isinstance(item, Failed)]  # this subject has four photos, and the plan asks for five, too
+        assert short.job.arm == "photos: 5" and "holds 4" in short.reason
+        assert len(jobs) == 4
+        return
+    assert [job.arm for job in jobs] == list(plan.layout().arms) and len({job.key for job in jobs}) == len(jobs) == request.count
+    assert plan.layout().baseline in (None, *plan.layout().arms)
+
+
+def test_a_sweep_is_a_product_or_a_list():
+    product = {"a {rank}": {"settings": {"method": "lora"}, "sweep": {"rank": [1, 2], "learning_rate": [1e-4, 1e-3]}}}
+    assert list(parse_plan({**TREE, "arms": product}, "p").lines()) == [
+        "a 1, learning_rate 0.0001", "a 1, learning_rate 0.001", "a 2, learning_rate 0.0001", "a 2, learning_rate 0.001",
+    ]  # fmt: skip
+    listed = {"a": {"sweep": [{"num_photos": 1}, {"num_photos": 2, "max_train_steps": 5}]}}
+    lines = parse_plan({**TREE, "arms": listed}, "p").lines()
+    assert [(arm.num_photos, arm.settings) for arm in lines.values()] == [(1, {}), (2, {"max_train_steps": 5})]
+
+
+def test_a_factor_is_of_what_the_flag_would_be_without_it():
+    assert relative({"max_train_steps": "x0.25", "learning_rate": "x2"}) == {"max_train_steps": 50, "learning_rate": pytest.approx(3e-4)}
+    assert relative({"method": "lora", "max_train_steps": "x0.5", "rank": "x0.01"}) == {"method": "lora", "max_train_steps": 150, "rank": 1}
+    with pytest.raises(SettingError, match="lora_alpha: x2 needs a number to start from"):
+        relative({"method": "lora", "lora_alpha": "x2"})
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"arms": {"a": {"settings": {"lerning_rate": 1}}}}, ("p: a: lerning_rate", "Did you mean learning_rate?")),
+        ({"arms": {"a": {"sweep": {"num_photo": [1]}}}}, ("num_photo", "Did you mean num_photos?")),
+        ({"arms": {"a": {"setting": {}}}}, ("p: arms: a: setting", "Did you mean settings?")),
+        ({"arms": {"a": {}}, "metric": ["dino"]}, ("p: metric", "Did you mean metrics?")),
+        ({"arms": {"a": {}}, "metrics": ["dyno"]}, ("p: metrics", "Did you mean dino?")),
+        ({"arms": {"a": {}}, "evaluation": {"num_prompt": 1}}, ("p: evaluation: num_prompt", "Did you mean num_prompts?")),
+        ({"arms": {"a": {}}, "paper": {"b": {"dino": 1.0}}}, ("p: b", "no such arm")),
+        ({"arms": {"a": {"noun": "right"}}}, ("p: arms: a: noun", "correct")),
+        ({"arms": {"a": {"keep": "delta"}}}, ("p: keep", "delta:16")),
+        ({"arms": {"a": {"settings": {"seed": 1}}}}, ("seed", "the bench itself sets it")),
+        ({"arms": {"a": {"sweep": [{"num_photos": 1}, {"num_photos": 1}]}}}, ("two of them are named",)),
+        ({"arms": {}}, ("compares nothing",)),
+    ],
+)
+def test_what_a_plan_cannot_hold_is_named(tree, words):
+    with pytest.raises(SettingError) as raised:
+        parse_plan({**TREE, **tree}, "p")
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_a_plan_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    with pytest.raises(SettingError, match="Did you mean table1"):
+        read_plan("tabel1")
+    (tmp_path / "broken.yaml").write_text("arms: [")
+    with pytest.raises(SettingError, match="cannot be read"):
+        read_plan(str(tmp_path / "broken.yaml"))
+
+
+def test_a_model_cannot_be_kept_in_a_way_that_its_method_does_not_have(tmp_path):
+    for method, keep in (("full", "adapter"), ("lora", "delta:4")):
+        plan = parse_plan({**TREE, "arms": {"a": {"settings": {"method": method}}}, "keep": keep}, "p")
+        with pytest.raises(SettingError, match="--keep: a "):
+            rehearse(Request(plan, BenchConfig(plan="p", num_subjects=1), open_dataset(None, tmp_path)))
+
+
+def test_a_flag_that_every_arm_sets_is_refused_on_the_command_line(tmp_path):
+    request = Request(read_plan("steps"), BenchConfig(plan="steps", num_subjects=1), open_dataset(None, tmp_path), {"max_train_steps": "5"})
+    with pytest.raises(SettingError, match="every arm of steps sets it itself"):
+        rehearse(request)
+
+
+def test_jobs_come_one_at_a_time(tmp_path):
+    seeds = tuple(range(10_000))
+    request = Request(read_plan("table3"), BenchConfig(plan="table3", seeds=seeds, num_prompts=2), open_dataset(None, tmp_path))
+    jobs = expand(request)
+    first = [next(jobs) for _ in range(4)]
+    assert request.count == 2 * 25 * 10_000 and [job.subject for job in first] == ["robot_checks"] * 2 + ["duck_classic"] * 2
