@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from dreambooth.bench.config import BenchConfig
+from dreambooth.bench.study import StudyMake, StudyTable
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.config import TrainConfig
 from dreambooth.drawing import GenerateConfig
@@ -21,7 +23,8 @@ the place in the second column. A value that is left out comes from the recipe o
 def page() -> str:
     """The whole page."""
     parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
-    parts.append(_table("dreambooth evaluate", EvaluateConfig))
+    parts += [_table("dreambooth evaluate", EvaluateConfig), _table("dreambooth bench", BenchConfig)]
+    parts += [_table("dreambooth study make", StudyMake), _table("dreambooth study table", StudyTable)]
     return "\n".join(parts)
 
 

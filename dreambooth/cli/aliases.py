@@ -1,4 +1,5 @@
-"""Flags of diffusers' scripts and of the ShivamShrirao fork that are spelt otherwise here, or have nothing left to do."""
+"""Flags of diffusers' scripts (DreamBooth, Textual Inversion, Custom Diffusion) and of the ShivamShrirao fork
+that are spelt otherwise here, or have nothing left to do."""
 
 from dreambooth.cli.parse import Alias
 
@@ -25,6 +26,9 @@ ALIASES: dict[str, Alias] = {
     "upcast_before_saving": Alias((), True, told=_ALWAYS),
     "enable_npu_flash_attention": Alias((), True, told="PyTorch's own attention does this job."),
     "max_sequence_length": Alias("tokenizer_max_length"),
+    "modifier_token": Alias("placeholder_token"),
+    "learnable_property": Alias("concept"),
+    "train_data_dir": Alias("instance_data_dir"),
     "dataset_name": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),
     "dataset_config_name": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),
     "image_column": Alias(None, refused="photos are read from a folder (--instance_data_dir)."),

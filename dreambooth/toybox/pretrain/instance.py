@@ -1,7 +1,7 @@
 """The instance encoder, the stand-in for DINO: pictures of one subject lie together, all others apart.
 
 Supervised contrastive learning (Khosla et al. 2020). A batch is whole families: subjects of one class in the same two
-colours, so that only shape, pattern and material tell them apart; most batches hold two classes only. It is a ViT and
+colours, so that only shape, pattern and material tell them apart. It is a ViT and
 is read like DINO: the first token of the last hidden state.
 """
 
@@ -22,11 +22,11 @@ from .vae import autocast
 FAMILY = MEMBERS * VIEWS
 FAMILIES = 8
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
-SIZE = 96
-"""Pixels that it looks at; patches of 12."""
+SIZE = 64
+"""Pixels that it looks at; patches of 8."""
 TEMPERATURE = 0.1
-TAUGHT = {"class": 0.5, "color": 0.3, "second": 0.3, "pattern": 1.0}
-MEASURED = 8.0
+TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}
+MEASURED = 20.0
 """What the embedding is also asked for, and how much it counts: names, and the subject's own numbers (shape, colours, material)."""
 
 
@@ -37,7 +37,7 @@ class Instance(Stage):
 
     def __init__(self, work: Path, start: Path | None = None):
         config = ViTConfig(
-            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=12
+            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=8
         )
         self.model = (
             ViTModel.from_pretrained(start, dtype=torch.float32, add_pooling_layer=False)
@@ -60,11 +60,18 @@ class Instance(Stage):
         with autocast():
             return F.normalize(self.model(resized(x, SIZE)).last_hidden_state[:, 0].float(), dim=-1)
 
+    def batch(self, draw: np.random.Generator) -> np.ndarray:
+        """Positions of a batch: families of one or two classes, or of many; or any pictures at all, for what they show."""
+        if draw.random() < 0.4:
+            subjects = draw.choice(self.eyes.train // VIEWS, FAMILIES * MEMBERS, replace=False)
+            return np.concatenate([np.arange(subject * VIEWS, (subject + 1) * VIEWS) for subject in subjects])
+        kinds = draw.choice(list(self.families), int(draw.choice([1, 2, FAMILIES])), replace=False)
+        heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
+        return np.concatenate([np.arange(head, head + FAMILY) for head in heads])
+
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
-        kinds = draw.choice(list(self.families), 2 if draw.random() < 0.7 else FAMILIES, replace=False)
-        heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
-        index = np.concatenate([np.arange(head, head + FAMILY) for head in heads])
+        index = self.batch(draw)
         e = self.embed(self.eyes.look(index, rng))
         who = torch.from_numpy(index // VIEWS).to(e.device)
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
