@@ -181,7 +181,7 @@ class _Actor(Slot):
         words: list[Begun | Moved] = []
         try:
             words += self.ray.get(self.words, timeout=SECONDS_BETWEEN_LOOKS)
-            words += self.ray.get(self.actor.news.remote(), timeout=SECONDS_BETWEEN_LOOKS)
+            words += self.ray.get(self.actor.news.remote(patient=False), timeout=SECONDS_BETWEEN_LOOKS)
         except self.ray.exceptions.RayError:
             return words
         return words

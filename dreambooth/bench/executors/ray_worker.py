@@ -25,7 +25,7 @@ class Desk:
         if at and Path(at).is_dir():
             os.chdir(at)  # relative paths then mean what they mean where the bench was started
         self.asked = threading.Event()
-        self.lock, self.has_begun = threading.Lock(), threading.Event()
+        self.lock, self.woken = threading.Lock(), threading.Event()
         self.begun: Begun | None = None
         self.moved: Moved | None = None
 
@@ -33,20 +33,23 @@ class Desk:
         """The job's row, or what went wrong. `token` stands in the job's folder where that is on a disk that this machine shares."""
         with self.lock:
             self.begun = Begun(_here())
-            self.has_begun.set()
+            self.woken.set()
         if token and not _is_seen(Path(job.folder) / TOKEN, token):
             return Trouble(
                 f"--output_dir: {job.folder} is not the same folder on {socket.gethostname()} as where the bench was started. "
                 "Use a disk that all machines share, or a URL such as s3://bucket/bench.",
                 "request",
             )
-        return attempt(job, self.work, self.keep, tell=self._tell, stop=self.asked.is_set)
+        try:
+            return attempt(job, self.work, self.keep, tell=self._tell, stop=self.asked.is_set)
+        finally:
+            self.woken.set()
 
-    def news(self) -> list[Begun | Moved]:
+    def news(self, *, patient: bool = True) -> list[Begun | Moved]:
         """What has happened since the last time: the beginning, told at once, and of all moves the last, told twice a second."""
-        self.has_begun.wait(timeout=SECONDS_BETWEEN_NEWS)
+        self.woken.wait(timeout=SECONDS_BETWEEN_NEWS if patient else 0.0)
         with self.lock:
-            self.has_begun.clear()
+            self.woken.clear()
             told = [word for word in (self.begun, self.moved) if word]
             self.begun = self.moved = None
         return told
