@@ -9,13 +9,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import Dataset, Subject
+from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
@@ -24,8 +24,7 @@ from dreambooth.bench.suite import prompts_of
 from dreambooth.config import TrainConfig, check, resolve
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
-from dreambooth.families import family_of, fingerprint
-from dreambooth.photos.files import caption_beside, scan
+from dreambooth.families import family_of
 from dreambooth.schema import flags, get, is_set
 
 FORMAT = 1
@@ -54,8 +53,8 @@ class Request:
 
     @property
     def root(self) -> Path:
-        """The output folder."""
-        return Path(self.config.output_dir)
+        """The output folder, as workers in other places name it."""
+        return Path(self.config.output_dir).expanduser().absolute()
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
@@ -92,7 +91,7 @@ def expand(request: Request) -> Iterator[Job | Failed]:
                 if arm.model != "tuned" and seed != request.config.seeds[0]:
                     continue  # nothing is learned, so another seed is the same job
                 job = Job(
-                    "", request.plan.name, name, subject.name, seed, subject.noun, subject.live, str(subject.photos),
+                    "", request.plan.name, name, subject.name, seed, subject.noun, subject.live, str(subject.photos.absolute()),
                     trains=arm.model == "tuned", num_photos=arm.num_photos, keep=request.keep(arm), shared=str(request.root / "shared"),
                 )  # fmt: skip
                 try:
@@ -146,8 +145,11 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
     described = subject.description if arm.model == "described" else None
     if arm.model != "tuned":
         settings = {name: value for name, value in settings.items() if flags(TrainConfig)[name].path[0] == "model"}
-    job = replace(job, settings=settings, evaluation=evaluation, description=described)
-    key = _key(job, config)
+    examined = from_arguments(EvaluateConfig, {"run": "", **evaluation})
+    job = replace(
+        job, settings=settings, evaluation=evaluation, description=described, weights=weights_digest(config.model, examined.encoders)
+    )
+    key = _key(job, config, examined)
     return replace(job, key=key, folder=str(request.root / "jobs" / key))
 
 
@@ -192,7 +194,7 @@ def _of_every_arm(plan: Plan) -> set[str]:
     return set.intersection(*learning) if learning else set()
 
 
-def _key(job: Job, config: TrainConfig) -> str:
+def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
     tree = config.model_dump(mode="json", exclude_defaults=True)  # so that a setting which is new to the code leaves old rows valid
     for branch, leaves in WITHOUT_EFFECT.items():
         tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
@@ -200,64 +202,12 @@ def _key(job: Job, config: TrainConfig) -> str:
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
     for branch in ("output", "watching", "encoders", "validation", "preset"):
         tree.pop(branch, None)
-    examined = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
     decides = {
-        "format": FORMAT, "base": base_digest(config), "photos": photos_digest(job.photos, job.num_photos),
-        "all_photos": photos_digest(job.photos, None), "noun": job.noun, "encoders": encoders_digest(examined, config),
+        "format": FORMAT, "weights": job.weights, "photos": photos_digest(job.photos, job.num_photos),
+        "all_photos": photos_digest(job.photos, None), "noun": job.noun,
         "training": tree if job.trains else None, "prompts": prompts,
         "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
         "sampling": examined.sampling.model_dump(exclude_defaults=True),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def base_digest(config: TrainConfig) -> str:
-    """The base model's bytes, with those of a VAE or tokenizer put in its place."""
-    model = config.model
-    own = [_folder_digest(str(model.folder()))]
-    for name in (model.pretrained_vae_name_or_path, model.tokenizer_name):
-        own.append(_folder_digest(name) if name and Path(name).is_dir() else str(name))
-    return own[0] if own[1:] == ["None", "None"] else " ".join(own)
-
-
-def encoders_digest(examined: EvaluateConfig, config: TrainConfig) -> dict[str, str]:
-    """The encoders' bytes, or the Hub ids of those that lie in no folder."""
-    chosen = examined.encoders.beside(config.model.pretrained_model_name_or_path)
-    found = {name: getattr(chosen, name) for name in type(chosen).model_fields}
-    return {name: _files_digest(value) if value and Path(value).is_dir() else str(value) for name, value in found.items()}
-
-
-@cache
-def photos_digest(folder: str, count: int | None) -> str:
-    """The bytes and captions of the first `count` photos of a folder; of an empty one a digest, too, for its job fails by itself.
-
-    Raises SettingError where there are fewer photos than were asked for.
-    """
-    digest = hashlib.sha256()
-    try:
-        photos = scan(folder).photos
-    except SettingError:
-        return "none"
-    if count is not None and count > len(photos):
-        raise SettingError(
-            "num_photos", f"{count} were asked for, and {folder} holds {len(photos)}.", fix="Leave the subject or the arm out."
-        )
-    for path in photos[:count]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-        digest.update((caption_beside(path) or "").encode())
-    return digest.hexdigest()
-
-
-@cache
-def _folder_digest(folder: str) -> str:
-    return fingerprint(Path(folder))
-
-
-@cache
-def _files_digest(folder: str) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).expanduser().rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()

@@ -39,6 +39,8 @@ class Job:
     """Share of a GPU that one job takes."""
     num_photos: int | None = None
     """Learn from the first so many photos; None is all. Scores are always against all."""
+    weights: str = ""
+    """Digest of base model and encoders as they were when the key was made; a job that finds others gives up."""
     shared: str = ""
     """Folder of what jobs draw once for all: class images, pictures of the untuned model."""
 

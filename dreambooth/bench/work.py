@@ -19,15 +19,17 @@ from PIL import Image
 
 import dreambooth
 from dreambooth import stream
-from dreambooth.api import train_config
+from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.class_images import class_images
+from dreambooth.bench.digests import weights_digest
 from dreambooth.bench.examine import Examined, examine
 from dreambooth.bench.executors import stopping
 from dreambooth.bench.job import Job, Moved, Row
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
 from dreambooth.config import TrainConfig, resolve
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
@@ -56,9 +58,11 @@ def work(job: Job, tell: Tell) -> Row:
     writable_folder(folder, "--output_dir")
     if (folder / ROW).is_file():
         return read_row(folder / ROW)
+    _same_weights(job)
     record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
     learned = time.perf_counter()
     found = examine(job, folder / RUN if job.trains else None, tell=tell)
+    _same_weights(job)
     pictures = _small(job, folder, found)
     examined = time.perf_counter()
     if found.shared:
@@ -83,6 +87,13 @@ def configured(job: Job) -> TrainConfig:
     """The resolved training configuration of a job."""
     config = train_config(**job.settings, instance_data_dir=job.photos)
     return resolve(config, family_of(config.model))
+
+
+def _same_weights(job: Job) -> None:
+    """See that base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
+    encoders = from_arguments(EvaluateConfig, {"run": "", **job.evaluation}).encoders
+    if weights_digest(train_config(**job.settings).model, encoders, fresh=True) != job.weights:
+        raise RunError("The files of the base model or of the encoders have changed since the bench was started. Start it again.")
 
 
 def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, str]]:

@@ -9,13 +9,14 @@ import pytest
 
 from dreambooth.api import from_arguments
 from dreambooth.bench import work as module
-from dreambooth.bench.expand import expand, photos_digest
+from dreambooth.bench.digests import photos_digest
+from dreambooth.bench.expand import expand
 from dreambooth.bench.job import Failed, Finished, Moved
 from dreambooth.bench.locks import alone
 from dreambooth.bench.run import Ended, bench
 from dreambooth.bench.work import work
 from dreambooth.cli import main
-from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.training.records import Told
 
@@ -174,6 +175,16 @@ def test_a_subject_without_photos_and_an_absent_encoder_fail_their_jobs(ask, dat
 def test_an_encoder_that_was_left_out_leaves_its_metrics_undefined_and_says_why(ask):
     (row,) = ended(list(bench(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], training={"lpips_encoder": "none"})))).rows
     assert "div" not in row.scores and "lpips" in row.undefined["div"]
+
+
+def test_a_base_model_that_changes_meanwhile_leaves_no_row(ask, pipelines, tmp_path):
+    shutil.copytree(pipelines("stable_diffusion"), tmp_path / "model")
+    (job,) = jobs_of(
+        ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], training={"pretrained_model_name_or_path": str(tmp_path / "model")})
+    )
+    shutil.copytree(pipelines("v_prediction") / "scheduler", tmp_path / "model" / "scheduler", dirs_exist_ok=True)
+    with pytest.raises(RunError, match="have changed since the bench was started"):
+        work(job, lambda moved: None)
 
 
 def test_two_benches_do_not_share_a_folder(ask, tmp_path):
