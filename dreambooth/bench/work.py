@@ -69,10 +69,9 @@ def work(job: Job, tell: Tell) -> Row:
         shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
     kept = parse_keep(job.keep)
     size = kept.apply(folder)
-    seconds = {
-        "training": (record.get("seconds") or {}).get("training", 0.0), "evaluation": round(examined - learned, 2),
-        "everything": round(time.perf_counter() - clock, 2),
-    }  # fmt: skip
+    trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
+    everything = max(time.perf_counter() - clock, trained + evaluated)  # of a job that was cut short, an earlier start did a part
+    seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],

@@ -97,9 +97,9 @@ def test_what_does_not_change_the_scores_does_not_change_the_key(change, ask):
     assert {job.key for job in jobs_of(ask(arms))} == {job.key for job in jobs_of(ask(arms, **change))}
 
 
-def test_a_plan_without_flags_runs_on_the_toybox(tmp_path, capsys):
-    assert main(["bench", "table4", "--num_subjects", "1", "--output_dir", str(tmp_path / "toy"), "--dry_run"]) == 0
-    assert "wrong noun: 1 to do, 0 done" in capsys.readouterr().out
+def test_a_plan_needs_no_training_flags(tmp_path, capsys):
+    assert main(["bench", "table4", "--subjects", "dog_spot", "--output_dir", str(tmp_path / "toy")]) == 2
+    assert "--subjects: the toybox has no 'dog_spot'. Did you mean dog_spots?" in capsys.readouterr().err
 
 
 def test_other_photos_are_another_job(ask, dataset):
