@@ -52,13 +52,30 @@ def test_encoders_are_transformers_folders(name: str) -> None:
     folder = FOLDER / "encoders" / name
     if not folder.exists():
         pytest.skip(f"the {name} encoder is not in this checkout: run the recipe")
-    assert AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder)
+    side = config.vision_config.image_size if name == "clip" else getattr(config, "image_size", 128)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = AutoImageProcessor.from_pretrained(folder)(held_out_subjects()[0].photos(256)[0], return_tensors="pt").pixel_values
-    assert pixels.shape == (1, 3, 128, 128)
+    assert pixels.shape == (1, 3, side, side)
     assert pixels.min() >= -1.01 and pixels.max() <= 1.01
     with torch.no_grad():
         if name == "clip":
             assert model.get_image_features(pixel_values=pixels).pooler_output.shape[0] == 1
         else:
             assert torch.isfinite(model(pixels).last_hidden_state).all()
+
+
+def test_clip_knows_the_class_and_the_place_of_held_out_photos() -> None:
+    from dreambooth.toybox.verify import Weights
+    from dreambooth.toybox.world import CLASSES, CONTEXTS
+
+    weights, subjects = Weights(), held_out_subjects()[::2]
+    seen = weights.seen(np.stack([subject.photos(128)[0] for subject in subjects]))
+    nouns, places = list(CLASSES), list(CONTEXTS)
+    named = (seen @ weights.read([f"a {noun}" for noun in nouns]).T).argmax(1).tolist()
+    assert np.mean([nouns[i] == subject.noun for i, subject in zip(named, subjects, strict=True)]) > 0.75
+    where = [
+        places[int((weights.read([f"a {subject.noun} {CONTEXTS[place]}" for place in places]) @ row).argmax())]
+        for row, subject in zip(seen, subjects, strict=True)
+    ]
+    assert np.mean([place == subject.photo_scenes()[0].context for place, subject in zip(where, subjects, strict=True)]) > 0.75
