@@ -79,7 +79,7 @@ class Row:
     pictures: dict[str, list[str]] = field(default_factory=dict)
     """Prompt -> small pictures kept for the page, as paths relative to the bench's output folder, in order of their seeds."""
     made: dict[str, str] = field(default_factory=dict)
-    """Versions, host, end."""
+    """Versions, device, end."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""

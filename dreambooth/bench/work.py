@@ -5,9 +5,7 @@ done. Called again for a job that was cut short, it goes on from there.
 """
 
 import json
-import platform
 import shutil
-import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -176,11 +174,11 @@ def _told(job: Job) -> dict[str, Any]:
 
 
 def _made(record: dict[str, Any]) -> dict[str, str]:
-    """Versions, host and end."""
+    """Versions, device and end; hosts stand in run.json alone."""
     names = ("torch", "diffusers", "transformers", "peft")
     host = record.get("host") or {}
     return {
-        "dreambooth": dreambooth.__version__, **{name: version(name) for name in names}, "host": socket.gethostname(),
-        "system": platform.platform(), "device": str(host.get("device", "")), "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dreambooth": dreambooth.__version__, **{name: version(name) for name in names}, "device": str(host.get("device", "")),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         **({"identifier": str(record["identifier"])} if record.get("identifier") else {}),
     }  # fmt: skip
