@@ -53,6 +53,11 @@ tables: setup
 	for plan in table1 table3 table4; do \
 		$(ONE) $(BIN)/dreambooth bench $$plan --num_subjects 5 $(EXAMINED) --output_dir benchmarks/tables --executor processes || exit; done
 
+# How faithful the recipe is on all held-out subjects, from the repository's rows and what is missing.
+bars: setup
+	$(ONE) $(BIN)/dreambooth bench recipe --seeds 0 1 $(EXAMINED) --output_dir benchmarks/tables --executor processes
+	$(ONE) $(BIN)/python -m benchmarks.bars.run
+
 # Does the rule that chooses a checkpoint beat simpler ways, on the toybox: slow, resumable; rows are kept in benchmarks/selection/rows.
 selection: setup
 	$(ONE) $(BIN)/python -m benchmarks.selection.run

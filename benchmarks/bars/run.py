@@ -1,0 +1,120 @@
+"""How faithful DreamBooth is on the toybox, from the bench's rows: `python -m benchmarks.bars.run [benchmarks/tables]`, or `make bars`.
+
+Four questions to every row that was learned by the recipe with the prior:
+
+    closed     how much of the way from another subject of the class (0) to the subject's real photos (1) its DINO has gone
+    colours    the same for the colours inside the subject's mask, against ground-truth renders of the same prompts; no network in it
+    prompts    CLIP-T as a part of the untuned model's
+    leaked     PRES minus the untuned model's
+
+Another subject of the class: renders of subjects with shapes, colours and patterns of their own in random places. Nothing is trained or
+drawn: rows and the small pictures beside them are read.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
+from dreambooth.metrics.base import cosines
+from dreambooth.metrics.encoders import Encoders, LoadedEncoders
+from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
+
+ARMS = ("with prior preservation", "DreamBooth", "correct noun")
+"""What the shipped plans call the recipe with the prior; they share a row."""
+OTHERS, TRUTHS = 16, 3
+REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One row's answers."""
+
+    subject: str
+    seed: int
+    closed: float
+    colours: float
+    prompts: float
+    leaked: float
+
+
+def main() -> None:
+    """Print a line for every row, the means with their intervals, and which bars are reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", nargs="?", type=Path, default=Path(__file__).parents[1] / "tables", help="a bench's output folder")
+    print("\n".join(table(list(measured(parser.parse_args().bench)))))
+
+
+def measured(bench: Path) -> Iterator[Bars]:
+    """Every row of the recipe with the prior, by subject and seed."""
+    eyes = Encoders().beside("toybox").look(device=torch.device("cpu"))
+    subjects = {subject.name: subject for subject in held_out_subjects()}
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
+    for row in sorted(rows, key=lambda row: (row["subject"], row["seed"])):
+        if row["toybox"] and row["arm"] in ARMS:
+            yield answers(row, subjects[row["subject"]], bench, eyes)
+
+
+def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders) -> Bars:
+    """The four answers for a row."""
+    value = {name: score["value"] for name, score in row["scores"].items()}
+    before = {name: score["value"] for name, score in row["untuned"].items()}
+    others = other_subjects(subject)
+    photos = [Image.fromarray(pixels) for pixels in subject.photos(SIZE)]
+    stranger = float(cosines(eyes.dino(others), eyes.dino(photos)).mean())
+    closed = (value["dino"] - stranger) / (row["real"]["dino"]["value"] - stranger)
+    colours = [way for prompt, names in row["pictures"].items() for way in colours_closed(subject, prompt, names, bench, others)]
+    return Bars(
+        subject.name, row["seed"], closed, float(np.mean(colours)), value["clip_t"] / before["clip_t"], value["pres"] - before["pres"]
+    )
+
+
+def colours_closed(subject: Subject, prompt: str, names: Sequence[str], bench: Path, others: Sequence[Image.Image]) -> Iterator[float]:
+    """For every kept picture of a prompt: the way its colours have gone from those of other subjects (0) to those of the render (1)."""
+    asked = [scene_of_prompt(prompt.replace("[V] ", ""), subject, seed=TRUTH_SEED + number) for number in range(TRUTHS)]
+    truths = [Image.fromarray(render(*answer, SIZE)) for answer in asked]
+    core = np.min([render_mask(*answer, SIZE) for answer in asked], axis=0) > 0.5
+    zero, one = colour_distance(others, truths, core), colour_distance([truths[0]], truths[1:], core)
+    for name in names:
+        with Image.open(bench / name) as picture:
+            yield (zero - colour_distance([picture.convert("RGB").resize((SIZE, SIZE))], truths, core)) / (zero - one)
+
+
+def other_subjects(subject: Subject) -> list[Image.Image]:
+    """Renders of other subjects of the class, each in a random place."""
+    rng = np.random.default_rng([ord(letter) for letter in subject.name])
+    places = [Scene(context=str(rng.choice(list(CONTEXTS))), seed=int(rng.integers(1 << 30))) for _ in range(OTHERS)]
+    return [Image.fromarray(render(draw_subject(rng, noun=subject.noun), place, SIZE)) for place in places]
+
+
+def table(bars: Sequence[Bars]) -> list[str]:
+    """Markdown: rows, means with 95 % intervals over subjects, and the bars."""
+    lines = ["| subject | seed | fidelity closed | colours closed | CLIP-T of untuned | PRES leaked |", "|---|---|---|---|---|---|"]
+    lines += [f"| {b.subject} | {b.seed} | {b.closed:.0%} | {b.colours:.0%} | {b.prompts:.1%} | {b.leaked:+.3f} |" for b in bars]
+    names = sorted({b.subject for b in bars})
+    if len(names) < 2:
+        return lines
+    means = np.array([np.mean([astuple(b)[2:] for b in bars if b.subject == name], axis=0) for name in names])
+    rng = np.random.default_rng(0)
+    drawn = means[rng.integers(0, len(names), (REPLICATES, len(names)))].mean(1)
+    low, mean, high = np.quantile(drawn, 0.025, axis=0), means.mean(0), np.quantile(drawn, 0.975, axis=0)
+    faithful = float((means[:, 0] >= 0.6).mean())
+    return [
+        *lines, "", f"Means over {len(names)} subjects ({len(bars)} rows), 95 % bootstrap intervals over subjects:", "",
+        f"- fidelity closes {mean[0]:.0%} ({low[0]:.0%} to {high[0]:.0%}); bar 70 %",
+        f"- it closes at least 60 % for {faithful:.0%} of the subjects; bar 80 %",
+        f"- colours inside the mask close {mean[1]:.0%} ({low[1]:.0%} to {high[1]:.0%})",
+        f"- CLIP-T is {mean[2]:.1%} ({low[2]:.1%} to {high[2]:.1%}) of the untuned model's; bar 95 %",
+        f"- PRES is {mean[3]:+.3f} ({low[3]:+.3f} to {high[3]:+.3f}) from the untuned model's; bar +0.1",
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
