@@ -32,7 +32,7 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replac
         fix = f"Give --identifier, or write the words in full instead of {PLACEHOLDER}."
         raise SettingError(setting, f"{prompt!r} holds {PLACEHOLDER}, but this model has no identifier.", fix=fix)
     if replaced:
-        prompt = re.sub(rf"{re.escape(PLACEHOLDER)}\s+{re.escape(replaced)}\b", PLACEHOLDER, prompt)
+        prompt = re.sub(rf"{re.escape(PLACEHOLDER)}\s+(?i:{re.escape(replaced)})(?!\w)", PLACEHOLDER, prompt)
     return prompt.replace(PLACEHOLDER, identifier)
 
 

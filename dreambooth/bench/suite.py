@@ -7,6 +7,7 @@ the subject otherwise are measured by the same words.
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreambooth.api import train_config
 from dreambooth.bench.job import Job
 from dreambooth.bench.names import phrase
 from dreambooth.evaluation import EvaluateConfig, protocol
@@ -32,6 +33,8 @@ def prompts_of(job: Job, config: EvaluateConfig, model: ModelSource) -> list[Ask
     usual, own = f"{PLACEHOLDER} {job.noun}", phrase(job.settings, job.description)
     if not job.trains and not job.description:
         own = job.noun
+    if job.trains and train_config(**job.settings).method.replaces_noun:
+        own = PLACEHOLDER  # a new word that stands for noun and all, as `evaluate` reads it
     found = []
     for text in (prompt.text.replace("{noun}", job.noun) for prompt in _listed(job, config, model)):
         found.append(Asked(text, _with_article(text.replace(usual, own), own), protocol.without_identifier(text)))

@@ -91,5 +91,8 @@ def test_the_arms_words_stand_in_the_prompts_and_the_correct_noun_in_those_that_
     assert asked(class_noun="dog") == ("a [V] dog in the jungle", "a cube shaped [V] dog")
     assert asked(class_noun="can") == ("a [V] can in the jungle", "a cube shaped [V] can")
     assert asked() == ("a [V] in the jungle", "a cube shaped [V]")
+    inverted = {"method": "textual_inversion", "class_noun": "dog"}  # its word stands for the noun too
+    assert asked(**inverted) == ("a [V] in the jungle", "a cube shaped [V]")
+    assert asked(**{**inverted, "method": "custom_diffusion"}) == ("a [V] dog in the jungle", "a cube shaped [V] dog")
     assert asked(trains=False) == ("a dog in the jungle", "a cube shaped dog")
     assert asked(trains=False, description="orange dog") == ("an orange dog in the jungle", "a cube shaped orange dog")

@@ -130,6 +130,7 @@ def test_the_new_word_is_named_after_the_subject_and_is_the_identifier(base, tmp
 def test_the_word_of_textual_inversion_stands_for_the_noun_and_the_plain_prompt_keeps_it():
     assert fill("a red [V] dog in the snow", "<my-dog>", replaced="dog") == "a red <my-dog> in the snow"
     assert fill("a [V] doghouse", "<my-dog>", replaced="dog") == "a <my-dog> doghouse"
+    assert fill("a [V] dog's bed, a [V] Dog", "<my-dog>", replaced="dog") == "a <my-dog>'s bed, a <my-dog>"
     assert fill("a [V] dog", "<new1>") == "a <new1> dog"
     for prompt in dreambench("dog", live=True):
         assert "dog" not in fill(prompt.text, "<it>", replaced="dog")
