@@ -2,12 +2,15 @@
 
 import csv
 import io
+import socket
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
 from dreambooth.bench.tables.document import TOYBOX, number
+from dreambooth.bench.tables.public import public
 from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import OFF, ON, PROTOCOL, layout, row, rows
@@ -116,6 +119,24 @@ def test_failures_are_listed_and_counted(tmp_path):
     text = markdown(rows(), tmp_path)
     assert "| with prior preservation | fay | 1 | run | no \\| memory \\<b\\> |" in text and "30 finished, 1 failed" in text
     assert "no | memory <b>" in console(rows(), 220)
+
+
+def test_no_table_tells_of_a_machine(tmp_path):
+    reason = f"OSError: /home/ann/my/bench/jobs/1 is full on {socket.gethostname()}, 10.0.0.7:6379; see s3://bucket/one/two and/or 1/2."
+    failure = {"arm": ON, "subject": "ann", "seed": 0, "kind": "error", "reason": reason}
+    paths = write_tables(rows(), [failure], layout(), tmp_path)
+    for text in (path.read_text() for path in paths if path.suffix in (".html", ".md", ".tex")):
+        assert "ann/my" not in text and "10.0.0.7" not in text and "OSError: …/1 is full" in text
+        assert "s3://bucket/one/two and/or 1/2" in text
+    assert public(socket.gethostname()) != socket.gethostname() or len(socket.gethostname()) <= 3
+
+
+def test_the_lists_of_living_subjects_and_of_things_may_differ_in_length(tmp_path):
+    def asked(prompts: int, *, live: bool):
+        return [replace(r, live=live, subject=f"{r.subject} {live}", protocol={**r.protocol, "prompts": prompts}) for r in rows()]
+
+    assert "Warning" not in markdown([*asked(20, live=True), *asked(17, live=False)], tmp_path)
+    assert "Warning" in markdown([*asked(20, live=True)[1:], *asked(17, live=True)[:1]], tmp_path)
 
 
 def test_classes_stand_apart(tmp_path):

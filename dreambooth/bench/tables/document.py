@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.tables.results import Comparison, Line, Results
+from dreambooth.bench.tables.public import public
+from dreambooth.bench.tables.results import PAPER, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_PAIRS, MIN_SUBJECTS, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 
@@ -146,7 +147,7 @@ def _orderings(found: Results) -> Section:
         verdict = Entry(c.verdict, strong=c.verdict != "undecided")
         ordering = Entry(f"{c.first} > {c.second}")
         lines.append((Entry(METRICS[c.metric].title), ordering, Entry(values), verdict, *_difference(c.metric, c.paired)))
-    sentences = (told, *([f"The values are of: {found.paper_label}."] if found.toybox else [])) if lines else ()
+    sentences = (told, *([f"The values are of: {found.paper_label}."] if found.paper_label != PAPER else [])) if lines else ()
     return Section("The paper's orderings", sentences, header, tuple(lines))
 
 
@@ -187,7 +188,7 @@ def _difference(metric: str, own: Paired | None) -> tuple[Entry, Entry, Entry]:
 
 def _undefined(found: Results) -> Section:
     sentences = [
-        f"{METRICS[metric].title}, {_many(jobs, 'job')}: {reason}"
+        f"{METRICS[metric].title}, {_many(jobs, 'job')}: {public(reason)}"
         for metric, reasons in found.undefined.items()
         for reason, jobs in reasons.items()
     ]
@@ -195,7 +196,7 @@ def _undefined(found: Results) -> Section:
 
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> Section:
-    lines = [tuple(Entry(str(f.get(name, ""))) for name in ("arm", "subject", "seed", "kind", "reason")) for f in failures]
+    lines = [tuple(Entry(public(str(f.get(name, "")))) for name in ("arm", "subject", "seed", "kind", "reason")) for f in failures]
     told = (f"{_many(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
     return Section("Failures", told, ("arm", "subject", "seed", "kind", "reason"), tuple(lines))
 
@@ -204,10 +205,15 @@ def _mixed(rows: Sequence[Row]) -> list[str]:
     """A warning for each thing that should have been equal in all rows and is not."""
     told = []
     for name, values in _stands_on(rows).items():
-        if len(values) > 1:
+        if len(values) > 1 and not (name == PROTOCOL["prompts"] and _one_suite(rows)):
             each = ", ".join(f"{value} ({_many(n, 'job')})" for value, n in values.items())
             told.append(f"Warning: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
     return told
+
+
+def _one_suite(rows: Sequence[Row]) -> bool:
+    """Whether living subjects were all asked as many prompts, and things, too: the two lists of one suite may differ in length."""
+    return all(len({row.protocol.get("prompts") for row in rows if row.live == live}) <= 1 for live in (True, False))
 
 
 def _facts(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
