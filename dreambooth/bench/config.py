@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from annotated_types import Ge
+from pydantic import field_validator
 
 from dreambooth.bench.executors import AnyExecutor, Inline
 from dreambooth.schema import Setting
@@ -37,3 +38,9 @@ class BenchConfig(Setting):
     """Print the jobs, their hours and their disk, and do nothing."""
     executor: AnyExecutor = Inline()
     """Where the jobs are done."""
+
+    @field_validator("seeds", "subjects")
+    @classmethod
+    def _each_once(cls, values: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        """Named twice is done once: two rows of one job would be refused by the tables, when all is done."""
+        return tuple(dict.fromkeys(values))

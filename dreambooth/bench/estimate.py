@@ -5,6 +5,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,6 +27,9 @@ from dreambooth.sample import draw
 from dreambooth.training.records import Step
 
 TRIAL_STEPS, TRIAL_PICTURES = 3, 2
+UNTUNED = "untuned"
+Kind = tuple[str, str]
+"""Base model's digest and method; what one update takes with one model says nothing of another."""
 SMALL_BYTES = 60_000
 """A row and its small pictures."""
 
@@ -42,7 +46,7 @@ def estimate(request: Request) -> Iterator[str]:
     """Lines for `--dry_run`."""
     hush()
     missing, there = Counter[str](), Counter[str]()
-    seconds, stay, rates = 0.0, 0, dict[str, Rate]()
+    seconds, stay, rates = 0.0, 0, dict[Kind, Rate]()
     known = _from_rows(request)
     example: Job | None = None
     for item in expand(request):
@@ -52,9 +56,10 @@ def estimate(request: Request) -> Iterator[str]:
             there[item.arm] += 1
         else:
             missing[item.arm] += 1
-            method = str(item.settings.get("method", "full")) if item.trains else "untuned"
-            rates.setdefault(method, known.get(method) or _tried(item))
-            seconds += _updates(item) * rates[method].update + _pictures(item) * rates[method].picture
+            kind = _base(_model(item).folder()), str(item.settings.get("method", "full")) if item.trains else UNTUNED
+            if kind not in rates:
+                rates[kind] = known.get(kind) or _tried(item)
+            seconds += _updates(item) * rates[kind].update + _pictures(item) * rates[kind].picture
             stay += SMALL_BYTES + _kept_bytes(item)
             example = example if example and example.trains else item
     for arm in request.plan.lines():
@@ -76,21 +81,22 @@ def _pictures(job: Job) -> int:
     return len(prompts_of(job, config, _model(job))) * config.num_images + config.class_samples
 
 
-def _from_rows(request: Request) -> dict[str, Rate]:
-    """Rates by method, from rows of the same base model."""
-    updates, pictures = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    bases: dict[str, str] = {}
+def _from_rows(request: Request) -> dict[Kind, Rate]:
+    """Rates of what was done already, by base model and method."""
+    updates, pictures = defaultdict[Kind, list[float]](list), defaultdict[Kind, list[float]](list)
     for path in (request.root / "rows").glob("*.json"):
         row = read_row(path)
-        name = str(row.settings.get("pretrained_model_name_or_path", "toybox"))
-        if name not in bases and (name == "toybox" or Path(name).is_dir()):
-            bases[name] = fingerprint(ModelSource(pretrained_model_name_or_path=name).folder())
         count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
-        if row.base == bases.get(name) and row.steps:
-            method = str(row.settings.get("method", "full"))
-            updates[method].append(row.seconds["training"] / row.steps)
-            pictures[method].append(row.seconds["evaluation"] / count)
-    return {method: Rate(mean(updates[method]), mean(pictures[method])) for method in updates}
+        kind = row.base, str(row.settings.get("method", "full")) if row.steps else UNTUNED
+        updates[kind].append(row.seconds["training"] / row.steps if row.steps else 0.0)
+        pictures[kind].append(row.seconds["evaluation"] / count)
+    return {kind: Rate(mean(updates[kind]), mean(pictures[kind])) for kind in updates}
+
+
+@cache
+def _base(folder: Path) -> str:
+    """The digest of a base model, as its rows hold it."""
+    return fingerprint(folder)
 
 
 def _tried(job: Job) -> Rate:

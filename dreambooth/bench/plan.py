@@ -161,9 +161,14 @@ def _look_up(plan: Plan, where: str) -> None:
                 raise SettingError(f"{where}: {name}: {flag}", "`dreambooth train` has no such flag.", fix=_near(flag, [*tree, *OWN]))
             if flag in NOT_TO_SET:
                 raise SettingError(f"{where}: {name}: {flag}", "the bench itself sets it for every job.", fix="Leave it out.")
-    for name in (*plan.paper, *((plan.baseline,) if plan.baseline else ())):
-        if name not in (*lines, REAL, REAL_PAIRS, UNTUNED):
+    known = (*lines, REAL, REAL_PAIRS, UNTUNED)
+    for name, allowed in (*((name, known) for name in plan.paper), *(((plan.baseline, tuple(lines)),) if plan.baseline else ())):
+        if name not in allowed:
             raise SettingError(f"{where}: {name}", "the plan has no such arm.", fix=_near(name, lines) or f"It has {', '.join(lines)}.")
+    for name, values in plan.paper.items():
+        for metric in values:
+            if metric not in METRICS:
+                raise SettingError(f"{where}: paper: {name}", f"there is no metric {metric!r}.", fix=_near(metric, METRICS))
     for keep in filter(None, (plan.keep, *(arm.keep for arm in lines.values()))):
         parse_keep(keep, f"{where}: keep")
 

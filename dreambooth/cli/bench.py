@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         rehearse(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
-    toybox = training.get("pretrained_model_name_or_path", TOYBOX) == ModelSource().pretrained_model_name_or_path
+    toybox = {**plan.settings, **training}.get("pretrained_model_name_or_path", TOYBOX) == ModelSource().pretrained_model_name_or_path
     for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
         print(remark)
     ended = _shown(request)

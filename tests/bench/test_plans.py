@@ -55,6 +55,8 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": {}}, "metrics": ["dyno"]}, ("p: metrics", "Did you mean dino?")),
         ({"arms": {"a": {}}, "evaluation": {"num_prompt": 1}}, ("p: evaluation: num_prompt", "Did you mean num_prompts?")),
         ({"arms": {"a": {}}, "paper": {"b": {"dino": 1.0}}}, ("p: b", "no such arm")),
+        ({"arms": {"a": {}}, "paper": {"a": {"dyno": 1.0}}}, ("p: paper: a", "Did you mean dino?")),
+        ({"arms": {"a": {}}, "baseline": "real photos"}, ("p: real photos", "no such arm")),
         ({"arms": {"a": {"noun": "right"}}}, ("p: arms: a: noun", "correct")),
         ({"arms": {"a": {"keep": "delta"}}}, ("p: keep", "delta:16")),
         ({"arms": {"a": {"settings": {"seed": 1}}}}, ("seed", "the bench itself sets it")),
@@ -88,6 +90,11 @@ def test_a_flag_that_every_arm_sets_is_refused_on_the_command_line(tmp_path):
     request = Request(read_plan("steps"), BenchConfig(plan="steps", num_subjects=1), open_dataset(None, tmp_path), {"max_train_steps": "5"})
     with pytest.raises(SettingError, match="every arm of steps sets it itself"):
         rehearse(request)
+
+
+def test_a_seed_or_a_subject_named_twice_is_done_once():
+    config = BenchConfig.parse({"plan": "recipe", "seeds": ["1", "1", "0"], "subjects": ["dog", "dog"]})
+    assert (config.seeds, config.subjects) == ((1, 0), ("dog",))
 
 
 def test_jobs_come_one_at_a_time(tmp_path):
