@@ -21,7 +21,7 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
     prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)
     base, precision = fingerprint(config.model.folder()), config.prior.prior_generation_precision or config.loop.mixed_precision
     sampling = config.prior.sampling(config.cropping.resolution or 1).model_dump()
-    decides = json.dumps([base, prompt, sampling, precision, config.text.tokenizer_max_length], default=str)
+    decides = json.dumps([base, prompt, sampling, precision, config.text.tokenizer_max_length, *_beside(config)], default=str)
     folder = Path(job.shared) / "class_images" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     count = config.prior.num_class_images
     with held(folder.with_suffix(".lock")):
@@ -39,6 +39,14 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
             if isinstance(record, Progress):
                 tell(Moved(job.key, record.phase, record.done, record.total))
     return folder, False
+
+
+def _beside(config: TrainConfig) -> list[str]:
+    """What else changes the pictures, where it was asked for: a VAE or a tokenizer in the place of the base model's own, a mask."""
+    own = (config.model.pretrained_vae_name_or_path, config.model.tokenizer_name)
+    return (
+        [f"beside: {own}, {config.text.text_encoder_use_attention_mask}"] if any(own) or config.text.text_encoder_use_attention_mask else []
+    )
 
 
 def _drawn(folder: Path) -> int:

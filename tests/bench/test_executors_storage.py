@@ -147,6 +147,14 @@ def test_photos_travel_and_what_is_finished_comes_home(url, tmp_path, monkeypatc
     assert FarRows(url).find("another") is None
 
 
+def test_photos_of_many_jobs_are_sent_once(url, tmp_path, monkeypatch):
+    write_json(tmp_path / "photos" / "a.json", "a photo")
+    sent = []
+    monkeypatch.setattr("dreambooth.bench.executors.bringing.Mirror.send", lambda mirror: sent.append(mirror.url))
+    storage, job = Storage(url), replace(works.job(tmp_path, 0), photos=str(tmp_path / "photos"))
+    assert storage.away(job).photos == storage.away(replace(job, seed=1)).photos == sent[0] and len(sent) == 1
+
+
 def test_a_job_whose_row_is_on_the_storage_is_not_done_again(url, tmp_path):
     job = works.job(url, 0, trouble="bug")
     row = works.row(job, dino=0.5)

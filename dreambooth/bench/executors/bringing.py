@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from dreambooth.bench.executors.base import Keep
@@ -38,7 +38,8 @@ class FarRows:
             return files.cat_file(root) if files.exists(root) else None
 
         text = tried(self.storage, read)
-        return Row(**json.loads(text)) if text else None
+        known = {field.name for field in fields(Row)}  # another version of the code may have said more
+        return Row(**{name: value for name, value in json.loads(text).items() if name in known}) if text else None
 
     def _url(self, key: str) -> str:
         return f"{self.storage.rstrip('/')}/rows/{key}.json"
@@ -49,6 +50,8 @@ class Storage:
     """What is where on a storage: jobs/KEY, photos/DIGEST, rows/KEY.json."""
 
     url: str
+    sent: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Photos that this bench has sent already: many jobs learn from the same."""
 
     @property
     def rows(self) -> FarRows:
@@ -98,6 +101,7 @@ class Storage:
             if path.is_file():
                 digest.update(path.relative_to(photos).as_posix().encode() + b"\0" + path.read_bytes())
         url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}"
-        mirror = Mirror(photos, url)
-        tried(url, mirror.send)
+        if url not in self.sent:
+            tried(url, Mirror(photos, url).send)
+            self.sent.add(url)
         return url
