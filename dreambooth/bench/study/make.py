@@ -65,7 +65,7 @@ def make(settings: StudyMake) -> Made:
         raise SettingError("output_dir", f"{out} holds a study already; its answers could no longer be read.", fix="Name another folder.")
     first, second = source(settings.first), source(settings.second)
     if first.name == second.name:
-        first.name, second.name = settings.first, settings.second
+        first.name, second.name = _told_apart(settings.first, settings.second)
     shared = sorted(first.pictures.keys() & second.pictures.keys())
     if not shared:
         fix = "Evaluate both with the same prompts and seeds; folders of runs need equal names of subjects."
@@ -77,7 +77,7 @@ def make(settings: StudyMake) -> Made:
     comparisons = [
         _comparison(f"q{number:02d}-{place:02d}", shown, swapped, rng.choice(scan(photos[shown[0]]).photos))
         for number, part in enumerate(chosen, 1)
-        for place, (shown, swapped) in enumerate(zip(part, _sides(len(part), rng), strict=True), 1)
+        for place, (shown, swapped) in enumerate(zip(part, _sides(len(part), rng, odd=number % 2 == 1), strict=True), 1)
     ]
     key = {
         "first": first.name, "second": second.name, "toybox": first.toybox or second.toybox, "seed": settings.seed,
@@ -92,6 +92,13 @@ def make(settings: StudyMake) -> Made:
         paths.append(path)
     write_json(out / KEY, key)
     return Made(tuple(paths), out / KEY, len(comparisons), settings.raters)
+
+
+def _told_apart(first: str, second: str) -> tuple[str, str]:
+    """The ends of two names, from the last folder on in which they differ: what stands above it is nobody's business."""
+    one, other = Path(first).parts, Path(second).parts
+    same = next((count for count, (a, b) in enumerate(zip(one[::-1], other[::-1], strict=False)) if a != b), min(len(one), len(other)))
+    return "/".join(one[-same - 1 :]), "/".join(other[-same - 1 :])
 
 
 def _dealt(shared: list[Shown], settings: StudyMake, rng: random.Random) -> list[list[Shown]]:
@@ -114,9 +121,12 @@ def _dealt(shared: list[Shown], settings: StudyMake, rng: random.Random) -> list
     return parts
 
 
-def _sides(count: int, rng: random.Random) -> list[bool]:
-    """For each pair whether the second source stands on the left: as often as not, so that a liking for one side cancels."""
-    sides = [place % 2 == 0 for place in range(count)]
+def _sides(count: int, rng: random.Random, *, odd: bool) -> list[bool]:
+    """For each pair whether the second source stands on the left: as often as not, so that a liking for one side cancels.
+
+    Of an odd number of pairs the one left over goes to the second source where `odd`, which is every other questionnaire.
+    """
+    sides = [(place % 2 == 0) == odd for place in range(count)]
     rng.shuffle(sides)
     return sides
 
