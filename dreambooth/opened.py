@@ -97,9 +97,10 @@ def _open_run(run: Path, path: Path) -> Opened:
         learner = None
     else:
         family = family_of(config.model).load(config.model)
-        learner = config.method.attach(family, learning_parts(config, family), seed=0)
+        parts = learning_parts(config, family)
+        lighten(family, config.loop.mixed_precision, whole_parts=parts if whole else [])  # before, as in training: small weights stay
+        learner = config.method.attach(family, parts, seed=0)
         learner.load(path)
-        lighten(family, config.loop.mixed_precision, whole_parts=list(learner.parts) if whole else [])
     family.max_sequence_length = config.text.tokenizer_max_length
     for part in family.parts.values():
         part.requires_grad_(False).eval()

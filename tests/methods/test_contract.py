@@ -6,9 +6,11 @@ import pkgutil
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from dreambooth import methods
+from dreambooth.api import generate
 from dreambooth.core.batch import Batch
 from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
@@ -16,9 +18,11 @@ from dreambooth.core.process import draw_timestep
 from dreambooth.methods import LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod
 from dreambooth.sample import Sampling, draw
+from dreambooth.stream import train as run
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import accumulate
 from tests import tiny
+from tests.training import runs
 
 SHARED = {"adapters", "base", "templates", "timestep_rank", "words"}
 """Files of the shelf that hold no method of their own."""
@@ -221,3 +225,16 @@ def test_a_file_of_another_model_is_refused(pair, pipelines, tmp_path):
     family = tiny.load(pipelines(other))
     with pytest.raises(SettingError, match=str(tmp_path)):
         pair.attach(family).load(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"method": "lora", "use_dora": True}, {"method": "oft"}], ids=lambda settings: settings["method"])
+def test_a_run_in_half_precision_draws_what_it_showed(pipelines, tmp_path, settings):
+    """Small weights are float32 beside a base in half precision, when they learn and when they are loaded."""
+    alone = {"with_prior_preservation": False, "class_prompt": None, "num_class_images": None, "prior_inference_steps": None}
+    shown = {"validation_prompt": "a dog", "validation_steps": 3, "validation_inference_steps": 2, "num_validation_images": 1}
+    given = {**alone, **shown, **settings, "max_train_steps": 3, "learning_rate": 0.05, "mixed_precision": "bf16"}
+    for _ in run(runs.config(pipelines("stable_diffusion"), root=tmp_path, output_dir=str(tmp_path / "run"), **given)):
+        pass
+    (picture,) = (tmp_path / "run" / "samples" / "step-000003").glob("*.png")
+    (again,) = generate(tmp_path / "run", "a dog", num_images=1)
+    assert again.tobytes() == Image.open(picture).tobytes()
