@@ -155,9 +155,9 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
     "lora": {"resolution": 512, "learning_rate": 5e-4, "validation_epochs": 50, "output_dir": "lora-dreambooth-model"},
     "textual_inversion": {
         "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
-        "center_crop": False, "output_dir": "text-inversion-model",
+        "center_crop": False, "random_flip": True, "output_dir": "text-inversion-model",
     },
-    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "output_dir": "custom-diffusion-model"},
+    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "output_dir": "custom-diffusion-model"},
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
@@ -231,7 +231,8 @@ def idle(config: TrainConfig) -> list[str]:
     if config.has_prior:
         return []
     given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
-    return [f"--{name} has nothing to do without --with_prior_preservation." for name, value in given if value]
+    instead = config.method.why_no_prior() or ("--weight_anchor stands in its place." if config.objective.weight_anchor else "")
+    return [f"--{name} has nothing to do without --with_prior_preservation. {instead}".strip() for name, value in given if value]
 
 
 def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:

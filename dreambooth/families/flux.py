@@ -36,7 +36,10 @@ class Flux(Family):
         "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
         "oft": {"learning_rate": 6e-5, **SHARED},
     }
-    """The values of diffusers' README for FLUX; guidance 1 while training."""
+    """LoRA's and full fine-tuning's values are those of diffusers' README for FLUX, with guidance 1 while training.
+
+    The other methods' are Stable Diffusion's, and untested here.
+    """
 
     def make_process(self) -> Process:
         """The scheduler's own training sigmas: shifted when its shift is static, plain when it shifts by the picture's size."""

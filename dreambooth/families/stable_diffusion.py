@@ -26,7 +26,10 @@ class StableDiffusion(Family):
         "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
         "oft": {"learning_rate": 6e-5, **SHARED},
     }
-    """The paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate."""
+    """Full fine-tuning: the paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate.
+
+    OFT has its authors' rate. Those of LoHa and LoKr are LoRA's, and untested.
+    """
 
     def make_process(self) -> Process:
         return Process.from_betas(self.pipe.scheduler.config)

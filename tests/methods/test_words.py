@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dreambooth.api import generate
-from dreambooth.config import check, resolve
+from dreambooth.config import check, idle, resolve
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import dreambench, without_identifier
 from dreambooth.families import StableDiffusion
@@ -125,6 +125,21 @@ def test_the_new_word_is_named_after_the_subject_and_is_the_identifier(base, tmp
         assert resolve(other, StableDiffusion) == other
     custom = resolve(config(base, tmp_path, method="custom_diffusion"), StableDiffusion)
     assert (custom.method.new_word, custom.method.initializer_token, custom.has_prior) == ("<new1>", "ktn", True)
+
+
+def test_the_preset_is_what_the_scripts_do_with_photos_and_class_images(base, tmp_path):
+    inverted = resolve(config(base, tmp_path, preset="diffusers"), StableDiffusion)
+    assert inverted.cropping.random_flip
+    custom = resolve(config(base, tmp_path, preset="diffusers", method="custom_diffusion"), StableDiffusion)
+    assert (custom.cropping.random_flip, custom.prior.num_class_images) == (False, 200)
+
+
+def test_class_images_that_have_no_use_are_told_with_the_methods_own_reason(base, tmp_path):
+    (told,) = idle(config(base, tmp_path, class_data_dir=str(tmp_path)))
+    assert told.startswith("--class_data_dir has nothing to do") and "changes nothing of the model but its new word" in told
+    (told,) = idle(config(base, tmp_path, method="full", class_data_dir=str(tmp_path), weight_anchor=500))
+    assert "--weight_anchor stands in its place" in told
+    assert idle(config(base, tmp_path, method="full", class_data_dir=str(tmp_path))) == []
 
 
 def test_the_word_of_textual_inversion_stands_for_the_noun_and_the_plain_prompt_keeps_it():
