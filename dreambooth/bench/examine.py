@@ -24,7 +24,7 @@ from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.metrics import SCORES, Evidence, Shot
-from dreambooth.metrics.encoders import LoadedEncoders
+from dreambooth.metrics.encoders import LoadedEncoders, shown
 from dreambooth.opened import Opened, open_model, read_config
 from dreambooth.prepare import hush
 from dreambooth.prompts import class_prompt, fill
@@ -44,6 +44,7 @@ class Examined:
     real: dict[str, Score]
     protocol: dict[str, Any]
     drawn: tuple[Shot, ...]
+    class_drawn: tuple[Shot, ...]
     prompts: tuple[Asked, ...]
     base: str
     toybox: bool
@@ -61,6 +62,7 @@ class Exam:
     prompts: list[Asked]
     identifier: str | None
     precision: str
+    text_length: int | None
     base: str
     tell: Tell
 
@@ -96,7 +98,7 @@ def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
-        fingerprint(own.model.folder()), tell,
+        own.text.tokenizer_max_length, fingerprint(own.model.folder()), tell,
     )  # fmt: skip
     drawn, class_drawn = _own(exam, run)
     before, class_before, shared = _untuned(exam, own)
@@ -106,7 +108,8 @@ def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
     return Examined(
         scores(measure(evidence, eyes, MEASURED), seed=config.seed), _scored(untuned, eyes, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders), drawn, tuple(prompts), exam.base, is_toybox(own.model.pretrained_model_name_or_path), shared,
+        _protocol(exam, encoders), drawn, class_drawn, tuple(prompts), exam.base,
+        is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 
 
@@ -139,7 +142,8 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
 def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], model: Lazy) -> tuple[tuple[Shot, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
-    decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words], default=str)
+    other = [name for name in (exam.model.pretrained_vae_name_or_path, exam.model.tokenizer_name, exam.text_length) if name]
+    decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, *other], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):
         there = sum((folder / w.file).is_file() for w in wanted)
@@ -177,6 +181,6 @@ def _protocol(exam: Exam, encoders: dict[str, str]) -> dict[str, Any]:
         "encoders": encoders, "prompts": len(exam.prompts), "images_per_prompt": config.num_images, "class_samples": config.class_samples,
         "seeds": [exam.seeds[0], exam.seeds[-1]], "class_seeds": [0, config.class_samples - 1] if config.class_samples else [],
         "intervals": INTERVALS, "seed": config.seed, "sampling": config.sampling.model_dump(exclude_none=True),
-        "base_model": exam.model.pretrained_model_name_or_path, "base_weights": exam.base,
+        "base_model": shown(exam.model.pretrained_model_name_or_path), "base_weights": exam.base,
         "untuned_prompts": "the same without the identifier, at equal seeds",
     }  # fmt: skip

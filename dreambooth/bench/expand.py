@@ -25,6 +25,7 @@ from dreambooth.config import TrainConfig, check, resolve
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of
+from dreambooth.metrics.encoders import Encoders
 from dreambooth.schema import flags, get, is_set
 
 FORMAT = 1
@@ -39,6 +40,12 @@ WITHOUT_EFFECT = {
     ),
 }  # fmt: skip
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
+FOLDERS = (("prior", "class_data_dir"), ("photos", "mask_dir"))
+"""Leaves that name a folder of pictures, whose bytes count instead of its place."""
+ENCODERS = frozenset(Encoders.model_fields)
+"""Training flags that belong to the examination."""
+DRAWN_WITH = ("mixed_precision", "tokenizer_max_length")
+"""Training flags that also decide how an untuned model draws."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Request:
     def evaluation(self) -> dict[str, Any]:
         """Flags of `dreambooth evaluate`: the plan's, then the command line's; encoders may also come as training flags."""
         asked = {name: getattr(self.config, name) for name in ("num_prompts", "num_images", "class_samples")}
-        encoders = {name: value for name, value in self.training.items() if name.endswith("_encoder") and name in flags(EvaluateConfig)}
+        encoders = {name: value for name, value in self.training.items() if name in ENCODERS}
         device = {"device": self.training["device"]} if "device" in self.training else {}
         return {**self.plan.evaluation, **{name: value for name, value in asked.items() if value is not None}, **encoders, **device}
 
@@ -144,7 +151,8 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
     evaluation = {**sampling, **request.evaluation()}
     described = subject.description if arm.model == "described" else None
     if arm.model != "tuned":
-        settings = {name: value for name, value in settings.items() if flags(TrainConfig)[name].path[0] == "model"}
+        tree = flags(type(config))
+        settings = {name: value for name, value in settings.items() if tree[name].path[0] == "model" or name in DRAWN_WITH}
     examined = from_arguments(EvaluateConfig, {"run": "", **evaluation})
     job = replace(
         job, settings=settings, evaluation=evaluation, description=described, weights=weights_digest(config.model, examined.encoders)
@@ -155,8 +163,7 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
 
 def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tuple[dict[str, Any], TrainConfig]:
     """Flat training flags of one job, the recipe's among them, so that a recipe that changes meanwhile does not; and their tree."""
-    encoders = {name for name in request.training if name.endswith("_encoder")}
-    own = {name: value for name, value in request.training.items() if name not in encoders}
+    own = {name: value for name, value in request.training.items() if name not in ENCODERS}
     called = names(arm, subject, request.dataset.nouns, seed=seed)
     given = relative({**request.plan.settings, **own, **arm.settings, **called, "seed": seed})
     config = _resolved(given)
@@ -181,7 +188,9 @@ def _sampling(request: Request) -> dict[str, Any]:
     tree = flags(TrainConfig)
     given = {**request.plan.settings, **request.training}
     config = _resolved(
-        {name: value for name, value in given.items() if name in tree and tree[name].path[0] in ("model", "cropping", "validation")}
+        relative(
+            {name: value for name, value in given.items() if name in tree and tree[name].path[0] in ("model", "cropping", "validation")}
+        )
     )
     size = config.cropping.resolution
     own = config.validation.sampling(size or 1).model_dump(exclude={"height", "width"})
@@ -200,8 +209,12 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
         tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
     tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
-    for branch in ("output", "watching", "encoders", "validation", "preset"):
+    ends_by_itself = config.watching.stop_early  # then the looks decide when the training ends
+    for branch in ("output", "encoders", "validation", "preset", *(() if ends_by_itself else ("watching",))):
         tree.pop(branch, None)
+    for branch, leaf in FOLDERS:
+        if tree.get(branch, {}) and tree[branch].get(leaf):
+            tree[branch] = {**tree[branch], leaf: photos_digest(tree[branch][leaf], None)}
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
     decides = {
         "format": FORMAT, "weights": job.weights, "photos": photos_digest(job.photos, job.num_photos),

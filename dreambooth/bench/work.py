@@ -31,6 +31,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
+from dreambooth.metrics.encoders import shown
 from dreambooth.outputs import RECORD
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
@@ -148,13 +149,13 @@ def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict
 def _small(job: Job, folder: Path, found: Examined) -> dict[str, list[str]]:
     """A few small JPEGs for the page, by the prompt as the table names it, as paths relative to the bench's output folder."""
     rows = sorted({round(i * (len(found.prompts) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if len(found.prompts) > 1 else [0]
+    chosen = [(found.prompts[shot.row].text, f"{shot.row:02d}", shot) for shot in found.drawn if shot.row in rows]
+    chosen += [(shot.prompt, "class", shot) for shot in found.class_drawn]
     pictures: dict[str, list[str]] = {}
-    for shot in found.drawn:
-        if shot.row not in rows:
-            continue
-        names = pictures.setdefault(found.prompts[shot.row].text, [])
+    for prompt, start, shot in chosen:
+        names = pictures.setdefault(prompt, [])
         if len(names) < SHOWN_IMAGES:
-            path = folder / "pictures" / f"{shot.row:02d}-seed{shot.seed}.jpg"
+            path = folder / "pictures" / f"{start}-seed{shot.seed}.jpg"
             _save_small(path, shot.image)
             names.append(f"jobs/{job.key}/pictures/{path.name}")
     return pictures
@@ -168,9 +169,10 @@ def _save_small(path: Path, image: Image.Image) -> None:
 
 
 def _told(job: Job) -> dict[str, Any]:
-    """The settings that the arm gave, and what it called the subject."""
+    """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
-    return {**job.settings, **{name: value for name, value in extra.items() if value is not None}}
+    told = {name: shown(value) if "/" in str(value) else value for name, value in job.settings.items() if name != "cache_dir"}
+    return {**told, **{name: value for name, value in extra.items() if value is not None}}
 
 
 def _made(record: dict[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dreambooth.api import train_config
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.expand import Request, expand, rehearse, relative
@@ -39,8 +40,13 @@ def test_a_sweep_is_a_product_or_a_list():
 
 
 def test_a_factor_is_of_what_the_flag_would_be_without_it():
-    assert relative({"max_train_steps": "x0.25", "learning_rate": "x2"}) == {"max_train_steps": 50, "learning_rate": pytest.approx(3e-4)}
-    assert relative({"method": "lora", "max_train_steps": "x0.5", "rank": "x0.01"}) == {"method": "lora", "max_train_steps": 150, "rank": 1}
+    recipe = train_config().model.recipe()
+    steps, rate, lora = recipe["full"]["max_train_steps"], recipe["full"]["learning_rate"], recipe["lora"]["max_train_steps"]
+    assert relative({"max_train_steps": "x0.25", "learning_rate": "x2"}) == {
+        "max_train_steps": steps // 4, "learning_rate": pytest.approx(2 * rate),
+    }  # fmt: skip
+    half = {"method": "lora", "max_train_steps": lora // 2, "rank": 1}
+    assert relative({"method": "lora", "max_train_steps": "x0.5", "rank": "x0.01"}) == half
     with pytest.raises(SettingError, match="lora_alpha: x2 needs a number to start from"):
         relative({"method": "lora", "lora_alpha": "x2"})
 
@@ -103,3 +109,18 @@ def test_jobs_come_one_at_a_time(tmp_path):
     jobs = expand(request)
     first = [next(jobs) for _ in range(4)]
     assert request.count == 2 * 25 * 10_000 and [job.subject for job in first] == ["robot_checks"] * 2 + ["duck_classic"] * 2
+
+
+def test_what_decides_a_result_is_in_its_key_and_what_does_not_is_not(tmp_path):
+    def job(**training):
+        config = BenchConfig(plan="recipe", subjects=("dog_spots",), num_prompts=2, output_dir=str(tmp_path))
+        (only,) = expand(Request(read_plan("recipe"), config, open_dataset(None, tmp_path), training))
+        assert isinstance(only, Job)
+        return only
+
+    plain = job()
+    assert job(evaluate_every=50).key == plain.key, "looks change nothing that is learned"
+    assert job(evaluate_every=50, stop_early=True).key != plain.key, "but may end it"
+    frozen = job(train_text_encoder=False)
+    assert frozen.settings["train_text_encoder"] is False and frozen.key != plain.key
+    assert "clip_encoder" not in job(clip_encoder="none").settings
