@@ -26,13 +26,17 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
+        self._precision: str | None = None
 
     def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
-        if self._opened is None:
-            self._opened = open_model(str(self.path), lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
+        if self._opened is None or self._precision != config.mixed_precision:
+            self._precision = config.mixed_precision
+            self._opened = open_model(
+                str(self.path), lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision
+            )
         drawn = [told for told in draw_pictures(config, opened=self._opened) if isinstance(told, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 

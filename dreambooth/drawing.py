@@ -68,7 +68,9 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     if opened is None:
         yield Told(f"Loading {config.run} ...")
-        opened = open_model(config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle)
+        opened = open_model(
+            config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision
+        )
     prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)

@@ -44,16 +44,19 @@ class Opened:
         return self.config.loop.mixed_precision if self.config else "no"
 
 
-def open_model(name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False) -> Opened:
+def open_model(
+    name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None
+) -> Opened:
     """Load a run, `RUN/checkpoint-N`, a pipeline folder or a Hub id, with a LoRA file on top when one is given.
 
+    `precision` is the arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole.
     Raises SettingError when there is nothing of the kind.
     """
     path = Path(name).expanduser()
     run = run_folder(path)
     hush()
     if run:
-        opened = _open_run(run, path)
+        opened = _open_run(run, path, precision)
     elif (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
@@ -81,7 +84,7 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path) -> Opened:
+def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
     config, record = read_config(run), json.loads((run / RECORD).read_text(encoding="utf-8"))
     is_checkpoint = path != run
     if is_checkpoint and not (path / STATE / "state.json").is_file():
@@ -98,7 +101,8 @@ def _open_run(run: Path, path: Path) -> Opened:
     else:
         family = family_of(config.model).load(config.model)
         parts = learning_parts(config, family)
-        lighten(family, config.loop.mixed_precision, whole_parts=parts if whole else [])  # before, as in training: small weights stay
+        own = precision or config.loop.mixed_precision
+        lighten(family, own, whole_parts=parts if whole else [])  # before, as in training: small weights stay
         learner = config.method.attach(family, parts, seed=0)
         learner.load(path)
     family.max_sequence_length = config.text.tokenizer_max_length

@@ -197,6 +197,16 @@ def test_bf16_and_fp16_train_float32_weights(pipelines, tmp_path):
         assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
 
+def test_an_adapter_of_a_run_in_half_precision_is_also_drawn_in_full(pipelines, tmp_path):
+    settings = {"method": "lora", "mixed_precision": "bf16", "max_train_steps": 1, "output_dir": tmp_path / "run"}
+    for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, **settings)):
+        pass
+    run = dreambooth.open_run(tmp_path / "run")
+    for precision in ("bf16", "no", None):
+        (picture,) = run.generate("a [V] dog", num_images=1, num_inference_steps=2, mixed_precision=precision)
+        assert np.asarray(picture).std() > 0
+
+
 def test_gradient_checkpointing_changes_nothing_but_memory(pipelines, tmp_path):
     from safetensors.torch import load_file
 

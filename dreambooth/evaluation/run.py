@@ -121,7 +121,7 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device))
+    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device, precision=config.mixed_precision))
     own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
     class_drawn = yield from have(Series("drawing the class", place / "class", alone, own_stamp), tuned, **how)
