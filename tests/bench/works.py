@@ -44,6 +44,8 @@ def work(job: Job, tell: Callable[[Moved], None]) -> Row:
         with (folder / "metrics.jsonl").open("a") as metrics:
             metrics.write(json.dumps({"step": step, "first": first}) + "\n")
         tell(Moved(job.key, "training", step, steps))
+        while settings.get("holds_at") == step and not Path(settings["until"]).exists():
+            time.sleep(0.05)
         if settings.get("dies_at") == step and not (folder / "died").exists():
             (folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
