@@ -15,7 +15,7 @@ from dreambooth.families import Family
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prepare import Material, rest
-from dreambooth.prompts import PLACEHOLDER
+from dreambooth.prompts import PLACEHOLDER, class_prompt
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Step
@@ -43,7 +43,7 @@ class Watcher:
         self.every = config.watching.evaluate_every
         self.live = LiveScores(
             trainer.family, eyes, held_out(noun, toybox=config.model.pretrained_model_name_or_path == TOYBOX), material.identifier,
-            f"a {noun}", [photo.image for photo in material.photos], config.validation.sampling(resolution),
+            class_prompt(noun), [photo.image for photo in material.photos], config.validation.sampling(resolution),
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip

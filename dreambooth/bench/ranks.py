@@ -47,12 +47,19 @@ def _scored(run: Path, output_dir: Path, evaluation: dict[str, Any]) -> dict[str
     return {name: told.scores[name]["value"] for name in SHOWN if told.scores[name]["value"] is not None}
 
 
+def _flag(word: str) -> tuple[str, str]:
+    name, given, value = word.removeprefix("--").partition("=")
+    if not given:
+        raise SettingError(word, "its value is not beside it.", fix=f"Write {word}=VALUE.")
+    return name, value
+
+
 def main(argv: Sequence[str]) -> None:
     """Print a line a rank."""
     words = list(itertools.takewhile(lambda word: not word.startswith("--"), argv))
     if len(words) < 2 or not all(word.isdigit() for word in words[1:]):
         raise SettingError("ranks", "a run and the ranks are needed.", fix="python -m dreambooth.bench.ranks RUN 1 4 16")
-    flags = dict(word.removeprefix("--").split("=", 1) for word in argv[len(words) :])
+    flags = dict(_flag(word) for word in argv[len(words) :])
     print(f"{'rank':>6}  {'MiB':>8}  " + "  ".join(f"{name:>7}" for name in SHOWN))
     for found in scores_by_rank(Path(words[0]), [int(number) for number in words[1:]], **flags):
         cells = "  ".join(f"{found.scores.get(name, float('nan')):7.3f}" for name in SHOWN)
@@ -60,4 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except SettingError as error:
+        sys.exit(str(error))

@@ -13,15 +13,13 @@ class OFT(AdapterMethod):
     kind: Literal["oft"] = "oft"
     oft_blocks: Annotated[int, Ge(1)] = 4
     """Blocks of the rotation in each layer: fewer can learn more. The paper has 4."""
-    coft: bool = False
-    """Keep the rotation within --coft_eps of none at all (constrained OFT): it does not collapse when trained long."""
-    coft_eps: Annotated[float, Gt(0)] = 6e-5
-    """How far, for --coft."""
+    coft_eps: Annotated[float, Gt(0)] | None = None
+    """Keep the rotation within this of none at all (constrained OFT, COFT; its authors' value is 6e-5): it does not collapse when
+    trained long. Left out, it is free."""
 
     def peft(self, targets: list[str]) -> Any:
         """Cayley's inverse is exact here, and not PEFT's five terms of a series: R stays orthogonal."""
         from peft import OFTConfig
 
-        return OFTConfig(
-            r=self.oft_blocks, oft_block_size=0, coft=self.coft, eps=self.coft_eps, use_cayley_neumann=False, target_modules=targets,
-        )  # fmt: skip
+        bound = {} if self.coft_eps is None else {"coft": True, "eps": self.coft_eps}
+        return OFTConfig(r=self.oft_blocks, oft_block_size=0, use_cayley_neumann=False, target_modules=targets, **bound)

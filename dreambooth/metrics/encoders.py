@@ -15,8 +15,8 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.loading import from_pretrained
 from dreambooth.metrics.base import EncoderName, Eyes, Undefined
-from dreambooth.metrics.loading import from_pretrained
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
 from dreambooth.schema import Setting
@@ -29,7 +29,7 @@ class Encoders(Setting):
     """The encoders of the metrics"""
 
     dino_encoder: str | None = None
-    """DINO: a transformers ViT folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""  # noqa: E501
+    """DINO: a transformers ViT (or ResNet) folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""  # noqa: E501
     clip_encoder: str | None = None
     """CLIP: a transformers CLIP folder or Hub id; left out, the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""  # noqa: E501
     lpips_encoder: str | None = None
@@ -77,9 +77,14 @@ class LoadedEncoders(Eyes):
         return dict(self.names)
 
     def dino(self, images: Sequence[Image.Image]) -> Tensor:
-        """Class tokens [n, d]."""
+        """Class tokens [n, d]; of a residual network, which has none, the means of its last feature map."""
         model, preprocess = self._model("dino")
-        return self._embedded("dino", images, lambda batch: model(pixel_values=preprocess(batch).to(self.device)).last_hidden_state[:, 0])
+
+        def embed(batch: Sequence[Image.Image]) -> Tensor:
+            seen: Tensor = model(pixel_values=preprocess(batch).to(self.device)).last_hidden_state
+            return seen[:, 0] if seen.ndim == 3 else seen.mean((2, 3))
+
+        return self._embedded("dino", images, embed)
 
     def clip(self, images: Sequence[Image.Image]) -> Tensor:
         """Projected image embeddings [n, d]."""
@@ -124,10 +129,14 @@ class LoadedEncoders(Eyes):
         return self.models[name]
 
     def _load_dino(self, where: str) -> tuple[Any, Preprocessing]:
-        from transformers import ViTModel
+        from transformers import AutoConfig, ResNetModel, ViTModel
 
-        model = from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
-        preprocess = for_dino(_folder(where), model.config.image_size)
+        kind = from_pretrained(AutoConfig, where, "--dino_encoder", has_weights=False).model_type
+        if kind == "resnet":
+            model = from_pretrained(ResNetModel, where, "--dino_encoder")
+        else:
+            model = from_pretrained(ViTModel, where, "--dino_encoder", add_pooling_layer=False)
+        preprocess = for_dino(_folder(where), getattr(model.config, "image_size", None))
         self.names["dino"] = f"{shown(where)} ({preprocess})"
         return model.to(self.device).eval(), preprocess
 

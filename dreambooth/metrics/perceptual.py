@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json
 from dreambooth.files.tensors import load_tensors, save_tensors
-from dreambooth.metrics.loading import from_pretrained
+from dreambooth.loading import from_pretrained
 from dreambooth.metrics.preprocessing import Preprocessing, read
 
 KIND, SIZE = "lpips-alex", 224

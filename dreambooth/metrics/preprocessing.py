@@ -56,9 +56,14 @@ class Preprocessing:
 DINO_PUBLISHED = Preprocessing(256, 224, *IMAGENET)
 
 
-def for_dino(folder: Path, image_size: int) -> Preprocessing:
-    """DINO's own transform for a network of 224 pixels, whatever the folder says; for any other network, what its folder says."""
-    return DINO_PUBLISHED if image_size == 224 else read(folder) or Preprocessing(image_size, image_size, *IMAGENET)
+def for_dino(folder: Path, image_size: int | None) -> Preprocessing:
+    """DINO's own transform for a network of 224 pixels, whatever the folder says; for any other network, what its folder says.
+
+    A network of convolutions has no size of its own (None): there the folder's counts, 224 where it has none.
+    """
+    said = read(folder)
+    size = image_size or (said.crop if said else 224)
+    return DINO_PUBLISHED if size == 224 else said or Preprocessing(size, size, *IMAGENET)
 
 
 def for_clip(folder: Path, image_size: int) -> Preprocessing:

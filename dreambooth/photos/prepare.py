@@ -8,9 +8,9 @@ import io
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
@@ -22,6 +22,9 @@ from dreambooth.photos.load import Facts, load, load_with_facts
 from dreambooth.photos.sheet import COLOURS, Tile, draw
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 from dreambooth.schema import Setting
+
+if TYPE_CHECKING:
+    from dreambooth.photos.detector import Detector
 
 
 class PhotosPrepare(Setting):
@@ -39,6 +42,11 @@ class PhotosPrepare(Setting):
     """Cut the square around the subject, around the centre, or cut nothing and only bring the shorter side to the resolution."""
     fill: Annotated[float, Gt(0), Le(1)] | None = None
     """Go nearer until the subject takes this share of the square's side; left out, the largest square is cut."""
+    detector: str | None = None
+    """Find the subject with this detector (a folder or Hub id that transformers loads: DETR, YOLOS, OWLv2, Grounding DINO, or one of
+    faces); where it sees none, and without one, the subject is found by what stands out."""
+    detect: str | None = None
+    """The word that the detector looks for: the class noun, or face; left out, the surest object of any kind."""
     background: str = "white"
     """What transparent parts are filled with: a colour (white, grey, #a0c0ff), or average for the mean of the photo's own colours."""
     caption: str | None = None
@@ -58,6 +66,8 @@ class Prepared:
     box: Box
     """What was cut out, in pixels of the original."""
     subject: Subject
+    found: str
+    """How the subject was found: mask, detector or contrast (what stands out)."""
     written: bool
     """False where the file was there already, byte for byte."""
 
@@ -70,11 +80,16 @@ class PrepareReport:
     photos: tuple[Prepared, ...]
     left_out: tuple[tuple[Path, str], ...]
     preview: Path
+    detecting: bool
+    """Whether a detector looked for the subject."""
 
     def table(self) -> str:
         """A line for each photo, and a summary."""
         rows = [f"{shown(p.source.name)} -> {shown(p.target.name)}  {p.size[0]} x {p.size[1]}, cut at {p.box[0]},{p.box[1]} "
                 f"to {p.box[2]},{p.box[3]}{'' if p.written else '  (unchanged)'}" for p in self.photos]  # fmt: skip
+        unseen = [shown(p.source.name) for p in self.photos if p.found == "contrast"]
+        if self.detecting and unseen:
+            rows.append(f"The detector saw nothing in {', '.join(unseen)}: there the subject is what stands out.")
         rows += [f"{shown(path.name)} left out: {reason}" for path, reason in self.left_out]
         count = sum(p.written for p in self.photos)
         rows.append(f"{len(self.photos)} photos in {shown(self.out)}, {count} written; crops: {shown(self.preview)}")
@@ -87,6 +102,7 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
     _refuse_overlap(folder.root, out)
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)
+    detector = _detector(settings)
     ours = _record(out)
     out.mkdir(parents=True, exist_ok=True)
     done: list[Prepared] = []
@@ -94,12 +110,12 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
     entries: dict[str, Any] = {}
     for path, name in _names(folder).items():
         try:
-            prepared, files = _one(path, out / name, settings, fixed, masks)
+            prepared, files = _one(path, out / name, settings, fixed, masks, detector)
         except PhotoError as error:
             left_out.append((path, f"{error.reason} {error.fix}"))
             continue
         written = {relative: _write(out, relative, data, ours) for relative, data in files.items()}
-        done.append(Prepared(path, prepared.target, prepared.size, prepared.box, prepared.subject, written[name]))
+        done.append(replace(prepared, written=written[name]))
         entries[name] = {"source": path.name, "sha256": photo_hash(path), "box": prepared.box, "files": sorted(files)}
     if not done:
         raise SettingError(shown(folder.root), f"none of its photos can be used ({left_out[0][1]})")
@@ -108,11 +124,16 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
         (out / relative).unlink(missing_ok=True)
     preview = _preview(done, out)
     _write(out, "preview/record.json", (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode(), {"preview/record.json"})
-    return PrepareReport(out, tuple(done), tuple(left_out), preview)
+    return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None)
 
 
 def _one(
-    path: Path, target: Path, settings: PhotosPrepare, fixed: tuple[int, int, int] | None, masks: dict[str, Path] | None
+    path: Path,
+    target: Path,
+    settings: PhotosPrepare,
+    fixed: tuple[int, int, int] | None,
+    masks: dict[str, Path] | None,
+    detector: "Detector | None",
 ) -> tuple[Prepared, dict[str, bytes]]:
     """One photo cut and resized, and the bytes of all its files by their place in the output folder."""
     image, facts = load_with_facts(path, background=fixed or (255, 255, 255))
@@ -120,7 +141,7 @@ def _one(
         image = load(path, background=_average(path, facts))
     mask = _mask_of(path, facts, masks, image.size, by_alpha=settings.masks == "alpha")
     known = mask or facts.alpha
-    subject = (from_mask(known) if known else None) or find_subject(image)
+    subject, found = _subject(image, known, detector)
     if settings.crop == "subject":
         box = square(image.size, subject, resolution=settings.resolution, fill=settings.fill)
     else:
@@ -131,7 +152,28 @@ def _one(
     caption = caption_beside(path) or settings.caption
     if caption:
         files[f"{target.stem}.txt"] = (caption.strip() + "\n").encode()
-    return Prepared(path, target, image.size, box, subject, True), files
+    return Prepared(path, target, image.size, box, subject, found, True), files
+
+
+def _subject(image: Image.Image, known: Image.Image | None, detector: "Detector | None") -> tuple[Subject, str]:
+    """Where the subject is and how that is known: a mask is believed first, then the detector, then what stands out."""
+    if known and (subject := from_mask(known)):
+        return subject, "mask"
+    if detector and (subject := detector.find(image)):
+        return subject, "detector"
+    return find_subject(image), "contrast"
+
+
+def _detector(settings: PhotosPrepare) -> "Detector | None":
+    """Loaded once, before the first photo is touched."""
+    if settings.detector is None:
+        if settings.detect is not None:
+            fix = "Add --detector FOLDER, or leave --detect out."
+            raise SettingError("--detect", "names what a detector looks for, and there is none.", fix=fix)
+        return None
+    from dreambooth.photos.detector import Detector
+
+    return Detector(settings.detector, settings.detect)
 
 
 def _resized(image: Image.Image, box: Box, resolution: int) -> Image.Image:

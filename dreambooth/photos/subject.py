@@ -52,6 +52,16 @@ def from_mask(mask: Image.Image) -> Subject | None:
     return _boxed(values, level=0.25) if values.max() > 0.25 else None
 
 
+def from_box(box: tuple[float, float, float, float], certainty: float) -> Subject:
+    """The subject where a detector's box (left, top, right, bottom, as shares) says it is."""
+    import numpy as np
+
+    left, top, right, bottom = box
+    score = np.zeros((SIDE, SIDE), dtype=np.float32)
+    score[int(top * SIDE) : max(1, round(bottom * SIDE)), int(left * SIDE) : max(1, round(right * SIDE))] = 1
+    return Subject(box, (right - left) * (bottom - top), certainty, score)
+
+
 def colours_of(image: Image.Image, shape: tuple[int, int]) -> Any:
     """A small copy of so many rows and columns, in L*a*b*."""
     import numpy as np

@@ -46,7 +46,7 @@ class Weights:
         import diffusers
         import transformers
         from diffusers import StableDiffusionPipeline
-        from transformers import CLIPModel, CLIPTokenizer, ResNetForImageClassification, ViTModel
+        from transformers import CLIPModel, CLIPTokenizer, ResNetForImageClassification, ResNetModel
 
         diffusers.utils.logging.disable_progress_bar()
         transformers.logging.disable_progress_bar()
@@ -58,7 +58,7 @@ class Weights:
         self.judge = ResNetForImageClassification.from_pretrained(encoders / "judge", dtype=torch.float32).to(self.device).eval()
         self.clip = CLIPModel.from_pretrained(encoders / "clip", dtype=torch.float32).to(self.device).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(encoders / "clip")
-        self.instance = ViTModel.from_pretrained(encoders / "instance", dtype=torch.float32, add_pooling_layer=False)
+        self.instance = ResNetModel.from_pretrained(encoders / "instance", dtype=torch.float32)
         self.instance.to(self.device).eval()
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class Weights:
     @torch.no_grad()
     def who(self, pictures: np.ndarray) -> Tensor:
         """Instance embeddings, unit vectors [n, width]."""
-        parts = [self.instance(part).last_hidden_state[:, 0] for part in self.smaller(pictures, self.instance.config.image_size)]
+        parts = [self.instance(part).pooler_output.flatten(1) for part in self.pixels(pictures).split(64)]
         return F.normalize(torch.cat(parts), dim=-1).cpu()
 
     @torch.no_grad()

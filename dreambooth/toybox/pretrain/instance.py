@@ -1,8 +1,8 @@
 """The instance encoder, the stand-in for DINO: pictures of one subject lie together, all others apart.
 
 Supervised contrastive learning (Khosla et al. 2020). A batch is whole families: subjects of one class in the same two
-colours, so that only shape, pattern and material tell them apart. It is a ViT and
-is read like DINO: the first token of the last hidden state.
+colours, so that only shape, pattern and material tell them apart. It is a residual network, read as DINO's ResNets are: by the mean of
+its last feature map.
 """
 
 from pathlib import Path
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import ViTConfig, ViTModel
+from transformers import ResNetConfig, ResNetModel
 
-from .encoders import Eyes, resized, save_encoder
-from .loop import Stage, device
+from .encoders import Eyes, save_encoder
+from .loop import Stage
 from .pictures import MEMBERS, VIEWS
 from .teacher import Teacher
 from .vae import autocast
@@ -22,8 +22,6 @@ from .vae import autocast
 FAMILY = MEMBERS * VIEWS
 FAMILIES = 8
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
-SIZE = 64
-"""Pixels that it looks at; patches of 8."""
 TEMPERATURE = 0.1
 TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}
 MEASURED = 20.0
@@ -36,18 +34,11 @@ class Instance(Stage):
     name, rate, average, weight_decay = "instance", 8e-4, 0.995, 0.05
 
     def __init__(self, work: Path, start: Path | None = None):
-        config = ViTConfig(
-            hidden_size=144, num_hidden_layers=5, num_attention_heads=3, intermediate_size=432, image_size=SIZE, patch_size=8
-        )
-        self.model = (
-            ViTModel.from_pretrained(start, dtype=torch.float32, add_pooling_layer=False)
-            if start
-            else ViTModel(config, add_pooling_layer=False)
-        )
-        if device().type == "cpu":
-            self.model.set_attn_implementation("eager")
+        config = ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 112, 176], depths=[1, 2, 2, 2], layer_type="basic")
+        self.model = ResNetModel.from_pretrained(start, dtype=torch.float32) if start else ResNetModel(config)
+        self.model = self.model.to(memory_format=torch.channels_last).train()
         self.eyes = Eyes(work)
-        self.teacher = Teacher(self.model.config.hidden_size, self.eyes.truth, TAUGHT, measures=MEASURED)
+        self.teacher = Teacher(self.model.config.hidden_sizes[-1], self.eyes.truth, TAUGHT, measures=MEASURED)
         nouns = [subject.noun for subject, _ in self.eyes.truth]
         heads = range(0, self.eyes.train - FAMILY + 1, FAMILY)
         self.families = {noun: [i for i in heads if nouns[i] == noun] for noun in sorted(set(nouns))}
@@ -58,7 +49,7 @@ class Instance(Stage):
     def embed(self, x: Tensor) -> Tensor:
         """Unit vectors [n, width]."""
         with autocast():
-            return F.normalize(self.model(resized(x, SIZE)).last_hidden_state[:, 0].float(), dim=-1)
+            return F.normalize(self.model(x).pooler_output.flatten(1).float(), dim=-1)
 
     def batch(self, draw: np.random.Generator) -> np.ndarray:
         """Positions of a batch: families of one or two classes, or of many; or any pictures at all, for what they show."""
@@ -87,7 +78,7 @@ class Instance(Stage):
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()
         figures = {"held_first": self.held_first(plain=True), "held_first_vae": self.held_first(plain=False)}
-        save_encoder(self.model, folder / "encoders" / "instance", SIZE)
+        save_encoder(self.model, folder / "encoders" / "instance")
         self.model.train()
         return figures
 

@@ -14,13 +14,14 @@ from .latents import encode
 from .loop import Budget, Progress, Stage, train
 from .pictures import render_shard
 from .unet import Denoiser
-from .vae import VAE
+from .vae import VAE, Decoder
 
 PACKAGE = Path(__file__).parents[1]
 """Where the shipped weights lie: pipeline/ and encoders/."""
 BUDGETS = {
     "render": Budget(),
     "vae": Budget(minutes=25),
+    "decoder": Budget(minutes=25),
     "latents": Budget(),
     "clip": Budget(minutes=15),
     "instance": Budget(minutes=10),
@@ -36,6 +37,8 @@ def make(stage: str, work: Path, going: bool) -> Stage:
     pipeline, encoder = (work / "pipeline", work / "encoders" / stage) if going else (None, None)
     if stage == "vae":
         return VAE(work / "pictures", pipeline / "vae" if pipeline else None)
+    if stage == "decoder":
+        return Decoder(work)
     if stage == "unet":
         return Denoiser(work, pipeline)
     if stage == "clip":

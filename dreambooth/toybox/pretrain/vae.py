@@ -21,6 +21,8 @@ from .pictures import SIZE, Pictures
 
 CHANNELS = 8
 CROP, BATCH = 64, 8
+PATTERNED = 0.6
+"""Share of patterned subjects in the decoder's batches: edges of patterns are where its error is."""
 HELD = 240
 """Pictures at the end of the shards that no stage trains on."""
 
@@ -80,10 +82,14 @@ class VAE(Stage):
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         return {"vae": (self.model, 1.0)}
 
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Positions of `count` training pictures."""
+        return torch.randint(len(self.pictures) - HELD, (count,), generator=rng)
+
     def batch(self, rng: torch.Generator, whole: bool) -> Tensor:
         """Random crops, or whole pictures; half of them mirrored."""
         count = 2 if whole else BATCH
-        index = torch.randint(len(self.pictures) - HELD, (count,), generator=rng)
+        index = self.draw(count, rng)
         x = torch.from_numpy(self.pictures[index.numpy()])
         if not whole:
             corner = torch.randint(SIZE - CROP + 1, (count, 2), generator=rng).tolist()
@@ -98,18 +104,60 @@ class VAE(Stage):
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
             noise = torch.randn(mean.shape, generator=rng).to(mean)
             y = self.model.decode(mean + (0.5 * logvar).exp() * noise).sample.float()
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        loss, square = self.difference(y, x)
+        return loss + 2e-5 * kl, {"mse": square.item(), "kl": kl.item()}, len(x)
+
+    def difference(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is wrong with pictures y for x, and their mean squared error alone."""
         d = y - x
         step = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
-        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         square = d.square().mean()
-        loss = d.abs().mean() + 2 * square + 0.5 * step + 2e-5 * kl
-        return loss, {"mse": square.item(), "kl": kl.item()}, len(x)
+        return d.abs().mean() + 2 * square + 0.5 * step, square
 
     def export(self, folder: Path) -> dict[str, float]:
         held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
         x = pixels(held)
         quality = psnr(self.model, x)
         normalized(self.model, x).half().save_pretrained(folder / "pipeline" / "vae")
+        return {"psnr": quality}
+
+
+class Decoder(VAE):
+    """Learns to decode better what `work`'s autoencoder encodes: the encoder stays, so latents and a denoiser stay good."""
+
+    name, rate = "decoder", 1e-3
+
+    def __init__(self, work: Path):
+        super().__init__(work / "pictures", work / "pipeline" / "vae")
+        self.model.encoder.requires_grad_(False)
+        self.model.quant_conv.requires_grad_(False)
+        subjects = [subject for subject, _ in self.pictures.truth()[: len(self.pictures) - HELD]]
+        self.patterned = torch.tensor([i for i, subject in enumerate(subjects) if subject.pattern != "plain"])
+
+    def modules(self) -> dict[str, tuple[nn.Module, float]]:
+        return {"decoder": (self.model.decoder, 1.0), "post_quant_conv": (self.model.post_quant_conv, 1.0)}
+
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        any_picture = super().draw(count, rng)
+        patterned = self.patterned[torch.randint(len(self.patterned), (count,), generator=rng)]
+        return torch.where(torch.rand(count, generator=rng) < PATTERNED, patterned, any_picture)
+
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+        x = self.batch(rng, done > 0.8)
+        with autocast():
+            with torch.no_grad():
+                z = self.model.encode(x).latent_dist.sample(rng).float()
+            y = self.model.decode(z).sample.float()
+        loss, square = self.difference(y, x)
+        return loss, {"mse": square.item()}, len(x)
+
+    def export(self, folder: Path) -> dict[str, float]:
+        held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
+        quality = psnr(self.model, pixels(held))
+        copy = AutoencoderKL.from_config(self.model.config)
+        copy.load_state_dict(self.model.state_dict())
+        copy.half().save_pretrained(folder / "pipeline" / "vae")
         return {"psnr": quality}
 
 

@@ -1,4 +1,4 @@
-"""Encoders out of transformers' folders: whole, in float32, or not at all."""
+"""Models out of transformers' folders: whole, in float32, or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ import torch
 from dreambooth.core.errors import SettingError, first_line
 
 
-def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, **options: Any) -> Any:
+def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, **options: Any) -> Any:
     """A part from a folder or Hub id; raises SettingError saying how to have it without a network, or that weights are missing.
 
+    `otherwise` is what the user can do instead; for an encoder, to leave it out.
     transformers fills weights that a folder lacks with random numbers and goes on; scores of such an encoder look quite ordinary.
     """
     import transformers
@@ -25,7 +26,8 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
         if Path(place).is_dir():
             raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
         reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
-        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {flag} none."
+        instead = otherwise or f"{flag} none"
+        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {instead}."
         raise SettingError(flag, reason, fix=fix) from None
     missing = sorted(info["missing_keys"])
     if missing:
