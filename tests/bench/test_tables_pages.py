@@ -1,6 +1,9 @@
 """LaTeX, the page and the figure: escaped, self-contained, with the right pictures in the right places."""
 
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,14 +91,33 @@ def test_latex_is_escaped_balanced_and_says_toybox(out):
     text = (out / "bench.tex").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     assert TOYBOX in lines[1] + lines[2] and TOYBOX in lines[-1]
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\toprule") == text.count("\\bottomrule")
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\toprule") == text.count("\\bottomrule") > 0
     for line in lines:
         bare = re.sub(r"\\[\\&%$#_{}]", "", line)
         assert bare.count("{") == bare.count("}") and not re.search(r"[#_~^<>|±↑↓]", bare), line
     assert "\\textless{}script\\textgreater{}alert(1)" in text and "100\\% of C:\\textbackslash{}tmp\\_x" in text
-    for table in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\bottomrule", text, re.S):
-        columns = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in table[1].splitlines() if "&" in line}
-        assert columns == {len(table[0])}
+    tables = re.findall(r"\\begin\{tabular\}\{((?:p\{[\d.]+\\linewidth\}|r)+)\}(.*?)\\bottomrule", text, re.S)
+    assert len(tables) == text.count("\\begin{tabular}")
+    for kinds, body in tables:
+        columns = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body.splitlines() if "&" in line}
+        assert columns == {kinds.count("p{") + kinds.count("r")}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not here")
+@pytest.mark.parametrize("subjects", [2, 30])
+def test_latex_makes_pages_and_nothing_is_too_wide(tmp_path, subjects):
+    arms = ("with prior preservation", "without prior preservation")
+    names = [f"subject {n}" for n in range(subjects)]
+    scores = dict.fromkeys(("pres", "div", "dino", "clip_i", "clip_t"), 0.512)
+    made = [replace(row(arm, name, 0, **scores), noun=f"noun {n}") for arm in arms for n, name in enumerate(names)]
+    write_tables(made, [], layout(arms=arms, baseline=arms[1], metrics=tuple(scores), paper={ON: scores}), tmp_path)
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs}\usepackage{longtable}\usepackage[T1]{fontenc}"
+        r"\begin{document}\input{bench.tex}\end{document}"
+    )
+    told = subprocess.run(["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert max([0.0, *map(float, re.findall(r"Overfull \\hbox \(([\d.]+)pt", told.stdout))]) < 5 and "Float too large" not in told.stdout
 
 
 def test_a_line_of_latex_never_begins_with_a_bracket():

@@ -5,6 +5,7 @@ colours, so that only shape, pattern and material tell them apart. It is a resid
 its last feature map.
 """
 
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +25,28 @@ FAMILIES = 8
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
 TEMPERATURE = 0.1
 TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}
-MEASURED = 20.0
-"""What the embedding is also asked for, and how much it counts: names, and the subject's own numbers (shape, colours, material)."""
+MEASURED = {"shape": 60.0, "rest": 20.0}
+"""What the embedding is also asked for, and how much it counts: names, and the subject's own numbers (shape; colours, material, cell)."""
+CLEAR = 0.7
+"""Share of the batches that hold photos from the front alone, where all of a subject can be seen."""
 
 
 class Instance(Stage):
     """Learns to tell subjects apart."""
 
-    name, rate, average, weight_decay = "instance", 8e-4, 0.995, 0.05
+    name, rate, average, weight_decay = "instance", 1.5e-3, 0.995, 0.05
 
     def __init__(self, work: Path, start: Path | None = None):
         config = ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 112, 176], depths=[1, 2, 2, 2], layer_type="basic")
         self.model = ResNetModel.from_pretrained(start, dtype=torch.float32) if start else ResNetModel(config)
         self.model = self.model.to(memory_format=torch.channels_last).train()
         self.eyes = Eyes(work)
-        self.teacher = Teacher(self.model.config.hidden_sizes[-1], self.eyes.truth, TAUGHT, measures=MEASURED)
+        self.teacher = Teacher(self.model.config.hidden_sizes[-1], self.eyes.truth, TAUGHT, **MEASURED)
         nouns = [subject.noun for subject, _ in self.eyes.truth]
+        clear = [scene.view == "front" and scene.style == "photo" for _, scene in self.eyes.truth[: self.eyes.train]]
+        subjects = [[i for i in range(start, start + VIEWS) if clear[i]] for start in range(0, self.eyes.train, VIEWS)]
+        families = [[s for s in subjects[start : start + MEMBERS] if len(s) > 1] for start in range(0, len(subjects), MEMBERS)]
+        self.clear = [list(chain.from_iterable(family)) for family in families if len(family) > 1]
         heads = range(0, self.eyes.train - FAMILY + 1, FAMILY)
         self.families = {noun: [i for i in heads if nouns[i] == noun] for noun in sorted(set(nouns))}
 
@@ -52,7 +59,10 @@ class Instance(Stage):
             return F.normalize(self.model(x).pooler_output.flatten(1).float(), dim=-1)
 
     def batch(self, draw: np.random.Generator) -> np.ndarray:
-        """Positions of a batch: families of one or two classes, or of many; or any pictures at all, for what they show."""
+        """Positions of a batch: photos from the front by family; whole families of few or many classes; or any subjects at all."""
+        if draw.random() < CLEAR:
+            chosen = chain.from_iterable(self.clear[i] for i in draw.permutation(len(self.clear)))
+            return np.array(list(islice(chosen, FAMILIES * FAMILY)))
         if draw.random() < 0.4:
             subjects = draw.choice(self.eyes.train // VIEWS, FAMILIES * MEMBERS, replace=False)
             return np.concatenate([np.arange(subject * VIEWS, (subject + 1) * VIEWS) for subject in subjects])
@@ -67,7 +77,7 @@ class Instance(Stage):
         who = torch.from_numpy(index // VIEWS).to(e.device)
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
         likeness = (e @ e.T / TEMPERATURE).masked_fill(torch.eye(len(who), dtype=torch.bool, device=e.device), -1e4)
-        loss = -(likeness.log_softmax(1) * same).sum(1) / same.sum(1)
+        loss = -(likeness.log_softmax(1) * same).sum(1) / same.sum(1).clamp(min=1)
         taught = self.teacher(e * e.shape[1] ** 0.5, torch.from_numpy(index))
         return (
             loss.mean() + taught,

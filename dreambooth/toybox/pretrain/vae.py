@@ -71,7 +71,7 @@ def autocast() -> torch.autocast:
 class VAE(Stage):
     """Learns to encode and decode."""
 
-    name, rate, average = "vae", 2e-3, 0.999
+    name, rate, average, square = "vae", 2e-3, 0.999, 2.0
 
     def __init__(self, pictures: Path, start: Path | None = None):
         self.pictures = Pictures(pictures)
@@ -113,7 +113,7 @@ class VAE(Stage):
         d = y - x
         step = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
         square = d.square().mean()
-        return d.abs().mean() + 2 * square + 0.5 * step, square
+        return d.abs().mean() + self.square * square + 0.5 * step, square
 
     def export(self, folder: Path) -> dict[str, float]:
         held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
@@ -126,7 +126,7 @@ class VAE(Stage):
 class Decoder(VAE):
     """Learns to decode better what `work`'s autoencoder encodes: the encoder stays, so latents and a denoiser stay good."""
 
-    name, rate = "decoder", 1e-3
+    name, rate, square = "decoder", 1e-3, 8.0
 
     def __init__(self, work: Path):
         super().__init__(work / "pictures", work / "pipeline" / "vae")
