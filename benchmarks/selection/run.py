@@ -1,9 +1,9 @@
 """Does the rule choose a better checkpoint than simpler ways? The runs of the study: `python -m benchmarks.selection.run`.
 
-Each held-out subject of the toybox and seed is trained three times as long as the recipe says, looked at by `--evaluate_every` every
-quarter of the recipe's updates (what the rule sees), and each of the twelve checkpoints is measured by the referee (what it is worth;
-`referee.py`, `score.py`). A run leaves one row in `rows/` and nothing else. Started again, only missing rows are made, an interrupted
-run goes on from its last checkpoint, and rows of other weights or settings are made anew.
+Each held-out subject of the toybox and seed is trained three times as long as the recipe says, at a constant rate, and looked at by
+`--evaluate_every` every quarter of the recipe's updates (what the rule sees); each of the twelve checkpoints is measured by the referee
+(what it is worth; `referee.py`, `score.py`). A run leaves one row in `rows/` and nothing else. Started again, only missing rows are
+made, an interrupted run goes on from its last checkpoint, and rows of other weights or settings are made anew.
 """
 
 import argparse
@@ -169,20 +169,19 @@ def photos_of(subject: Subject, folder: Path) -> Path:
 
 
 def _config(study: Study, subject: Subject, seed: int, folder: Path) -> TrainConfig:
-    """A long run by the recipe, resumed where one was interrupted. Looks may take what time they need."""
+    """A long run by the recipe, resumed where one was interrupted. Looks may take what time they need.
+
+    The rate is constant: only so does a checkpoint of a long run stand for a shorter run.
+    """
     settings: dict[str, Any] = {
         "instance_data_dir": photos_of(subject, folder / "photos"), "class_noun": subject.noun, "method": study.method, "seed": seed,
         "max_train_steps": study.steps, "checkpointing_steps": study.every, "checkpoints_total_limit": 2, "evaluate_every": study.every,
-        "evaluation_share": 0.99, "skip_final_inference": True, "output_dir": folder / "run", "device": "cpu",
+        "evaluation_share": 0.99, "skip_final_inference": True, "output_dir": folder / "run", "device": "cpu", "lr_scheduler": "constant",
     }  # fmt: skip
     if checkpoints(folder / "run"):
         settings["resume_from_checkpoint"] = "latest"
     config = train_config(**settings)
-    whole = resolve(config, family_of(config.model))
-    assert whole.optimization.lr_scheduler.startswith("constant"), (
-        "a checkpoint of a long run stands for a shorter run only at a constant rate"
-    )
-    return whole
+    return resolve(config, family_of(config.model))
 
 
 def _real_dino(eyes: LoadedEncoders, referee: Referee) -> float | None:

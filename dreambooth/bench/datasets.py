@@ -19,6 +19,7 @@ from dreambooth.core.errors import SettingError, first_line
 from dreambooth.evaluation.protocol import is_live
 from dreambooth.files.images import save_png
 from dreambooth.schema import nearest
+from dreambooth.training.masks import MASKS
 
 DREAMBENCH, TABLE = "prompts_and_classes.txt", "subjects.csv"
 FIELDS = ("subject_name", "class", "live", "description")
@@ -83,15 +84,18 @@ def open_dataset(folder: str | None, photos: Path) -> Dataset:
 
 
 def _toybox(photos: Path) -> Dataset:
-    from dreambooth.toybox.world import Scene, caption, held_out_subjects, render
+    from dreambooth.toybox.world import Scene, caption, held_out_subjects, render, render_mask
 
     truths = {truth.name: truth for truth in held_out_subjects()}
 
     def make(subject: Subject) -> None:
         for number, scene in enumerate(truths[subject.name].photo_scenes()):
-            path = subject.photos / f"{number}.png"
+            path, mask = subject.photos / f"{number}.png", subject.photos / MASKS / f"{number}.png"
             if not path.is_file():
                 save_png(path, Image.fromarray(render(truths[subject.name], scene, PHOTO_SIZE)), {"subject": subject.name})
+            if not mask.is_file():
+                white = (255 * render_mask(truths[subject.name], scene, PHOTO_SIZE)).round().astype("uint8")
+                save_png(mask, Image.fromarray(white), {"subject": subject.name})
 
     def described(name: str) -> str:
         words = caption(truths[name], Scene(), color=True, pattern=True, trim=True, material=True, place=False, light=False)

@@ -27,6 +27,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.schema import flags, get, is_set
+from dreambooth.training.masks import MASKS
 
 FORMAT = 1
 """Raised when a change of the code changes what equal settings give; rows of another format are not found."""
@@ -212,6 +213,8 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
     ends_by_itself = config.watching.stop_early  # then the looks decide when the training ends
     for branch in ("output", "encoders", "validation", "preset", *(() if ends_by_itself else ("watching",))):
         tree.pop(branch, None)
+    if config.objective.masked_loss and not config.photos.mask_dir:
+        tree["masks"] = photos_digest(str(Path(job.photos) / MASKS), None)
     for branch, leaf in FOLDERS:
         if tree.get(branch, {}) and tree[branch].get(leaf):
             tree[branch] = {**tree[branch], leaf: photos_digest(tree[branch][leaf], None)}

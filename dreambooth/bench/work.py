@@ -36,6 +36,7 @@ from dreambooth.outputs import RECORD
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
 from dreambooth.schema import is_set
+from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
 
@@ -134,9 +135,12 @@ def _photos(job: Job, folder: Path) -> str:
     own = folder / "photos"
     own.mkdir(parents=True, exist_ok=True)
     for photo in photos[: job.num_photos]:
-        for path in (photo, *(photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
+        mask = photo.parent / MASKS / f"{photo.stem}.png"
+        for path in (photo, mask, *(photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
             if path.is_file():
-                shutil.copyfile(path, own / path.name)
+                target = own / path.relative_to(photo.parent)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
     return str(own)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.photos.load import load, load_with_facts, scan
 
-FOLDER = "masks"
+MASKS = "masks"
 """Below the photos, where `dreambooth photos prepare --masks` puts them."""
 
 
@@ -17,7 +17,7 @@ def mask_of(photo: Path, folder: str | None) -> Image.Image:
     Looked for in `folder`, else in `masks` beside the photo, by the photo's name without its ending; else its alpha channel. Raises
     SettingError for a photo without any, and for a mask of another shape.
     """
-    place = Path(folder) if folder else photo.parent / FOLDER
+    place = Path(folder) if folder else photo.parent / MASKS
     named = {path.stem: path for path in scan(str(place)).photos} if folder or place.is_dir() else {}
     picture, facts = load_with_facts(photo)
     if photo.stem not in named:
