@@ -6,6 +6,7 @@ training saw, plain and through the autoencoder; and the autoencoder itself. The
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def verify(
     if "autoencoder" in parts:
         yield from autoencoder(weights)
     if "encoders" in parts:
-        yield from encoders(weights, among=among)
+        yield from encoders(weights, out, among=among)
     if "drawings" in parts:
         yield from drawings(weights, out, guidance=guidance, seed=seed)
 
@@ -166,15 +167,19 @@ def pictures_of(subjects: list[Subject], seed: int) -> tuple[np.ndarray, list[Sc
     return np.stack([render(subject, scene, SIZE) for subject, scene in zip(subjects, scenes, strict=True)]), scenes
 
 
-def encoders(weights: Weights, *, among: int = 50) -> Iterator[Figure]:
-    """What judge, CLIP and instance encoder tell apart on new renders, plain and through the VAE."""
+def encoders(weights: Weights, out: Path | None = None, *, among: int = 50) -> Iterator[Figure]:
+    """What judge, CLIP and instance encoder tell apart on new renders, plain and through the VAE. With `out`, what they confuse too."""
     right: dict[str, list[float]] = {}
+    confused: dict[str, Counter[tuple[str, str]]] = {}
     for number, noun in enumerate(CLASSES):
         subjects = gallery(noun, among, seed=5)
         first, scenes = pictures_of(subjects, seed=number)
         second, others = pictures_of(subjects, seed=number + 100)
         for way, a, b in (("", first, second), (", through the VAE", weights.through_vae(first), weights.through_vae(second))):
-            score(weights, right, way, noun, (a, scenes), (b, others))
+            score(weights, right, confused, way, noun, (a, scenes), (b, others))
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "confusions.md").write_text("\n\n".join(confusions(confused)) + "\n", encoding="utf-8")
     triples(weights, right)
     bars = {"judge: class": 0.97, "judge: context": 0.97, "CLIP: class": 0.90, "CLIP: context": 0.98}
     bars |= {f"instance: first among {among} of class and colours": 0.85, "CLIP-I: subject above context, any other subject": 0.80}
@@ -186,23 +191,42 @@ def encoders(weights: Weights, *, among: int = 50) -> Iterator[Figure]:
 Views = tuple[np.ndarray, list[Scene]]
 
 
-def score(weights: Weights, right: dict[str, list[float]], way: str, noun: str, first: Views, second: Views) -> None:
-    """Add the hits of one class's gallery to `right`."""
+def score(
+    weights: Weights,
+    right: dict[str, list[float]],
+    confused: dict[str, Counter[tuple[str, str]]],
+    way: str,
+    noun: str,
+    first: Views,
+    second: Views,
+) -> None:
+    """Add the hits of one class's gallery to `right`, and what was shown and said to `confused`."""
     (a, scenes), (b, _) = first, second
     nouns, places = list(CLASSES), list(CONTEXTS)
-    named = weights.named(a)
-    answer = weights.words("class").index(noun)
-    add(right, f"judge: class{way}", named["class"].argmax(1) == answer)
-    where = torch.tensor([weights.words("context").index(scene.context) for scene in scenes])
-    add(right, f"judge: context{way}", named["context"].argmax(1) == where)
-    seen = weights.seen(a)
-    said = seen @ weights.read([f"a {word}" for word in nouns]).T
-    add(right, f"CLIP: class{way}", said.argmax(1) == nouns.index(noun))
-    said = seen @ weights.read([f"a {noun} {CONTEXTS[place]}" for place in places]).T
-    add(right, f"CLIP: context{way}", said.argmax(1) == torch.tensor([places.index(scene.context) for scene in scenes]))
-    who, who_b = weights.who(a), weights.who(b)
-    likeness = who @ who_b.T
-    add(right, f"instance: first among {len(who)} of class and colours{way}", likeness.argmax(1) == torch.arange(len(who)))
+    shown = {"class": [noun] * len(a), "context": [scene.context for scene in scenes]}
+    named, seen = weights.named(a), weights.seen(a)
+    read = {"class": [f"a {word}" for word in nouns], "context": [f"a {noun} {CONTEXTS[place]}" for place in places]}
+    for what, words in (("class", nouns), ("context", places)):
+        by_judge = [weights.words(what)[i] for i in named[what].argmax(1).tolist()]
+        by_clip = [words[i] for i in (seen @ weights.read(read[what]).T).argmax(1).tolist()]
+        for who, said in (("judge", by_judge), ("CLIP", by_clip)):
+            pairs = list(zip(shown[what], said, strict=True))
+            confused.setdefault(f"{who}: {what}{way}", Counter()).update(pairs)
+            add(right, f"{who}: {what}{way}", torch.tensor([one == other for one, other in pairs]))
+    likeness = weights.who(a) @ weights.who(b).T
+    found = likeness.argmax(1) == torch.arange(len(a))
+    confused.setdefault(f"instance: first of its class{way}", Counter()).update(
+        (noun, "found" if hit else "missed") for hit in found.tolist()
+    )
+    add(right, f"instance: first among {len(a)} of class and colours{way}", found)
+
+
+def confusions(confused: dict[str, Counter[tuple[str, str]]]) -> Iterator[str]:
+    """A Markdown table for each eye: what was shown in lines, what was said in columns, how often."""
+    for name, counts in confused.items():
+        rows, columns = (list(dict.fromkeys(pair[side] for pair in sorted(counts))) for side in (0, 1))
+        lines = [f"| {name} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        yield "\n".join(lines + [f"| {row} | {' | '.join(str(counts[row, said] or '') for said in columns)} |" for row in rows])
 
 
 def triples(weights: Weights, right: dict[str, list[float]]) -> None:

@@ -27,6 +27,9 @@ TEMPERATURE = 0.1
 TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}
 MEASURED = {"shape": 60.0, "rest": 20.0}
 """What the embedding is also asked for, and how much it counts: names, and the subject's own numbers (shape; colours, material, cell)."""
+APART, NEAR, SPREAD = 0.2, 0.6, 10.0
+"""Cosines above which subjects of other classes, and other subjects of a class, are pushed apart, and how hard. Features behind a
+ReLU are never negative: without a push, all cosines lie between 0.7 and 1, and a score of two decimals says little."""
 CLEAR = 0.7
 """Share of the batches that hold photos from the front alone, where all of a subject can be seen."""
 
@@ -75,15 +78,16 @@ class Instance(Stage):
         index = self.batch(draw)
         e = self.embed(self.eyes.look(index, rng))
         who = torch.from_numpy(index // VIEWS).to(e.device)
+        nouns = self.teacher.nouns[torch.from_numpy(index)].to(e.device)
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
         likeness = (e @ e.T / TEMPERATURE).masked_fill(torch.eye(len(who), dtype=torch.bool, device=e.device), -1e4)
         loss = -(likeness.log_softmax(1) * same).sum(1) / same.sum(1).clamp(min=1)
+        other = torch.where(nouns[:, None] == nouns[None], NEAR, APART).to(e)
+        close = ((e @ e.T - other).clamp(min=0).square() * (who[:, None] != who[None])).mean()
         taught = self.teacher(e * e.shape[1] ** 0.5, torch.from_numpy(index))
-        return (
-            loss.mean() + taught,
-            {"taught": taught.item(), "first": same.gather(1, likeness.argmax(1, keepdim=True)).float().mean().item()},
-            len(index),
-        )
+        first = same.gather(1, likeness.argmax(1, keepdim=True)).float().mean()
+        figures = {"taught": taught.item(), "close": close.item(), "first": first.item()}
+        return loss.mean() + taught + SPREAD * close, figures, len(index)
 
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()
