@@ -155,7 +155,7 @@ class Decoder(VAE):
     def export(self, folder: Path) -> dict[str, float]:
         held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
         quality = psnr(self.model, pixels(held))
-        copy = AutoencoderKL.from_config(self.model.config)
+        copy = AutoencoderKL.from_config({name: value for name, value in self.model.config.items() if not name.startswith("_")})
         copy.load_state_dict(self.model.state_dict())
         copy.half().save_pretrained(folder / "pipeline" / "vae")
         return {"psnr": quality}
