@@ -224,7 +224,7 @@ def score(
 def confusions(confused: dict[str, Counter[tuple[str, str]]]) -> Iterator[str]:
     """A Markdown table for each eye: what was shown in lines, what was said in columns, how often."""
     for name, counts in confused.items():
-        rows, columns = (list(dict.fromkeys(pair[side] for pair in sorted(counts))) for side in (0, 1))
+        rows, columns = (sorted({pair[side] for pair in counts}) for side in (0, 1))
         lines = [f"| {name} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         yield "\n".join(lines + [f"| {row} | {' | '.join(str(counts[row, said] or '') for said in columns)} |" for row in rows])
 
