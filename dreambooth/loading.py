@@ -22,8 +22,10 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
         if not has_weights:
             return kind.from_pretrained(place, **options)
         model, info = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+    except ImportError as error:
+        raise SettingError(flag, f"{where} needs another package ({_needed(error)}).", fix="Install it, or take another model.") from None
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        if Path(place).is_dir():
+        if Path(place).is_dir() or _cached(place):
             raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
         reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
         instead = otherwise or f"{flag} none"
@@ -34,3 +36,20 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
         reason = f"{where} lacks {len(missing)} weights of a {kind.__name__} ({missing[0]} ...)."
         raise SettingError(flag, reason, fix="Give a folder of its kind.")
     return model
+
+
+def _needed(error: ImportError) -> str:
+    """The package's name where the message tells it: transformers' own sentences are long."""
+    words = str(error).split()
+    return next((words[i + 1] for i, word in enumerate(words[:-1]) if word == "install"), first_line(error)).strip("`.,")
+
+
+def _cached(name: str) -> bool:
+    """Whether a Hub id's configuration lies in the cache: then it is something else that is wrong."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False

@@ -1,11 +1,13 @@
 """Can a person tell which subject a model has learned? `python -m benchmarks.bars.lineup OUT`: sheets, and a key to open afterwards.
 
 Each sheet: three pictures that a model drew of its subject, and below them photos of five subjects of that class in the same two
-colour words, one of which is the right one. Colours alone do not help; shape, pattern and material do. Guessing is right once in five.
+colour words, one of which is the right one; two of the others share its pattern, the rest have any. Colours alone do not help; shape,
+pattern and its size, and material do. Guessing is right once in five.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.bars.run import ARMS
 from benchmarks.selection.referee import SIZE
 from dreambooth.files.images import GREY, PAPER
-from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
+from dreambooth.toybox.world import CONTEXTS, PATTERNS, Scene, Subject, draw_subject, held_out_subjects, render
 
 AMONG, SHOWN, SCALE, GAP, LINE = 5, 3, 192, 8, 24
 
@@ -47,7 +49,9 @@ def drawn(row: dict[str, Any], bench: Path) -> list[Image.Image]:
 
 def lined_up(subject: Subject, place: int, rng: np.random.Generator) -> list[Image.Image]:
     """Photos of five subjects from the front, each in a place of its own; the right one at `place`."""
-    others = [draw_subject(rng, noun=subject.noun, colors=subject.colors) for _ in range(AMONG - 1)]
+    patterns = [subject.pattern, subject.pattern, *rng.choice(list(PATTERNS), AMONG - 3).tolist()]
+    others = [replace(draw_subject(rng, noun=subject.noun, colors=subject.colors), pattern=pattern) for pattern in patterns]
+    rng.shuffle(others)  # type: ignore[arg-type]  # a list will do
     all_of_them = [*others[:place], subject, *others[place:]]
     scenes = [Scene(context=str(rng.choice(list(CONTEXTS))), seed=int(rng.integers(1 << 30))) for _ in all_of_them]
     return [Image.fromarray(render(*one, SIZE)) for one in zip(all_of_them, scenes, strict=True)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from dreambooth.api import from_arguments
 from dreambooth.bench.delta import restore, write_delta
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
@@ -69,5 +69,6 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except SettingError as error:
-        sys.exit(str(error))
+    except DreamboothError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -132,11 +132,12 @@ def _photos(job: Job, folder: Path) -> str:
     photos = scan(job.photos).photos
     if len(photos) < job.num_photos:
         raise SettingError("num_photos", f"{job.num_photos} were asked for, and {job.photos} holds {len(photos)}.")
-    own = folder / "photos"
+    own, place = folder / "photos", Path(job.photos) / MASKS
+    masks = {mask.stem: mask for mask in scan(str(place)).photos} if place.is_dir() else {}
     own.mkdir(parents=True, exist_ok=True)
     for photo in photos[: job.num_photos]:
-        mask = photo.parent / MASKS / f"{photo.stem}.png"
-        for path in (photo, mask, *(photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
+        beside = [photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES] + [mask for mask in [masks.get(photo.stem)] if mask]
+        for path in (photo, *beside):
             if path.is_file():
                 target = own / path.relative_to(photo.parent)
                 target.parent.mkdir(exist_ok=True)

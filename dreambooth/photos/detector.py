@@ -1,7 +1,8 @@
 """The subject's box by a detector whose weights the user has: anything that transformers loads for finding objects in pictures.
 
-Two kinds. One knows a fixed list of words (DETR, YOLOS, RT-DETR: "dog", "cup", a face detector's "face"); the other is asked in words
-(OWL-ViT, OWLv2, Grounding DINO: "a dog wearing a collar"). Which one a folder holds is read from its configuration.
+Two kinds. One knows a fixed list of words (YOLOS, RT-DETR, DETR where timm is installed: "dog", "cup", a face detector's "face"); the
+other is asked in words (OWL-ViT, OWLv2, Grounding DINO: "a dog wearing a collar"). Which one a folder holds is read from its
+configuration.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.loading import from_pretrained
 from dreambooth.photos.subject import Subject, from_box
+from dreambooth.schema import nearest
 
+UNLIKE = ("omdet-turbo",)
+"""Asked in words, but in a way of its own."""
 SURE = 0.3
 """The least score that a box is believed with."""
 
@@ -28,6 +32,8 @@ class Detector:
         self.asked, self.pipe = _load(source)
         self.word = word or ""
         self.label = None if self.asked else _label(self.pipe.model.config.id2label, self.word, source)
+        if self.asked and len(self.pipe.tokenizer(f"a {self.word}").input_ids) > self.pipe.tokenizer.model_max_length:
+            raise SettingError("--detect", f"{source} cannot read so many words.", fix="Give the class noun alone.")
         if self.asked and not self.word:
             fix = "Add --detect with the class noun, for instance --detect dog, or --detect face."
             raise SettingError("--detector", f"{source} is asked in words, and no word was given.", fix=fix)
@@ -68,9 +74,9 @@ def _load(source: str) -> tuple[bool, Any]:
     without = "leave --detector out: the subject is then found without a network"
     config = from_pretrained(transformers.AutoConfig, source, "--detector", has_weights=False, otherwise=without)
     asked = config.model_type in kinds.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES
-    if not asked and config.model_type not in kinds.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES:
-        fix = "Known kinds: detr, yolos, rt_detr, owlvit, owlv2, grounding-dino and the like."
-        raise SettingError("--detector", f"{source} is a {config.model_type}, which finds no objects.", fix=fix)
+    if config.model_type in UNLIKE or (not asked and config.model_type not in kinds.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES):
+        fix = "Known kinds: yolos, rt_detr, detr, owlvit, owlv2, grounding-dino and the like."
+        raise SettingError("--detector", f"{source} is a {config.model_type}, which finds no objects in this way.", fix=fix)
     kind = transformers.AutoModelForZeroShotObjectDetection if asked else transformers.AutoModelForObjectDetection
     parts = {"model": from_pretrained(kind, source, "--detector", use_safetensors=True, otherwise=without)}
     readers = {"image_processor": transformers.AutoImageProcessor} | ({"tokenizer": transformers.AutoTokenizer} if asked else {})
@@ -86,5 +92,7 @@ def _label(names: Mapping[int, str], word: str, source: str) -> str | None:
     for name in names.values():
         if name.casefold() == word.strip().casefold():
             return name
-    known = ", ".join(sorted({name for name in names.values() if name})[:12])
-    raise SettingError("--detect", f"{source} does not know {word!r}, but {known} ...", fix="Choose one of its words, or leave it out.")
+    known = sorted({name for name in names.values() if name and name != "N/A"})
+    told = ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+    fix = nearest(word, known) or "Choose one of its words, or leave it out."
+    raise SettingError("--detect", f"{source} does not know {word!r}, but {told}.", fix=fix)

@@ -43,8 +43,8 @@ class PhotosPrepare(Setting):
     fill: Annotated[float, Gt(0), Le(1)] | None = None
     """Go nearer until the subject takes this share of the square's side; left out, the largest square is cut."""
     detector: str | None = None
-    """Find the subject with this detector (a folder or Hub id that transformers loads: DETR, YOLOS, OWLv2, Grounding DINO, or one of
-    faces); where it sees none, and without one, the subject is found by what stands out."""
+    """Find the subject with this detector (a folder or Hub id that transformers loads: YOLOS, RT-DETR, OWLv2, Grounding DINO, or one of
+    faces); masks and transparency are believed before it, and where it sees none the subject is what stands out."""
     detect: str | None = None
     """The word that the detector looks for: the class noun, or face; left out, the surest object of any kind."""
     background: str = "white"
@@ -166,6 +166,8 @@ def _subject(image: Image.Image, known: Image.Image | None, detector: "Detector 
 
 def _detector(settings: PhotosPrepare) -> "Detector | None":
     """Loaded once, before the first photo is touched."""
+    if settings.detector is not None and settings.crop != "subject":
+        raise SettingError("--detector", f"with --crop {settings.crop} nothing is looked for.", fix="Leave out one of the two.")
     if settings.detector is None:
         if settings.detect is not None:
             fix = "Add --detector FOLDER, or leave --detect out."

@@ -26,9 +26,9 @@ class Subject:
     share: float
     """The box's area as a share of the photo."""
     certainty: float
-    """How clearly the subject stands out, 0 to 1: the map's mean inside the box minus its mean outside."""
+    """How clearly the subject stands out, 0 to 1: the map's mean inside the box minus its mean outside; or a detector's score."""
     map: Any
-    """The map itself, float32 in 0 to 1, at most `SIDE` pixels wide and high."""
+    """Where it is likely to be, float32 in 0 to 1, at most `SIDE` pixels wide and high; a detector's box is likeliest in its middle."""
 
 
 def find_subject(image: Image.Image) -> Subject:
@@ -57,9 +57,9 @@ def from_box(box: tuple[float, float, float, float], certainty: float) -> Subjec
     import numpy as np
 
     left, top, right, bottom = box
-    score = np.zeros((SIDE, SIDE), dtype=np.float32)
-    score[int(top * SIDE) : max(1, round(bottom * SIDE)), int(left * SIDE) : max(1, round(right * SIDE))] = 1
-    return Subject(box, (right - left) * (bottom - top), certainty, score)
+    place = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE
+    down, across = (np.clip(1 - np.abs(2 * place - a - b) / max(b - a, 1 / SIDE), 0, 1) for a, b in ((top, bottom), (left, right)))
+    return Subject(box, (right - left) * (bottom - top), certainty, np.outer(down, across))
 
 
 def colours_of(image: Image.Image, shape: tuple[int, int]) -> Any:

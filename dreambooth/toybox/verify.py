@@ -136,7 +136,10 @@ def verify(
     guidance: float = 3.0,
     seed: int = 0,
 ) -> Iterator[Figure]:
-    """Measure the parts; yields figures as they are known. With `out`, sheets of all and of the ten worst drawings go there."""
+    """Measure the parts; yields figures as they are known.
+
+    With `out`, sheets of drawings (all, and the ten worst) and `confusions.md` go there.
+    """
     weights = Weights(folder)
     if "autoencoder" in parts:
         yield from autoencoder(weights)
@@ -312,7 +315,7 @@ def main() -> None:
     """python -m dreambooth.toybox.verify [FOLDER] [--out DIR] [--parts ...] [--among N]"""
     parser = argparse.ArgumentParser(prog="python -m dreambooth.toybox.verify", description="How good the toybox's weights are.")
     parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE, help="holds pipeline/ and encoders/; the package by default")
-    parser.add_argument("--out", type=Path, help="where the sheets of drawings go")
+    parser.add_argument("--out", type=Path, help="where the sheets of drawings and the confusion tables go")
     parser.add_argument("--parts", nargs="+", default=["autoencoder", "encoders", "drawings"], help="what to measure")
     parser.add_argument("--among", type=int, default=50, help="subjects of one class and colours in a gallery")
     args = parser.parse_args()

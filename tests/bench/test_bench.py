@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dreambooth.api import from_arguments
 from dreambooth.bench import work as module
@@ -18,6 +19,7 @@ from dreambooth.bench.work import work
 from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+from dreambooth.photos.files import scan
 from dreambooth.training.records import Told
 
 
@@ -95,6 +97,26 @@ def test_what_changes_the_scores_changes_the_key(change, ask):
 def test_what_does_not_change_the_scores_does_not_change_the_key(change, ask):
     arms = {"with": {}}
     assert {job.key for job in jobs_of(ask(arms))} == {job.key for job in jobs_of(ask(arms, **change))}
+
+
+def test_masks_beside_the_photos_are_in_the_key_of_jobs_that_look_at_them_and_go_along_with_few_photos(ask, dataset):
+    def keys():
+        photos_digest.cache_clear()
+        return {(job.arm, job.subject): job.key for job in jobs_of(ask(arms))}
+
+    arms = {"masked": {"settings": {"masked_loss": True}, "num_photos": 2}, "plain": {}}
+    (dataset / "dog7" / "masks").mkdir()
+    for photo in scan(str(dataset / "dog7")).photos:
+        mask = Image.new("L", Image.open(photo).size)
+        mask.paste(255, (4, 4, 12, 12))
+        mask.save(dataset / "dog7" / "masks" / f"{photo.stem}.bmp")
+    before = keys()
+    mask.paste(255, (0, 0, 3, 3))
+    mask.save(dataset / "dog7" / "masks" / f"{photo.stem}.bmp")
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == {("masked", "dog7")}
+    told = ended(list(bench(ask({"masked": arms["masked"]}, subjects=["dog7"]))))
+    assert not told.failures and len(told.rows) == 1
 
 
 def test_a_plan_needs_no_training_flags(tmp_path, capsys):

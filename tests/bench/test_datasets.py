@@ -35,8 +35,10 @@ def test_the_toyboxs_subjects_are_rendered_when_their_turn_comes_and_say_what_th
     assert len(dataset.subjects) == 25 and not list(tmp_path.iterdir())
     subject = next(s for s in dataset.subjects if s.name == "dog_spots")
     dataset.make(subject)
-    photos = sorted(subject.photos.iterdir())
+    photos = sorted(subject.photos.glob("*.png"))
     assert len(photos) >= 4 and Image.open(photos[0]).size == (128, 128)
+    masks = [Image.open(subject.photos / "masks" / photo.name) for photo in photos]
+    assert all(mask.mode == "L" and mask.getpixel((0, 0)) == 0 and mask.getextrema() == (0, 255) for mask in masks)
     assert subject.description == "dotted white dog with black dots" and subject.live
 
 

@@ -104,13 +104,18 @@ def test_latex_is_escaped_balanced_and_says_toybox(out):
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not here")
-@pytest.mark.parametrize("subjects", [2, 30])
+@pytest.mark.parametrize("subjects", [2, 8, 30])
 def test_latex_makes_pages_and_nothing_is_too_wide(tmp_path, subjects):
     arms = ("with prior preservation", "without prior preservation")
     names = [f"subject {n}" for n in range(subjects)]
     scores = dict.fromkeys(("pres", "div", "dino", "clip_i", "clip_t"), 0.512)
     made = [replace(row(arm, name, 0, **scores), noun=f"noun {n}") for arm in arms for n, name in enumerate(names)]
-    write_tables(made, [], layout(arms=arms, baseline=arms[1], metrics=tuple(scores), paper={ON: scores}), tmp_path)
+    write_tables(
+        made,
+        [FAILURE | {"reason": "The disk is full; what is finished stays. Free some space, and start again. " * 3}],
+        layout(arms=arms, baseline=arms[1], metrics=tuple(scores), paper={ON: scores}),
+        tmp_path,
+    )
     (tmp_path / "paper.tex").write_text(
         r"\documentclass{article}\usepackage{booktabs}\usepackage{longtable}\usepackage[T1]{fontenc}"
         r"\begin{document}\input{bench.tex}\end{document}"

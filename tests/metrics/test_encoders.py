@@ -48,6 +48,22 @@ def test_dino_is_the_class_token(encoder_folders, loaded):
     assert torch.allclose(ours.dino([picture(1)]), token, atol=1e-6)
 
 
+def test_of_a_residual_network_dino_is_the_mean_of_its_last_feature_map(tmp_path):
+    """DINO's ResNet-50 has no class token; its published embedding is the pooled one."""
+    from transformers import ResNetConfig, ResNetModel, ViTImageProcessorPil
+
+    torch.manual_seed(4)
+    model = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")).eval()
+    model.save_pretrained(tmp_path)
+    ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    ours = Encoders(dino_encoder=str(tmp_path)).look(device=torch.device("cpu"))
+    _, preprocess = ours._model("dino")
+    assert preprocess.crop == 64 and for_dino(tmp_path, None) == preprocess and for_dino(tmp_path / "none", None) == DINO_PUBLISHED
+    with torch.no_grad():
+        pooled = model(pixel_values=preprocess([picture(1)])).pooler_output.flatten(1)
+    assert torch.allclose(ours.dino([picture(1)]), pooled, atol=1e-6)
+
+
 def test_dino_of_224_pixels_gets_its_published_transform_whatever_the_folder_says(tmp_path):
     """facebook/dino-vits16's processor on the Hub squashes to 224 x 224: other numbers than DINO's own transform."""
     from transformers import ViTImageProcessorPil

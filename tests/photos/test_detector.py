@@ -5,8 +5,10 @@ import torch
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.photos.crop import square
 from dreambooth.photos.detector import Detector
 from dreambooth.photos.prepare import PhotosPrepare, prepare
+from dreambooth.photos.subject import SIDE, from_box
 from tests.photos.conftest import scene
 
 
@@ -82,8 +84,50 @@ def test_what_stands_out_is_taken_where_the_detector_sees_nothing(wide, tmp_path
 
 def test_a_detector_that_is_asked_in_words_takes_any_word(asked, monkeypatch):
     monkeypatch.setattr("dreambooth.photos.detector.SURE", 0.0)
-    found = Detector(str(asked), "spotted dog").find(Image.new("RGB", (120, 80), "red"))
-    assert found is not None and 0 <= found.box[0] < found.box[2] <= 1 and 0 <= found.certainty <= 1
+    detector, image = Detector(str(asked), "spotted dog"), Image.new("RGB", (120, 80), "red")
+    heard: list[list[str]] = []
+    whole = detector.pipe
+
+    def listening(picture, *, candidate_labels, threshold):
+        heard.append(candidate_labels)
+        return whole(picture, candidate_labels=candidate_labels, threshold=threshold)
+
+    listening.tokenizer, listening.model = whole.tokenizer, whole.model
+    detector.pipe = listening
+    found = detector.find(image)
+    best = max(one["score"] for one in whole(image, candidate_labels=["a spotted dog"], threshold=0.0))
+    assert heard == [["a spotted dog"]] and found is not None and found.certainty == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("box", "middle"), [((0.1, 0.2, 0.9, 0.8), 450), ((0.0, 0.2, 0.7, 0.8), 315), ((0.3, 0.501, 1.0, 0.505), 585)])
+def test_a_box_longer_than_the_square_is_cut_around_its_middle(box, middle):
+    left, _, right, _ = square((900, 500), from_box(box, 0.9), resolution=64)
+    assert (left + right) / 2 == pytest.approx(middle, abs=900 / SIDE)
+
+
+def test_without_a_word_the_surest_box_counts_and_of_equal_ones_the_larger(named):
+    detector = Detector(str(named), None)
+    boxes = [{"xmin": 0, "ymin": 0, "xmax": side, "ymax": side} for side in (10, 30, 20)]
+    scored = [{"score": score, "label": "dog", "box": box} for score, box in zip((0.8, 0.8, 0.7), boxes, strict=True)]
+    detector.pipe = lambda image, threshold: scored
+    found = detector.find(Image.new("RGB", (100, 100)))
+    assert found is not None and found.box == (0, 0, 0.3, 0.3) and found.certainty == 0.8
+
+
+def test_a_mask_is_believed_before_the_detector(wide, tmp_path, named):
+    masks = tmp_path / "given"
+    masks.mkdir()
+    for number in range(2):
+        mask = Image.new("L", (900, 500))
+        mask.paste(255, (700, 200, 800, 300))
+        mask.save(masks / f"{number}.png")
+    settings = {"folder": str(wide), "out": str(tmp_path / "out"), "resolution": 64, "detector": str(named), "masks": str(masks)}
+    assert [p.found for p in prepare(PhotosPrepare(**settings)).photos] == ["mask"] * 2
+
+
+def test_a_detector_that_would_not_be_asked_is_refused(wide, tmp_path, named):
+    with pytest.raises(SettingError, match="nothing is looked for"):
+        prepare(PhotosPrepare(folder=str(wide), out=str(tmp_path / "out"), detector=str(named), crop="centre"))
 
 
 def test_what_will_not_do_is_said_before_any_photo_is_touched(wide, tmp_path, named, asked):

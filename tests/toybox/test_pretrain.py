@@ -1,13 +1,15 @@
 """The recipe: quick normalisation is exact, the tokenizer keeps its promises, a stage stops and continues."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
 
-from dreambooth.toybox.pretrain import latents, pictures
+from dreambooth.toybox.pretrain import latents, pictures, vae
 from dreambooth.toybox.pretrain.groupnorm import quicken
 from dreambooth.toybox.pretrain.loop import Budget, Stage, train
 from dreambooth.toybox.pretrain.vae import build, normalized
@@ -105,6 +107,49 @@ def test_a_stage_learns_stops_and_continues(tmp_path) -> None:
     again = list(train(Line, tmp_path, Budget(minutes=0.04, processes=1, log_every=10, warmup=5)))
     assert again[-1].step > first[-1].step
     assert abs(again[-1].figures["weight"] - 3) < abs(first[-1].figures["weight"] - 3) + 0.05
+
+
+class Normed(Line):
+    """Has statistics beside its weights."""
+
+    name = "normed"
+
+    def __init__(self) -> None:
+        self.model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1)).train()
+
+    def modules(self):
+        return {"normed": (self.model, 1.0)}
+
+    def loss(self, rng, done):
+        return self.model(5 + torch.randn(8, 1, generator=rng)).square().mean(), {}, 8
+
+    def export(self, folder):
+        return {"mean": self.model[0].running_mean.item()}
+
+
+def test_statistics_of_batches_are_kept_with_the_weights(tmp_path) -> None:
+    budget = Budget(minutes=0.02, processes=1, log_every=10, warmup=5)
+    first, again = list(train(Normed, tmp_path, budget)), list(train(Normed, tmp_path, budget))
+    assert again[-1].step == first[-1].step, "its minutes are spent, so it is only written again"
+    assert again[-1].figures["mean"] == first[-1].figures["mean"] > 4
+
+
+def test_the_decoder_learns_and_the_encoder_stays(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pictures, "FAMILIES", 1)
+    monkeypatch.setattr(pictures, "SHARD", 12)
+    monkeypatch.setattr(pictures, "SIZE", 32)
+    for name, value in {"SIZE": 32, "CROP": 16, "HELD": 4}.items():
+        monkeypatch.setattr(vae, name, value)
+    pictures.render_shard(tmp_path / "pictures", 0)
+    torch.manual_seed(0)
+    build().save_pretrained(tmp_path / "pipeline" / "vae")
+    before = AutoencoderKL.from_pretrained(tmp_path / "pipeline" / "vae").state_dict()
+    records = list(train(partial(vae.Decoder, tmp_path), tmp_path, Budget(minutes=0.05, processes=1, warmup=1)))
+    after = AutoencoderKL.from_pretrained(tmp_path / "pipeline" / "vae", dtype=torch.float32).state_dict()
+    same = {name for name in before if torch.equal(before[name].half(), after[name].half())}
+    assert records[-1].step > 1
+    assert {name for name in before if name.startswith(("encoder.", "quant_conv."))} <= same
+    assert not any(name.startswith("decoder.conv_out") for name in same)
 
 
 def test_two_processes_share_their_gradients(tmp_path) -> None:

@@ -53,7 +53,7 @@ def test_encoders_are_transformers_folders(name: str) -> None:
     if not folder.exists():
         pytest.skip(f"the {name} encoder is not in this checkout: run the recipe")
     config = AutoConfig.from_pretrained(folder)
-    side = config.vision_config.image_size if name == "clip" else getattr(config, "image_size", 128)
+    side = config.vision_config.image_size if name == "clip" else 128
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     pixels = AutoImageProcessor.from_pretrained(folder)(held_out_subjects()[0].photos(256)[0], return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, side, side)

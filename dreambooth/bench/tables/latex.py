@@ -12,14 +12,14 @@ SIGNS = {
 }  # fmt: skip
 """What stands for itself nowhere in LaTeX. A bracket is wrapped: after a line's end it would be read as a distance."""
 
-WORDS = {"": 0.18, "class": 0.1, "metric": 0.08, "arm": 0.24, "the paper's ordering": 0.2}
+WORDS = {"": 0.18, "class": 0.1, "metric": 0.08, "arm": 0.24, "the paper's ordering": 0.2, "subject": 0.14, "kind": 0.1, "reason": 0.36}
 """Headings of columns that hold words, and their widths in lines' lengths: long names wrap."""
 PAGE = 36
 """Lines that fit a page."""
 
 
 def as_latex(document: Document) -> str:
-    """One table environment for each section that has lines, comments for what stands below."""
+    """A table for each section that has lines, comments for what stands below. Long tables need a page of one column."""
     banner = [f"\\noindent\\textbf{{{escaped(TOYBOX)}}}"] if document.toybox else []
     parts = ["% \\usepackage{booktabs} \\usepackage{longtable} \\usepackage[T1]{fontenc}", *banner]
     for section in document.sections:
@@ -44,10 +44,10 @@ def _table(section: Section, caption: str) -> Iterator[str]:
     lines = [line for number, entries in enumerate(section.lines) for line in _lines(section, entries, quiet=number in section.quiet)]
     named = f"\\caption{{{escaped(' '.join([caption, *section.sentences]))}}}"
     head = f"\\toprule\n    {' & '.join(map(escaped, section.header))} \\\\\n    \\midrule"
-    body = "".join(f"    {line} \\\\\n" for line in lines)
+    body = "".join(f"    {line}\n" for line in lines)
     small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"
     if len(lines) > PAGE:
-        yield f"{{{small}\n  \\begin{{longtable}}{{{columns}}}\n    {named} \\\\"
+        yield f"{{{small}\n  \\begin{{longtable}}{{{columns}}}\n    {named} \\\\\n    {head}\n    \\endfirsthead"
         yield f"    {head}\n    \\endhead\n    \\bottomrule\n    \\endfoot\n{body}  \\end{{longtable}}}}"
     else:
         yield f"\\begin{{table}}\n  \\centering{small}\n  {named}\n  \\begin{{tabular}}{{{columns}}}"
@@ -55,13 +55,13 @@ def _table(section: Section, caption: str) -> Iterator[str]:
 
 
 def _lines(section: Section, entries: Sequence[Entry], *, quiet: bool) -> Iterator[str]:
-    """A line, and below it its intervals."""
+    """A line, and below it its intervals, on the same page."""
     cells = [_entry(entry, quiet=quiet) for entry in entries]
-    yield " & ".join(
-        f"{{\\raggedright {cell}\\par}}" if name in WORDS and cell else cell for name, cell in zip(section.header, cells, strict=True)
-    )
-    if any(entry.more for entry in entries):
-        yield " & ".join(f"{{\\tiny {escaped(entry.more)}}}" if entry.more else "" for entry in entries)
+    cells = [f"{{\\raggedright {cell}\\par}}" if name in WORDS and cell else cell for name, cell in zip(section.header, cells, strict=True)]
+    more = any(entry.more for entry in entries)
+    yield f"{' & '.join(cells)} \\\\{'*' if more else ''}"
+    if more:
+        yield " & ".join(f"{{\\tiny {escaped(entry.more)}}}" if entry.more else "" for entry in entries) + " \\\\"
 
 
 def _entry(entry: Entry, *, quiet: bool) -> str:

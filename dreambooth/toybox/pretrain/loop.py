@@ -132,6 +132,7 @@ class Run:
         self.weights = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=stage.betas, weight_decay=stage.weight_decay, fused=True)
         self.averaged = [p.detach().clone() for p in self.weights]
+        self.buffers = [buffer for module, _ in self.parts.values() for buffer in module.buffers()]
         self.step, self.spent, self.fresh = 0, 0.0, 0
 
     def resume(self) -> None:
@@ -142,12 +143,14 @@ class Run:
                 p.data.copy_(saved)
             for p, saved in zip(self.averaged, state["averaged"], strict=True):
                 p.copy_(saved)
+            for buffer, saved in zip(self.buffers, state.get("buffers", self.buffers), strict=True):
+                buffer.copy_(saved)
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.spent = state["step"], state["seconds"]
 
     def save(self) -> None:
         """Save the state beside the export; a kill leaves the old or the new one."""
-        state = {"weights": [p.detach() for p in self.weights], "averaged": self.averaged}
+        state = {"weights": [p.detach() for p in self.weights], "averaged": self.averaged, "buffers": self.buffers}
         state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.spent}
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.file.with_suffix(".part"))

@@ -8,6 +8,7 @@ folded into the quantisation convolutions (`normalized`).
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.downsampling import Downsample2D
@@ -115,9 +116,12 @@ class VAE(Stage):
         square = d.square().mean()
         return d.abs().mean() + self.square * square + 0.5 * step, square
 
+    def held(self) -> Tensor:
+        """Up to 96 pictures that nothing trains on."""
+        return pixels(self.pictures[np.arange(len(self.pictures) - min(96, HELD), len(self.pictures))])
+
     def export(self, folder: Path) -> dict[str, float]:
-        held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
-        x = pixels(held)
+        x = self.held()
         quality = psnr(self.model, x)
         normalized(self.model, x).half().save_pretrained(folder / "pipeline" / "vae")
         return {"psnr": quality}
@@ -130,6 +134,7 @@ class Decoder(VAE):
 
     def __init__(self, work: Path):
         super().__init__(work / "pictures", work / "pipeline" / "vae")
+        self.model.to(device())
         self.model.encoder.requires_grad_(False)
         self.model.quant_conv.requires_grad_(False)
         subjects = [subject for subject, _ in self.pictures.truth()[: len(self.pictures) - HELD]]
@@ -153,8 +158,7 @@ class Decoder(VAE):
         return loss, {"mse": square.item()}, len(x)
 
     def export(self, folder: Path) -> dict[str, float]:
-        held = self.pictures[torch.arange(len(self.pictures) - 96, len(self.pictures)).numpy()]
-        quality = psnr(self.model, pixels(held))
+        quality = psnr(self.model, self.held())
         copy = AutoencoderKL.from_config({name: value for name, value in self.model.config.items() if not name.startswith("_")})
         copy.load_state_dict(self.model.state_dict())
         copy.half().save_pretrained(folder / "pipeline" / "vae")
