@@ -80,3 +80,11 @@ def test_nothing_but_pictures_and_the_row_stays_where_scores_are_enough(tmp_path
 def _weights(folder) -> dict[str, torch.Tensor]:
     source = ModelSource(pretrained_model_name_or_path=str(folder))
     return dict(family_of(source).load(source).denoiser.state_dict())
+
+
+def test_ranks_says_what_it_was_not_told(capsys):
+    from dreambooth.bench import ranks
+
+    for words, message in ((["run"], "a run and the ranks are needed"), (["run", "4", "--num_prompts"], "Write --num_prompts=VALUE.")):
+        with pytest.raises(SettingError, match=message):
+            ranks.main(words)
