@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dreambooth.evaluation.live import choose_checkpoint, read_curve
-from dreambooth.evaluation.selection import Bounds, Signals, choose, should_stop
+from dreambooth.evaluation.selection import Signals, balance, choose, parts, should_stop
 
 BASE = Signals(dino=0.40, clip_t=0.34, pres=0.40, copying=0.0, clip_t_chance=0.22)
 REAL = 0.72
@@ -27,34 +27,37 @@ PLATEAU = curve([0.5, 0.66, 0.665, 0.668, 0.664])
 @pytest.mark.parametrize(
     ("shape", "step", "word"),
     [
-        (OVERFIT, 300, "prompts are followed less (from step 400)"),
-        (UNDERFIT, 500, "the last: fidelity still rises"),
+        (OVERFIT, 300, "later photos are repeated (kept: 95% here, 10% at step 500)"),
+        (UNDERFIT, 500, "the last: the best balance so far"),
         (FLAT, 100, "train for longer"),
-        (DRIFT, 200, "the class turns into the subject (from step 300)"),
-        (PLATEAU, 200, "not more faithful by more than 0.01"),
+        (DRIFT, 200, "later the class turns into the subject (kept: 69% here, 12% at step 400)"),
+        (PLATEAU, 200, "later checkpoints do no better by more than 0.01"),
     ],
 )
 def test_the_choice_and_its_reason(shape, step, word):
     found = choose(shape, BASE, real_dino=REAL)
-    assert found.step == step and word in found.why and found.sound
+    assert found.step == step and word in found.why
     assert found.why.startswith(f"Step {step}") and found.why.endswith(".")
+
+
+def test_the_parts_are_shares_of_the_way_and_their_harmonic_mean_counts():
+    found = parts(Signals(dino=0.56, clip_t=0.28, pres=0.48, copying=0.25, clip_t_chance=0.22), BASE, REAL)
+    assert found == pytest.approx({"subject": 0.5, "prompts": 0.5, "class": 0.75, "photos": 0.75})
+    assert balance(found) == pytest.approx(4 / (2 + 2 + 4 / 3 + 4 / 3))
+    outside = parts(Signals(dino=0.9, clip_t=0.2, pres=0.3), BASE, REAL)
+    assert outside == {"subject": 1.0, "prompts": 0.0, "class": 1.0} and 0 < balance(outside) < 0.05
 
 
 def test_the_highest_dino_is_not_chosen_when_it_copies():
     shape = curve([0.6, 0.65, 0.9], copying=[0.0, 0.0, 0.8])
-    assert choose(shape, BASE, real_dino=REAL).step == 200
-
-
-def test_when_none_is_sound_the_least_bad_is_chosen_and_said_so():
-    shape = curve([0.6, 0.7], [0.25, 0.23], copying=[0.3, 0.9])
     found = choose(shape, BASE, real_dino=REAL)
-    assert found.step == 100 and not found.sound and "no checkpoint keeps within the bounds" in found.why
+    assert found.step == 200 and "later photos are repeated (kept: 100% here, 20% at step 300)" in found.why
 
 
 def test_signals_that_were_not_measured_do_not_count():
     assert choose({10: Signals(0.5), 20: Signals(0.6)}, Signals(0.4)).step == 20
     plain = Signals(dino=0.4, clip_t=0.34)
-    assert choose({10: Signals(0.5, 0.32), 20: Signals(0.6, 0.29)}, plain).step == 10, "without chance, 90 % of the whole"
+    assert parts(Signals(0.5, 0.17), plain, None) == pytest.approx({"subject": 1 / 6, "prompts": 0.5}), "without chance, of the whole"
 
 
 def test_nothing_to_choose_from():
@@ -69,8 +72,8 @@ def test_early_stop(shape, stops_after):
     assert (stopped[0] if stopped else None) == stops_after
 
 
-def test_an_overfitting_run_stops_after_three_unsound_looks():
-    longer = OVERFIT | {600: Signals(0.85, 0.23, 0.7, 1.0)}
+def test_an_overfitting_run_stops_after_three_looks_without_a_gain():
+    longer = OVERFIT | {600: Signals(0.85, 0.23, 0.7, 1.0, 0.22)}
     assert should_stop(longer, BASE, real_dino=REAL) and not should_stop(OVERFIT, BASE, real_dino=REAL)
 
 
@@ -87,11 +90,3 @@ def test_the_curve_is_read_back_from_the_runs_metrics(tmp_path):
     found = choose_checkpoint(tmp_path)
     assert found and found.step == 10
     assert read_curve(tmp_path / "none.jsonl") == {}
-
-
-def test_other_bounds_choose_otherwise_and_the_rule_stays_as_it_is():
-    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=Bounds()) == choose(OVERFIT, BASE, real_dino=REAL)
-    lax = Bounds(obeys=0.0, collapsed=1.0, copies=1.0)
-    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=lax).step == 500, "nothing forbids the copyist"
-    assert choose(OVERFIT, BASE, real_dino=REAL, bounds=Bounds(obeys=0.95)).step == 100
-    assert choose(PLATEAU, BASE, real_dino=REAL, bounds=Bounds(noise=0.0)).step == 400

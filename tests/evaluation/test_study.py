@@ -9,12 +9,11 @@ from PIL import Image
 
 from benchmarks.selection import verdicts
 from benchmarks.selection.referee import COLORS, PLACES, Referee, asked, colour_distance
-from benchmarks.selection.rules import CANDIDATES, STUDIED, chosen, grid, read
+from benchmarks.selection.rules import CANDIDATES, FIRST, STUDIED, chosen, grid, read
 from benchmarks.selection.run import LOOKS, SUBJECTS, TIMES, read_curve, study_of
 from benchmarks.selection.score import Parts, between, harmonic, parts, score
 from benchmarks.selection.table import interval, table
 from dreambooth.evaluation.protocol import TOYBOX_HELD_OUT
-from dreambooth.evaluation.selection import RULE
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.toybox.world import CLASSES, held_out_subjects, render, scene_of_prompt
@@ -106,13 +105,13 @@ def test_each_way_chooses_as_it_says(tmp_path):
         others = [other for other in runs if other.subject != run.subject]
         assert step == max(STEPS, key=lambda s: np.mean([other.worth(s) for other in others]))
     assert set(steps["lowest loss"]) == {600} == set(steps["highest DINO"])
-    assert grid()[0] == RULE and len(grid()) == len(set(grid()))
+    assert grid()[0] == FIRST and len(grid()) == len(set(grid()))
 
 
 def test_no_run_has_a_say_in_what_is_tuned_for_its_subject(tmp_path):
     made = rows(tmp_path)
     spoiled = [dict(one, looks=dict.fromkeys(one["looks"], UNTUNED)) if one["subject"] == "subject100" else one for one in made]
-    for name in ("fixed count, chosen on the other subjects", "the rule, bounds tuned on the other subjects", "the rule"):
+    for name in ("fixed count, chosen on the other subjects", "the first rule, bounds tuned on the other subjects", "the rule"):
         way = (STUDIED | CANDIDATES)[name]
         before, after = (chosen([read(one) for one in some], way) for some in (made, spoiled))
         assert before[:3] == after[:3], name
