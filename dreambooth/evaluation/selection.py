@@ -95,7 +95,6 @@ def _why(best: int, found: Mapping[int, Mapping[str, float]]) -> str:
         return f"Step {best}, the last: the best balance so far, and nothing says that it is over."
     name, fall = max(((name, chosen[name] - last[name]) for name in chosen), key=lambda pair: pair[1])
     if fall > NOISE:
-        return (
-            f"Step {best}: the best balance; later {LOSSES[name]} (kept: {chosen[name]:.0%} here, {last[name]:.0%} at step {max(found)})."
-        )
+        kept = f"kept: {chosen[name]:.0%} here, {last[name]:.0%} at step {max(found)}"
+        return f"Step {best}: the best balance; later {LOSSES[name]} ({kept})."
     return f"Step {best}: later checkpoints do no better by more than {NOISE:g}."
