@@ -234,7 +234,7 @@ def _no_photo(root: Path, skipped: list[tuple[Path, str]]) -> SettingError:
         if _holds_picture(folder):
             return SettingError(shown(root), "holds only folders, no photos.", fix=f"Give the folder inside: {shown(folder)}.")
     told = "; ".join(f"{shown(path.name)}: {reason}" for path, reason in skipped[:3])
-    return SettingError(shown(root), f"holds no photo that can be read ({told}).", fix=f"Supported: {SUPPORTED}.")
+    return SettingError(shown(root), f"holds no photo that can be read ({told}).", fix="Copy or export them again.")
 
 
 def _holds_picture(folder: Path) -> bool:
