@@ -216,6 +216,9 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--concepts_list", reason, fix="Train each subject in a run of its own.")
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
+    if photos.identifier_tokens > 1 and isinstance(config.method, WordMethod):
+        reason = f"no rare token is picked, since --method {config.method.kind} learns a word of its own."
+        raise SettingError("--identifier_tokens", reason, fix="Leave it out.")
     if photos.mask_dir and not config.objective.masked_loss:
         raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
     if config.output.output_kohya_format and config.method.kind != "lora":

@@ -72,7 +72,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     yield from words
     config = config.updated({("loop", "seed"): seed})
     if config.photos.identifier is None and needs_identifier(config.photos):
-        identifier, words = pick_identifier(family, seed)
+        identifier, words = pick_identifier(family, seed, config.photos.identifier_tokens)
         yield from words
         config = config.updated({("photos", "identifier"): identifier})
     elif config.photos.identifier and not config.method.new_word:
@@ -161,10 +161,11 @@ def _run(
     yield Done(folder, record)
 
 
-def pick_identifier(family: Family, seed: int) -> tuple[str, list[Record]]:
-    """A rare word of the model's own tokenizers."""
-    word = pick(family.tokenizers, seed=seed)
-    return word, [Told(f"Identifier: {word} (a rare token of this model; --identifier chooses another).")]
+def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, list[Record]]:
+    """Rare words of the model's own tokenizers."""
+    word = pick(family.tokenizers, seed=seed, words=words)
+    what = "a rare token" if words == 1 else f"{words} rare tokens"
+    return word, [Told(f"Identifier: {word} ({what} of this model; --identifier chooses another).")]
 
 
 def _train_and_look(

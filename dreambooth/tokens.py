@@ -104,30 +104,23 @@ def judged(text: str, tokenizers: Any) -> Candidate:
     return _scored(text, [split(text, tokenizer) for tokenizer in known], known)
 
 
-def pick(tokenizers: Any, *, seed: int = 0, among: int = AMONG) -> str:
-    """One identifier by a seeded draw from the best `among` candidates: other seeds give other subjects other names."""
+def pick(tokenizers: Any, *, seed: int = 0, words: int = 1, among: int = AMONG) -> str:
+    """An identifier by a seeded draw from the best `among` candidates: other seeds give other subjects other names.
+
+    Of several `words`, with a space between them, each is a candidate (the paper takes one to three tokens). Raises SettingError where
+    the vocabulary has fewer.
+    """
     best = candidates(tokenizers, num=among)
     near = [candidate.identifier for candidate in best if candidate.score >= best[0].score - NEARLY_BEST]
-    return random.Random(seed).choice(near)
+    if len(near) < words:
+        raise SettingError("--identifier_tokens", f"this model has only {len(near)} good rare token(s).", fix="Ask for fewer.")
+    return " ".join(random.Random(seed).sample(near, words))
 
 
 def inspect(identifier: str, tokenizers: Any) -> str | None:
-    """What speaks against a chosen identifier, with the evidence and three better ones; None where nothing does."""
-    known = as_list(tokenizers)
-    against = []
-    for number, tokenizer in enumerate(known):
-        name = f"tokenizer {number + 1}" if len(known) > 1 else "the tokenizer"
-        taken = split(identifier, tokenizer)
-        if not taken.known:
-            against.append(f"{name} does not know all of it")
-        elif len(taken.ids) > 1:
-            pieces = " ".join(taken.pieces)
-            against.append(f"{name} splits it into {len(taken.ids)} pieces ({pieces}), and each brings its own meaning")
-        elif _size(tokenizer) >= SORTED_BY_FREQUENCY and taken.rank < KNOWN_WELL:
-            place = f"{round(taken.rank * _size(tokenizer)):,} of {_size(tokenizer):,}"
-            against.append(f"{name} has it at place {place} by frequency, so the model knows it well")
-    if meanings(identifier):
-        against.append(f"it already has a meaning ({', '.join(meanings(identifier))})")
+    """What speaks against the words of a chosen identifier, with the evidence and three better ones; None where nothing does."""
+    known, words = as_list(tokenizers), identifier.split()
+    against = [what for word in words for what in _against(word, "it" if len(words) == 1 else repr(word), known)]
     if not against:
         return None
     try:
@@ -136,6 +129,25 @@ def inspect(identifier: str, tokenizers: Any) -> str | None:
         better = ""
     hint = f" Rare and meaningless here: {better}." if better else ""
     return f"The identifier {identifier!r} may be a poor choice: {'; '.join(against)}.{hint}"
+
+
+def _against(word: str, called: str, tokenizers: Sequence[Any]) -> list[str]:
+    """What speaks against one word of an identifier."""
+    against = []
+    for number, tokenizer in enumerate(tokenizers):
+        name = f"tokenizer {number + 1}" if len(tokenizers) > 1 else "the tokenizer"
+        taken = split(word, tokenizer)
+        if not taken.known:
+            against.append(f"{name} does not know all of {called}")
+        elif len(taken.ids) > 1:
+            pieces = " ".join(taken.pieces)
+            against.append(f"{name} splits {called} into {len(taken.ids)} pieces ({pieces}), and each brings its own meaning")
+        elif _size(tokenizer) >= SORTED_BY_FREQUENCY and taken.rank < KNOWN_WELL:
+            place = f"{round(taken.rank * _size(tokenizer)):,} of {_size(tokenizer):,}"
+            against.append(f"{name} has {called} at place {place} by frequency, so the model knows it well")
+    if meanings(word):
+        against.append(f"{called} already has a meaning ({', '.join(meanings(word))})")
+    return against
 
 
 def _scored(text: str, splits: Sequence[Split], tokenizers: Sequence[Any]) -> Candidate:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Le
 
 from dreambooth.photos import single, together
-from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, scan, shown
+from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.load import load_with_facts
 from dreambooth.schema import Setting
@@ -41,7 +41,7 @@ class PhotosCheck(Setting):
 
 def check(settings: PhotosCheck) -> CheckReport:
     """The findings about a folder; the contact sheet is written when one was asked for."""
-    report = check_folder(scan(settings.folder), resolution=settings.resolution, concept=settings.concept)
+    report = check_folder(scan(settings.folder, needs_photo=False), resolution=settings.resolution, concept=settings.concept)
     if settings.sheet:
         report.sheet(settings.sheet)
     return report
@@ -58,6 +58,10 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
     started = time.perf_counter()
     chosen = _spread(folder.photos, at_most)
     findings = [_skipped(path, reason) for path, reason in folder.skipped]
+    if not folder.photos:
+        none = no_photo(folder.root, folder.skipped)
+        findings.append(Finding(None, "no photo", "error", 0, f"The folder {none.reason}", none.fix))
+        return CheckReport(folder.root, (), sort_findings(findings), {}, time.perf_counter() - started)
     if len(chosen) < len(folder.photos):
         findings.append(Finding(
             None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were looked at, evenly spread.",

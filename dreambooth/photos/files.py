@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,11 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(p), p) if p.isdigit() and p.isascii() else (0, 0, p.casefold()) for p in pieces] + [(0, 0, path.name)]
 
 
-def scan(folder: str | Path, *, limit: int = 10_000) -> PhotoFolder:
+def scan(folder: str | Path, *, limit: int = 10_000, needs_photo: bool = True) -> PhotoFolder:
     """The photos directly in a folder, by their first bytes; everything else but their captions is listed with its reason.
 
-    Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), or without a photo.
+    Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), or without a photo, unless it
+    `needs_photo` not.
     """
     root = Path(folder)
     _must_be_folder(root)
@@ -107,8 +109,8 @@ def scan(folder: str | Path, *, limit: int = 10_000) -> PhotoFolder:
                     photos.append(path)
     except OSError as error:
         raise SettingError(shown(root), f"cannot be listed ({error.strerror}).", fix="Allow yourself to read it.") from None
-    if not photos:
-        raise _no_photo(root, skipped)
+    if needs_photo and not photos:
+        raise no_photo(root, skipped)
     stems = {path.stem for path in photos}
     skipped = [(path, why) for path, why in skipped if not (path.suffix.lower() in CAPTION_SUFFIXES and path.stem in stems)]
     return PhotoFolder(root, tuple(sorted(photos, key=natural_key)), tuple(sorted(skipped, key=lambda s: natural_key(s[0]))))
@@ -226,7 +228,8 @@ def is_meant_as_photo(path: Path) -> bool:
     return not name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES | RAW_SUFFIXES and not path.is_dir()
 
 
-def _no_photo(root: Path, skipped: list[tuple[Path, str]]) -> SettingError:
+def no_photo(root: Path, skipped: Sequence[tuple[Path, str]]) -> SettingError:
+    """Why a folder has none, and what to do."""
     if not skipped:
         return SettingError(shown(root), "is empty.", fix="Put 3 to 20 photos of the subject into it.")
     folders = [path for path, _ in skipped if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")]

@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Le
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
@@ -22,7 +23,9 @@ class Photos(Setting):
     class_noun: str | None = None
     """What the subject is: dog, backpack, teapot ... It makes the prompts and turns prior preservation on."""
     identifier: str | None = None
-    """The rare word [V] that will mean the subject; left out, one is picked from the model's tokenizers."""
+    """The rare word [V] that will mean the subject; left out, it is picked from the model's tokenizers."""
+    identifier_tokens: Annotated[int, Ge(1), Le(3)] = 1
+    """Rare tokens of an identifier that is picked, a word each. More of them hold more of the subject, and more of its photos' places."""
     concept: Literal["object", "style"] = "object"
     """Whether the photos share an object ("a [V] dog") or a style ("a painting in the style of [V]")."""
     instance_prompt: str | None = None

@@ -91,6 +91,14 @@ def test_a_seed_always_picks_the_same_word_and_seeds_pick_different_ones(clip):
     assert len({pick(clip, seed=seed) for seed in range(12)}) > 6
 
 
+def test_an_identifier_of_several_tokens_is_as_many_rare_words_and_nothing_speaks_against_it(clip):
+    three = pick(clip, seed=1, words=3)
+    assert [len(split(word, clip).ids) for word in three.split()] == [1, 1, 1] and len(set(three.split())) == 3
+    assert len(split(three, clip).ids) == 3 and inspect(three, clip) is None
+    with pytest.raises(SettingError, match="--identifier_tokens"):
+        pick(clip, words=2, among=1)
+
+
 def test_with_several_tokenizers_words_that_are_whole_in_all_come_first(clip, t5):
     both = candidates([clip, t5], num=20)
     whole = {c.identifier for c in candidates(t5)} & {c.identifier for c in candidates(clip)}
@@ -132,7 +140,7 @@ def test_a_vocabulary_without_such_words_is_told_with_a_way_out():
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("sks", "weapon"), ("xxy5syt00", "7 pieces"), ("dog", "place 1,929 of 49,408"), ("my ball", "2 pieces"), ("ohwx", None)],
+    [("sks", "weapon"), ("xxy5syt00", "7 pieces"), ("dog", "place 1,929 of 49,408"), ("my ball", "has 'my' at place"), ("ohwx", None)],
 )
 def test_a_chosen_identifier_is_warned_about_with_the_evidence(clip, word, told):
     warning = inspect(word, clip)

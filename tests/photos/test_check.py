@@ -94,6 +94,13 @@ def test_unreadable_photos_are_errors_and_stray_files_are_not(album):
     assert "cut short.jpg" in report.verdict() and "empty.jpg" in report.table()
 
 
+def test_a_folder_in_which_nothing_can_be_read_gives_findings_like_any_other(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    report = check(PhotosCheck(folder=str(tmp_path), sheet=str(tmp_path / "sheet" / "sheet.png")))
+    assert [(f.file, f.check) for f in report.findings] == [("broken.jpg", "unreadable"), (None, "no photo")]
+    assert report.exit_code == 1 and (tmp_path / "sheet" / "sheet.png").is_file()
+
+
 def test_exact_and_near_and_mirrored_copies_are_told_once_against_the_first(album, dreambench):
     photo = Image.open(dreambench / "robot_toy" / "00.jpg")
     photo.save(album / "a.png")
