@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
 from dreambooth.metrics.base import cosines
 from dreambooth.metrics.encoders import Encoders, LoadedEncoders
@@ -49,17 +50,21 @@ def main() -> None:
     """Print a line for every row, the means with their intervals, and which bars are reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", nargs="?", type=Path, default=Path(__file__).parents[1] / "tables", help="a bench's output folder")
-    print("\n".join(table(list(measured(parser.parse_args().bench)))))
+    parser.add_argument("--arm", help="an arm by name; left out, what the shipped plans call the recipe with the prior")
+    parser.add_argument("--subjects", type=Path, help="the folder of `benchmarks.bars.tuning`; left out, the held-out subjects")
+    args = parser.parse_args()
+    subjects = tuning_subjects(args.subjects) if args.subjects else held_out_subjects()
+    print("\n".join(table(list(measured(args.bench, subjects, (args.arm,) if args.arm else ARMS)))))
 
 
-def measured(bench: Path) -> Iterator[Bars]:
-    """Every row of the recipe with the prior, by subject and seed."""
+def measured(bench: Path, subjects: Sequence[Subject], arms: Sequence[str]) -> Iterator[Bars]:
+    """Every row of these arms, by subject and seed."""
     eyes = Encoders().beside("toybox").look(device=torch.device("cpu"))
-    subjects = {subject.name: subject for subject in held_out_subjects()}
+    named = {subject.name: subject for subject in subjects}
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
     for row in sorted(rows, key=lambda row: (row["subject"], row["seed"])):
-        if row["toybox"] and row["arm"] in ARMS:
-            yield answers(row, subjects[row["subject"]], bench, eyes)
+        if row["toybox"] and row["arm"] in arms and row["subject"] in named:
+            yield answers(row, named[row["subject"]], bench, eyes)
 
 
 def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders) -> Bars:

@@ -8,7 +8,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from PIL import Image
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.evaluation.protocol import is_live
 from dreambooth.files.images import save_png
+from dreambooth.photos.files import scan
 from dreambooth.schema import nearest
 from dreambooth.training.masks import MASKS
 
@@ -53,6 +54,22 @@ class Dataset:
     def nouns(self) -> tuple[str, ...]:
         """All class nouns, each once."""
         return tuple(sorted({subject.noun for subject in self.subjects}))
+
+    def with_photos(self, count: int) -> "Dataset":
+        """Without subjects that have some photos but fewer than `count`, which is told: arms are compared on the same subjects.
+
+        Raises SettingError where no subject has enough.
+        """
+        for subject in self.subjects:
+            self.make(subject)
+        few = [subject.name for subject in self.subjects if 0 < _count(subject.photos) < count]
+        if not few:
+            return self
+        enough = tuple(subject for subject in self.subjects if subject.name not in few)
+        if not any(_count(subject.photos) for subject in enough):
+            raise SettingError("num_photos", f"no subject of {self.name} has {count} photos.", fix="Ask for fewer.")
+        told = f"{len(few)} subjects of {self.name} have fewer than {count} photos and are left out: {', '.join(few)}."
+        return replace(self, subjects=enough, absent=(*self.absent, told))
 
     def some(self, names: tuple[str, ...] = (), count: int | None = None) -> tuple[Subject, ...]:
         """The named subjects, or the first `count`; raises SettingError for a name that is not there."""
@@ -163,6 +180,14 @@ def _spread(subjects: list[Subject]) -> tuple[Subject, ...]:
         places[subject.name] = (rounds[subject.noun], hashlib.sha256(subject.noun.encode()).hexdigest(), subject.name)
         rounds[subject.noun] += 1
     return tuple(sorted(subjects, key=lambda subject: places[subject.name]))
+
+
+def _count(folder: Path) -> int:
+    """Photos in a folder; one that holds none is 0, and its jobs say why."""
+    try:
+        return len(scan(folder).photos)
+    except SettingError:
+        return 0
 
 
 def _read(path: Path) -> str:

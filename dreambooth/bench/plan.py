@@ -75,6 +75,11 @@ class Plan(Setting):
     notes: tuple[str, ...] = ()
     """Sentences below the table."""
 
+    @property
+    def most_photos(self) -> int:
+        """Photos that a subject needs for every arm; 0 where no arm says a number."""
+        return max(arm.num_photos or 0 for arm in self.lines().values())
+
     def lines(self) -> dict[str, Arm]:
         """All arms by name, with their sweeps laid out."""
         found: dict[str, Arm] = {}

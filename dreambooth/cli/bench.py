@@ -40,7 +40,10 @@ def main(argv: Sequence[str]) -> int:
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
     training, remarks = _training(rest)
     plan = read_plan(config.plan)
-    request = Request(plan, config, open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos"), training)
+    dataset = open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos")
+    if plan.most_photos and not config.subjects:
+        dataset = dataset.with_photos(plan.most_photos)
+    request = Request(plan, config, dataset, training)
     _interruptible()
     if config.dry_run:
         rehearse(request)

@@ -48,6 +48,19 @@ def test_the_first_few_subjects_are_of_different_classes_and_among_the_first_man
     assert twelve[:5] == five and len({subject.noun for subject in twelve}) == 12
 
 
+def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_told_and_empty_ones_fail_by_themselves(tmp_path):
+    for name, photos in (("few", 2), ("enough", 3)):
+        tiny.photos(tmp_path / name, photos)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "subjects.csv").write_text("subject_name,class\nfew,dog\nenough,dog\nempty,dog\n")
+    dataset = open_dataset(str(tmp_path), tmp_path)
+    kept = dataset.with_photos(3)
+    assert {subject.name for subject in kept.subjects} == {"enough", "empty"} and kept.absent[-1].endswith("are left out: few.")
+    assert dataset.with_photos(2) == dataset
+    with pytest.raises(SettingError, match=r"no subject of .* has 4 photos"):
+        dataset.with_photos(4)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("name,class\na,dog\n", "no column 'name'"), ("subject_name,class,live\na,dog,perhaps\n", "line 2: live is 'perhaps'"),
