@@ -31,6 +31,20 @@ def test_plain_diffusers_loads_the_pipeline_and_draws() -> None:
     assert picture.std() > 20
 
 
+def test_any_scheduler_that_diffusers_offers_in_its_place_draws_the_same_picture() -> None:
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(FOLDER / "pipeline", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = []
+    for kind in (type(pipeline.scheduler), DDIMScheduler, EulerDiscreteScheduler):
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+        rng = torch.Generator().manual_seed(0)
+        drawn = pipeline("a red teapot on the beach", num_inference_steps=12, guidance_scale=3.0, generator=rng).images[0]
+        pictures.append(np.asarray(drawn, dtype=np.float32))
+    assert all(np.abs(picture - pictures[0]).mean() < 16 for picture in pictures[1:])
+
+
 def test_the_autoencoder_keeps_a_held_out_photo() -> None:
     from diffusers import AutoencoderKL
 

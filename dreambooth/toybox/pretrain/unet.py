@@ -134,12 +134,14 @@ class Denoiser(Stage):
 
 def assemble(folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
     """The whole pipeline as diffusers keeps it."""
+    scheduler = DPMSolverMultistepScheduler(**NOISE, prediction_type="v_prediction", timestep_spacing="trailing")
+    scheduler.register_to_config(clip_sample=False)  # for those who change to DDIM or DDPM, which else clip latents as if they were pixels
     return StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "pipeline" / "vae", dtype=torch.float32).to(unet.device),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DPMSolverMultistepScheduler(**NOISE, prediction_type="v_prediction", timestep_spacing="trailing"),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,  # type: ignore[arg-type]
         requires_safety_checker=False,
