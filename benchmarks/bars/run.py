@@ -7,6 +7,9 @@ Four questions to every row that was learned by the recipe with the prior:
     prompts    CLIP-T as a part of the untuned model's
     leaked     PRES minus the untuned model's
 
+The first and the third are asked of ground-truth renders of the prompts, too, which is what a perfect model would draw: a red hat or a
+view from behind makes pictures less like the photos, and a subject that is unlike its class reads less like the prompt.
+
 Another subject of the class: renders of subjects with shapes, colours and patterns of their own in random places. Nothing is trained or
 drawn: rows and the small pictures beside them are read.
 """
@@ -24,7 +27,8 @@ from PIL import Image
 
 from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
-from dreambooth.metrics.base import cosines
+from dreambooth.evaluation.protocol import some, toybox_suite
+from dreambooth.metrics.base import cosines, matched_cosine
 from dreambooth.metrics.encoders import Encoders, LoadedEncoders
 from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
 
@@ -44,6 +48,8 @@ class Bars:
     colours: float
     prompts: float
     leaked: float
+    closed_by_truth: float
+    prompts_by_truth: float
 
 
 def main() -> None:
@@ -76,9 +82,14 @@ def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEnco
     stranger = float(cosines(eyes.dino(others), eyes.dino(photos)).mean())
     closed = (value["dino"] - stranger) / (row["real"]["dino"]["value"] - stranger)
     colours = [way for prompt, names in row["pictures"].items() for way in colours_closed(subject, prompt, names, bench, others)]
+    asked = [p.plain for p in some(toybox_suite(subject.noun, live=row["live"]), row["protocol"]["prompts"]) for _ in range(TRUTHS)]
+    truths = [Image.fromarray(render(*scene_of_prompt(text, subject, seed=TRUTH_SEED + i), SIZE)) for i, text in enumerate(asked)]
+    alike = float(cosines(eyes.dino(truths), eyes.dino(photos)).mean())
+    heeded = float(matched_cosine(eyes.clip(truths), eyes.words(asked)).mean())
     return Bars(
-        subject.name, row["seed"], closed, float(np.mean(colours)), value["clip_t"] / before["clip_t"], value["pres"] - before["pres"]
-    )
+        subject.name, row["seed"], closed, float(np.mean(colours)), value["clip_t"] / before["clip_t"], value["pres"] - before["pres"],
+        (alike - stranger) / (row["real"]["dino"]["value"] - stranger), heeded / before["clip_t"],
+    )  # fmt: skip
 
 
 def colours_closed(subject: Subject, prompt: str, names: Sequence[str], bench: Path, others: Sequence[Image.Image]) -> Iterator[float]:
@@ -101,8 +112,12 @@ def other_subjects(subject: Subject) -> list[Image.Image]:
 
 def table(bars: Sequence[Bars]) -> list[str]:
     """Markdown: rows, means with 95 % intervals over subjects, and the bars."""
-    lines = ["| subject | seed | fidelity closed | colours closed | CLIP-T of untuned | PRES leaked |", "|---|---|---|---|---|---|"]
-    lines += [f"| {b.subject} | {b.seed} | {b.closed:.0%} | {b.colours:.0%} | {b.prompts:.1%} | {b.leaked:+.3f} |" for b in bars]
+    lines = ["| subject | seed | fidelity closed (truth) | colours closed | CLIP-T of untuned (truth) | PRES leaked |", "|---" * 6 + "|"]
+    lines += [
+        f"| {b.subject} | {b.seed} | {b.closed:.0%} ({b.closed_by_truth:.0%}) | {b.colours:.0%} "
+        f"| {b.prompts:.1%} ({b.prompts_by_truth:.1%}) | {b.leaked:+.3f} |"
+        for b in bars
+    ]
     names = sorted({b.subject for b in bars})
     if len(names) < 2:
         return lines
@@ -117,6 +132,8 @@ def table(bars: Sequence[Bars]) -> list[str]:
         f"- it closes at least 60 % for {faithful:.0%} of the subjects; bar 80 %",
         f"- colours inside the mask close {mean[1]:.0%} ({low[1]:.0%} to {high[1]:.0%})",
         f"- CLIP-T is {mean[2]:.1%} ({low[2]:.1%} to {high[2]:.1%}) of the untuned model's; bar 95 %",
+        f"- ground-truth renders close {mean[4]:.0%} ({low[4]:.0%} to {high[4]:.0%}), and their CLIP-T is {mean[5]:.1%} "
+        f"({low[5]:.1%} to {high[5]:.1%}) of the untuned model's",
         f"- PRES is {mean[3]:+.3f} ({low[3]:+.3f} to {high[3]:+.3f}) from the untuned model's; bar +0.1",
     ]  # fmt: skip
 

@@ -26,7 +26,7 @@ from dreambooth.metrics.base import cosines
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
-from dreambooth.toybox.verify import Weights
+from dreambooth.toybox.weights import Weights
 from dreambooth.toybox.world import CONTEXTS, Subject, render, render_mask, scene_of_prompt
 
 PLACES = (

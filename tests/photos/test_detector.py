@@ -131,7 +131,7 @@ def test_a_detector_that_would_not_be_asked_is_refused(wide, tmp_path, named):
 
 
 def test_what_will_not_do_is_said_before_any_photo_is_touched(wide, tmp_path, named, asked):
-    from dreambooth.toybox.verify import PACKAGE
+    from dreambooth.toybox.weights import PACKAGE
 
     tries = {
         (str(named), "teapot"): "does not know 'teapot', but cup, dog",

@@ -80,7 +80,7 @@ def test_encoders_are_transformers_folders(name: str) -> None:
 
 
 def test_clip_knows_the_class_and_the_place_of_held_out_photos() -> None:
-    from dreambooth.toybox.verify import Weights
+    from dreambooth.toybox.weights import Weights
     from dreambooth.toybox.world import CLASSES, CONTEXTS
 
     weights, subjects = Weights(), held_out_subjects()[::2]
