@@ -6,8 +6,6 @@ which are gone are removed. What is ours is told from what is not by `preview/re
 
 import io
 import json
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -17,8 +15,9 @@ from PIL import Image, ImageColor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.photos.crop import Box, Cropping, centred, square
-from dreambooth.photos.files import PhotoError, PhotoFolder, caption_beside, photo_hash, scan, shown
+from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
 from dreambooth.photos.load import Facts, load, load_with_facts
+from dreambooth.photos.ours import RECORD, made_before, names_of, refuse_overlap, write
 from dreambooth.photos.sheet import COLOURS, Tile, draw
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 from dreambooth.schema import Setting
@@ -99,22 +98,22 @@ class PrepareReport:
 def prepare(settings: PhotosPrepare) -> PrepareReport:
     """The clean copies. Raises SettingError for a folder or colour that will not do; photos that cannot be read are left out."""
     folder, out = scan(settings.folder), Path(settings.out)
-    _refuse_overlap(folder.root, out)
+    refuse_overlap(folder.root, out)
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)
     detector = _detector(settings)
-    ours = _record(out)
+    ours = made_before(out)
     out.mkdir(parents=True, exist_ok=True)
     done: list[Prepared] = []
     left_out: list[tuple[Path, str]] = list(folder.skipped)
     entries: dict[str, Any] = {}
-    for path, name in _names(folder).items():
+    for path, name in names_of(folder).items():
         try:
             prepared, files = _one(path, out / name, settings, fixed, masks, detector)
         except PhotoError as error:
             left_out.append((path, f"{error.reason} {error.fix}"))
             continue
-        written = {relative: _write(out, relative, data, ours) for relative, data in files.items()}
+        written = {relative: write(out, relative, data, ours) for relative, data in files.items()}
         done.append(replace(prepared, written=written[name]))
         entries[name] = {"source": path.name, "sha256": photo_hash(path), "box": prepared.box, "files": sorted(files)}
     if not done:
@@ -123,7 +122,7 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
     for relative in sorted(ours - kept):
         (out / relative).unlink(missing_ok=True)
     preview = _preview(done, out)
-    _write(out, "preview/record.json", (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode(), {"preview/record.json"})
+    write(out, RECORD, (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode(), {RECORD})
     return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None)
 
 
@@ -232,73 +231,6 @@ def _mask_of(path: Path, facts: Facts, masks: dict[str, Path] | None, size: tupl
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
 
-def _refuse_overlap(source: Path, out: Path) -> None:
-    """Raise where writing could touch the originals, or would lead out of the output folder through a link."""
-    inner, outer = source.resolve(), out.resolve()
-    if outer == inner or inner in outer.parents:
-        raise SettingError(shown(out), "lies in the folder of the originals, which are never touched.", fix="Name another folder.")
-    if out.exists() and not out.is_dir():
-        raise SettingError(shown(out), "is a file, not a folder.", fix="Name a folder for the copies.")
-    for part in ("preview", "masks"):
-        if (out / part).is_symlink():
-            raise SettingError(shown(out / part), "is a link; nothing is written through it.", fix="Remove it.")
-
-
-def _names(folder: PhotoFolder) -> dict[Path, str]:
-    """For each photo the name of its copy: its own with .png, and the old ending in it where two would be equal."""
-    stems = [_plain(path.stem).casefold() for path in folder.photos]
-    names = {}
-    for path, stem in zip(folder.photos, stems, strict=True):
-        own = _plain(path.stem) if stems.count(stem) == 1 else f"{_plain(path.stem)}_{path.suffix.lower().lstrip('.') or 'file'}"
-        while any(own.casefold() == other[:-4].casefold() for other in names.values()):
-            own += "_"
-        names[path] = f"{own}.png"
-    return names
-
-
-def _plain(stem: str) -> str:
-    """The name without control characters, and never hidden."""
-    return "".join(c if c.isprintable() else "_" for c in stem).lstrip(".") or "photo"
-
-
-def _record(out: Path) -> set[str]:
-    """The files that an earlier run wrote here, from its record; names that lead elsewhere are not believed."""
-    record = out / "preview" / "record.json"
-    if not record.is_file() or record.is_symlink():
-        return set()
-    try:
-        entries = json.loads(record.read_text(encoding="utf-8"))
-        names = {name for entry in entries.values() for name in entry["files"]}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return set()
-    return {name for name in names if isinstance(name, str) and _is_ours(name)}
-
-
-def _is_ours(name: str) -> bool:
-    parts = name.split("/")
-    return parts[-1] not in ("", ".", "..") and (len(parts) == 1 or (len(parts) == 2 and parts[0] == "masks"))
-
-
-def _write(out: Path, relative: str, data: bytes, ours: set[str]) -> bool:
-    """Whole or not at all, and only when the bytes differ; raises SettingError for a file that was there before and is not ours."""
-    path = out / relative
-    if path.is_symlink() or path.exists():
-        if path.is_file() and not path.is_symlink() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return False
-        if relative not in ours:
-            raise SettingError(shown(path), "is there already and was not made here.", fix="Name an empty folder for the copies.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
-    return True
-
-
 def _preview(done: list[Prepared], out: Path) -> Path:
     """Every original with its subject (green) and its crop (blue)."""
     tiles = []
@@ -312,5 +244,5 @@ def _preview(done: list[Prepared], out: Path) -> Path:
         tiles.append(Tile(image, f"{shown(one.source.name)}  {width} x {height}", (("info", note),), boxes))
     heading = [("info", "Green: where the subject seems to be. Blue: what was cut out.")]
     buffer = draw(tiles, title=f"Crops of {len(done)} photos", heading=heading, left_out=len(done) - len(tiles))
-    _write(out, "preview/crops.png", buffer, {"preview/crops.png"})
+    write(out, "preview/crops.png", buffer, {"preview/crops.png"})
     return out / "preview" / "crops.png"
