@@ -18,6 +18,8 @@ from torch import Tensor
 from .weights import PACKAGE, SIZE, Weights
 from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
 
+GUIDANCE = 1.5
+"""As the recipe draws."""
 PATTERN_WORDS = ("striped", "dotted", "checkered", "starry")
 
 
@@ -41,7 +43,7 @@ def verify(
     *,
     parts: tuple[str, ...] = ("autoencoder", "encoders", "drawings"),
     among: int = 50,
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     seed: int = 0,
 ) -> Iterator[Figure]:
     """Measure the parts; yields figures as they are known.
