@@ -1,8 +1,8 @@
 """Subjects to tune a recipe on, so that the held-out ones stay unseen until it is measured: `python -m benchmarks.bars.tuning OUT`.
 
-Six new subjects of six classes, their photos, and a `subjects.csv`: a folder for `dreambooth bench PLAN --dataset_dir OUT`. Three show a
-pattern that the base model has seen, two one that it has not, one is plain. `benchmarks.bars.run BENCH --subjects OUT [--arm NAME]` then
-asks of its rows what it asks of the held-out subjects' rows.
+Six new subjects of six classes, their photos, and a `subjects.csv`. Three show a pattern that the base model has seen, two one that it
+has not, one is plain. Then `dreambooth bench benchmarks/bars/tuning.yaml --dataset_dir OUT --output_dir BENCH` tries recipes on them, and
+`python -m benchmarks.bars.run BENCH --subjects OUT --arm NAME` asks of the rows what it asks of the held-out subjects' rows.
 """
 
 import argparse
