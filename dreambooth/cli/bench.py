@@ -1,6 +1,7 @@
 """`dreambooth bench`."""
 
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if plan.most_photos and not config.subjects:
         dataset = dataset.with_photos(plan.most_photos)
     request = Request(plan, config, dataset, training)
-    _interruptible()
+    interruptible()
     if config.dry_run:
         rehearse(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
@@ -73,7 +74,6 @@ def _shown(request: Request) -> Ended:
             shown.take(record)
         raise AssertionError("a bench ends with Ended")
     except KeyboardInterrupt:
-        shown.say("Stopping: running jobs save their state ...")
         records.close()  # type: ignore[attr-defined]  # a generator
         raise Interrupted(
             f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here."
@@ -120,10 +120,12 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return values
 
 
-def _interruptible() -> None:
-    """SIGTERM ends a bench as Ctrl-C does."""
+def interruptible() -> None:
+    """SIGTERM ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for their jobs before anything else."""
 
     def ask(number: int, frame: FrameType | None) -> None:
+        os.write(sys.stderr.fileno(), b"\nStopping: running jobs save their state ...\n")  # print may be what was interrupted
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, ask)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)

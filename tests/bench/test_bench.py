@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from dreambooth.bench.locks import alone
 from dreambooth.bench.run import Ended, bench
 from dreambooth.bench.work import work
 from dreambooth.cli import main
+from dreambooth.cli.bench import interruptible
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.photos.files import scan
@@ -266,3 +268,16 @@ def test_the_wrong_noun_and_none_are_trained_and_measured_with_the_correct_one(a
     assert jobs["wrong"].settings["class_noun"] == "toy" and {job.noun for job in jobs.values()} == {"dog"}
     row = work(jobs["wrong"], lambda moved: None)
     assert next(iter(row.pictures)) == "a [V] dog in the jungle"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stopping_takes_its_time_for_is_said_at_once(number, capfd):
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        interruptible()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert "Stopping: running jobs save their state" in capfd.readouterr().err

@@ -80,11 +80,10 @@ def test_tables_below_the_benchs_folder_find_its_pictures(tmp_path):
     assert (tmp_path / "tables" / "table3" / "figure.png").is_file()
 
 
-def test_a_figure_of_many_arms_shows_four_of_them_or_those_that_are_asked_for(tmp_path):
+def test_a_figure_of_many_arms_shows_the_first_four_that_have_pictures(tmp_path):
     arms = tuple(f"arm {n}" for n in range(6))
-    made = with_pictures([row(arm, "ann", 0, dino=0.5, pres=0.5) for arm in arms], tmp_path)
-    assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[:4]
-    assert arms_with_pictures(made, layout(arms=arms, baseline=None, figure=arms[4:])) == arms[4:]
+    made = with_pictures([row(arm, "ann", 0, dino=0.5, pres=0.5) for arm in arms[1:]], tmp_path)
+    assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[1:5]
 
 
 def test_latex_is_escaped_balanced_and_says_toybox(out):

@@ -29,5 +29,3 @@ class Layout:
     """The arm that every other arm is tested against; left out, the first one."""
     notes: tuple[str, ...] = ()
     """Sentences below the table."""
-    figure: tuple[str, ...] = ()
-    """Arms of the figure, side by side; left out, the first four that have pictures."""

@@ -58,9 +58,8 @@ def galleries(rows: Sequence[Row], layout: Layout, folder: Path, *, arms: Sequen
 
 
 def arms_with_pictures(rows: Sequence[Row], layout: Layout) -> tuple[str, ...]:
-    """The figure's arms: those that the layout names, else the first four that have pictures."""
-    there = [arm for arm in layout.figure or layout.arms if any(row.arm == arm and row.pictures for row in rows)]
-    return tuple(there if layout.figure else there[:4])
+    """The figure's arms: the first four that have pictures."""
+    return tuple([arm for arm in layout.arms if any(row.arm == arm and row.pictures for row in rows)][:4])
 
 
 def is_class(prompt: str) -> bool:
