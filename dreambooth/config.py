@@ -165,7 +165,7 @@ RESUMABLE = {
     "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
     "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
     "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir",
-    "ignore_photo_errors",
+    "ignore_photo_errors", "identifier_tokens",
 }  # fmt: skip
 """Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
 
@@ -216,9 +216,8 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--concepts_list", reason, fix="Train each subject in a run of its own.")
     if photos.concepts_list and photos.instance_data_dir:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
-    if photos.identifier_tokens > 1 and isinstance(config.method, WordMethod):
-        reason = f"no rare token is picked, since --method {config.method.kind} learns a word of its own."
-        raise SettingError("--identifier_tokens", reason, fix="Leave it out.")
+    if photos.identifier is not None and not photos.identifier.strip():
+        raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out: one is picked.")
     if photos.mask_dir and not config.objective.masked_loss:
         raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
     if config.output.output_kohya_format and config.method.kind != "lora":
@@ -230,28 +229,40 @@ def check(config: TrainConfig) -> None:
 
 
 def idle(config: TrainConfig) -> list[str]:
-    """A sentence for each setting that has nothing to do in this run, for none is ignored in silence."""
-    if config.has_prior:
-        return []
-    given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
-    instead = config.method.why_no_prior() or ("--weight_anchor stands in its place." if config.objective.weight_anchor else "")
-    return [f"--{name} has nothing to do without --with_prior_preservation. {instead}".strip() for name, value in given if value]
+    """A sentence for each setting given by hand that has nothing to do in this run, for none is ignored in silence.
+
+    To be asked before `resolve`: what a recipe says for most runs may be idle in this one.
+    """
+    unused = []
+    if config.photos.identifier_tokens > 1 and (config.photos.identifier or isinstance(config.method, WordMethod)):
+        why = "the identifier is given" if config.photos.identifier else f"--method {config.method.kind} learns a word of its own"
+        unused.append(f"--identifier_tokens has nothing to do: {why}.")
+    if not config.has_prior:
+        given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
+        instead = config.method.why_no_prior() or ("--weight_anchor stands in its place." if config.objective.weight_anchor else "")
+        unused += [f"--{name} has nothing to do without --with_prior_preservation. {instead}".strip() for name, value in given if value]
+    return unused
 
 
 def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    """Settings that decide the result and have changed since a checkpoint: `--rank 4 -> 8`."""
-    changed = []
+    """Settings that decide the result and have changed since a checkpoint: `--rank 4 -> 8`. One that is newer than the checkpoint had
+    its default."""
+    changed, fresh = [], type(config)()
     for name, flag in flags(type(config)).items():
         if name in RESUMABLE or flag.path[0] in ("validation", "watching", "encoders"):
             continue
-        before: Any = old
-        for step in flag.path:
-            before = before.get(step) if isinstance(before, Mapping) else None
-        now = get(config, flag.path)
-        now = list(now) if isinstance(now, tuple) else now
+        before, now = _in(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
+        before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
         if before != now:
             changed.append(f"--{name} {before} -> {now}")
     return changed
+
+
+def _in(tree: Mapping[str, Any], path: tuple[str, ...], default: Any) -> Any:
+    """The leaf of a tree of plain values; `default` where it is not there."""
+    for step in path[:-1]:
+        tree = tree.get(step) or {}
+    return tree.get(path[-1], default)
 
 
 def dump(config: TrainConfig) -> dict[str, Any]:

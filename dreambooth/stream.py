@@ -45,6 +45,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     checkpoint and everything earlier whole.
     """
     check(config)
+    unused = idle(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
     kind = family_of(config.model)
@@ -58,7 +59,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     hush()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
-    yield from told(idle(config))
+    yield from told(unused)
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})

@@ -9,7 +9,7 @@ and only the lists and the splits count.
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -71,8 +71,8 @@ def split(text: str, tokenizer: Any) -> Split:
 
 
 def meanings(text: str) -> tuple[str, ...]:
-    """What a text means by the shipped lists: "weapon", "unit", "English word" ...; nothing for a meaningless one."""
-    return _known_words().get(text.casefold(), ())
+    """What the words of a text mean by the shipped lists: "weapon", "unit", "English word" ...; nothing for meaningless ones."""
+    return tuple(dict.fromkeys(meaning for word in text.casefold().split() for meaning in _known_words().get(word, ())))
 
 
 def candidates(tokenizers: Any, *, num: int | None = None) -> list[Candidate]:
@@ -99,9 +99,10 @@ def candidates(tokenizers: Any, *, num: int | None = None) -> list[Candidate]:
 
 
 def judged(text: str, tokenizers: Any) -> Candidate:
-    """Any text as a candidate with its score, half a point less when it has a meaning."""
+    """Any text as a candidate; of several words the score is that of the worst."""
     known = as_list(tokenizers)
-    return _scored(text, [split(text, tokenizer) for tokenizer in known], known)
+    scores = [_scored(word, [split(word, tokenizer) for tokenizer in known], known).score for word in text.split()]
+    return replace(_scored(text, [split(text, tokenizer) for tokenizer in known], known), score=min(scores))
 
 
 def pick(tokenizers: Any, *, seed: int = 0, words: int = 1, among: int = AMONG) -> str:

@@ -60,7 +60,10 @@ def main() -> None:
     parser.add_argument("--subjects", type=Path, help="the folder of `benchmarks.bars.tuning`; left out, the held-out subjects")
     args = parser.parse_args()
     subjects = tuning_subjects(args.subjects) if args.subjects else held_out_subjects()
-    print("\n".join(table(list(measured(args.bench, subjects, (args.arm,) if args.arm else ARMS)))))
+    bars = list(measured(args.bench, subjects, (args.arm,) if args.arm else ARMS))
+    if not bars:
+        parser.error(f"{args.bench} has no row of these subjects and arms.")
+    print("\n".join(table(bars)))
 
 
 def measured(bench: Path, subjects: Sequence[Subject], arms: Sequence[str]) -> Iterator[Bars]:

@@ -49,6 +49,8 @@ class Dataset:
     absent: tuple[str, ...] = ()
     make: Callable[[Subject], None] = field(default=lambda subject: None, repr=False)
     """Sees that a subject's photos are there; the toybox's are rendered when its turn comes."""
+    count: Callable[[Subject], int] = field(default=lambda subject: _in_folder(subject.photos), repr=False)
+    """How many photos a subject has."""
 
     @property
     def nouns(self) -> tuple[str, ...]:
@@ -60,15 +62,13 @@ class Dataset:
 
         Raises SettingError where no subject has enough.
         """
-        for subject in self.subjects:
-            self.make(subject)
-        few = [subject.name for subject in self.subjects if 0 < _count(subject.photos) < count]
+        few = [subject.name for subject in self.subjects if 0 < self.count(subject) < count]
         if not few:
             return self
         enough = tuple(subject for subject in self.subjects if subject.name not in few)
-        if not any(_count(subject.photos) for subject in enough):
-            raise SettingError("num_photos", f"no subject of {self.name} has {count} photos.", fix="Ask for fewer.")
-        told = f"{len(few)} subjects of {self.name} have fewer than {count} photos and are left out: {', '.join(few)}."
+        if not any(self.count(subject) for subject in enough):
+            raise SettingError("num_photos", f"no subject of {self.name} has {count} photos.", fix="Ask for fewer in the plan.")
+        told = f"{self.name}: left out, with fewer than {count} photos: {', '.join(few)}."
         return replace(self, subjects=enough, absent=(*self.absent, told))
 
     def some(self, names: tuple[str, ...] = (), count: int | None = None) -> tuple[Subject, ...]:
@@ -119,7 +119,7 @@ def _toybox(photos: Path) -> Dataset:
         return words.partition(" ")[2]
 
     subjects = [Subject(name, truth.noun, is_live(truth.noun), photos / name, described(name)) for name, truth in truths.items()]
-    return Dataset("the toybox", _spread(subjects), make=make)
+    return Dataset("the toybox", _spread(subjects), make=make, count=lambda subject: len(truths[subject.name].photo_scenes()))
 
 
 def _dreambench(root: Path) -> Dataset:
@@ -182,7 +182,7 @@ def _spread(subjects: list[Subject]) -> tuple[Subject, ...]:
     return tuple(sorted(subjects, key=lambda subject: places[subject.name]))
 
 
-def _count(folder: Path) -> int:
+def _in_folder(folder: Path) -> int:
     """Photos in a folder; one that holds none is 0, and its jobs say why."""
     try:
         return len(scan(folder).photos)

@@ -59,6 +59,10 @@ class Request:
     training: Mapping[str, Any] = field(default_factory=dict)
     """Training flags of the command line, for all arms."""
 
+    def __post_init__(self) -> None:
+        if self.plan.most_photos and not self.config.subjects:
+            object.__setattr__(self, "dataset", self.dataset.with_photos(self.plan.most_photos))
+
     @property
     def root(self) -> Path:
         """The output folder, as workers in other places name it."""
@@ -208,6 +212,8 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
     tree = config.model_dump(mode="json", exclude_defaults=True)  # so that a setting which is new to the code leaves old rows valid
     for branch, leaves in WITHOUT_EFFECT.items():
         tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
+    if config.photos.identifier:
+        tree["photos"].pop("identifier_tokens", None)  # nothing is picked
     tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
     ends_by_itself = config.watching.stop_early  # then the looks decide when the training ends

@@ -4,7 +4,8 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,11 +42,7 @@ def main(argv: Sequence[str]) -> int:
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
     training, remarks = _training(rest)
     plan = read_plan(config.plan)
-    dataset = open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos")
-    if plan.most_photos and not config.subjects:
-        dataset = dataset.with_photos(plan.most_photos)
-    request = Request(plan, config, dataset, training)
-    interruptible()
+    request = Request(plan, config, open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos"), training)
     if config.dry_run:
         rehearse(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
@@ -53,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     toybox = {**plan.settings, **training}.get("pretrained_model_name_or_path", TOYBOX) == ModelSource().pretrained_model_name_or_path
     for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
         print(remark)
-    ended = _shown(request)
+    with interruptible():
+        ended = _shown(request)
     print_tables(ended.rows, ended.failures, plan.layout())
     for path in ended.tables:
         print(path)
@@ -120,12 +118,22 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return values
 
 
-def interruptible() -> None:
-    """SIGTERM ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for their jobs before anything else."""
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for their jobs before anything else.
+
+    A second Ctrl-C stops at once.
+    """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        os.write(sys.stderr.fileno(), b"\nStopping: running jobs save their state ...\n")  # print may be what was interrupted
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with suppress(OSError):  # nobody may be listening any more; and print may be what was interrupted
+            os.write(2, b"\nStopping: running jobs save their state ...\n")
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

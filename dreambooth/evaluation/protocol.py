@@ -5,6 +5,7 @@ subjects 10 places, 10 accessories and 5 properties. The prompts that watch a tr
 choice of a checkpoint and its final score never share a prompt.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -79,9 +80,10 @@ class Prompt:
 
 def without_identifier(text: str, identifier: str | None = None) -> str:
     """ "a [V] dog on the beach" -> "a dog on the beach", with its article set right; a style's "in the style of [V]" goes whole."""
-    mark = PLACEHOLDER if PLACEHOLDER in text or not identifier else identifier
-    words = text.replace(f" in the style of {mark}", "").split()
-    kept = [word for word in words if word.strip(".,;:!?") != mark]
+    if identifier and PLACEHOLDER not in text:
+        text = re.sub(rf"(?<!\S){re.escape(identifier)}(?!\w)", PLACEHOLDER, text)
+    words = text.replace(f" in the style of {PLACEHOLDER}", "").split()
+    kept = [word for word in words if word.strip(".,;:!?") != PLACEHOLDER]
     for place, word in enumerate(kept[:-1]):
         if word in ("a", "an") and kept != words:
             kept[place] = "an" if kept[place + 1][:1].lower() in "aeiou" else "a"

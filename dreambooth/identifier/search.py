@@ -130,6 +130,8 @@ class SearchReport:
 
 def search(settings: IdentifierSearch) -> SearchReport:
     """The ranked words for a model. Loads its text encoders, and all of it only when pictures are asked for."""
+    if settings.identifier is not None and not settings.identifier.strip():
+        raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out.")
     folder = Path(settings.model).expanduser()
     alone = folder.is_dir() and is_tokenizer(folder)
     folder = folder if alone else _pipeline(settings.model)

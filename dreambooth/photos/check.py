@@ -60,7 +60,7 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
     findings = [_skipped(path, reason) for path, reason in folder.skipped]
     if not folder.photos:
         none = no_photo(folder.root, folder.skipped)
-        findings.append(Finding(None, "no photo", "error", 0, f"The folder {none.reason}", none.fix))
+        findings.append(Finding(None, "no photo", "error", None, f"The folder {none.reason}", none.fix))
         return CheckReport(folder.root, (), sort_findings(findings), {}, time.perf_counter() - started)
     if len(chosen) < len(folder.photos):
         findings.append(Finding(

@@ -86,8 +86,8 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 def scan(folder: str | Path, *, limit: int = 10_000, needs_photo: bool = True) -> PhotoFolder:
     """The photos directly in a folder, by their first bytes; everything else but their captions is listed with its reason.
 
-    Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), or without a photo, unless it
-    `needs_photo` not.
+    Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), and, with
+    `needs_photo`, for one without a photo.
     """
     root = Path(folder)
     _must_be_folder(root)

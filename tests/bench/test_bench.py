@@ -272,12 +272,8 @@ def test_the_wrong_noun_and_none_are_trained_and_measured_with_the_correct_one(a
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_stopping_takes_its_time_for_is_said_at_once(number, capfd):
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        interruptible()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(number)
     assert "Stopping: running jobs save their state" in capfd.readouterr().err
+    assert signal.getsignal(number) is before

@@ -55,7 +55,7 @@ def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_told_and_
     (tmp_path / "subjects.csv").write_text("subject_name,class\nfew,dog\nenough,dog\nempty,dog\n")
     dataset = open_dataset(str(tmp_path), tmp_path)
     kept = dataset.with_photos(3)
-    assert {subject.name for subject in kept.subjects} == {"enough", "empty"} and kept.absent[-1].endswith("are left out: few.")
+    assert {subject.name for subject in kept.subjects} == {"enough", "empty"} and kept.absent[-1].endswith("photos: few.")
     assert dataset.with_photos(2) == dataset
     with pytest.raises(SettingError, match=r"no subject of .* has 4 photos"):
         dataset.with_photos(4)

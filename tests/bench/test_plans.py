@@ -16,9 +16,7 @@ TREE = {"name": "p", "title": "P"}
 @pytest.mark.parametrize("name", plans())
 def test_every_shipped_plan_can_be_run_on_the_toybox(name, tmp_path):
     plan = read_plan(name)
-    dataset = open_dataset(None, tmp_path)
-    dataset = dataset.with_photos(plan.most_photos) if plan.most_photos else dataset
-    request = Request(plan, BenchConfig(plan=name, num_subjects=1, num_prompts=2, output_dir=str(tmp_path)), dataset)
+    request = Request(plan, BenchConfig(plan=name, num_subjects=1, num_prompts=2, output_dir=str(tmp_path)), open_dataset(None, tmp_path))
     rehearse(request)
     jobs = list(expand(request))
     assert [job.arm for job in jobs] == list(plan.layout().arms) and len({job.key for job in jobs}) == len(jobs) == request.count

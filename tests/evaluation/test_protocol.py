@@ -42,6 +42,7 @@ def test_the_identifier_is_taken_out_cleanly():
     assert without_identifier("a [V] umbrella") == "an umbrella" and without_identifier("an [V] dog") == "a dog"
     assert without_identifier("a house in the style of [V]") == "a house"
     assert without_identifier("a photo of sks dog", "sks") == "a photo of dog"
+    assert without_identifier("a bdc bfc bgf umbrella, bdc", "bdc bfc bgf") == "an umbrella, bdc", "of several words all go"
     assert without_identifier("a dog on an hour") == "a dog on an hour", "prompts without it stay as they are"
 
 

@@ -1,5 +1,6 @@
 """A run that was stopped goes on as if it had not been: the same weight files, byte for byte."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth.api import train_config
 from dreambooth.cli import main
+from dreambooth.config import differences, dump
 from dreambooth.core.errors import Interrupted
 from dreambooth.stream import train
-from dreambooth.training.records import Step
+from dreambooth.training.records import Step, Told
 from tests import tiny
 from tests.training.runs import config, same_files, weights
 
@@ -134,3 +137,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
     assert "--resume_from_checkpoint latest" in told and "Traceback" not in told
     assert len(list(cut.glob("checkpoint-*/training_state/state.json"))) == 1
     assert main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"]) == 0
+
+
+def test_a_run_whose_identifier_was_picked_of_several_tokens_goes_on_by_the_same_name(tmp_path):
+    given = {
+        "instance_data_dir": tiny.photos(tmp_path / "photos", size=(128, 128)), "class_noun": "dog", "with_prior_preservation": False,
+        "identifier_tokens": 2, "train_batch_size": 1, "checkpointing_steps": 1, "skip_final_inference": True,
+        "output_dir": tmp_path / "run",
+    }  # fmt: skip
+    told = [record.text for record in train(train_config(max_train_steps=1, **given)) if isinstance(record, Told)]
+    first = json.loads((tmp_path / "run" / "run.json").read_text())["identifier"]
+    assert len(first.split()) == 2 and any(f"Identifier: {first} (2 rare tokens" in text for text in told)
+    list(train(train_config(max_train_steps=2, resume_from_checkpoint="latest", **given)))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["identifier"] == first and (tmp_path / "run" / "checkpoint-2").is_dir()
+
+
+def test_a_setting_that_is_newer_than_a_checkpoint_had_its_default_then():
+    now = train_config(rank=8, method="lora", timestep_rank=4, instance_data_dir="photos")
+    old = dump(now)
+    assert not differences(old, now)
+    del old["method"]["timestep_rank"]
+    assert differences(old, now) == ["--timestep_rank None -> 4"]
+    assert not differences(old, now.updated({("method", "timestep_rank"): None}))
+    del old["text"]
+    assert differences(old, now.updated({("method", "timestep_rank"): None})) == [], "a whole branch that was not there yet"
