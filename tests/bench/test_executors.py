@@ -166,7 +166,8 @@ def start(script: str, folder: Path) -> subprocess.Popen:
     path.write_text(script)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        [sys.executable, str(path), str(folder)], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [sys.executable, str(path), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
     )  # fmt: skip
 
 
@@ -196,6 +197,12 @@ def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missi
 
 def steps(folder: Path) -> int:
     return len(list(folder.glob("job-*/checkpoint-*")))
+
+
+def test_workers_leave_nothing_behind_that_python_would_complain_about(tmp_path):
+    driver = start(DRIVER.replace("steps=12 if number else 2, seconds=0.1", 'trouble="lock"'), tmp_path)
+    told, complaints = driver.communicate(timeout=60)
+    assert told.count("Finished") == 4 and not complaints
 
 
 def test_ctrl_c_in_the_terminal_saves_and_leaves_no_worker(tmp_path):

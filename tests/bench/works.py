@@ -1,6 +1,7 @@
 """Small works for executors: they really checkpoint, wait, fail and die, as trainings do. Jobs say in their settings what to do."""
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,9 @@ from dreambooth.bench.executors import stopping
 from dreambooth.bench.job import Job, Moved, Row
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.files.atomic import whole_folder, write_json
+
+
+LOCKS: list[object] = []
 
 
 def job(folder: str | Path, number: int = 0, **settings) -> Job:
@@ -57,6 +61,8 @@ def work(job: Job, tell: Callable[[Moved], None]) -> Row:
 
 def _misbehave(settings: dict, folder: Path) -> None:
     match settings.get("trouble"):
+        case "lock":
+            LOCKS.append(multiprocessing.get_context("spawn").Lock())  # as progress bars of libraries do
         case "setting":
             raise SettingError("--rank", "it is too large.", fix="Use 4.")
         case "run":

@@ -18,6 +18,8 @@ from dreambooth.bench.job import Event, Job, Moved, Row, Work
 from dreambooth.core.errors import SettingError
 
 DEFAULT_WORKERS = 2
+LEAVING_SECONDS = 3.0
+"""A worker without a job gets so long to leave by itself."""
 """Without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
 
 
@@ -120,6 +122,8 @@ class _Process(Slot):
     def end(self) -> None:
         self.machine.held.pop(id(self), None)
         self.line.close()
+        if self.job is None:
+            self.process.join(LEAVING_SECONDS)  # it sees the closed line, and cleans up behind its libraries as it leaves
         self.process.kill()
         self.process.join()
         self.process.close()
