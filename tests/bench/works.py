@@ -13,7 +13,6 @@ from dreambooth.bench.job import Job, Moved, Row
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 
-
 LOCKS: list[object] = []
 
 
