@@ -86,6 +86,14 @@ def test_a_figure_of_many_arms_shows_the_first_four_that_have_pictures(tmp_path)
     assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[1:5]
 
 
+def test_a_figure_of_one_arm_is_wide_enough_for_its_words(tmp_path):
+    title = "A title that is much longer than two small pictures are wide, and longer than the prompt"
+    write_tables(
+        with_pictures([row(ON, "ann", 0, dino=0.5, pres=0.5)], tmp_path), [], layout(arms=(ON,), baseline=None, title=title), tmp_path
+    )
+    assert Image.open(tmp_path / "figure.png").width > 6 * len(title)
+
+
 def test_latex_is_escaped_balanced_and_says_toybox(out):
     text = (out / "bench.tex").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("%")]

@@ -21,21 +21,22 @@ def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, foo
         return None
     shown = min(each, max(len(strip.pictures) for _, compared in rows for strip in compared.strips))
     block = shown * TILE + (shown - 1) * GAP
-    width = 2 * MARGIN + len(arms) * block + (len(arms) - 1) * GUTTER
-    font, bold = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 3)
+    font, bold, large = (ImageFont.load_default(TEXT + more) for more in (0, 3, 5))
+    words = max(large.getlength(title), *(font.getlength(_caption(subject, compared)) for subject, compared in rows))
+    width = 2 * MARGIN + max(len(arms) * block + (len(arms) - 1) * GUTTER, round(words))
     heads = [_lines(arm, bold, block) for arm in arms]
     foot = _lines(footer, font, width - 2 * MARGIN)
     top = MARGIN + 28 + max(map(len, heads)) * (LINE + 2) + 4
     height = top + len(rows) * (LINE + TILE + MARGIN) + len(foot) * LINE + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 2), title, INK, font=ImageFont.load_default(TEXT + 5))
+    draw.text((MARGIN, MARGIN - 2), title, INK, font=large)
     for column, head in enumerate(heads):
         for number, words in enumerate(head):
             draw.text((MARGIN + column * (block + GUTTER), MARGIN + 28 + number * (LINE + 2)), words, INK, font=bold)
     y = top
     for subject, compared in rows:
-        draw.text((MARGIN, y), f'{subject}: "{compared.prompt}"', GREY, font=font)
+        draw.text((MARGIN, y), _caption(subject, compared), GREY, font=font)
         for column, arm in enumerate(arms):
             strip = next(strip for strip in compared.strips if strip.arm == arm)
             for place, (path, _) in enumerate(strip.pictures[:shown]):
@@ -47,6 +48,10 @@ def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, foo
         draw.text((MARGIN, y), words, GREY, font=font)
         y += LINE
     return sheet
+
+
+def _caption(subject: str, compared: Compared) -> str:
+    return f'{subject}: "{compared.prompt}"'
 
 
 def _rows(galleries: Sequence[Gallery], arms: Sequence[str]) -> list[tuple[str, Compared]]:
