@@ -161,14 +161,6 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
-RESUMABLE = {
-    "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
-    "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
-    "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir",
-    "ignore_photo_errors", "identifier_tokens",
-}  # fmt: skip
-"""Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
-
 
 def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     """The configuration with every value that was left out filled in from the recipes."""
@@ -242,27 +234,6 @@ def idle(config: TrainConfig) -> list[str]:
         instead = config.method.why_no_prior() or ("--weight_anchor stands in its place." if config.objective.weight_anchor else "")
         unused += [f"--{name} has nothing to do without --with_prior_preservation. {instead}".strip() for name, value in given if value]
     return unused
-
-
-def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    """Settings that decide the result and have changed since a checkpoint: `--rank 4 -> 8`. One that is newer than the checkpoint had
-    its default."""
-    changed, fresh = [], type(config)()
-    for name, flag in flags(type(config)).items():
-        if name in RESUMABLE or flag.path[0] in ("validation", "watching", "encoders"):
-            continue
-        before, now = _in(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
-        before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
-        if before != now:
-            changed.append(f"--{name} {before} -> {now}")
-    return changed
-
-
-def _in(tree: Mapping[str, Any], path: tuple[str, ...], default: Any) -> Any:
-    """The leaf of a tree of plain values; `default` where it is not there."""
-    for step in path[:-1]:
-        tree = tree.get(step) or {}
-    return tree.get(path[-1], default)
 
 
 def dump(config: TrainConfig) -> dict[str, Any]:

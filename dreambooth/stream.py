@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dreambooth.config import TrainConfig, check, differences, dump, idle, resolve, write_yaml
+from dreambooth.config import TrainConfig, check, dump, idle, resolve, write_yaml
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.families import Family, family_of, fingerprint
@@ -20,6 +20,7 @@ from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.reporting.page import report
+from dreambooth.resuming import differences
 from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import open_trackers

@@ -13,8 +13,9 @@ import pytest
 
 from dreambooth.api import train_config
 from dreambooth.cli import main
-from dreambooth.config import differences, dump
+from dreambooth.config import dump
 from dreambooth.core.errors import Interrupted
+from dreambooth.resuming import differences
 from dreambooth.stream import train
 from dreambooth.training.records import Step, Told
 from tests import tiny

@@ -18,9 +18,9 @@ from dreambooth.bench.job import Event, Job, Moved, Row, Work
 from dreambooth.core.errors import SettingError
 
 DEFAULT_WORKERS = 2
+"""Without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
 LEAVING_SECONDS = 3.0
 """A worker without a job gets so long to leave by itself."""
-"""Without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
 
 
 class Processes(Executor):

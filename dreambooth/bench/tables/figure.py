@@ -22,8 +22,8 @@ def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, foo
     shown = min(each, max(len(strip.pictures) for _, compared in rows for strip in compared.strips))
     block = shown * TILE + (shown - 1) * GAP
     font, bold, large = (ImageFont.load_default(TEXT + more) for more in (0, 3, 5))
-    words = max(large.getlength(title), *(font.getlength(_caption(subject, compared)) for subject, compared in rows))
-    width = 2 * MARGIN + max(len(arms) * block + (len(arms) - 1) * GUTTER, round(words))
+    widest = max(large.getlength(title), *(font.getlength(_caption(subject, compared)) for subject, compared in rows))
+    width = 2 * MARGIN + max(len(arms) * block + (len(arms) - 1) * GUTTER, round(widest))
     heads = [_lines(arm, bold, block) for arm in arms]
     foot = _lines(footer, font, width - 2 * MARGIN)
     top = MARGIN + 28 + max(map(len, heads)) * (LINE + 2) + 4
