@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
@@ -88,6 +88,10 @@ class Process:
         """Signal-to-noise ratio alpha^2 / sigma^2, [b]; 0 at the end of a zero-terminal schedule, infinite without noise."""
         return (self.alpha[t] / self.sigma[t]) ** 2
 
+    def between(self, low: int, high: int | None) -> Bool[Tensor, "T"]:
+        """Which indices have `low` <= time < `high` (None: no end), [T]: one run without gaps, since times rise or fall all the way."""
+        return (self.times >= low) & (self.times < (math.inf if high is None else high))
+
     def _row(self, t: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """(a, b) of the target's equation, each [b]."""
         alpha, sigma = self.alpha[t], self.sigma[t]
@@ -96,9 +100,15 @@ class Process:
         return rows[self.prediction]
 
 
-def draw_timestep(process: Process, u: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
-    """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1)."""
-    return (u * len(process)).long().clamp_(0, len(process) - 1)
+def draw_timestep(process: Process, u: Float[Tensor, "b"], among: Bool[Tensor, "T"] | None = None) -> Int[Tensor, "b"]:
+    """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1).
+
+    `among`, of `Process.between`, are those that are drawn; None is all. Nothing waits for the device.
+    """
+    if among is None:
+        return (u * len(process)).long().clamp_(0, len(process) - 1)
+    count = among.sum()
+    return among.int().argmax() + (u * count).long().clamp(min=0).minimum(count - 1)
 
 
 def _betas(config: Mapping[str, Any]) -> Tensor:

@@ -33,6 +33,11 @@ class Objective(Setting):
     train_guidance_scale: Annotated[float, Ge(0)] = 3.5
     """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
 
+    min_timestep: Annotated[int, Ge(0)] = 0
+    """Least noise that is trained, of 1000 timesteps (kohya's flag)."""
+    max_timestep: Annotated[int, Gt(0)] | None = None
+    """Train below this timestep only, of 1000 (kohya's flag): the noisiest steps, which lay a picture out, stay the base model's."""
+
     weight_anchor: Annotated[float, Ge(0)] = 0.0
     """Strength of a pull to the initial weights, in place of class images (off unless asked for): 500 for a whole UNet; 0 is none."""
     masked_loss: bool = False
@@ -45,12 +50,17 @@ class Objective(Setting):
         if process.prediction != "flow" and self.weighting_scheme != "none":
             reason = f"{self.weighting_scheme} is for flow matching; this model predicts {process.prediction}."
             raise SettingError("--weighting_scheme", reason, fix="Use --snr_gamma 5, or leave it out.")
+        if not process.between(self.min_timestep, self.max_timestep).any():
+            asked = f"from {self.min_timestep} on" + (f" and below {self.max_timestep}" if self.max_timestep else "")
+            reason = f"there is no timestep {asked}: this model has {process.times.min():.0f} to {process.times.max():.0f}."
+            raise SettingError("--min_timestep", reason, fix="Give a smaller --min_timestep or a larger --max_timestep.")
 
     def timesteps(self, process: Process, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         """Indices, long [b], from a uniform and a normal number per row."""
         if process.prediction == "flow":
             u = flow_density(self.weighting_scheme, u, z, mean=self.logit_mean, std=self.logit_std, scale=self.mode_scale)
-        return draw_timestep(process, u)
+        some = self.min_timestep > 0 or self.max_timestep is not None
+        return draw_timestep(process, u, process.between(self.min_timestep, self.max_timestep) if some else None)
 
     def weight(self, process: Process, t: Int[Tensor, "b"]) -> Float[Tensor, "b"] | float:
         """How much each row's error counts beside its picture's weight, [b]."""

@@ -155,6 +155,7 @@ def test_a_resolution_that_does_not_fit_the_vae(command, capsys):
         (("--validation_scheduler", "dpm+"), ("--validation_scheduler", "dpm++")),
         (("--weighting_scheme", "mode"), ("--weighting_scheme", "flow")),
         (("--snr_gamma", "0"), ("--snr_gamma",)),
+        (("--min_timestep", "700", "--max_timestep", "600"), ("--min_timestep", "700", "600", "0 to 999")),
         (("stray",), ("stray",)),
         (("--output_kohya_format",), ("--output_kohya_format", "--method lora")),
         (("--class_labels_conditioning", "timesteps"), ("DeepFloyd",)),

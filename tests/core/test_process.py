@@ -120,6 +120,23 @@ def test_timesteps_are_uniform_over_all_of_the_schedule():
     assert torch.equal(t.bincount(), torch.full((50,), 100))
 
 
+@pytest.mark.parametrize(("kind", "noisiest"), [("epsilon", -1), ("flow", 0)])
+def test_a_range_of_timesteps_is_drawn_evenly_and_nothing_outside_of_it(kind, noisiest):
+    process = processes()[kind]
+    among = process.between(200, 650)
+    t = draw_timestep(process, (torch.arange(9000) + 0.5) / 9000, among)
+    times = process.times[t]
+    assert 200 <= times.min() < 201 and 649 <= times.max() < 650
+    counts = t.bincount(minlength=len(process))
+    assert torch.equal(counts > 0, among) and counts[among].max() <= counts[among].min() + 1
+    assert not among[noisiest], "the noisiest step, wherever the table has it, is the one that a largest timestep leaves out"
+
+
+def test_a_range_that_holds_everything_draws_what_no_range_draws():
+    process, u = Process.from_betas(SCHEDULES["scaled_linear"]), torch.rand(500, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(draw_timestep(process, u, process.between(0, None)), draw_timestep(process, u))
+
+
 def test_densities_at_and_beyond_the_ends_stay_in_the_schedule():
     process = Process.from_betas(SCHEDULES["short"])
     assert draw_timestep(process, torch.tensor([-0.5, 0.0, 1.0, 1.5])).tolist() == [0, 0, 49, 49]
