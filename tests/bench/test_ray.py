@@ -107,6 +107,15 @@ def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(
         assert (tmp_path / "storage" / "rows" / f"{job.key}.json").is_file()
 
 
+def test_a_job_whose_folder_cannot_be_written_fails_alone(cluster, tmp_path):
+    blocked, good = works.job(tmp_path / "blocked", 0), works.job(tmp_path / "home", 1, steps=0)
+    (tmp_path / "blocked").write_text("a file stands where the folder should be")
+    events = done(executor(cluster), [blocked, good])
+    [failed] = [event for event in events["job-0"] if isinstance(event, Failed)]
+    assert failed.kind == "run" and str(tmp_path / "blocked") in failed.reason
+    assert isinstance(events["job-1"][-1], Finished)
+
+
 DRIVER = """
 import sys
 from dreambooth.bench.executors import Ray

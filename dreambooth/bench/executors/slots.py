@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dreambooth.bench.executors.attempt import Trouble
 from dreambooth.bench.job import Event, Failed, Finished, Job, Moved, Row, Started
-from dreambooth.core.errors import RunError
+from dreambooth.core.errors import DreamboothError, RunError
 
 GRACE_SECONDS = 15.0
 """How long jobs may take to save after they were asked to stop; then they are ended, and their last checkpoint stands."""
@@ -116,7 +116,7 @@ def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, 
     false_starts, is_sound = 0, False
     try:
         while True:
-            _fill(turns, pool, slots)
+            yield from _fill(turns, pool, slots)
             if not slots and turns.peek() is None:
                 return
             pool.wait([slot for slot in slots if slot.job])
@@ -134,8 +134,11 @@ def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, 
         _part(slots, pool)
 
 
-def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> None:
-    """Give each slot that may be there a job; slots for which nothing is left go, and with them what they held."""
+def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> Iterator[Event]:
+    """Give each slot that may be there a job; slots for which nothing is left go, and with them what they held.
+
+    A job whose folder or storage cannot be written fails alone: the next one may have its place elsewhere, or later.
+    """
     idle = [slot for slot in slots if not slot.job]
     while (job := turns.peek()) is not None:
         share = pool.share(job)
@@ -153,7 +156,12 @@ def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> None:
             idle.remove(slot)
         slot.job, slot.attempts = turns.take()
         slot.has_begun = False
-        slot.give(slot.job)
+        try:
+            slot.give(slot.job)
+        except (OSError, DreamboothError) as error:
+            yield Failed(slot.job, str(error), "run", slot.attempts)
+            slot.job = None
+            idle.append(slot)
     for slot in idle:
         _gone(slot, slots)
     _yield_back(turns, pool, slots)
