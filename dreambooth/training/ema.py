@@ -1,6 +1,6 @@
 """The moving average of what learns: smoother than the last weights, and what previews and the output hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class Average:
     """average <- decay average + (1 - decay) weights, decay = min(max_decay, (1 + step) / (10 + step)), so that the start counts little."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], max_decay: float):
-        self.parameters, self.max_decay = list(parameters), max_decay
+    def __init__(self, parameters: Sequence[nn.Parameter], max_decay: float, settle: Callable[[], None]):
+        """`settle` puts parameters back to where they must stay: a mean of vectors of one length is shorter than they are."""
+        self.parameters, self.max_decay, self.settle = list(parameters), max_decay, settle
         self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
@@ -26,6 +27,7 @@ class Average:
         """A block in which the model holds the averages."""
         own = [parameter.detach().clone() for parameter in self.parameters]
         self._put(self.values)
+        self.settle()
         try:
             yield
         finally:

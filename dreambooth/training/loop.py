@@ -86,7 +86,7 @@ class Trainer:
         optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
         self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
-        self.average = Average(self.update.parameters, loop.ema_decay) if loop.use_ema else None
+        self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.anchor = Anchor(self.update.parameters, objective.weight_anchor) if objective.weight_anchor else None
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None

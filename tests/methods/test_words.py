@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dreambooth.api import generate
 from dreambooth.config import check, idle, resolve
@@ -167,6 +168,27 @@ def test_photos_are_shown_with_the_published_templates_unless_they_have_words_of
     assert shown(concept="style")[0] == "a painting in the style of <my-dog>"
     (tmp_path / "photos-24" / "0.txt").write_text("a [V] dog on the beach")
     assert shown() == ["a <my-dog> on the beach"]
+
+
+def test_an_average_of_vectors_whose_length_is_kept_has_that_length(base, tmp_path):
+    """A mean of vectors that point apart is shorter than each; a short word is drowned by the prompt."""
+    settings = {
+        "method": "textual_inversion",
+        "initializer_token": "sks",
+        "use_ema": True,
+        "learning_rate": 1.0,
+        "lr_scheduler": "constant",
+    }
+    norms = {}
+    for keep in (True, False):
+        out = tmp_path / str(keep)
+        drain(config(base, tmp_path, output_dir=str(out), keep_embedding_norm=keep, **settings))
+        norms[keep] = load_file(out / "learned_embeds.safetensors")["<my-dog>"].norm().item()
+    family = tiny.load(base)
+    token = family.tokenizers[0]("sks", add_special_tokens=False)["input_ids"][0]
+    start = family.encoders[0].get_input_embeddings().weight[token].norm().item()
+    assert norms[True] == pytest.approx(start, rel=1e-5)
+    assert abs(norms[False] / start - 1) > 0.05
 
 
 @pytest.mark.parametrize("method", ["textual_inversion", "custom_diffusion"])
