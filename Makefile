@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 EXTRAS := photos,lean,optimizers,track,cluster,dev
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# How the repository's rows were examined; another examination makes other rows.
+EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors docs fuzz claims selection clean
+.PHONY: setup demo test check lint types floors docs fuzz claims tables bars selection clean
 
 setup: $(VENV)/.installed
 

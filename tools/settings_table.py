@@ -6,9 +6,13 @@ from pathlib import Path
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.study import StudyMake, StudyTable
 from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.demo import DemoConfig
 from dreambooth.config import TrainConfig
 from dreambooth.drawing import GenerateConfig
 from dreambooth.evaluation import EvaluateConfig
+from dreambooth.identifier.search import IdentifierSearch
+from dreambooth.photos.check import PhotosCheck
+from dreambooth.photos.prepare import PhotosPrepare
 from dreambooth.schema import Flag, Setting, flags
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -23,8 +27,11 @@ the place in the second column. A value that is left out comes from the recipe o
 def page() -> str:
     """The whole page."""
     parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
-    parts += [_table("dreambooth evaluate", EvaluateConfig), _table("dreambooth bench", BenchConfig)]
-    parts += [_table("dreambooth study make", StudyMake), _table("dreambooth study table", StudyTable)]
+    others = {
+        "evaluate": EvaluateConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
+        "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "identifier": IdentifierSearch, "demo": DemoConfig,
+    }  # fmt: skip
+    parts += [_table(f"dreambooth {command}", tree) for command, tree in others.items()]
     return "\n".join(parts)
 
 

@@ -16,6 +16,8 @@ drawn: rows and the small pictures beside them are read.
 
 import argparse
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -70,10 +72,21 @@ def measured(bench: Path, subjects: Sequence[Subject], arms: Sequence[str]) -> I
     """Every row of these arms, by subject and seed."""
     eyes = Encoders().beside("toybox").look(device=torch.device("cpu"))
     named = {subject.name: subject for subject in subjects}
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
-    for row in sorted(rows, key=lambda row: (row["subject"], row["seed"])):
-        if row["toybox"] and row["arm"] in arms and row["subject"] in named:
+    for row in rows_of(bench, arms):
+        if row["subject"] in named:
             yield answers(row, named[row["subject"]], bench, eyes)
+
+
+def rows_of(bench: Path, arms: Sequence[str]) -> list[dict[str, Any]]:
+    """The toybox's rows of these arms, by subject and seed; ends with a word where one has several, which no mean should hide."""
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
+    found = sorted((row for row in rows if row["toybox"] and row["arm"] in arms), key=lambda row: (row["subject"], row["seed"]))
+    twice = [pair for pair, count in Counter((row["subject"], row["seed"]) for row in found).items() if count > 1]
+    if twice:
+        sys.exit(
+            f"{bench}: {len(twice)} subjects and seeds have several rows of these arms, such as {twice[0]}: another recipe's, perhaps."
+        )
+    return found
 
 
 def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders) -> Bars:

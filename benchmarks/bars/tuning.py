@@ -1,4 +1,4 @@
-"""Subjects to tune a recipe on, so that the held-out ones stay unseen until it is measured: `python -m benchmarks.bars.tuning OUT`.
+"""Subjects to tune a recipe on, in place of the held-out ones that it is measured on: `python -m benchmarks.bars.tuning OUT`.
 
 Six new subjects of six classes, their photos, and a `subjects.csv`. Three show a pattern that the base model has seen, two one that it
 has not, one is plain. Then `dreambooth bench benchmarks/bars/tuning.yaml --dataset_dir OUT --output_dir BENCH` tries recipes on them, and

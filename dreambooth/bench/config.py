@@ -35,9 +35,17 @@ class BenchConfig(Setting):
     keep: str | None = None
     """What stays of each model: everything, adapter, delta:RANK, or scores; left out, as the plan says."""
     dry_run: bool = False
-    """Print the jobs, their hours and their disk, and do nothing."""
+    """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few updates and pictures are tried."""
     executor: AnyExecutor = Inline()
     """Where the jobs are done."""
+
+    @field_validator("output_dir")
+    @classmethod
+    def _here(cls, folder: str) -> str:
+        """A path would be made of the URL, and the rows would lie in a folder named s3: of this machine."""
+        if "://" in folder:
+            raise ValueError("it is a URL; give a folder of this machine, and the URL as --storage (with --executor ray)")
+        return folder
 
     @field_validator("seeds", "subjects")
     @classmethod

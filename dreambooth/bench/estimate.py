@@ -21,6 +21,7 @@ from dreambooth.core.device import pick_device
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
+from dreambooth.photos.files import scan
 from dreambooth.plan import duration
 from dreambooth.prepare import hush
 from dreambooth.sample import draw
@@ -73,7 +74,10 @@ def estimate(request: Request) -> Iterator[str]:
 
 
 def _updates(job: Job) -> int:
-    return int(job.settings.get("max_train_steps", 1)) if job.trains else 0
+    if not job.trains:
+        return 0
+    loop = train_config(**job.settings).loop
+    return loop.steps(job.num_photos or len(scan(job.photos).photos), loop.train_batch_size * loop.gradient_accumulation_steps)
 
 
 def _pictures(job: Job) -> int:

@@ -100,7 +100,7 @@ def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
         own.text.tokenizer_max_length, fingerprint(own.model.folder()), tell,
     )  # fmt: skip
-    drawn, class_drawn = _own(exam, run)
+    drawn, class_drawn = _own(exam, run, own)
     before, class_before, shared = _untuned(exam, own)
     tell(Moved(job.key, "scoring"))
     evidence, untuned = Evidence(drawn, photos, class_drawn, class_before if run else ()), Evidence(before, photos, class_before)
@@ -113,12 +113,12 @@ def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
     )  # fmt: skip
 
 
-def _own(exam: Exam, run: Path | None) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
+def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
     """Pictures of the job's own model in the job's folder; the untuned model's class pictures are those that all jobs share."""
     words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
     place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
     if run is None:
-        model = Lazy(lambda: _base(exam))
+        model = Lazy(lambda: _base(exam, own))
         drawn = _drained(exam, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
         model.close()
         return drawn, _shared(exam, "drawing the class", exam.alone, model)[0]
@@ -165,11 +165,10 @@ def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, .
             exam.tell(Moved(exam.job.key, record.phase, record.done, record.total))
 
 
-def _base(exam: Exam, own: TrainConfig | None = None) -> Opened:
+def _base(exam: Exam, own: TrainConfig) -> Opened:
     """The base model, loaded as the run had it."""
     family = family_of(exam.model).load(exam.model)
-    if own:
-        family.max_sequence_length = own.text.tokenizer_max_length
+    family.max_sequence_length = own.text.tokenizer_max_length
     family.to(pick_device(exam.config.device))
     return Opened(family, exam.model.pretrained_model_name_or_path)
 

@@ -35,8 +35,6 @@ class Job:
     """What stays on the disk afterwards: everything, adapter, delta:RANK or scores."""
     folder: str = ""
     """Where the job works; an interrupted job goes on from its checkpoints there."""
-    gpus: float = 0.0
-    """Share of a GPU that one job takes."""
     num_photos: int | None = None
     """Learn from the first so many photos; None is all. Scores are always against all."""
     weights: str = ""
@@ -114,7 +112,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A job was given up. `kind`: request (exit code 2), run (1: memory, disk ...), lost (its worker died too often), error (a bug)."""
+    """A job was given up. `kind`: request (a setting, a photo), run (memory, disk ...), lost (its worker died too often), error (a bug)."""
 
     job: Job
     reason: str

@@ -26,12 +26,20 @@ class Ended:
     tables: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class There:
+    """So many jobs of the plan need not be done: they had a row already, or share one with another arm."""
+
+    count: int
+
+
 @dataclass
 class Turn:
     """What is known of a bench under way, beside its rows."""
 
     there: int = 0
     """Jobs that had a row already, or share one that is being made."""
+    there_told: int = 0
     given: set[str] = field(default_factory=set)
     failed: dict[str, Failed] = field(default_factory=dict)
     unfit: list[Failed] = field(default_factory=list)
@@ -48,13 +56,16 @@ class Turn:
                 self.given.add(item.key)
                 yield item
 
-    def told(self) -> Iterator[Failed]:
-        """Failures that have come up since the last time."""
+    def told(self) -> Iterator[Failed | There]:
+        """What has come up since the last time: jobs that are there, and those that cannot be jobs."""
+        if self.there > self.there_told:
+            self.there_told = self.there
+            yield There(self.there)
         while self.unfit:
             yield self.unfit.pop(0)
 
 
-def bench(request: Request) -> Iterator[Told | Event | Ended]:
+def bench(request: Request) -> Iterator[Told | Event | There | Ended]:
     """Do what is missing and draw the tables; the last record is `Ended`.
 
     Raises SettingError before anything runs for a plan that cannot be done at all, and for a folder on which another bench is at work.

@@ -1,6 +1,5 @@
 """`dreambooth bench`."""
 
-import itertools
 import os
 import signal
 import sys
@@ -16,13 +15,13 @@ from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import Request, rehearse
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, summary
-from dreambooth.bench.tables import print_tables
+from dreambooth.bench.tables import TOYBOX_NOTE, print_tables
 from dreambooth.cli.aliases import ALIASES
-from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.progress import Jobs
 from dreambooth.config import config_type
 from dreambooth.core.errors import Interrupted, SettingError
-from dreambooth.families import ModelSource
+from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.schema import flags
 
@@ -30,7 +29,6 @@ USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0
 INTRO = """Many subjects, several ways of learning, several seeds: one table, as the paper prints it. Every finished job is a row; started again, only what is missing is done, and with nothing missing the tables are drawn anew.
 
 Plans: {plans}; or a YAML file of your own (docs/bench.md). Flags of `dreambooth train` go to every job; what an arm of the plan says itself counts more. Exit code 3: finished, but some jobs failed."""  # noqa: E501
-TOYBOX_NOTE = "This is the toybox: figures of a small rendered world and a tiny model made for it. They say nothing about real models."
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,12 +40,13 @@ def main(argv: Sequence[str]) -> int:
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
     training, remarks = _training(rest)
     plan = read_plan(config.plan)
-    request = Request(plan, config, open_dataset(config.dataset_dir, Path(config.output_dir) / "shared" / "photos"), training)
+    photos = Path(config.output_dir).expanduser() / "shared" / "photos"
+    request = Request(plan, config, open_dataset(config.dataset_dir, photos), training)
     if config.dry_run:
         rehearse(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
-    toybox = {**plan.settings, **training}.get("pretrained_model_name_or_path", TOYBOX) == ModelSource().pretrained_model_name_or_path
+    toybox = is_toybox({**plan.settings, **training}.get("pretrained_model_name_or_path", TOYBOX))
     for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
         print(remark)
     with interruptible():
@@ -94,8 +93,7 @@ def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Flat training flags of the command line, and remarks on their old names."""
-    method = next((value for flag, value in itertools.pairwise(words) if flag == "--method"), None)
-    tree = config_type(method)
+    tree = config_type(named_method(words))
     values, _, remarks = read_flags(words, tree, aliases=ALIASES)
     found: dict[str, Any] = {}
     for name, flag in flags(tree).items():

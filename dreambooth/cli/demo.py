@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge
 from PIL import Image
 
 from dreambooth import stream
@@ -29,18 +31,18 @@ WORN = ("a [V] {noun} wearing a red hat", "a [V] {noun} wearing a rainbow scarf"
 
 
 class DemoConfig(Setting):
-    """See DreamBooth work on the embedded toybox: a subject that the tiny model has never seen, learned from five photos."""
+    """See DreamBooth work on the embedded toybox: a subject that the tiny model has never seen, learned from a few photos."""
 
     subject: str = "dog_spots"
     """Which of the toybox's held-out subjects; a wrong name lists them."""
     output_dir: str = "demo-run"
     """Folder of the demo: photos, the run, the contact sheet and the report."""
-    num_images: int = 4
+    num_images: Annotated[int, Ge(1)] = 4
     """Pictures of each prompt."""
-    max_train_steps: int | None = None
+    max_train_steps: Annotated[int, Ge(1)] | None = None
     """Updates; left out, the toybox's own recipe."""
-    seed: int = 0
-    """Decides every draw."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Decides every draw of the training, and is the first picture's seed."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +70,7 @@ def demo(config: DemoConfig) -> Iterator[Record]:
             yield record
     prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]
     prompts += [f"a {subject.noun}"]
-    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), num_images=config.num_images)):
+    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), num_images=config.num_images, seed=config.seed)):
         if isinstance(told, Drawn):
             yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
         else:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from dreambooth.core.errors import SettingError
@@ -48,6 +49,16 @@ def read_flags(
             place(values, flag.path, value)
     _positional(tree, known, free, values)
     return values, others, remarks
+
+
+def named_method(argv: Sequence[str]) -> str | None:
+    """The method that the flags name, which decides what other flags there are."""
+    for word, following in pairwise([*argv, ""]):
+        if word == "--method":
+            return following
+        if word.startswith("--method="):
+            return word.partition("=")[2]
+    return None
 
 
 def help_text(tree: type[Setting], *, usage: str, intro: str, hidden: Sequence[str] = ()) -> str:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dreambooth.bench.job import Failed, Finished, Job, Moved, Row, Started
+from dreambooth.bench.run import There
 from dreambooth.training.records import Told
 
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
@@ -15,7 +16,7 @@ class Jobs:
     """Shows a bench's records as they come; without a terminal, plain lines."""
 
     def __init__(self, count: int):
-        self.count, self.finished, self.failed = count, 0, 0
+        self.finished = self.failed = self.there = 0
         self.console = Console(highlight=False, soft_wrap=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
@@ -29,6 +30,9 @@ class Jobs:
         """Show one record."""
         if isinstance(record, Told):
             self.say(record.text)
+        elif isinstance(record, There):
+            self.there = record.count
+            self._counted()
         elif isinstance(record, Started):
             self._started(record)
         elif isinstance(record, Moved):
@@ -62,10 +66,13 @@ class Jobs:
     def _ended(self, job: Job, words: str) -> None:
         done = self.finished + self.failed
         self.say(f"{time.strftime('%H:%M:%S')} {done} {_name(job)}: {words}")
+        if self.bars and job.key in self.tasks:
+            self.bars.remove_task(self.tasks.pop(job.key))
+        self._counted()
+
+    def _counted(self) -> None:
         if self.bars:
-            if job.key in self.tasks:
-                self.bars.remove_task(self.tasks.pop(job.key))
-            self.bars.update(self.all, completed=done)
+            self.bars.update(self.all, completed=self.there + self.finished + self.failed)
 
 
 def _name(job: Job) -> str:

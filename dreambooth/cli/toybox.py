@@ -8,7 +8,7 @@ from dreambooth.core.errors import SettingError
 
 HELP = """Usage: dreambooth toybox subjects [OUT]       all held-out subjects' photos on one sheet (toybox.png)
        dreambooth toybox render [...]         pictures to pretrain on
-       dreambooth toybox pretrain STAGE [...] one stage of the recipe (vae, clip, instance, judge, perceptual, unet ...)
+       dreambooth toybox pretrain STAGE [...] one stage (render, vae, decoder, latents, clip, instance, judge, perceptual, unet)
        dreambooth toybox verify [FOLDER]      how good the embedded models are
 
 The recipe, with what was tried, is in dreambooth/toybox/RECIPE.md."""
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     verb, rest = argv[0], list(argv[1:])
     if verb == "subjects":
-        return _subjects(Path(rest[0] if rest else "toybox.png"))
+        return _subjects(rest)
     if verb in ("render", "pretrain"):
         from dreambooth.toybox.pretrain.__main__ import main as pretrain
 
@@ -36,11 +36,22 @@ def main(argv: Sequence[str]) -> int:
 def _hand_over(command: Callable[[], object], argv: list[str]) -> int:
     """Run a module's own command line."""
     sys.argv = ["dreambooth toybox", *argv]
-    command()
+    try:
+        command()
+    except SystemExit as done:  # argparse: 0 for its help, 2 for a wrong word
+        return int(done.code or 0)
     return 0
 
 
-def _subjects(path: Path) -> int:
+def _subjects(words: Sequence[str]) -> int:
+    if any(word in ("-h", "--help") for word in words):
+        print(HELP)
+        return 0
+    if len(words) > 1 or any(word.startswith("-") for word in words):
+        fix = "Give one file name for the sheet, or none."
+        raise SettingError("toybox subjects", f"{' '.join(words)!r} is more than it can be told.", fix=fix)
+    path = Path(words[0] if words else "toybox.png")
+
     from PIL import Image
 
     from dreambooth.outputs import write_sheet

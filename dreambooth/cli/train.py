@@ -7,7 +7,7 @@ from types import FrameType
 
 from dreambooth import stream
 from dreambooth.cli.aliases import ALIASES
-from dreambooth.cli.parse import help_text, read_flags
+from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
 from dreambooth.config import config_type, read_yaml
 from dreambooth.core.errors import Interrupted
@@ -21,14 +21,14 @@ A value that is left out comes from the recipe of the base model and the method;
 
 def main(argv: Sequence[str]) -> int:
     """Train as the flags say."""
-    tree = config_type(_named_method(argv))
+    tree = config_type(named_method(argv))
     if "--help" in argv or "-h" in argv:
         print(help_text(tree, usage=USAGE, intro=INTRO))
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
         base = read_yaml(Path(others["config"]))
-        tree = config_type(_named_method(argv) or (base.get("method") or {}).get("kind"))
+        tree = config_type(named_method(argv) or (base.get("method") or {}).get("kind"))
         values = _merged(base, values)
     config = tree.parse(values)
     terminal, stop = Terminal(), _signals()
@@ -69,16 +69,6 @@ def _signals() -> Callable[[], bool]:
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
     return lambda: bool(asked)
-
-
-def _named_method(argv: Sequence[str]) -> str | None:
-    """The method that the flags name, which decides what other flags there are."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        if word == "--method":
-            return following
-        if word.startswith("--method="):
-            return word.partition("=")[2]
-    return None
 
 
 def _merged(base: dict, over: dict) -> dict:

@@ -27,12 +27,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
 
 
-class JobsFailed(DreamboothError):
-    """The work was finished, but some of its jobs failed; the text names them."""
-
-    exit_code = 3
-
-
 class Interrupted(DreamboothError):
     """Stopped by a signal, after the state was saved; the text says how to go on."""
 

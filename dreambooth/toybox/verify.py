@@ -6,20 +6,22 @@ training saw, plain and through the autoencoder; and the autoencoder itself. The
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
 from .weights import PACKAGE, SIZE, Weights
 from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
 
-GUIDANCE = 1.5
-"""As the recipe draws."""
+PARTS = ("autoencoder", "encoders", "drawings")
+GALLERY = 50
+"""Subjects among which the right one is looked for, as the bar asks."""
 PATTERN_WORDS = ("striped", "dotted", "checkered", "starry")
 
 
@@ -41,12 +43,12 @@ def verify(
     folder: Path = PACKAGE,
     out: Path | None = None,
     *,
-    parts: tuple[str, ...] = ("autoencoder", "encoders", "drawings"),
-    among: int = 50,
-    guidance: float = GUIDANCE,
+    parts: Sequence[str] = PARTS,
+    among: int = GALLERY,
+    guidance: float | None = None,
     seed: int = 0,
 ) -> Iterator[Figure]:
-    """Measure the parts; yields figures as they are known.
+    """Measure the parts; yields figures as they are known. Left out, `guidance` is what the package's own recipe draws with.
 
     With `out`, sheets of drawings (all, and the ten worst) and `confusions.md` go there.
     """
@@ -56,7 +58,13 @@ def verify(
     if "encoders" in parts:
         yield from encoders(weights, out, among=among)
     if "drawings" in parts:
-        yield from drawings(weights, out, guidance=guidance, seed=seed)
+        yield from drawings(weights, out, guidance=guidance or recipe_guidance(), seed=seed)
+
+
+def recipe_guidance() -> float:
+    """Guidance of the pictures that the toybox's recipe shows."""
+    recipe = yaml.safe_load((PACKAGE / "pipeline" / "dreambooth.yaml").read_text(encoding="utf-8"))
+    return float(recipe["full"]["validation_guidance_scale"])
 
 
 def autoencoder(weights: Weights) -> Iterator[Figure]:
@@ -80,7 +88,7 @@ def pictures_of(subjects: list[Subject], seed: int) -> tuple[np.ndarray, list[Sc
     return np.stack([render(subject, scene, SIZE) for subject, scene in zip(subjects, scenes, strict=True)]), scenes
 
 
-def encoders(weights: Weights, out: Path | None = None, *, among: int = 50) -> Iterator[Figure]:
+def encoders(weights: Weights, out: Path | None = None, *, among: int = GALLERY) -> Iterator[Figure]:
     """What judge, CLIP and instance encoder tell apart on new renders, plain and through the VAE. With `out`, what they confuse too."""
     right: dict[str, list[float]] = {}
     confused: dict[str, Counter[tuple[str, str]]] = {}
@@ -95,7 +103,7 @@ def encoders(weights: Weights, out: Path | None = None, *, among: int = 50) -> I
         (out / "confusions.md").write_text("\n\n".join(confusions(confused)) + "\n", encoding="utf-8")
     triples(weights, right)
     bars = {"judge: class": 0.97, "judge: context": 0.97, "CLIP: class": 0.90, "CLIP: context": 0.98}
-    bars |= {f"instance: first among {among} of class and colours": 0.85, "CLIP-I: subject above context, any other subject": 0.80}
+    bars |= {f"instance: first among {GALLERY} of class and colours": 0.85, "CLIP-I: subject above context, any other subject": 0.80}
     for name, hits in right.items():
         bar = next((least for start, least in bars.items() if name.startswith(start)), None)
         yield Figure(name, float(np.mean(hits)), len(hits), bar)
@@ -223,13 +231,17 @@ def save_sheet(pictures: np.ndarray, path: Path, *, across: int) -> None:
 
 def main() -> None:
     """python -m dreambooth.toybox.verify [FOLDER] [--out DIR] [--parts ...] [--among N]"""
-    parser = argparse.ArgumentParser(prog="python -m dreambooth.toybox.verify", description="How good the toybox's weights are.")
+    parser = argparse.ArgumentParser(prog="dreambooth toybox verify", description="How good the toybox's weights are.")
     parser.add_argument("folder", nargs="?", type=Path, default=PACKAGE, help="holds pipeline/ and encoders/; the package by default")
     parser.add_argument("--out", type=Path, help="where the sheets of drawings and the confusion tables go")
-    parser.add_argument("--parts", nargs="+", default=["autoencoder", "encoders", "drawings"], help="what to measure")
-    parser.add_argument("--among", type=int, default=50, help="subjects of one class and colours in a gallery")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument(
+        "--among", type=int, default=GALLERY, help="subjects of one class and colours in a gallery; the bar is for %(default)s"
+    )
+    parser.add_argument("--guidance", type=float, help="of the drawings; the recipe's by default")
+    parser.add_argument("--seed", type=int, default=0, help="of the drawings")
     args = parser.parse_args()
-    for figure in verify(args.folder, args.out, parts=tuple(args.parts), among=args.among):
+    for figure in verify(args.folder, args.out, parts=args.parts, among=args.among, guidance=args.guidance, seed=args.seed):
         print(figure, flush=True)
 
 

@@ -26,9 +26,9 @@ class Average:
     def applied(self) -> Iterator[None]:
         """A block in which the model holds the averages."""
         own = [parameter.detach().clone() for parameter in self.parameters]
-        self._put(self.values)
-        self.settle()
         try:
+            self._put(self.values)
+            self.settle()
             yield
         finally:
             self._put(own)

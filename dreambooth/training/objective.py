@@ -34,9 +34,10 @@ class Objective(Setting):
     """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
 
     min_timestep: Annotated[int, Ge(0)] = 0
-    """Least noise that is trained, of 1000 timesteps (kohya's flag)."""
+    """Train from this timestep on only, as the model's own scheduler counts them (0 to 999 for most; kohya's flag)."""
     max_timestep: Annotated[int, Gt(0)] | None = None
-    """Train below this timestep only, of 1000 (kohya's flag): the noisiest steps, which lay a picture out, stay the base model's."""
+    """Train below this timestep only: the noisiest steps, which lay a picture out, stay the base model's. A weighting_scheme's density is
+    squeezed into the range."""
 
     weight_anchor: Annotated[float, Ge(0)] = 0.0
     """Strength of a pull to the initial weights, in place of class images (off unless asked for): 500 for a whole UNet; 0 is none."""
@@ -53,7 +54,8 @@ class Objective(Setting):
         if not process.between(self.min_timestep, self.max_timestep).any():
             asked = f"from {self.min_timestep} on" + (f" and below {self.max_timestep}" if self.max_timestep else "")
             reason = f"there is no timestep {asked}: this model has {process.times.min():.0f} to {process.times.max():.0f}."
-            raise SettingError("--min_timestep", reason, fix="Give a smaller --min_timestep or a larger --max_timestep.")
+            flag, fix = ("--min_timestep", "Give a smaller one.") if self.min_timestep else ("--max_timestep", "Give a larger one.")
+            raise SettingError(flag, reason, fix=fix)
 
     def timesteps(self, process: Process, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         """Indices, long [b], from a uniform and a normal number per row."""

@@ -15,7 +15,7 @@ from dreambooth.bench.digests import photos_digest
 from dreambooth.bench.expand import expand
 from dreambooth.bench.job import Failed, Finished, Moved
 from dreambooth.bench.locks import alone
-from dreambooth.bench.run import Ended, bench
+from dreambooth.bench.run import Ended, There, bench
 from dreambooth.bench.work import work
 from dreambooth.cli import main
 from dreambooth.cli.bench import interruptible
@@ -71,6 +71,7 @@ def test_started_again_it_draws_tables_and_does_nothing_else(copied, ask):
     shutil.rmtree(copied / "tables")
     records = list(bench(ask()))
     assert not any(isinstance(record, Finished) for record in records) and len(ended(records).rows) == 5
+    assert [record.count for record in records if isinstance(record, There)][-1] == 5  # so that a bar over all jobs is full
     assert {path: path.stat().st_mtime_ns for path in copied.glob("rows/*.json")} == before
     assert ended(records).tables and all(path.is_file() for path in ended(records).tables)
 

@@ -13,7 +13,7 @@ import pytest
 
 from dreambooth.bench.executors import Ray
 from dreambooth.bench.job import Failed, Finished, Moved, Started
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import RunError, SettingError
 from tests.bench import works
 from tests.bench.test_executors import start
 
@@ -112,8 +112,23 @@ def test_a_job_whose_folder_cannot_be_written_fails_alone(cluster, tmp_path):
     (tmp_path / "blocked").write_text("a file stands where the folder should be")
     events = done(executor(cluster), [blocked, good])
     [failed] = [event for event in events["job-0"] if isinstance(event, Failed)]
-    assert failed.kind == "run" and str(tmp_path / "blocked") in failed.reason
+    assert failed.kind == "request" and "--output_dir" in failed.reason and str(tmp_path / "blocked") in failed.reason
     assert isinstance(events["job-1"][-1], Finished)
+
+
+def test_a_storage_that_takes_no_job_ends_the_bench_and_not_the_plan(cluster, tmp_path):
+    (tmp_path / "blocked").write_text("a file stands where the folder should be")
+    asked = 0
+
+    def plan():
+        nonlocal asked
+        for number in range(100):
+            asked += 1
+            yield works.job(tmp_path / "blocked", number)
+
+    with pytest.raises(RunError, match="3 jobs in a row could not be given out"):
+        done(executor(cluster), plan())
+    assert asked == 3
 
 
 DRIVER = """

@@ -262,3 +262,9 @@ def test_an_unknown_command_suggests_the_nearest(capsys):
 def test_paths_with_spaces_and_letters_of_all_scripts(command, pipelines, capsys, tmp_path):
     folder = Path(shutil.copytree(tiny.photos(tmp_path / "plain"), tmp_path / "mein Hund ä 犬"))
     assert main(command("--instance_data_dir", str(folder))) == 0
+
+
+def test_a_bench_into_a_url_is_refused_before_a_folder_of_that_name_is_made(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, ["bench", "table3", "--output_dir", "s3://bucket/bench"], "--output_dir", "--storage")
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from dreambooth.core.errors import SettingError
 from dreambooth.toybox.pretrain import latents, pictures, vae
 from dreambooth.toybox.pretrain.groupnorm import quicken
 from dreambooth.toybox.pretrain.loop import Budget, Stage, train
@@ -65,9 +66,9 @@ def test_shards_are_made_once_and_read_back(tmp_path, monkeypatch) -> None:
 
 
 def test_missing_pictures_and_latents_name_the_command(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match="pretrain render"):
+    with pytest.raises(SettingError, match="toybox render"):
         pictures.Pictures(tmp_path)
-    with pytest.raises(FileNotFoundError, match="pretrain latents"):
+    with pytest.raises(SettingError, match="pretrain latents"):
         latents.load(tmp_path)
 
 

@@ -71,7 +71,7 @@ class Storage:
             Mirror(Path(job.folder), self._folder(job)).fetch()
             if keep:
                 keep(finished.row)
-        except DreamboothError as error:
+        except (DreamboothError, OSError) as error:
             return Failed(job, f"It is finished, but could not be brought here: {error} Start the bench again to bring it.", "run")
         return finished
 

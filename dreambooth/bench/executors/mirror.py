@@ -194,7 +194,7 @@ def open_url(url: str) -> tuple[Any, str]:
         files, root = url_to_fs(url)
     except (ImportError, ValueError) as error:
         fix = "Install fsspec's package for it on every machine, such as s3fs, gcsfs or adlfs."
-        raise SettingError("--output_dir", f"{url} cannot be opened: {first_line(error)}.", fix=fix) from None
+        raise SettingError("--storage", f"{url} cannot be opened: {first_line(error)}.", fix=fix) from None
     return files, root
 
 

@@ -32,7 +32,7 @@ class Processes(Executor):
     retries: Annotated[int, Ge(0)] = 2
     """How often a job whose worker died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
-    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, what the plan says, or a whole GPU."""
+    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""
 
     def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
         """The jobs' events as they come; workers live on from job to job, so that libraries are loaded once."""
@@ -48,11 +48,9 @@ def gpus_here() -> list[str]:
     return named[:count] if named else [str(number) for number in range(count)]
 
 
-def part_of_gpu(job: Job, asked: float | None, *, has_gpus: bool) -> float:
-    """What a job takes of a GPU: as asked by hand, else by the plan, else a whole one where there is one."""
-    if asked is not None:
-        return asked
-    return job.gpus or float(has_gpus)
+def part_of_gpu(asked: float | None, *, has_gpus: bool) -> float:
+    """What a job takes of a GPU: as asked, else a whole one where there is one."""
+    return float(has_gpus) if asked is None else asked
 
 
 class _Machine(Pool):
@@ -69,7 +67,7 @@ class _Machine(Pool):
             raise SettingError(
                 "--gpus_per_job", f"{self.settings.gpus_per_job:g} of a GPU was asked for; there is no CUDA GPU here.", fix=fix
             )
-        return part_of_gpu(job, self.settings.gpus_per_job, has_gpus=True) if self.gpus else 0.0
+        return part_of_gpu(self.settings.gpus_per_job, has_gpus=True) if self.gpus else 0.0
 
     def limit(self, share: float) -> int:
         return self.settings.workers or (len(self.gpus) * int(1 / share) if share else DEFAULT_WORKERS)

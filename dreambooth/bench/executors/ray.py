@@ -23,6 +23,7 @@ from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
 from dreambooth.bench.executors.storage import is_url
 from dreambooth.bench.job import Event, Job, Moved, Row, Work
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.atomic import writable_folder
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """How often the cluster is asked which machines it has."""
@@ -42,7 +43,7 @@ class Ray(Executor):
     retries: Annotated[int, Ge(0)] = 2
     """How often a job whose worker or machine died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
-    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, what the plan says, or a whole GPU."""
+    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""
     cpus_per_job: Annotated[float, Gt(0)] = 1.0
     """Cores that one job takes, and its number of threads."""
     storage: str | None = None
@@ -102,7 +103,7 @@ class _Cluster(Pool):
         self.was_possible = False
 
     def share(self, job: Job) -> float:
-        return part_of_gpu(job, self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
+        return part_of_gpu(self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
 
     def limit(self, share: float) -> int:
         if self.settings.workers:
@@ -196,7 +197,7 @@ class _Actor(Slot):
 def _mark(folder: Path) -> str:
     """A word in the job's folder by which a worker sees that its own folder of that name is the same one."""
     token = uuid.uuid4().hex
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, "--output_dir")
     (folder / TOKEN).write_text(token)
     return token
 

@@ -37,7 +37,7 @@ class Desk:
         if token and not _is_seen(Path(job.folder) / TOKEN, token):
             return Trouble(
                 f"--output_dir: {job.folder} is not the same folder on the worker's machine as where the bench was started. "
-                "Use a disk that all machines share, or a URL such as s3://bucket/bench.",
+                "Use a disk that all machines share, or --storage with a URL such as s3://bucket/bench.",
                 "request",
             )
         try:

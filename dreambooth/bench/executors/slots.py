@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from dreambooth.bench.executors.attempt import Trouble
 from dreambooth.bench.job import Event, Failed, Finished, Job, Moved, Row, Started
-from dreambooth.core.errors import DreamboothError, RunError
+from dreambooth.core.errors import DreamboothError, RunError, SettingError
 
 GRACE_SECONDS = 15.0
 """How long jobs may take to save after they were asked to stop; then they are ended, and their last checkpoint stands."""
 FALSE_STARTS = 3
 """Workers that may die before any of them has begun a job: then it is not the jobs' fault, and no more are tried."""
+REFUSALS = 3
+"""Jobs in a row that may not be given out, since their folders cannot be written: then the storage is at fault, and the rest waits."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Turns:
     def __init__(self, jobs: Iterable[Job], retries: int):
         self.jobs, self.retries = iter(jobs), retries
         self.waiting: list[tuple[Job, int]] = []
+        self.refused = 0
+        """Jobs in a row that could not be given out."""
 
     def peek(self) -> Job | None:
         """The job whose turn is next; None when there is none left."""
@@ -137,7 +141,8 @@ def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, 
 def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> Iterator[Event]:
     """Give each slot that may be there a job; slots for which nothing is left go, and with them what they held.
 
-    A job whose folder or storage cannot be written fails alone: the next one may have its place elsewhere, or later.
+    A job whose folder cannot be written fails alone, and others' news is read before the next one is tried; raises RunError where several
+    in a row cannot.
     """
     idle = [slot for slot in slots if not slot.job]
     while (job := turns.peek()) is not None:
@@ -159,9 +164,13 @@ def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> Iterator[Event]:
         try:
             slot.give(slot.job)
         except (OSError, DreamboothError) as error:
-            yield Failed(slot.job, str(error), "run", slot.attempts)
-            slot.job = None
-            idle.append(slot)
+            job, slot.job = slot.job, None
+            turns.refused += 1
+            yield Failed(job, str(error), "request" if isinstance(error, SettingError) else "run", slot.attempts)
+            if turns.refused >= REFUSALS:
+                raise RunError(f"{turns.refused} jobs in a row could not be given out. The last one: {error}") from None
+            return
+        turns.refused = 0
     for slot in idle:
         _gone(slot, slots)
     _yield_back(turns, pool, slots)

@@ -11,7 +11,7 @@ from dreambooth.bench.tables.results import PAPER, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_PAIRS, MIN_SUBJECTS, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 
-TOYBOX = "toybox: a small embedded model of a rendered world. These numbers say nothing about real models."
+TOYBOX_NOTE = "toybox: a small embedded model of a rendered world. These numbers say nothing about real models."
 MISSING = "-"
 ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 LEGEND = (

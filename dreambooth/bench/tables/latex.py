@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from dreambooth.bench.tables.document import TOYBOX, Document, Entry, Section
+from dreambooth.bench.tables.document import TOYBOX_NOTE, Document, Entry, Section
 
 SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -20,7 +20,7 @@ PAGE = 36
 
 def as_latex(document: Document) -> str:
     """A table for each section that has lines, comments for what stands below. Long tables need a page of one column."""
-    banner = [f"\\noindent\\textbf{{{escaped(TOYBOX)}}}"] if document.toybox else []
+    banner = [f"\\noindent\\textbf{{{escaped(TOYBOX_NOTE)}}}"] if document.toybox else []
     parts = ["% \\usepackage{booktabs} \\usepackage{longtable} \\usepackage[T1]{fontenc}", *banner]
     for section in document.sections:
         if section.lines:

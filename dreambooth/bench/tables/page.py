@@ -6,7 +6,7 @@ from typing import Any
 
 import dreambooth
 from dreambooth.bench.job import Row
-from dreambooth.bench.tables.document import TOYBOX, Document
+from dreambooth.bench.tables.document import TOYBOX_NOTE, Document
 from dreambooth.bench.tables.forest import forests
 from dreambooth.bench.tables.house import template
 from dreambooth.bench.tables.pictures import Gallery, galleries
@@ -24,7 +24,7 @@ def page(document: Document, found: Results, rows: Sequence[Row], folder: Path) 
     """The page. Pictures are read from `folder`, where the rows say they lie; one that is gone is left out."""
     cards, left_out = _cards(galleries(rows, found.layout, folder))
     return template(Path(__file__).parent, "bench.html").render(
-        document=document, toybox=TOYBOX if document.toybox else "", forests=forests(found), galleries=cards,
+        document=document, toybox=TOYBOX_NOTE if document.toybox else "", forests=forests(found), galleries=cards,
         left_out=left_out, folded=FOLDED, version=dreambooth.__version__, paper_label=found.paper_label,
         has_paper=any(cell.paper is not None for line in found.lines for cell in line.cells),
     )  # fmt: skip

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dreambooth.bench.tables.document import TOYBOX, Document, Entry, Section
+from dreambooth.bench.tables.document import TOYBOX_NOTE, Document, Entry, Section
 from dreambooth.bench.tables.results import Line, Results
 
 
 def as_markdown(document: Document) -> str:
     """Headings, sentences and pipe tables."""
-    parts = [f"**{TOYBOX}**"] if document.toybox else []
+    parts = [f"**{TOYBOX_NOTE}**"] if document.toybox else []
     parts.append(f"# {_escaped(document.title)}")
     for section in document.sections:
         parts.append(f"## {_escaped(section.title)}")
@@ -26,14 +26,14 @@ def as_markdown(document: Document) -> str:
         )
     parts.append("## What the numbers stand on")
     parts.append("\n".join(f"- {_escaped(name)}: {_escaped(value)}" for name, value in document.facts))
-    parts += [f"**{TOYBOX}**"] if document.toybox else []
+    parts += [f"**{TOYBOX_NOTE}**"] if document.toybox else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def print_document(document: Document, console: Console) -> None:
     """The same on a terminal; a small one gets narrower columns, never fewer."""
     if document.toybox:
-        console.print(Text(TOYBOX, style="bold yellow"))
+        console.print(Text(TOYBOX_NOTE, style="bold yellow"))
     console.print(Text(document.title, style="bold"))
     for section in document.sections:
         console.print()
@@ -44,7 +44,7 @@ def print_document(document: Document, console: Console) -> None:
     for name, value in document.facts:
         console.print(Text.assemble((f"{name}: ", "dim"), value))
     if document.toybox:
-        console.print(Text(TOYBOX, style="bold yellow"))
+        console.print(Text(TOYBOX_NOTE, style="bold yellow"))
 
 
 def as_csv(found: Results) -> str:

@@ -1,4 +1,4 @@
-"""python -m dreambooth.toybox.pretrain STAGE: make one stage of the toybox's weights."""
+"""`dreambooth toybox pretrain STAGE`: make one stage of the toybox's weights."""
 
 import argparse
 import os
@@ -13,15 +13,17 @@ from .stages import BUDGETS, pretrain
 
 def main() -> None:
     """Read the arguments, run the stage, print its progress."""
-    parser = argparse.ArgumentParser(prog="python -m dreambooth.toybox.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(prog="dreambooth toybox pretrain", description=__doc__)
     parser.add_argument("stage", choices=list(BUDGETS), help="what to make")
-    parser.add_argument("--minutes", type=float, help="training time; the recipe's own by default")
+    parser.add_argument("--minutes", type=float, help="training time of this start; the stage's first by default")
     parser.add_argument("--work_dir", type=Path, default=Path("runs/toybox"), help="where pictures, states and exports lie")
     parser.add_argument("--processes", type=int, help="processes on a CPU (2)")
     parser.add_argument("--shards", type=int, default=34, help="render: shards of 960 pictures")
     parser.add_argument("--from_shipped", action="store_true", help="start from the weights in the package")
     args = parser.parse_args()
     budget = BUDGETS[args.stage]
+    if min(args.shards, *(value for value in (args.minutes, args.processes) if value is not None), 1) <= 0:
+        parser.error("--minutes, --processes and --shards are above 0")
     if args.minutes:
         budget = replace(budget, minutes=args.minutes)
     if args.processes:

@@ -1,4 +1,4 @@
-"""The judge: a small residual network that names class, context, colours and pattern. For `verify` alone.
+"""The judge: a small residual network that names class, context, colours and pattern. For `verify` and for referees; no score is its.
 
 The perceptual distance is the same network trained from another seed, on other words too (view, light, style), and
 used without its last layer: distances are measured between its normalised feature maps.

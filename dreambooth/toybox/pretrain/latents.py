@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from dreambooth.core.errors import SettingError
+
 from ..world.captions import training_caption
 from .groupnorm import quicken
 from .pictures import SHARD, Pictures
@@ -70,7 +72,9 @@ def load(work: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """All latents fp16 [n, 8, 16, 16], captions [n, CAPTIONS, LENGTH], and how often each is drawn [n]."""
     files = sorted(path for path in (work / "latents").glob("*.npz") if not path.name.endswith(".part.npz"))
     if not files:
-        raise FileNotFoundError(f"{work / 'latents'}: no latents. Make them first: python -m dreambooth.toybox.pretrain latents")
+        raise SettingError(
+            "--work_dir", f"{work / 'latents'} holds no latents.", fix="Make them first: dreambooth toybox pretrain latents."
+        )
     parts = [np.load(path) for path in files]
     truth = Pictures(work / "pictures", [work / "pictures" / f"{path.stem}.npy" for path in files]).truth()
     usual = [scene.style == "photo" and scene.light == "day" and scene.view != "above" for _, scene in truth]

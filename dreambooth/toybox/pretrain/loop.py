@@ -80,7 +80,11 @@ def device() -> torch.device:
 
 
 def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Progress]:
-    """Train the stage for the budget and export it to `work`; yields progress. `make` must be importable by other processes."""
+    """Train the stage for the budget and export it to `work`; yields progress. `make` must be importable by other processes.
+
+    Raises SettingError for what the stage needs and `work` lacks, before another process is started.
+    """
+    stage = seeded(make, budget)
     processes = budget.processes if device().type == "cpu" else 1
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -90,7 +94,7 @@ def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Pro
     for process in others:
         process.start()
     try:
-        yield from train_rank(make, work, budget, 0, processes, port)
+        yield from train_rank(stage, work, budget, 0, processes, port)
     finally:
         for process in others:
             process.join(timeout=20)
@@ -100,20 +104,25 @@ def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Pro
 def drain(make: Callable[[], Stage], work: Path, budget: Budget, rank: int, processes: int, port: int) -> None:
     """What the other processes run, each in a session of its own: kernels that share CPUs by session then count all of them."""
     os.setsid()
-    for _ in train_rank(make, work, budget, rank, processes, port):
+    for _ in train_rank(seeded(make, budget), work, budget, rank, processes, port):
         pass
 
 
-def train_rank(make: Callable[[], Stage], work: Path, budget: Budget, rank: int, processes: int, port: int) -> Iterator[Progress]:
+def seeded(make: Callable[[], Stage], budget: Budget) -> Stage:
+    """The stage with the first weights that the budget's seed gives: the same in every process."""
+    torch.manual_seed(budget.seed)
+    return make()
+
+
+def train_rank(stage: Stage, work: Path, budget: Budget, rank: int, processes: int, port: int) -> Iterator[Progress]:
     """One process's share of the training."""
     if processes > 1:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         torch.set_num_threads(1)
         distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=processes)
-    torch.manual_seed(budget.seed)
-    run = Run(make(), work, budget, rank, processes)
-    run.resume()
     try:
+        run = Run(stage, work, budget, rank, processes)
+        run.resume()
         yield from run.go()
     finally:
         if processes > 1:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dreambooth.core.errors import SettingError
+
 from ..world import ACCESSORIES, ANIMALS, CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_training_subject, render
 from ..world.scene import GROUNDS, STUDIO
 
@@ -76,7 +78,7 @@ class Pictures:
     def __init__(self, folder: Path, files: list[Path] | None = None):
         files = files or sorted(path for path in folder.glob("*.npy") if not path.name.endswith(".part.npy"))
         if not files:
-            raise FileNotFoundError(f"{folder}: no training pictures. Make them first: python -m dreambooth.toybox.pretrain render")
+            raise SettingError("--work_dir", f"{folder} holds no training pictures.", fix="Make them first: dreambooth toybox render.")
         self.shards = [np.load(path, mmap_mode="r") for path in files]
         self.files = files
 

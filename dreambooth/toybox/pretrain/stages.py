@@ -29,7 +29,8 @@ BUDGETS = {
     "perceptual": Budget(minutes=4),
     "unet": Budget(minutes=70, save_seconds=480),
 }
-"""Every stage with its budget on two CPU cores, in order; encoders may come any time after `render`."""
+"""Every stage with the budget of a first start on two CPU cores, in order; encoders may come any time after `render`. The shipped weights
+took longer, in several starts (RECIPE.md)."""
 
 
 def make(stage: str, work: Path, going: bool) -> Stage:
@@ -59,15 +60,22 @@ def pretrain(
     """
     budget = budget or BUDGETS[stage]
     if from_shipped:
-        for part in ("pipeline", "encoders"):
-            if not (work / part).exists():
-                shutil.copytree(PACKAGE / part, work / part)
+        _bring_shipped(work)
     if stage == "render":
         yield from render(work / "pictures", shards, budget.processes)
     elif stage == "latents":
         yield from encode(work, budget.processes)
     else:
         yield from train(partial(make, stage, work, from_shipped), work, budget)
+
+
+def _bring_shipped(work: Path) -> None:
+    """The pipeline as a whole, since a denoiser is of use with its own autoencoder only; encoders one by one."""
+    if not (work / "pipeline" / "vae").exists():
+        shutil.copytree(PACKAGE / "pipeline", work / "pipeline", dirs_exist_ok=True)
+    for encoder in (PACKAGE / "encoders").iterdir():
+        if not (work / "encoders" / encoder.name).exists():
+            shutil.copytree(encoder, work / "encoders" / encoder.name)
 
 
 def render(folder: Path, shards: int, processes: int) -> Iterator[str]:
