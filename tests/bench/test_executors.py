@@ -213,7 +213,7 @@ def test_ctrl_c_in_the_terminal_saves_and_leaves_no_worker(tmp_path):
     assert len(workers) >= 2
     began = time.monotonic()
     os.killpg(driver.pid, signal.SIGINT)
-    driver.wait(timeout=10)
+    driver.wait(timeout=60)
     assert time.monotonic() - began < 6
     assert len(list(tmp_path.glob("job-*/saved"))) >= 1
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]

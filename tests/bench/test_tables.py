@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
-from dreambooth.bench.tables.document import TOYBOX, number
+from dreambooth.bench.tables.document import TOYBOX_NOTE, number
 from dreambooth.bench.tables.public import public
 from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
 from dreambooth.core.errors import SettingError
@@ -76,7 +76,7 @@ def test_numbers_of_few_pairs_are_shown_and_nothing_is_claimed(tmp_path):
 @pytest.mark.parametrize("show", [markdown, lambda made, folder: console(made, 220)], ids=["markdown", "console"])
 def test_the_toybox_says_so_first_and_last_and_the_paper_is_not_comparable(show, tmp_path):
     told = [text for text in show(rows(), tmp_path).splitlines() if text.strip()]
-    assert told[0].strip("*") == told[-1].strip("*") == TOYBOX
+    assert told[0].strip("*") == told[-1].strip("*") == TOYBOX_NOTE
     assert any(OTHER_MODEL in text for text in told)
     plain = show(rows(toybox=False), tmp_path)
     assert "toybox: a small" not in plain and OTHER_MODEL not in plain

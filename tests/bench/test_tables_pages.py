@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dreambooth.bench.tables import write_tables
-from dreambooth.bench.tables.document import TOYBOX
+from dreambooth.bench.tables.document import TOYBOX_NOTE
 from dreambooth.bench.tables.latex import escaped
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.reporting.inline import file_uri
@@ -31,7 +31,7 @@ def out(tmp_path_factory):
 def test_the_page_is_whole_and_needs_nothing_else(out):
     page = Page((out / "bench.html").read_text())
     assert not page.open and all(link.startswith("data:image/") for link in page.links)
-    assert page.text.count(TOYBOX) == 2 and "alert(1)" in page.text and "<script" not in (out / "bench.html").read_text()
+    assert page.text.count(TOYBOX_NOTE) == 2 and "alert(1)" in page.text and "<script" not in (out / "bench.html").read_text()
     assert "undecided" in page.text and "paper, other model, not comparable" in page.text
 
 
@@ -97,7 +97,7 @@ def test_a_figure_of_one_arm_is_wide_enough_for_its_words(tmp_path):
 def test_latex_is_escaped_balanced_and_says_toybox(out):
     text = (out / "bench.tex").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("%")]
-    assert TOYBOX in lines[1] + lines[2] and TOYBOX in lines[-1]
+    assert TOYBOX_NOTE in lines[1] + lines[2] and TOYBOX_NOTE in lines[-1]
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\toprule") == text.count("\\bottomrule") > 0
     for line in lines:
         bare = re.sub(r"\\[\\&%$#_{}]", "", line)
