@@ -105,6 +105,7 @@ The base model's safety checker, where it has one, is not part of this folder. T
 
 ```python
 from diffusers import {kind}
+
 {load}
 image = pipe("{prompt} on the beach").images[0]
 ```
