@@ -58,7 +58,7 @@ def verify(
     if "encoders" in parts:
         yield from encoders(weights, out, among=among)
     if "drawings" in parts:
-        yield from drawings(weights, out, guidance=guidance or recipe_guidance(), seed=seed)
+        yield from drawings(weights, out, guidance=recipe_guidance() if guidance is None else guidance, seed=seed)
 
 
 def recipe_guidance() -> float:
