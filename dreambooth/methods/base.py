@@ -65,6 +65,11 @@ class Learner(ABC):
         modules = {name: self.family.parts[name] for name in self.parts}
         return {name: [p for p in module.parameters() if p.requires_grad] for name, module in modules.items()}
 
+    def mode(self, *, train: bool) -> None:
+        """Make the parts ready to learn, or to draw."""
+        for name in self.parts:
+            self.family.parts[name].train(train)
+
     def after_update(self) -> None:
         """Put the parameters back to where they must stay (a norm, say), after every update; on the device, without waiting."""
         return

@@ -12,7 +12,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner, refuse_text_encoder
-from dreambooth.methods.words import WordMethod, Words
+from dreambooth.methods.words import WordLearner, WordMethod, Words
 
 FILE = "pytorch_custom_diffusion_weights.safetensors"
 LEARNS = (".attn2.to_k.weight", ".attn2.to_v.weight")
@@ -44,12 +44,11 @@ class CustomDiffusion(WordMethod):
         return KeysValuesAndWord(family, parts, words)
 
 
-class KeysValuesAndWord(Learner):
+class KeysValuesAndWord(WordLearner):
     """The layers in the file that diffusers' `load_attn_procs` reads, the word in `learned_embeds.safetensors`."""
 
     def __init__(self, family: Family, parts: Sequence[str], words: Words):
-        super().__init__(family, parts)
-        self.words = words
+        super().__init__(family, parts, words)
         self.layers = {name: p for name, p in family.denoiser.named_parameters() if name.endswith(LEARNS)}
         self.start = {name: p.detach().clone() for name, p in self.layers.items()}
 

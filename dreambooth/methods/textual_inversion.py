@@ -15,7 +15,7 @@ from torch import nn
 from dreambooth.families.base import Family
 from dreambooth.methods.base import Concept, Learner, refuse_text_encoder
 from dreambooth.methods.templates import OBJECT, STYLE
-from dreambooth.methods.words import WordMethod, Words
+from dreambooth.methods.words import WordLearner, WordMethod, Words
 
 
 class TextualInversion(WordMethod):
@@ -45,12 +45,12 @@ class TextualInversion(WordMethod):
         return NewWord(family, parts, self.add_word(family), keep_norm=self.keep_embedding_norm)
 
 
-class NewWord(Learner):
+class NewWord(WordLearner):
     """The vectors of one word, in `learned_embeds.safetensors`."""
 
     def __init__(self, family: Family, parts: Sequence[str], words: Words, *, keep_norm: bool):
-        super().__init__(family, parts)
-        self.words, self.keep_norm = words, keep_norm
+        super().__init__(family, parts, words)
+        self.keep_norm = keep_norm
 
     def parameters(self) -> dict[str, list[nn.Parameter]]:
         return self.words.parameters()

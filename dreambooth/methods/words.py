@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.tensors import load_tensors, save_tensors
-from dreambooth.methods.base import Method
+from dreambooth.methods.base import Learner, Method
 
 FILE = "learned_embeds.safetensors"
 """The name that diffusers' `load_textual_inversion` looks for."""
@@ -101,6 +101,26 @@ class Words:
     def _put(self, values: Sequence[Tensor]) -> None:
         for table, value in zip(self.tables, values, strict=True):
             table.words.copy_(value)
+
+
+class WordLearner(Learner, ABC):
+    """A new word, and perhaps more."""
+
+    def __init__(self, family: Family, parts: Sequence[str], words: Words):
+        super().__init__(family, parts)
+        self.words = words
+
+    def mode(self, *, train: bool) -> None:
+        """The encoders read as they do when they draw: T5 would drop a tenth of what it reads. Their layers must be in training mode
+        themselves, for they give up --gradient_checkpointing without it.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        super().mode(train=train)
+        for encoder in self.family.encoders:
+            encoder.eval()
+            for layer in encoder.modules():
+                layer.training = train and isinstance(layer, GradientCheckpointingLayer)
 
 
 class WordMethod(Method, ABC):

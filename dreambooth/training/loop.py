@@ -92,7 +92,7 @@ class Trainer:
         self.last_checkpoint: Path | None = None
         if processes.device.type == "cpu":
             keep_freed_memory()
-        self._mode(train=True)
+        self.learner.mode(train=True)
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint of this run."""
@@ -103,11 +103,11 @@ class Trainer:
     def shown(self) -> Iterator[None]:
         """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
         with self.average.applied() if self.average else nullcontext():
-            self._mode(train=False)
+            self.learner.mode(train=False)
             try:
                 yield
             finally:
-                self._mode(train=True)
+                self.learner.mode(train=True)
 
     def updates(self, output_dir: Path, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """All updates to the end, with their checkpoints. When `stop()` becomes true the state is saved and Interrupted raised."""
@@ -141,10 +141,6 @@ class Trainer:
         self.processes.wait()
         self.last_checkpoint = folder
         yield Saved(self.step, folder)
-
-    def _mode(self, *, train: bool) -> None:
-        for name in self.learner.parts:
-            self.family.parts[name].train(train)
 
     def _one(self) -> None:
         """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""

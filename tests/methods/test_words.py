@@ -52,6 +52,26 @@ def test_a_word_of_three_vectors_is_spelt_with_three_new_ids_in_every_encoder(pi
         assert tokenizer.decode([i for i in ids if i < first], skip_special_tokens=True).split() == ["a", "on", "the", "beach"]
 
 
+def test_encoders_read_a_word_under_training_as_they_do_when_they_draw_and_keep_gradient_checkpointing(pipelines):
+    family = tiny.load(pipelines("flux"))
+    learner = TextualInversion().named("<my-dog>", "dog").attach(family, family.encoder_names, seed=0)
+    t5 = family.encoders[1]
+    assert t5.config.dropout_rate > 0
+    ids = family.tokenizers[1](["a <my-dog>"], return_tensors="pt")["input_ids"]
+    learner.mode(train=False)
+    drawn = t5(ids).last_hidden_state
+    learner.mode(train=True)
+    assert torch.equal(t5(ids).last_hidden_state, drawn)
+    t5.activation_checkpointing_enable()
+    read: list[int] = []
+    t5.encoder.block[0].layer[0].layer_norm.register_forward_hook(lambda *_: read.append(1))
+    again = t5(ids).last_hidden_state
+    assert torch.equal(again, drawn)
+    again.sum().backward()
+    assert len(read) == 2, "the layer was not read again for its gradient"
+    assert learner.parameters()[family.encoder_names[1]][0].grad.abs().sum() > 0
+
+
 def test_known_words_pass_through_the_new_table_bit_for_bit():
     table = torch.nn.Embedding(7, 4)
     new = WordTable(table, 5, torch.ones(2, 4))
