@@ -1,5 +1,6 @@
 """What a run leaves: the pipeline or the LoRA file, its record, its card and its pictures."""
 
+import json
 import os
 import platform
 import socket
@@ -14,12 +15,12 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.files.atomic import whole_entries, whole_file, write_json
+from dreambooth.files.digests import file_digest
 from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import write_kohya
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
-from dreambooth.training.state import digest
 
 RECORD = "run.json"
 
@@ -35,7 +36,7 @@ def start_record(config: TrainConfig, material: Material, *, base: str, seed: in
         "identifier": material.identifier,
         "instance_prompts": sorted({photo.prompt for photo in material.photos}),
         "class_prompts": sorted({images.prompt for images in material.prior}),
-        "photos": [{"name": photo.path.name, "sha256": digest(photo.path)} for photo in material.photos],
+        "photos": [{"name": photo.path.name, "sha256": file_digest(photo.path)} for photo in material.photos],
         "class_images": [{"folder": str(images.folder), "count": images.count} for images in material.prior],
         "seed": seed,
         "host": {
@@ -52,6 +53,18 @@ def start_record(config: TrainConfig, material: Material, *, base: str, seed: in
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """`run.json`."""
     write_json(folder / RECORD, dict(record))
+
+
+def spent(folder: Path, step: int) -> float:
+    """Seconds of training until a checkpoint's update, by the record of the start that made it; 0 where there is none.
+
+    An earlier checkpoint than the newest counts its part of them.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return float(record["seconds"]["training"]) * min(1.0, step / record["step"])
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return 0.0
 
 
 def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> None:

@@ -15,7 +15,7 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import push, start_record, write_record, write_result
+from dreambooth.outputs import push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
@@ -28,7 +28,7 @@ from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
 from dreambooth.training.processes import Processes, join, launcher_settings
 from dreambooth.training.records import Done, Record, Saved, Step, Told
-from dreambooth.training.state import checkpoints, find_checkpoint, read_state
+from dreambooth.training.state import checkpoints, find_checkpoint, read_state, step_of
 from dreambooth.training.subjects import needs_identifier
 from dreambooth.watching import Watcher, open_eyes
 
@@ -114,6 +114,7 @@ def _run(
     steps = config.loop.steps(len(material.photos), photos_per_update)
     yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
     writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
+    before = spent(folder, step_of(checkpoint)) if checkpoint else 0.0
     record = start_record(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count)
     if processes.is_main:
         write_text(folder / "config.yaml", write_yaml(config))
@@ -128,12 +129,17 @@ def _run(
         trainer.resume(checkpoint)
         yield Told(f"Going on from update {trainer.step} ({checkpoint.name}).")
     yield Told(f"Estimate: {trial(trainer, config)}.")
-    clock = time.perf_counter()
+    clock = time.perf_counter() - before
     try:
         watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
-        yield from _train_and_look(config, trainer, material, folder, watcher, stop)
+        for one in _train_and_look(config, trainer, material, folder, watcher, stop):
+            if isinstance(one, Saved) and processes.is_main:
+                record |= {"step": one.step, "seconds": _seconds(clock)}
+                write_record(folder, record)
+            yield one
         record["choice"] = watcher.choice() if watcher else None
     except BaseException as error:
+        record["seconds"] = _seconds(clock)
         _close(
             folder,
             record,
@@ -142,7 +148,7 @@ def _run(
             step=trainer.step,
         )
         raise
-    record["seconds"] = {"training": round(time.perf_counter() - clock, 2)}
+    record["seconds"] = _seconds(clock)
     if processes.is_main:
         with trainer.shown():
             write_result(config, material, learner, folder)
@@ -232,6 +238,11 @@ def _clear(folder: Path) -> None:
 
     for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*")]:
         shutil.rmtree(path)
+
+
+def _seconds(since: float) -> dict[str, float]:
+    """The time that training has taken so far, that of earlier starts with it."""
+    return {"training": round(time.perf_counter() - since, 2)}
 
 
 def _close(folder: Path, record: dict[str, Any], processes: Processes, *, state: str, step: int) -> None:

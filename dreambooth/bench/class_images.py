@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from dreambooth.bench.digests import part_digest
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
@@ -15,8 +16,8 @@ from dreambooth.training.records import Progress
 
 
 def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, bool]:
-    """The folder to train with (None without a prior, or when the flags name one), and whether other jobs had drawn it already."""
-    if not config.has_prior or config.prior.class_data_dir:
+    """The folder to train with (None without a prior), and whether other jobs had drawn it already."""
+    if not config.has_prior:
         return None, False
     prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)
     base, precision = fingerprint(config.model.folder()), config.prior.prior_generation_precision or config.loop.mixed_precision
@@ -43,10 +44,9 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
 
 def _beside(config: TrainConfig) -> list[str]:
     """What else changes the pictures, where it was asked for: a VAE or a tokenizer in the place of the base model's own, a mask."""
-    own = (config.model.pretrained_vae_name_or_path, config.model.tokenizer_name)
-    return (
-        [f"beside: {own}, {config.text.text_encoder_use_attention_mask}"] if any(own) or config.text.text_encoder_use_attention_mask else []
-    )
+    model, masked = config.model, config.text.text_encoder_use_attention_mask
+    own = [part_digest(name) for name in (model.pretrained_vae_name_or_path, model.tokenizer_name, model.variant)]
+    return [f"beside: {own}, {masked}"] if any(name != "None" for name in own) or masked else []
 
 
 def _drawn(folder: Path) -> int:

@@ -36,6 +36,8 @@ class BenchConfig(Setting):
     """What stays of each model: everything, adapter, delta:RANK, or scores; left out, as the plan says."""
     dry_run: bool = False
     """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few updates and pictures are tried."""
+    tables_only: bool = False
+    """Draw the tables from the rows that are there and do no job, also while another bench is at work on the folder."""
     executor: AnyExecutor = Inline()
     """Where the jobs are done."""
 

@@ -5,7 +5,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -18,6 +17,7 @@ from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.rows import has_row, read_row
 from dreambooth.bench.suite import prompts_of
 from dreambooth.core.device import pick_device
+from dreambooth.core.errors import RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
@@ -52,17 +52,23 @@ def estimate(request: Request) -> Iterator[str]:
     example: Job | None = None
     for item in expand(request):
         if isinstance(item, Failed):
-            yield f"cannot be done: {item.job.arm}, {item.job.subject}, seed {item.job.seed}: {item.reason}"
-        elif has_row(request.root, item.key):
+            yield _cannot(item.job, item.reason)
+            continue
+        if has_row(request.root, item.key):
             there[item.arm] += 1
-        else:
-            missing[item.arm] += 1
-            kind = _base(_model(item).folder()), str(item.settings.get("method", "full")) if item.trains else UNTUNED
+            continue
+        kind = fingerprint(_model(item).folder()), str(item.settings.get("method", "full")) if item.trains else UNTUNED
+        try:
+            updates = _updates(item)
             if kind not in rates:
                 rates[kind] = known.get(kind) or _tried(item)
-            seconds += _updates(item) * rates[kind].update + _pictures(item) * rates[kind].picture
-            stay += SMALL_BYTES + _kept_bytes(item)
-            example = example if example and example.trains else item
+        except SettingError as error:
+            yield _cannot(item, str(error))
+            continue
+        missing[item.arm] += 1
+        seconds += updates * rates[kind].update + _pictures(item) * rates[kind].picture
+        stay += SMALL_BYTES + _kept_bytes(item)
+        example = example if example and example.trains else item
     for arm in request.plan.lines():
         yield f"{arm}: {missing[arm]} to do, {there[arm]} done"
     if not example:
@@ -71,6 +77,10 @@ def estimate(request: Request) -> Iterator[str]:
     told = "measured on the rows that are there" if set(rates) <= set(known) else "measured in a trial of a few updates and pictures"
     yield f"Time, one job after the other: about {duration(seconds)} ({told}), and once a class its class images."
     yield f"Disk: {_size(stay)} stay (keep {example.keep}); each job under way takes up to {_size(_under_way(example))} more."
+
+
+def _cannot(job: Job, reason: str) -> str:
+    return f"cannot be done: {job.arm}, {job.subject}, seed {job.seed}: {reason}"
 
 
 def _updates(job: Job) -> int:
@@ -88,19 +98,16 @@ def _pictures(job: Job) -> int:
 def _from_rows(request: Request) -> dict[Kind, Rate]:
     """Rates of what was done already, by base model and method."""
     updates, pictures = defaultdict[Kind, list[float]](list), defaultdict[Kind, list[float]](list)
-    for path in (request.root / "rows").glob("*.json"):
-        row = read_row(path)
+    for path in (request.root / "rows").glob("[!.]*.json"):
+        try:
+            row = read_row(path)
+        except RunError:
+            continue  # the bench names it
         count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
         kind = row.base, str(row.settings.get("method", "full")) if row.steps else UNTUNED
         updates[kind].append(row.seconds["training"] / row.steps if row.steps else 0.0)
         pictures[kind].append(row.seconds["evaluation"] / count)
     return {kind: Rate(mean(updates[kind]), mean(pictures[kind])) for kind in updates}
-
-
-@cache
-def _base(folder: Path) -> str:
-    """The digest of a base model, as its rows hold it."""
-    return fingerprint(folder)
 
 
 def _tried(job: Job) -> Rate:
@@ -136,9 +143,20 @@ def _time_updates(job: Job, folder: Path) -> float:
 def _kept_bytes(job: Job) -> int:
     """Bytes of what stays of a model; an adapter's few are not counted."""
     kept = parse_keep(job.keep)
-    if not job.trains or kept.kind in ("scores", "adapter"):
+    if not (job.trains and _is_whole(job)) or kept.kind in ("scores", "adapter"):
         return 0
-    return _model_bytes(job) if kept.kind == "everything" else sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) * 2
+    if kept.kind == "everything":
+        return _model_bytes(job) + 12 * _learning(job)
+    return sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) * 2
+
+
+def _is_whole(job: Job) -> bool:
+    return str(job.settings.get("method", "full")) == "full"
+
+
+def _learning(job: Job) -> int:
+    """Weights of the parts that full fine-tuning changes."""
+    return sum(_low_rank(shape, 10**9) for shape in _shapes(job))
 
 
 def _low_rank(shape: tuple[int, ...], rank: int) -> int:
@@ -160,9 +178,7 @@ def _shapes(job: Job) -> Iterable[tuple[int, ...]]:
 
 def _under_way(job: Job) -> int:
     """A whole model in float32, and two checkpoints with both moments, the moment of their exchange."""
-    whole = str(job.settings.get("method", "full")) == "full"
-    learning = sum(_low_rank(shape, 10**9) for shape in _shapes(job))
-    return 2 * _model_bytes(job) + 2 * 12 * learning if job.trains and whole else SMALL_BYTES * 100
+    return 2 * _model_bytes(job) + 2 * 12 * _learning(job) if job.trains and _is_whole(job) else SMALL_BYTES * 100
 
 
 def _model_bytes(job: Job) -> int:

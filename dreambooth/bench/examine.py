@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dreambooth.api import from_arguments, train_config
+from dreambooth.bench.digests import part_digest
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
@@ -24,7 +27,7 @@ from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.metrics import SCORES, Evidence, Shot
-from dreambooth.metrics.encoders import LoadedEncoders, shown
+from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.opened import Opened, open_model, read_config
 from dreambooth.prepare import hush
 from dreambooth.prompts import class_prompt, fill
@@ -32,6 +35,7 @@ from dreambooth.training.records import Progress, Told
 
 MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
 """What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
+LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 Tell = Callable[[Moved], None]
 
 
@@ -83,18 +87,25 @@ class Exam:
         return tuple(Wanted(words, words, 0, seed) for seed in range(self.config.class_samples))
 
 
-def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
+def open_eyes(job: Job, *, tell: Tell) -> LoadedEncoders:
+    """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
+    tell(Moved(job.key, "loading the encoders"))
+    config = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
+    eyes = config.encoders.beside(train_config(**job.settings).model.pretrained_model_name_or_path).look(device=torch.device("cpu"))
+    eyes.ready(LOOKED_WITH)
+    return eyes
+
+
+def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> Examined:
     """Draw and score a finished run, or, without one, the untuned model.
 
-    Raises SettingError for photos that cannot be read and encoders that cannot be had, before anything is drawn.
+    Raises SettingError for photos that cannot be read, before anything is drawn.
     """
     hush()
     config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
     photos, _ = read_folder(job.photos)
     own = read_config(run) if run else train_config(**job.settings)
-    tell(Moved(job.key, "loading the encoders"))
-    eyes = config.encoders.beside(own.model.pretrained_model_name_or_path).look(device=pick_device(config.device))
-    encoders = eyes.ready(("dino", "clip", "lpips"))
+    eyes.to(pick_device(config.device))
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
@@ -108,7 +119,7 @@ def examine(job: Job, run: Path | None, *, tell: Tell) -> Examined:
     return Examined(
         scores(measure(evidence, eyes, MEASURED), seed=config.seed), _scored(untuned, eyes, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders), drawn, class_drawn, tuple(prompts), exam.base,
+        _protocol(exam, eyes.ready(LOOKED_WITH)), drawn, class_drawn, tuple(prompts), exam.base,
         is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 
@@ -139,15 +150,17 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
     return before, class_before, there + also_there
 
 
-def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], model: Lazy) -> tuple[tuple[Shot, ...], int]:
+def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[Shot, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
-    other = [name for name in (exam.model.pretrained_vae_name_or_path, exam.model.tokenizer_name, exam.text_length) if name]
+    model = exam.model
+    beside = [part_digest(model.pretrained_vae_name_or_path), part_digest(model.tokenizer_name), str(model.variant), str(exam.text_length)]
+    other = beside if any(name != "None" for name in beside) else []
     decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, *other], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):
         there = sum((folder / w.file).is_file() for w in wanted)
-        return _drained(exam, have(Series(phase, folder, wanted, {"weights": exam.base}), model, **exam.how)), there
+        return _drained(exam, have(Series(phase, folder, wanted, {"weights": exam.base}), drawer, **exam.how)), there
 
 
 def _scored(evidence: Evidence, eyes: LoadedEncoders, seed: int) -> dict[str, Score]:

@@ -22,7 +22,7 @@ from dreambooth.bench.names import names
 from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
 from dreambooth.config import TrainConfig, check, resolve
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of
 from dreambooth.metrics.encoders import Encoders
@@ -41,12 +41,10 @@ WITHOUT_EFFECT = {
     ),
 }  # fmt: skip
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
-FOLDERS = (("prior", "class_data_dir"), ("photos", "mask_dir"))
-"""Leaves that name a folder of pictures, whose bytes count instead of its place."""
 ENCODERS = frozenset(Encoders.model_fields)
 """Training flags that belong to the examination."""
-DRAWN_WITH = ("mixed_precision", "tokenizer_max_length")
-"""Training flags that also decide how an untuned model draws."""
+DRAWN_WITH = ("mixed_precision", "tokenizer_max_length", "variant", "revision")
+"""Training flags that also decide what an untuned model draws."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ class Request:
         )
 
     def keep(self, arm: Arm) -> str:
-        """What stays of an arm's models."""
-        return arm.keep or self.config.keep or self.plan.keep
+        """What stays of an arm's models; of a model that is not tuned nothing can."""
+        return (arm.keep or self.config.keep or self.plan.keep) if arm.model == "tuned" else "scores"
 
     @property
     def count(self) -> int:
@@ -108,8 +106,8 @@ def expand(request: Request) -> Iterator[Job | Failed]:
                 )  # fmt: skip
                 try:
                     yield _filled(job, arm, subject, request, sampling)
-                except SettingError as error:
-                    yield Failed(job, str(error), "request")
+                except DreamboothError as error:
+                    yield Failed(job, str(error), "request" if isinstance(error, SettingError) else "run")
 
 
 def rehearse(request: Request) -> None:
@@ -122,9 +120,10 @@ def rehearse(request: Request) -> None:
         _, config = _settings(arm, subject, request, seed=0)
         check(config)
         kept = parse_keep(request.keep(arm))
-        if arm.model == "tuned" and kept.kind == ("adapter" if config.method.trains_whole_parts else "delta"):
+        if kept.kind == ("adapter" if config.method.trains_whole_parts else "delta"):
             does = "changes every weight" if config.method.trains_whole_parts else "leaves the model's weights as they are"
-            fix = "Keep delta:16 or scores." if config.method.trains_whole_parts else "Keep adapter or scores."
+            fix = "Keep delta:16 or scores" if config.method.trains_whole_parts else "Keep adapter or scores"
+            fix = f"{fix}; an arm may have its own `keep:` in the plan."
             raise SettingError("--keep", f"{name} ({config.method.kind}) {does}.", fix=fix)
         from_arguments(EvaluateConfig, {"run": "", **request.evaluation()})
 
@@ -160,8 +159,9 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
         settings = {name: value for name, value in settings.items() if tree[name].path[0] == "model" or name in DRAWN_WITH}
     examined = from_arguments(EvaluateConfig, {"run": "", **evaluation})
     job = replace(
-        job, settings=settings, evaluation=evaluation, description=described, weights=weights_digest(config.model, examined.encoders)
-    )
+        job, settings=settings, evaluation=evaluation, description=described,
+        weights=weights_digest(config.model, examined.encoders), photos_digest=photos_digest(job.photos, None),
+    )  # fmt: skip
     key = _key(job, config, examined)
     return replace(job, key=key, folder=str(request.root / "jobs" / key))
 
@@ -219,16 +219,14 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
     ends_by_itself = config.watching.stop_early  # then the looks decide when the training ends
     for branch in ("output", "encoders", "validation", "preset", *(() if ends_by_itself else ("watching",))):
         tree.pop(branch, None)
-    if config.objective.masked_loss and not config.photos.mask_dir:
+    if config.objective.masked_loss:
         tree["masks"] = photos_digest(str(Path(job.photos) / MASKS), None)
-    for branch, leaf in FOLDERS:
-        if tree.get(branch, {}) and tree[branch].get(leaf):
-            tree[branch] = {**tree[branch], leaf: photos_digest(tree[branch][leaf], None)}
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
     decides = {
         "format": FORMAT, "weights": job.weights, "photos": photos_digest(job.photos, job.num_photos),
-        "all_photos": photos_digest(job.photos, None), "noun": job.noun,
-        "training": tree if job.trains else None, "prompts": prompts,
+        "all_photos": job.photos_digest, "noun": job.noun,
+        "training": tree if job.trains else {name: job.settings[name] for name in DRAWN_WITH if name in job.settings} or None,
+        "prompts": prompts,
         "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
         "sampling": examined.sampling.model_dump(exclude_defaults=True),
     }  # fmt: skip

@@ -39,6 +39,8 @@ class Job:
     """Learn from the first so many photos; None is all. Scores are always against all."""
     weights: str = ""
     """Digest of base model and encoders as they were when the key was made; a job that finds others gives up."""
+    photos_digest: str = ""
+    """Digest of the subject's photos and captions, in the same way."""
     shared: str = ""
     """Folder of what jobs draw once for all: class images, pictures of the untuned model."""
 

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -24,20 +24,28 @@ class Kept:
 
     words: ClassVar[str] = "everything, adapter, delta:RANK or scores"
 
-    def apply(self, folder: Path) -> int:
-        """Leave of a finished job's folder what was asked for, its pictures and its row; returns the bytes of the model that stay."""
-        run = folder / RUN
+    def make(self, folder: Path) -> int:
+        """Make of a finished job's run what is kept instead of it; returns the bytes of the model that will stay."""
         if self.kind == "delta":
-            write_delta(run, folder, rank=self.rank)
+            write_delta(folder / RUN, folder, rank=self.rank)
+            return sum((folder / name).stat().st_size for name in (DELTA, RECORD))
+        gone = tuple(self._gone(folder))
+        staying = (path for path in (folder / RUN).rglob("*") if path.is_file() and not any(path.is_relative_to(place) for place in gone))
+        return sum(path.stat().st_size for path in staying)
+
+    def prune(self, folder: Path) -> None:
+        """Leave of a job that has its row what was asked for, its pictures and the row."""
+        for place in self._gone(folder):
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _gone(self, folder: Path) -> Iterator[Path]:
+        run = folder / RUN
         if self.kind in ("delta", "scores"):
-            shutil.rmtree(run, ignore_errors=True)
+            yield run
         elif self.kind == "adapter":
-            for path in [*run.glob("checkpoint-*"), run / "samples", run / "logs"]:
-                shutil.rmtree(path, ignore_errors=True)
+            yield from (*run.glob("checkpoint-*"), run / "samples", run / "logs")
         if self.kind != "everything":
-            shutil.rmtree(folder / "samples", ignore_errors=True)
-            shutil.rmtree(folder / "photos", ignore_errors=True)
-        return sum(path.stat().st_size for path in _model_files(folder))
+            yield from (folder / "samples", folder / "photos")
 
 
 def parse_keep(text: str, where: str = "--keep") -> Kept:
@@ -48,10 +56,3 @@ def parse_keep(text: str, where: str = "--keep") -> Kept:
     if not found:
         raise SettingError(where, f"{text!r} is no way to keep a model.", fix=f"Say {Kept.words} (delta:16).")
     return Kept("delta", int(found[1]))
-
-
-def _model_files(folder: Path) -> Sequence[Path]:
-    """What is left of a model: everything below the run, or the delta and the two files that tell what it is of."""
-    if (folder / RUN).is_dir():
-        return [path for path in (folder / RUN).rglob("*") if path.is_file()]
-    return [path for path in (folder / DELTA, folder / RECORD) if path.is_file()]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.atomic import writable_folder
 
 
 @contextmanager
@@ -25,13 +26,16 @@ def held(path: Path) -> Iterator[None]:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """A block in which this bench is the only one on an output folder; raises SettingError naming the other one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, "--output_dir")
     with (folder / ".bench.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fix = "Wait for it, stop it, or choose another folder; finished rows can be copied from rows/ to rows/."
             raise SettingError("--output_dir", f"another bench is at work on {folder} ({_holder(file)}).", fix=fix) from None
+        except OSError as error:
+            reason = f"{folder} lies where files cannot be locked ({error.strerror}), so two benches could be at work on it."
+            raise SettingError("--output_dir", reason, fix="Choose a folder of this machine.") from None
         file.truncate(0)
         told = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         file.write(json.dumps(told))

@@ -23,8 +23,11 @@ OWN = ("num_photos", "noun", "identifier_kind")
 NOT_TO_SET = {
     "instance_data_dir", "output_dir", "concepts_list", "class_noun", "instance_prompt", "class_prompt", "seed", "resume_from_checkpoint",
     "overwrite_output_dir", "allow_changed_settings", "push_to_hub", "hub_token", "hub_model_id", "hub_private", "concept",
+    "class_data_dir", "mask_dir", "skip_save_text_encoder",
 }  # fmt: skip
-"""Training flags that the bench itself decides for every job."""
+"""Training flags that the bench itself decides for every job, or of which one value cannot be right for all subjects."""
+ALIKE = ("output", "encoders", "validation", "watching")
+"""Branches of the training tree that change nothing of what an arm learns: in an arm they would make two lines out of one job."""
 SHIPPED = files("dreambooth.bench") / "plans"
 
 
@@ -166,6 +169,10 @@ def _look_up(plan: Plan, where: str) -> None:
                 raise SettingError(f"{where}: {name}: {flag}", "`dreambooth train` has no such flag.", fix=_near(flag, [*tree, *OWN]))
             if flag in NOT_TO_SET:
                 raise SettingError(f"{where}: {name}: {flag}", "the bench itself sets it for every job.", fix="Leave it out.")
+            branch = tree[flag].path[0]
+            if branch == "encoders" or (branch in ALIKE and flag in arm.settings and flag != "stop_early" and not _stops(plan, arm)):
+                fix = "Put it below `evaluation:`." if branch == "encoders" else "Put it into the plan's own `settings:`, for all arms."
+                raise SettingError(f"{where}: {name}: {flag}", "all arms are looked at alike, and it changes nothing else.", fix=fix)
     known = (*lines, REAL, REAL_PAIRS, UNTUNED)
     for name, allowed in (*((name, known) for name in plan.paper), *(((plan.baseline, tuple(lines)),) if plan.baseline else ())):
         if name not in allowed:
@@ -176,6 +183,11 @@ def _look_up(plan: Plan, where: str) -> None:
                 raise SettingError(f"{where}: paper: {name}", f"there is no metric {metric!r}.", fix=_near(metric, METRICS))
     for keep in filter(None, (plan.keep, *(arm.keep for arm in lines.values()))):
         parse_keep(keep, f"{where}: keep")
+
+
+def _stops(plan: Plan, arm: Arm) -> bool:
+    """Whether the looks decide when a training ends, so that how they look decides what is learned."""
+    return bool({**plan.settings, **arm.settings}.get("stop_early"))
 
 
 def _laid_out(name: str, arm: Arm) -> Iterator[tuple[str, Arm]]:

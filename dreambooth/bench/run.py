@@ -24,6 +24,8 @@ class Ended:
     failures: tuple[dict[str, Any], ...]
     """arm, subject, seed, kind and reason of every job that has no row."""
     tables: tuple[Path, ...]
+    why_no_tables: str = ""
+    """What kept the tables from being written, where something did: the rows are there all the same."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,15 @@ def bench(request: Request) -> Iterator[Told | Event | There | Ended]:
         yield _ended(request, turn)
 
 
+def drawn_anew(request: Request) -> Ended:
+    """The tables from the rows that are there, whether a bench is at work on them or not; nothing is done.
+
+    Raises SettingError for a plan that cannot be done at all.
+    """
+    rehearse(request)
+    return _ended(request, Turn())
+
+
 def _ended(request: Request, turn: Turn) -> Ended:
     """Rows and failures of the plan as it stands now, and their tables."""
     rows: list[Row] = []
@@ -105,7 +116,10 @@ def _ended(request: Request, turn: Turn) -> Ended:
             rows.append(row)
         else:
             failures.append(_failure(item, turn.failed.get(item.key) or Failed(item, "it was not done.")))
-    tables = write_tables(rows, failures, request.plan.layout(), request.root / "tables" / request.plan.name) if rows else []
+    try:
+        tables = write_tables(rows, failures, request.plan.layout(), request.root / "tables" / request.plan.name) if rows else []
+    except RunError as error:
+        return Ended(tuple(rows), tuple(failures), (), str(error))
     return Ended(tuple(rows), tuple(failures), tuple(tables))
 
 

@@ -6,6 +6,7 @@ done. Called again for a job that was cut short, it goes on from there.
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,8 +20,8 @@ import dreambooth
 from dreambooth import stream
 from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.class_images import class_images
-from dreambooth.bench.digests import weights_digest
-from dreambooth.bench.examine import Examined, examine
+from dreambooth.bench.digests import photos_digest, weights_digest
+from dreambooth.bench.examine import Examined, examine, open_eyes
 from dreambooth.bench.executors import stopping
 from dreambooth.bench.job import Job, Moved, Row
 from dreambooth.bench.keep import RUN, parse_keep
@@ -56,21 +57,24 @@ def work(job: Job, tell: Tell) -> Row:
     folder, clock = Path(job.folder), time.perf_counter()
     hush()
     writable_folder(folder, "--output_dir")
+    kept = parse_keep(job.keep)
     if (folder / ROW).is_file():
-        return read_row(folder / ROW)
-    _same_weights(job)
+        row = read_row(folder / ROW)
+        kept.prune(folder)  # the start before may have been killed at it
+        return row
+    _same_files(job)
+    eyes = open_eyes(job, tell=tell)
     record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
     learned = time.perf_counter()
-    found = examine(job, folder / RUN if job.trains else None, tell=tell)
-    _same_weights(job)
+    found = examine(job, folder / RUN if job.trains else None, eyes, tell=tell)
+    _same_files(job)
     pictures = _small(job, folder, found)
     examined = time.perf_counter()
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
-    kept = parse_keep(job.keep)
-    size = kept.apply(folder)
+    size = kept.make(folder)
     trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
-    everything = max(time.perf_counter() - clock, trained + evaluated)  # of a job that was cut short, an earlier start did a part
+    everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
     seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
@@ -79,6 +83,7 @@ def work(job: Job, tell: Tell) -> Row:
         steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
+    kept.prune(folder)
     return row
 
 
@@ -88,11 +93,17 @@ def configured(job: Job) -> TrainConfig:
     return resolve(config, family_of(config.model))
 
 
-def _same_weights(job: Job) -> None:
-    """See that base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
+def _same_files(job: Job) -> None:
+    """See that photos, base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
     encoders = from_arguments(EvaluateConfig, {"run": "", **job.evaluation}).encoders
-    if weights_digest(train_config(**job.settings).model, encoders, fresh=True) != job.weights:
-        raise RunError("The files of the base model or of the encoders have changed since the bench was started. Start it again.")
+    same = {
+        "the photos": photos_digest(job.photos, None) == job.photos_digest,
+        "the base model or the encoders": weights_digest(train_config(**job.settings).model, encoders) == job.weights,
+    }
+    for what, is_same in same.items():
+        if not is_same:
+            why = f"they were changed, or {socket.gethostname()} has other ones"
+            raise RunError(f"{what.capitalize()} are not those that the bench was started with: {why}. Start it again.")
 
 
 def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, str]]:

@@ -14,7 +14,7 @@ from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import Request, rehearse
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
-from dreambooth.bench.run import Ended, bench, summary
+from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import TOYBOX_NOTE, print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
@@ -50,15 +50,17 @@ def main(argv: Sequence[str]) -> int:
     for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
         print(remark)
     with interruptible():
-        ended = _shown(request)
+        ended = drawn_anew(request) if config.tables_only else _shown(request)
     print_tables(ended.rows, ended.failures, plan.layout())
     for path in ended.tables:
         print(path)
+    if ended.why_no_tables:
+        print(f"The tables are printed above and not written: {ended.why_no_tables}", file=sys.stderr)
     if ended.failures:
         print(f"{len(ended.failures)} of {request.count} jobs have no row:", *summary(ended.failures), sep="\n  ", file=sys.stderr)
     if toybox:
         print(TOYBOX_NOTE)
-    return 3 if ended.failures else 0
+    return 3 if ended.failures else 1 if ended.why_no_tables else 0
 
 
 def _shown(request: Request) -> Ended:
@@ -73,7 +75,8 @@ def _shown(request: Request) -> Ended:
     except KeyboardInterrupt:
         records.close()  # type: ignore[attr-defined]  # a generator
         raise Interrupted(
-            f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here."
+            f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here, "
+            "and with --tables_only draws the tables of what is there."
         ) from None
     finally:
         shown.close()

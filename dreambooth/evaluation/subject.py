@@ -9,6 +9,7 @@ from PIL import Image
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
+from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.opened import read_config, run_folder
@@ -76,8 +77,7 @@ def weights_digest(path: Path, base: str) -> str:
     for file in sorted(path.rglob("*.safetensors")):
         inside = file.relative_to(path)
         if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", ".")):
-            with file.open("rb") as opened:
-                digest.update(f"{inside.as_posix()}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\0".encode())
+            digest.update(f"{inside.as_posix()}\0{file_digest(file)}\0".encode())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ import yaml
 from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.schema import Setting
 
@@ -148,6 +149,5 @@ def fingerprint(folder: Path) -> str:
         if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
             inside = path.relative_to(folder)
             if not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts):
-                with path.open("rb") as file:
-                    digest.update(f"{inside.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+                digest.update(f"{inside.as_posix()}\0{file_digest(path)}\0".encode())
     return digest.hexdigest()

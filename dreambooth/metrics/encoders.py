@@ -69,6 +69,12 @@ class LoadedEncoders(Eyes):
         self.seen: dict[tuple[str, str], Tensor] = {}
         self.names: dict[str, str] = {}
 
+    def to(self, device: torch.device) -> None:
+        """Send the encoders that are loaded, and those to come, to a device."""
+        self.device = device
+        for loaded in self.models.values():
+            (loaded[0] if isinstance(loaded, tuple) else loaded).to(device)
+
     def ready(self, wanted: Iterable[EncoderName]) -> dict[str, str]:
         """Load encoders before any long work starts; what each is and how it sees, for tables."""
         for name in wanted:

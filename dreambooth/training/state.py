@@ -5,7 +5,6 @@ and, with a moving average, the weights themselves (the layout then holds the av
 function of (seed, update, row).
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -103,12 +102,6 @@ def prune(output_dir: Path, limit: int | None, keep: Path) -> None:
     if limit:
         for path in [p for p in checkpoints(output_dir) if p != keep][: -(limit - 1) or None]:
             shutil.rmtree(path)
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _named(tensors: Any) -> dict[str, torch.Tensor]:
