@@ -97,7 +97,9 @@ class Plan(Setting):
     def layout(self) -> Layout:
         """What its table looks like."""
         notes = (self.about, *self.notes) if self.about else self.notes
-        return Layout(self.name, self.title, tuple(self.lines()), self.metrics, self.paper, self.baseline, notes)
+        lines = self.lines()
+        untrained = tuple(name for name, arm in lines.items() if arm.model != "tuned")
+        return Layout(self.name, self.title, tuple(lines), self.metrics, self.paper, untrained, self.baseline, notes)
 
 
 def read_plan(name: str) -> Plan:

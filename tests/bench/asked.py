@@ -14,7 +14,7 @@ from tests.metrics import eyes
 
 
 def bench_folder(root: Path) -> Path:
-    """A bench's folder: five subjects, two arms, three prompts of two pictures each, which say in their PNGs who made them."""
+    """A bench's folder: six subjects, two arms, three prompts of two pictures each, which say in their PNGs who made them."""
     (root / "rows").mkdir(parents=True)
     for place, (subject, noun) in enumerate(NOUNS.items()):
         save(root / "shared" / "photos" / subject / "0.png", eyes.picture(900 + place, (200, 120)), "")

@@ -9,7 +9,7 @@ from dreambooth.bench.tables import REAL_PAIRS, Layout
 from tests.metrics.eyes import picture
 
 ON, OFF = "with prior preservation", "without"
-NOUNS = {"ann": "dog", "bob": "dog", "cid": "teapot", "dot": "teapot", "eve": "boot"}
+NOUNS = {"ann": "dog", "bob": "dog", "cid": "teapot", "dot": "teapot", "eve": "boot", "fay": "boot"}
 PROTOCOL = {
     "encoders": {"dino": "toybox/dino", "clip": "toybox/clip"}, "prompts": 8, "images_per_prompt": 2, "seeds": [0, 1], "class_samples": 16,
     "class_seeds": [0, 15],

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dreambooth.bench.study import StudyTable, table
+from dreambooth.bench.tables.statistics import binomial
 from dreambooth.core.errors import SettingError
 from tests.bench.asked import answer, bench_folder, data_of, key_of, made, tally
 from tests.bench.made_up import OFF, ON
@@ -78,7 +79,7 @@ def test_shares_are_those_of_the_majority(bench):
     identity, prompt = found.questions
     assert identity.shares["first"].value == 1.0 and identity.alpha is None and identity.agreement == 1.0 and identity.side_a == 0.5
     assert prompt.shares["second"].value == 1.0 and prompt.shares["undecided"].value == 0.0 and prompt.agreement == pytest.approx(1 / 3)
-    assert (identity.pairs, identity.votes, identity.left_out) == (30, 90, 0) and identity.p < 1e-8
+    assert (identity.pairs, identity.votes, identity.left_out) == (30, 90, 0) and identity.p == 2 / 2**6 and identity.subjects == 6
     text = found.paths[0].read_text()
     assert "| with prior preservation | **100%** [89%, 100%] | 0% [0%, 11%] |" in text
     lines = [line.strip("*") for line in text.splitlines() if line]
@@ -102,6 +103,39 @@ def test_raters_who_always_choose_the_left_are_seen_and_decide_nothing(bench):
     study = made(bench)
     found = tally(study, answer(study, bench / "in", lambda rater, c: (c["A"], c["A"])))
     assert found.questions[0].side_a == 1.0 and found.questions[0].shares["first"].value == 0.5
+
+
+def test_two_opposite_clickers_do_not_hide_each_other(bench):
+    study = made(bench)
+    sides = {"ann": "A", "bob": "B"}
+    found = tally(study, answer(study, bench / "in", lambda rater, c: [c[sides[rater]] if rater in sides else "first"] * 2))
+    raters = {line[0].text: [entry.text for entry in line] for line in found.document.sections[1].lines}
+    assert [raters[name][3] for name in ("ann", "bob")] == ["100%", "0%"] and raters["cid"][3] == "50%"
+    assert raters["ann"][5] == "25%" and raters["cid"][5] == "50%"
+
+
+def test_a_preference_that_half_of_the_subjects_share_is_none(bench):
+    """Most of the decided pairs are for the first, which a test that takes pairs as independent would call a preference."""
+    study = made(bench)
+    fond = sorted({c["subject"] for c in key_of(study)["comparisons"]})[:3]
+    votes = answer(study, bench / "in", lambda rater, c: ["first" if c["subject"] in fond or c["A"] == "first" else "second"] * 2)
+    identity = tally(study, votes).questions[0]
+    assert binomial(identity.shares["first"].count, 30) < 0.05 < identity.p
+
+
+def test_an_arm_of_a_study_is_what_the_table_of_its_plan_calls_so(bench):
+    """The rows say what the first plan called them; another plan's table calls the same jobs otherwise."""
+    keys = {arm: [p.stem for p in (bench / "rows").glob(f"{arm}-*")] for arm in (ON, OFF)}
+    (bench / "tables" / "table4").mkdir(parents=True)
+    (bench / "tables" / "table4" / "arms.json").write_text(json.dumps({"correct noun": keys[ON], "other": keys[OFF][:2]}))
+    assert made(bench, first=f"{bench}:correct noun", second=f"{bench}:table4/other", comparisons=5).pairs == 10
+    with pytest.raises(SettingError, match="the bench has no such arm"):
+        made(bench, output_dir=bench / "s", first=f"{bench}:{ON}")
+
+
+def test_photos_of_one_subject_are_never_shown_for_another(bench):
+    with pytest.raises(SettingError, match=r"holds no folder \w+, and there are several subjects"):
+        made(bench, photos=str(bench / "shared" / "photos" / "bob"))
 
 
 def test_missing_raters_and_split_votes_are_counted(bench):
@@ -170,7 +204,7 @@ def test_bad_requests_are_answered_in_a_sentence(bench, tmp_path):
         ({"first": str(bench)}, "which of its arms"),
         ({"first": f"{bench}:with prior preservatoin"}, "Did you mean with prior preservation"),
         ({"first": str(tmp_path / "absent")}, "no such folder"),
-        ({"num_questionnaires": 4}, "4 of 10 pairs need 40; there are 30"),
+        ({"num_questionnaires": 4}, "4 of 10 pairs need 40; there are 36"),
         ({"output_dir": study.key.parent}, "holds a study already"),
     ):
         with pytest.raises(SettingError, match=words):

@@ -6,15 +6,17 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.tables.document import TOYBOX_NOTE
-from dreambooth.bench.tables.latex import escaped
+from dreambooth.bench.tables.latex import STACKED, escaped
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.reporting.inline import file_uri
 from tests.bench.made_up import OFF, ON, layout, row, rows, with_pictures
+from tests.metrics.eyes import picture
 from tests.reporting.test_report import Page
 
 FAILURE = {"arm": ON, "subject": "fay", "seed": 1, "kind": "run", "reason": "<script>alert(1)</script> & 100% of C:\\tmp_x"}
@@ -80,10 +82,32 @@ def test_tables_below_the_benchs_folder_find_its_pictures(tmp_path):
     assert (tmp_path / "tables" / "table3" / "figure.png").is_file()
 
 
-def test_a_figure_of_many_arms_shows_the_first_four_that_have_pictures(tmp_path):
-    arms = tuple(f"arm {n}" for n in range(6))
+@pytest.mark.parametrize("count", [6, 9])
+def test_a_figure_shows_up_to_eight_arms_and_names_the_others(tmp_path, monkeypatch, count):
+    drawn = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, place, words, *a, **k: drawn.append(words))
+    arms = tuple(f"arm {n}" for n in range(count))
     made = with_pictures([row(arm, "ann", 0, dino=0.5, pres=0.5) for arm in arms[1:]], tmp_path)
-    assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[1:5]
+    write_tables(made, [], layout(arms=arms, baseline=None, paper={}), tmp_path)
+    assert arms_with_pictures(made, layout(arms=arms, baseline=None)) == arms[1:]
+    assert [words for words in drawn if words in arms] == list(arms[1:9])
+    assert ("not shown" in " ".join(drawn)) == (count > 9)
+
+
+def test_a_figure_is_made_of_whole_pictures_where_the_bench_has_kept_them(tmp_path):
+    (made,) = with_pictures([row(ON, "ann", 0, dino=0.5, pres=0.5)], tmp_path)
+    small = ("jobs/k/pictures/00-seed0.jpg", "jobs/k/pictures/class-seed0.jpg")
+    for name, whole in zip(small, ("own/00-seed0.png", "class/00-seed0.png"), strict=True):
+        for path in (tmp_path / name, tmp_path / "jobs/k/samples" / whole):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(1, (512, 512) if path.suffix == ".png" else (128, 128)).save(path)
+    made = replace(made, pictures={"a [V] dog": [small[0]], "a dog": [small[1]]})
+    write_tables([made], [], layout(arms=(ON,), baseline=None, paper={}), tmp_path)
+    large = Image.open(tmp_path / "figure.png").height
+    (tmp_path / "jobs/k/samples/class/00-seed0.png").unlink()
+    write_tables([made], [], layout(arms=(ON,), baseline=None, paper={}), tmp_path)
+    small = Image.open(tmp_path / "figure.png").height
+    assert -40 < large - small - 2 * 128 <= 0, "two rows of tiles, and a footer that may need fewer lines"
 
 
 def test_a_figure_of_one_arm_is_wide_enough_for_its_words(tmp_path):
@@ -95,19 +119,21 @@ def test_a_figure_of_one_arm_is_wide_enough_for_its_words(tmp_path):
 
 
 def test_latex_is_escaped_balanced_and_says_toybox(out):
-    text = (out / "bench.tex").read_text()
+    text = (out / "bench.tex").read_text().replace(STACKED, "")
     lines = [line for line in text.splitlines() if not line.startswith("%")]
-    assert TOYBOX_NOTE in lines[1] + lines[2] and TOYBOX_NOTE in lines[-1]
+    assert TOYBOX_NOTE in " ".join(lines[1:5]) and TOYBOX_NOTE in lines[-1]
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\toprule") == text.count("\\bottomrule") > 0
     for line in lines:
-        bare = re.sub(r"\\[\\&%$#_{}]", "", line)
+        bare = re.sub(r"\\[\\&%$#_{}]", "", line.replace(">{\\raggedright", "{"))
         assert bare.count("{") == bare.count("}") and not re.search(r"[#_~^<>|±↑↓]", bare), line
     assert "\\textless{}script\\textgreater{}alert(1)" in text and "100\\% of C:\\textbackslash{}tmp\\_x" in text
-    tables = re.findall(r"\\begin\{tabular\}\{((?:p\{[\d.]+\\linewidth\}|r)+)\}(.*?)\\bottomrule", text, re.S)
+    tables = re.findall(
+        r"\\begin\{tabular\}\{((?:>\{\\raggedright\\arraybackslash\}p\{[\d.]+\\linewidth\}|r)+)\}(.*?)\\bottomrule", text, re.S
+    )
     assert len(tables) == text.count("\\begin{tabular}")
     for kinds, body in tables:
         columns = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body.splitlines() if "&" in line}
-        assert columns == {kinds.count("p{") + kinds.count("r")}
+        assert columns == {kinds.count("p{") + kinds.replace("\\raggedright\\arraybackslash", "").count("r")}
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not here")
@@ -115,16 +141,24 @@ def test_latex_is_escaped_balanced_and_says_toybox(out):
 def test_latex_makes_pages_and_nothing_is_too_wide(tmp_path, subjects):
     arms = ("with prior preservation", "without prior preservation")
     names = [f"subject {n}" for n in range(subjects)]
-    scores = dict.fromkeys(("pres", "div", "dino", "clip_i", "clip_t"), 0.512)
-    made = [replace(row(arm, name, 0, **scores), noun=f"noun {n}") for arm in arms for n, name in enumerate(names)]
+    metrics, rng = ("pres", "div", "dino", "clip_i", "clip_t"), np.random.default_rng(0)
+    made = [
+        replace(row(arm, name, seed, **dict(zip(metrics, rng.uniform(0.2, 0.9, 5), strict=True))), noun=f"noun {n}")
+        for arm in arms for n, name in enumerate(names) for seed in range(3)
+    ]  # fmt: skip
     write_tables(
         made,
         [FAILURE | {"reason": "The disk is full; what is finished stays. Free some space, and start again. " * 3}],
-        layout(arms=arms, baseline=arms[1], metrics=tuple(scores), paper={ON: scores}),
+        layout(
+            arms=arms,
+            baseline=arms[1],
+            metrics=metrics,
+            paper={ON: dict.fromkeys(metrics, 0.5), "without prior preservation": dict.fromkeys(metrics, 0.6)},
+        ),
         tmp_path,
     )
     (tmp_path / "paper.tex").write_text(
-        r"\documentclass{article}\usepackage{booktabs}\usepackage{longtable}\usepackage[T1]{fontenc}"
+        r"\documentclass{article}\usepackage{array,booktabs,longtable}\usepackage[T1]{fontenc}"
         r"\begin{document}\input{bench.tex}\end{document}"
     )
     told = subprocess.run(["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dreambooth.bench.tables.results import results
 from dreambooth.bench.tables.statistics import T_975, binomial, interval, paired, sign_flip, summary
+from tests.bench.made_up import ON, layout, row
 
 
 def jobs(rng, *, subjects: int, seeds: int, between: float = 1.0, within: float = 0.5, mean: float = 0.0):
@@ -104,12 +106,31 @@ def test_pairing_takes_out_what_subjects_differ_in():
     assert paired(low, high).sign == -1
 
 
-def test_nothing_is_claimed_from_fewer_than_ten_pairs():
-    low = {(f"s{g}", 0): 0.0 for g in range(9)}
+def test_nothing_is_claimed_from_fewer_than_six_subjects_however_many_seeds():
+    low = {(f"s{g}", seed): 0.0 for g in range(5) for seed in range(9)}
     found = paired(dict.fromkeys(low, 1.0), low)
     assert found.interval == (1.0, 1.0) and found.sign == 0
-    low["s9", 0] = 0.0
+    low = {(f"s{g}", 0): 0.0 for g in range(6)}
     assert paired(dict.fromkeys(low, 1.0), low).sign == 1
+
+
+def test_an_interval_that_excludes_zero_is_not_enough():
+    """Five of six subjects agree, one does not: p = 0.06."""
+    differences = [-0.004, 0.03, 0.025, 0.04, 0.035, 0.03]
+    first = {(f"s{g}", seed): d for g, d in enumerate(differences) for seed in range(2)}
+    found = paired(first, dict.fromkeys(first, 0.0))
+    assert found.interval[0] > 0 and found.p > 0.05 and found.sign == 0
+
+
+def test_an_arm_that_trains_nothing_stands_beside_every_seed_of_the_others():
+    wide = layout(arms=(ON, "described"), untrained=("described",), baseline=None, paper={})
+    made = [row(ON, f"s{n}", seed, dino=0.7) for n in range(6) for seed in range(3)]
+    made += [row("described", f"s{n}", 0, dino=0.3) for n in range(6)]
+    found = results(made, wide)
+    (test,) = (t for t in found.tests if t.metric == "dino")
+    assert (test.paired.n, test.paired.subjects) == (18, 6)
+    ours, theirs = (next(line for line in found.lines if line.name == name) for name in (ON, "described"))
+    assert ours.cells[0].best and (theirs.n.n, theirs.n.seeds, theirs.cells[0].summary.sd) == (6, 1, None)
 
 
 def test_noise_is_seldom_taken_for_a_difference():

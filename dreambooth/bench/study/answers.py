@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Answer:
     comparison: str
     identity: str
     prompt: str
+    seconds: float = field(default=0.0, compare=False)
+    """From the pair's first sight to its last answer."""
 
 
 def read_answers(paths: Sequence[str], key: Mapping[str, Any]) -> list[Answer]:
@@ -72,10 +74,14 @@ def _read(path: Path) -> Iterator[tuple[str, Answer]]:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             for line in csv.DictReader(io.StringIO(text)):
-                yield line["study"], Answer(line["rater"], line["comparison"], line["identity"], line["prompt"])
+                yield line["study"], _answer(line["rater"], line["comparison"], line)
         else:
             told = json.loads(text)
             for name, given in told["answers"].items():
-                yield told["study"], Answer(told["rater"], name, given["identity"], given["prompt"])
+                yield told["study"], _answer(told["rater"], name, given)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(str(path), f"is no file of answers ({type(error).__name__}: {error}).") from None
+
+
+def _answer(rater: str, comparison: str, given: Mapping[str, Any]) -> Answer:
+    return Answer(rater, comparison, given["identity"], given["prompt"], float(given.get("seconds") or 0))

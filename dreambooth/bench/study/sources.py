@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dreambooth.bench.tables import ARMS
+from dreambooth.bench.tables.pictures import largest
 from dreambooth.core.errors import SettingError
 from dreambooth.opened import read_config
 from dreambooth.photos.files import scan
@@ -31,12 +33,16 @@ class Source:
 
 
 def source(text: str) -> Source:
-    """The pictures that a folder holds; raises SettingError naming what is missing. An arm of a bench is written FOLDER:ARM."""
+    """The pictures that a folder holds; raises SettingError naming what is missing. An arm of a bench is written FOLDER:ARM.
+
+    Where several plans share the folder and call different jobs alike, FOLDER:PLAN/ARM says which plan's arm it is.
+    """
     path = Path(text).expanduser()
     if (path / "scores.json").is_file():
         return _runs(path.name, {"": path})
     if (path / "rows").is_dir():
-        raise SettingError(text, "is a bench; which of its arms?", fix=f"Write {text}:ARM, one of {', '.join(_arms(path))}.")
+        names = ", ".join(arm for arm in _arms(path) if "/" not in arm)
+        raise SettingError(text, "is a bench; which of its arms?", fix=f"Write {text}:ARM, one of {names}.")
     if path.is_dir():
         runs = {found.parent.name: found.parent for found in sorted(path.glob("*/scores.json"))}
         if runs:
@@ -55,6 +61,10 @@ def photo_folder(first: Source, second: Source, subject: str, given: str | None)
     if given:
         root = Path(given).expanduser()
         own = root / subject
+        several = len({*first.photos, *second.photos}) > 1
+        if several and not own.is_dir():
+            fix = "Name a folder that holds one for each subject of the study."
+            raise SettingError("--photos", f"{root} holds no folder {subject}, and there are several subjects.", fix=fix)
         found = own if subject and own.is_dir() else root
     else:
         known = first.photos.get(subject) or second.photos.get(subject)
@@ -88,21 +98,19 @@ def _arm(bench: Path, arm: str) -> Source:
     arms = _arms(bench)
     if arm not in arms:
         raise SettingError(f"{bench}:{arm}", "the bench has no such arm.", fix=nearest(arm, arms) or f"It has {', '.join(arms)}.")
-    made = Source(arm)
+    made = Source(arm.rpartition("/")[2])
     seen = set()
-    for row in _rows(bench):
-        if row["arm"] != arm:
-            continue
+    for row in (row for row in _rows(bench) if row["key"] in arms[arm]):
         job = row["subject"], row["seed"]
         if job in seen:
-            fix = "Give the pictures of one plan and its settings a bench folder of their own."
+            fix = "Say which plan's: PLAN/ARM; or give one plan and its settings a bench folder of their own."
             raise SettingError(f"{bench}:{arm}", f"the bench holds two results of {job[0]}, seed {job[1]}.", fix=fix)
         seen.add(job)
         made.toybox = made.toybox or row["toybox"]
         made.photos[row["subject"]] = bench / PHOTOS / row["subject"]
         for prompt, names in row["pictures"].items():
             for name in names if PLACEHOLDER in prompt else ():
-                path = _largest(bench / name)
+                path = largest(bench / name)
                 if path.is_file():
                     made.pictures[row["subject"], prompt, row["seed"], _seed(path)] = path
     if not made.pictures:
@@ -110,24 +118,29 @@ def _arm(bench: Path, arm: str) -> Source:
     return made
 
 
-def _largest(small: Path) -> Path:
-    """The picture as it was drawn, where the bench has kept everything, else the small one of its page."""
-    whole = small.parent.parent / "samples" / "own" / f"{small.stem}.png"
-    return whole if whole.is_file() else small
-
-
 def _seed(path: Path) -> int:
     words = path.stem.split("seed")[-1]
     return int(words) if words.isdigit() else 0
 
 
-def _arms(bench: Path) -> list[str]:
-    return sorted({row["arm"] for row in _rows(bench)})
+def _arms(bench: Path) -> dict[str, set[str]]:
+    """ARM and PLAN/ARM -> keys of its jobs, by the tables that were drawn: one job may be an arm of several plans under several names.
+
+    Rows of which no table was drawn count by what they call themselves.
+    """
+    found: dict[str, set[str]] = {}
+    for path in sorted((bench / "tables").glob(f"*/{ARMS}")):
+        for arm, keys in _json(path).items():
+            for name in (arm, f"{path.parent.name}/{arm}"):
+                found.setdefault(name, set()).update(keys)
+    for row in _rows(bench) if not found else ():
+        found.setdefault(row["arm"], set()).add(row["key"])
+    return found
 
 
 def _rows(bench: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((bench / "rows").glob("*.json")):
-        row = _json(path)
+        row = {**_json(path), "key": path.stem}
         if {"arm", "subject", "seed", "pictures", "toybox"} <= row.keys():
             yield row
 

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, median
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
 from dreambooth.bench.study.answers import QUESTIONS, Answer, read_answers
 from dreambooth.bench.study.make import KEY
-from dreambooth.bench.study.votes import UNDECIDED, Share, agreement, krippendorff, majority, share
+from dreambooth.bench.study.votes import UNDECIDED, Share, agreement, krippendorff, majority, preference, share
 from dreambooth.bench.tables.document import Document, Entry, Section
-from dreambooth.bench.tables.statistics import MIN_PAIRS, MIN_SUBJECTS, binomial
+from dreambooth.bench.tables.statistics import ALPHA, MIN_SUBJECTS, MIN_TO_CLAIM, binomial
 from dreambooth.bench.tables.text import as_markdown
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
@@ -23,6 +24,8 @@ from dreambooth.schema import Setting
 
 PAPER = {"identity": (0.68, 0.22, 0.10), "prompt": (0.81, 0.12, 0.07)}
 """Table 2: DreamBooth, Textual Inversion (both Stable Diffusion), undecided; 600 pairs, 3 users each."""
+MIN_PAIRS = 10
+"""A claim about one subject needs this many pairs."""
 TITLES = {"identity": "subject fidelity", "prompt": "prompt fidelity"}
 
 
@@ -51,7 +54,9 @@ class Question:
     """Pairs with too few answers."""
     votes: int
     p: float
-    """Two-sided sign test of the decided pairs."""
+    """Two-sided: over subjects, by sign flips; in a study of one subject the sign test of its decided pairs."""
+    subjects: int
+    """Subjects with a pair that counts."""
     alpha: float | None
     agreement: float | None
     side_a: float
@@ -106,10 +111,11 @@ def _tally(question: str, answers: Sequence[Answer], key: Mapping[str, Any], min
     if not units:
         raise SettingError("answers", f"no pair has {min_raters} answers about {TITLES[question]}.", fix="Collect more, or --min_raters 1.")
     shares = {word: share(word, winners) for word in ("first", "second", UNDECIDED)}
+    first, second = shares["first"].count, shares["second"].count
     sides = Counter(vote for given in votes.values() for vote in given)
     return Question(
         question, shares, len(units), len(key["comparisons"]) - len(units), sum(map(len, units)),
-        binomial(shares["first"].count, shares["first"].count + shares["second"].count), krippendorff(units), agreement(units),
+        binomial(first, first + second) if len(winners) == 1 else preference(winners), len(winners), krippendorff(units), agreement(units),
         sides["A"] / (sides["A"] + sides["B"]) if sides["A"] + sides["B"] else 0.5,
     )  # fmt: skip
 
@@ -121,15 +127,21 @@ def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Map
     lines += [
         (Entry("pairs"), *(Entry(str(q.pairs), f"{q.left_out} left out" if q.left_out else "") for q in questions)),
         (Entry("answers"), *(Entry(str(q.votes)) for q in questions)),
-        (Entry("sign test, p"), *(Entry(f"{q.p:.2g}") for q in questions)),
+        (Entry("p"), *(Entry(f"{q.p:.2g}") for q in questions)),
         (Entry("Krippendorff's alpha"), *(Entry("-" if q.alpha is None else f"{q.alpha:.2f}") for q in questions)),
         (Entry("raters agree"), *(Entry("-" if q.agreement is None else f"{q.agreement:.0%}") for q in questions)),
         (Entry("votes for the left side"), *(Entry(f"{q.side_a:.0%}") for q in questions)),
     ]
+    if subjects == 1:
+        tested = f"sign test of the decided pairs, p below {ALPHA}, at least {MIN_PAIRS} pairs; it speaks of this subject alone"
+    else:
+        tested = (
+            f"sign-flip test over subjects, p below {ALPHA}, which takes {MIN_TO_CLAIM} of them: pairs of one subject are not independent"
+        )
     over = "Wilson's over pairs, widened to a cluster bootstrap over subjects" if subjects >= MIN_SUBJECTS else "Wilson's over pairs"
     sentences = [
         f"Shares of pairs, by the majority of their raters; a split vote is undecided. In brackets the 95% interval: {over}. Bold: "
-        f"preferred (sign test of the decided pairs, taken as independent, p below 0.05; at least {MIN_PAIRS} pairs).",
+        f"preferred ({tested}).",
         _paper(bool(key["toybox"])),
     ]
     missing = sum(q.left_out for q in questions)
@@ -140,7 +152,34 @@ def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Map
         ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
     ]  # fmt: skip
     section = Section("Preferences", tuple(sentences), ("", *(TITLES[q.name] for q in questions)), tuple(lines))
-    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), (section,), tuple(facts))
+    sections = (section, _raters(answers))
+    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, tuple(facts))
+
+
+def _raters(answers: Sequence[Answer]) -> Section:
+    """What each person did: one who clicks through shows as fast, or one-sided, or at odds with all others."""
+    lines = []
+    for rater in sorted({answer.rater for answer in answers}):
+        own = [answer for answer in answers if answer.rater == rater]
+        votes = [(question, answer.comparison, vote) for question in QUESTIONS for answer in own if (vote := getattr(answer, question))]
+        sides = Counter(vote for _, _, vote in votes)
+        others = [
+            vote == getattr(other, question)
+            for question, comparison, vote in votes
+            for other in answers
+            if other.rater != rater and other.comparison == comparison and getattr(other, question)
+        ]
+        seconds = [answer.seconds for answer in own if answer.seconds]
+        lines.append((
+            Entry(rater), Entry(str(len(own))), Entry(f"{median(seconds):.0f} s" if seconds else "-"),
+            Entry(f"{sides['A'] / (sides['A'] + sides['B']):.0%}" if sides["A"] + sides["B"] else "-"),
+            Entry(f"{sides['equal'] / len(votes):.0%}" if votes else "-"), Entry(f"{mean(others):.0%}" if others else "-"),
+        ))  # fmt: skip
+    told = (
+        "Look here before believing the shares: a person who takes two seconds a pair, always chooses one side, or agrees with nobody has "
+        "not looked. Leave such a file out by hand, for every question, and say so."
+    )
+    return Section("Raters", (told,), ("", "pairs", "median time", "left side", "both equally", "agrees with others"), tuple(lines))
 
 
 def _share(question: Question, word: str) -> Entry:
@@ -150,7 +189,7 @@ def _share(question: Question, word: str) -> Entry:
 
 def _won(question: Question) -> str:
     """The side that is preferred beyond doubt, or nothing."""
-    if question.p >= 0.05 or question.pairs < MIN_PAIRS:
+    if question.p >= ALPHA or (question.subjects == 1 and question.pairs < MIN_PAIRS):
         return ""
     return "first" if question.shares["first"].count > question.shares["second"].count else "second"
 
@@ -166,12 +205,11 @@ def _paper(toybox: bool) -> str:
 def _csv(questions: Sequence[Question], key: Mapping[str, Any]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ("toybox", "question", "choice", "name", "share", "low", "high", "count", "pairs", "left_out", "votes", "p", "alpha", "agreement")
-    )
+    counts = ("count", "pairs", "subjects", "left_out", "votes", "p", "alpha", "agreement")
+    writer.writerow(("toybox", "question", "choice", "name", "share", "low", "high", *counts))
     for q in questions:
         for word, own in q.shares.items():
-            numbers = (own.value, own.low, own.high, own.count, q.pairs, q.left_out, q.votes, q.p, q.alpha, q.agreement)
+            numbers = (own.value, own.low, own.high, own.count, q.pairs, q.subjects, q.left_out, q.votes, q.p, q.alpha, q.agreement)
             texts = ("" if number is None else f"{number:.6g}" for number in numbers)
             writer.writerow((int(key["toybox"]), q.name, word, key.get(word, word), *texts))
     return out.getvalue()

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_SUBJECTS, REPLICATES, expanded_tail
+from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_SUBJECTS, REPLICATES, expanded_tail, sign_flip
 
 UNDECIDED = "undecided"
 
@@ -69,6 +69,12 @@ def krippendorff(units: Sequence[Sequence[Hashable]]) -> float | None:
         return None
     observed = sum((len(unit) ** 2 - sum(c * c for c in Counter(unit).values())) / (len(unit) - 1) for unit in kept)
     return 1 - (n - 1) * observed / expected
+
+
+def preference(winners: Mapping[str, Sequence[str]], *, seed: int = 0) -> float:
+    """Two-sided p that nobody is preferred, over subjects: each one's share of pairs for the first less that for the second."""
+    shares = [np.mean([(won == "first") - (won == "second") for won in some]) for some in winners.values() if some]
+    return sign_flip(np.array(shares), seed=seed)
 
 
 def agreement(units: Sequence[Sequence[Hashable]]) -> float | None:

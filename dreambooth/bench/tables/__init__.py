@@ -2,6 +2,6 @@
 
 from dreambooth.bench.tables.document import TOYBOX_NOTE
 from dreambooth.bench.tables.layout import REAL, REAL_PAIRS, UNTUNED, Layout
-from dreambooth.bench.tables.write import print_tables, write_tables
+from dreambooth.bench.tables.write import ARMS, print_tables, write_tables
 
-__all__ = ["REAL", "REAL_PAIRS", "TOYBOX_NOTE", "UNTUNED", "Layout", "print_tables", "write_tables"]
+__all__ = ["ARMS", "REAL", "REAL_PAIRS", "TOYBOX_NOTE", "UNTUNED", "Layout", "print_tables", "write_tables"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.public import public
-from dreambooth.bench.tables.results import PAPER, Comparison, Line, Results
-from dreambooth.bench.tables.statistics import CONFIDENCE, MIN_PAIRS, MIN_SUBJECTS, REPLICATES, Paired, Summary
+from dreambooth.bench.tables.results import LEAST_GAP, PAPER, Comparison, Line, Results
+from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 
 TOYBOX_NOTE = "toybox: a small embedded model of a rendered world. These numbers say nothing about real models."
@@ -17,7 +17,8 @@ ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 LEGEND = (
     f"Means over subjects; ± standard deviation over seeds; in brackets the {CONFIDENCE:.0%} interval over subjects (cluster "
     f"bootstrap, {REPLICATES:,} replicates, expanded by t; none under {MIN_SUBJECTS} subjects). n: subjects x seeds. Bold: better than "
-    f"every other arm, with a paired interval that excludes zero and at least {MIN_PAIRS} pairs. {MISSING}: no value."
+    f"every other arm, by a paired interval that excludes zero and a sign-flip test over subjects (p below {ALPHA}, which takes "
+    f"{MIN_TO_CLAIM} of them). {MISSING}: no value."
 )
 PROTOCOL = {
     "prompts": "Prompts", "images_per_prompt": "Pictures a prompt", "class_samples": "Pictures of the class", "seeds": "Pictures' seeds",
@@ -136,9 +137,8 @@ def _orderings(found: Results) -> Section:
     """Which of the paper's orderings are found again."""
     tally = Counter(comparison.verdict for comparison in found.orderings)
     told = f"Of the paper's {_many(len(found.orderings), 'ordering')}: {tally['holds']} held here, {tally['reversed']} reversed, "
-    told += (
-        f"{tally['undecided']} undecided (the interval holds zero, or there are fewer than {MIN_PAIRS} pairs or {MIN_SUBJECTS} subjects)."
-    )
+    told += f"{tally['undecided']} undecided (the interval holds zero, or p is not below {ALPHA}, which takes {MIN_TO_CLAIM} subjects). "
+    told += f"Values of the paper closer than {LEAST_GAP} are no ordering. n: pairs, of how many subjects."
     header = ("metric", "the paper's ordering", "paper", "here", "difference here", "n", "p")
     lines = []
     for c in found.orderings:
@@ -161,7 +161,8 @@ def _tests(found: Results) -> Section:
     ]
     told = (
         f'Arm less "{found.tests[0].second}", over the same subjects and seeds: mean difference with its interval over subjects, and the '
-        "two-sided sign-flip permutation test over subjects, whose p is never below 2 / 2^subjects (not corrected for the number of tests)."
+        "two-sided sign-flip permutation test over subjects, whose p is never below 2 / 2^subjects (not corrected for the number of "
+        "tests). n: pairs, of how many subjects."
     )
     return Section(f'Against "{found.tests[0].second}"', (told,), header, tuple(lines))
 
@@ -169,10 +170,8 @@ def _tests(found: Results) -> Section:
 def judged(comparison: Comparison) -> str:
     """What a paired test lets one say."""
     own = comparison.paired
-    if own is None or own.n < MIN_PAIRS:
-        return f"fewer than {MIN_PAIRS} pairs: nothing is claimed"
-    if own.interval is None:
-        return f"fewer than {MIN_SUBJECTS} subjects: nothing is claimed"
+    if own is None or own.subjects < MIN_TO_CLAIM:
+        return f"fewer than {MIN_TO_CLAIM} subjects: nothing is claimed"
     better = {"higher": 1, "lower": -1, "neither": 0}[METRICS[comparison.metric].better]
     words = {0: "higher" if own.sign > 0 else "lower", own.sign: "better", -own.sign: "worse"}
     return words[better] if own.sign else "undecided"
@@ -182,8 +181,7 @@ def _difference(metric: str, own: Paired | None) -> tuple[Entry, Entry, Entry]:
     if own is None:
         return Entry(MISSING, "no shared jobs"), Entry("0"), Entry(MISSING)
     more = f"[{number(metric, own.interval[0], signed=True)}, {number(metric, own.interval[1], signed=True)}]" if own.interval else ""
-    n = f"{_many(own.n, 'pair')} of {_many(own.subjects, 'subject')}"
-    return Entry(number(metric, own.difference, signed=True), more), Entry(n), Entry(f"{own.p:.2g}")
+    return Entry(number(metric, own.difference, signed=True), more), Entry(f"{own.n} of {own.subjects}"), Entry(f"{own.p:.2g}")
 
 
 def _undefined(found: Results) -> Section:

@@ -6,28 +6,35 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dreambooth.bench.tables.pictures import Compared, Gallery, is_class
+from dreambooth.bench.tables.pictures import Compared, Gallery, is_class, largest
 from dreambooth.files.images import GREY, INK, MARGIN, PAPER, TEXT
 
-TILE, GAP, GUTTER, LINE = 128, 4, 20, 19
+TILES, GAP, GUTTER, LINE = (128, 256), 4, 20, 19
+"""Sides of a tile: where only a page's small pictures were kept, and where larger ones were."""
 MAX_SUBJECTS, MAX_ACROSS = 6, 8
 
 
 def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, footer: str) -> Image.Image | None:
-    """The picture, or None where no prompt was drawn by all arms. At most 6 subjects, each with one prompt and the class alone."""
+    """The picture, or None where no prompt was drawn by all arms. At most 6 subjects, each with one prompt and the class alone.
+
+    At most 8 arms are shown; below it stands which ones are not.
+    """
+    arms, others = arms[:MAX_ACROSS], arms[MAX_ACROSS:]
+    footer += f" · not shown: {', '.join(others)}" if others else ""
     each = max(1, MAX_ACROSS // max(1, len(arms)))
     rows = list(islice(_rows(galleries, arms), 2 * MAX_SUBJECTS))
     if not rows:
         return None
     shown = min(each, max(len(strip.pictures) for _, compared in rows for strip in compared.strips))
-    block = shown * TILE + (shown - 1) * GAP
+    tile = TILES[_is_large(rows)]
+    block = shown * tile + (shown - 1) * GAP
     font, bold, large = (ImageFont.load_default(TEXT + more) for more in (0, 3, 5))
     widest = max(large.getlength(title), *(font.getlength(_caption(subject, compared)) for subject, compared in rows))
     width = 2 * MARGIN + max(len(arms) * block + (len(arms) - 1) * GUTTER, round(widest))
     heads = [_lines(arm, bold, block) for arm in arms]
     foot = _lines(footer, font, width - 2 * MARGIN)
     top = MARGIN + 28 + max(map(len, heads)) * (LINE + 2) + 4
-    height = top + len(rows) * (LINE + TILE + MARGIN) + len(foot) * LINE + MARGIN
+    height = top + len(rows) * (LINE + tile + MARGIN) + len(foot) * LINE + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN - 2), title, INK, font=large)
@@ -40,14 +47,23 @@ def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, foo
         for column, arm in enumerate(arms):
             strip = next(strip for strip in compared.strips if strip.arm == arm)
             for place, (path, _) in enumerate(strip.pictures[:shown]):
-                x = MARGIN + column * (block + GUTTER) + place * (TILE + GAP)
-                with Image.open(path) as image:
-                    sheet.paste(image.convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y + LINE))
-        y += LINE + TILE + MARGIN
+                x = MARGIN + column * (block + GUTTER) + place * (tile + GAP)
+                with Image.open(largest(path)) as image:
+                    sheet.paste(image.convert("RGB").resize((tile, tile), Image.Resampling.LANCZOS), (x, y + LINE))
+        y += LINE + tile + MARGIN
     for words in foot:
         draw.text((MARGIN, y), words, GREY, font=font)
         y += LINE
     return sheet
+
+
+def _is_large(rows: Sequence[tuple[str, Compared]]) -> bool:
+    """Whether every picture is there in more than a page's size."""
+    sizes = []
+    for path in (path for _, compared in rows for strip in compared.strips for path, _ in strip.pictures):
+        with Image.open(largest(path)) as image:
+            sizes.append(min(image.size))
+    return min(sizes) > TILES[0]
 
 
 def _caption(subject: str, compared: Compared) -> str:

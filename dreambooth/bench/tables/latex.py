@@ -12,8 +12,13 @@ SIGNS = {
 }  # fmt: skip
 """What stands for itself nowhere in LaTeX. A bracket is wrapped: after a line's end it would be read as a distance."""
 
-WORDS = {"": 0.18, "class": 0.1, "metric": 0.08, "arm": 0.24, "the paper's ordering": 0.2, "subject": 0.14, "kind": 0.1, "reason": 0.36}
+WORDS = {"": 0.18, "class": 0.1, "metric": 0.1, "arm": 0.24, "the paper's ordering": 0.2, "subject": 0.14, "kind": 0.1, "reason": 0.36}
 """Headings of columns that hold words, and their widths in lines' lengths: long names wrap."""
+STACKED = r"\providecommand{\stacked}[1]{\begin{tabular}[t]{@{}r@{}}#1\end{tabular}}"
+SMALL = re.compile(r"\[.*?\]|± [\d.%]+|\w.*")
+"""What stands below a number, each in a line of its own."""
+ZERO = re.compile(r"\b0(?=\.\d)\.")
+RAGGED = r">{\raggedright\arraybackslash}"
 PAGE = 36
 """Lines that fit a page."""
 
@@ -21,10 +26,10 @@ PAGE = 36
 def as_latex(document: Document) -> str:
     """A table for each section that has lines, comments for what stands below. Long tables need a page of one column."""
     banner = [f"\\noindent\\textbf{{{escaped(TOYBOX_NOTE)}}}"] if document.toybox else []
-    parts = ["% \\usepackage{booktabs} \\usepackage{longtable} \\usepackage[T1]{fontenc}", *banner]
+    parts = ["% \\usepackage{array,booktabs,longtable} \\usepackage[T1]{fontenc}", STACKED, *banner]
     for section in document.sections:
         if section.lines:
-            caption = f"{document.title}: {section.title.lower()}." + (" Toybox." if document.toybox else "")
+            caption = f"{document.title}: {section.title[:1].lower()}{section.title[1:]}." + (" Toybox." if document.toybox else "")
             parts.append("\n".join(_table(section, caption)))
         else:
             parts.append("\n".join(f"% {section.title}: {_one_line(s)}" for s in section.sentences))
@@ -39,14 +44,14 @@ def escaped(text: str) -> str:
 
 
 def _table(section: Section, caption: str) -> Iterator[str]:
-    """A float, or, where it would not fit a page, a table that goes on over pages. What stands in brackets gets a line of its own."""
-    columns = "".join(f"p{{{WORDS[name]}\\linewidth}}" if name in WORDS else "r" for name in section.header)
-    lines = [line for number, entries in enumerate(section.lines) for line in _lines(section, entries, quiet=number in section.quiet)]
+    """A float, or, where it would not fit a page, a table that goes on over pages."""
+    columns = "".join(f"{RAGGED}p{{{WORDS[name]}\\linewidth}}" if name in WORDS else "r" for name in section.header)
+    lines = [_line(entries, quiet=number in section.quiet) for number, entries in enumerate(section.lines)]
     named = f"\\caption{{{escaped(' '.join([caption, *section.sentences]))}}}"
     head = f"\\toprule\n    {' & '.join(map(escaped, section.header))} \\\\\n    \\midrule"
     body = "".join(f"    {line}\n" for line in lines)
     small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"
-    if len(lines) > PAGE:
+    if sum(map(_height, section.lines)) > PAGE:
         yield f"{{{small}\n  \\begin{{longtable}}{{{columns}}}\n    {named} \\\\\n    {head}\n    \\endfirsthead"
         yield f"    {head}\n    \\endhead\n    \\bottomrule\n    \\endfoot\n{body}  \\end{{longtable}}}}"
     else:
@@ -54,19 +59,22 @@ def _table(section: Section, caption: str) -> Iterator[str]:
         yield f"    {head}\n{body}    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}"
 
 
-def _lines(section: Section, entries: Sequence[Entry], *, quiet: bool) -> Iterator[str]:
-    """A line, and below it its intervals, on the same page."""
-    cells = [_entry(entry, quiet=quiet) for entry in entries]
-    cells = [f"{{\\raggedright {cell}\\par}}" if name in WORDS and cell else cell for name, cell in zip(section.header, cells, strict=True)]
-    more = any(entry.more for entry in entries)
-    yield f"{' & '.join(cells)} \\\\{'*' if more else ''}"
-    if more:
-        yield " & ".join(f"{{\\tiny {escaped(entry.more)}}}" if entry.more else "" for entry in entries) + " \\\\"
+def _height(entries: Sequence[Entry]) -> int:
+    """Lines of a page that a line of the table takes, about."""
+    return 1 + max(len(SMALL.findall(entry.more)) for entry in entries)
+
+
+def _line(entries: Sequence[Entry], *, quiet: bool) -> str:
+    return " & ".join(_entry(entry, quiet=quiet) for entry in entries) + " \\\\"
 
 
 def _entry(entry: Entry, *, quiet: bool) -> str:
+    """A cell; spread and interval stand below the number, so that a table of five metrics fits a page."""
     text = escaped(entry.text)
-    return f"\\textbf{{{text}}}" if entry.strong else f"\\textit{{{text}}}" if quiet and text else text
+    text = f"\\textbf{{{text}}}" if entry.strong else f"\\textit{{{text}}}" if quiet and text else text
+    below = [f"\\tiny {escaped(ZERO.sub('.', words))}" for words in SMALL.findall(entry.more)]
+    cell = " \\\\ ".join([text, *below])
+    return f"\\stacked{{{cell}}}" if below else text
 
 
 def _one_line(text: str) -> str:

@@ -25,6 +25,8 @@ class Layout:
     """Names from `dreambooth.metrics`, in the order of the columns."""
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Line -> metric -> the paper's value; lines are arms, or REAL, REAL_PAIRS, UNTUNED."""
+    untrained: tuple[str, ...] = ()
+    """Arms that train nothing: every training seed gives the same."""
     baseline: str | None = None
     """The arm that every other arm is tested against; left out, the first one."""
     notes: tuple[str, ...] = ()

@@ -58,8 +58,16 @@ def galleries(rows: Sequence[Row], layout: Layout, folder: Path, *, arms: Sequen
 
 
 def arms_with_pictures(rows: Sequence[Row], layout: Layout) -> tuple[str, ...]:
-    """The figure's arms: the first four that have pictures."""
-    return tuple([arm for arm in layout.arms if any(row.arm == arm and row.pictures for row in rows)][:4])
+    """The arms that have pictures."""
+    return tuple(arm for arm in layout.arms if any(row.arm == arm and row.pictures for row in rows))
+
+
+def largest(small: Path) -> Path:
+    """The picture as it was drawn, where the bench has kept everything, else the small one of its page."""
+    row, _, seed = small.stem.partition("-")
+    place = Path("class") / f"00-{seed}.png" if row == "class" else Path("own") / f"{small.stem}.png"
+    whole = small.parent.parent / "samples" / place
+    return whole if whole.is_file() else small
 
 
 def is_class(prompt: str) -> bool:

@@ -12,6 +12,8 @@ from dreambooth.metrics import METRICS
 from dreambooth.reporting.table import is_comparable
 from dreambooth.schema import nearest
 
+LEAST_GAP = 0.005
+"""Values of the paper that are closer are no ordering: its tables print three decimals without a spread."""
 PAPER, OTHER_MODEL, OTHER_SUITE = "paper", "paper, other model, not comparable", "paper, other encoders or suite, not comparable"
 
 
@@ -95,7 +97,11 @@ def results(rows: Sequence[Row], layout: Layout) -> Results:
 
 
 def values_of(rows: Sequence[Row], layout: Layout) -> dict[str, dict[str, Values]]:
-    """Line -> metric -> (subject, seed) -> value. Lines that no arm has: real photos and the untuned model, one value a job."""
+    """Line -> metric -> (subject, seed) -> value. Lines that no arm has: real photos and the untuned model, one value a job.
+
+    An arm that trains nothing is one job a subject, and stands beside every seed of the others.
+    """
+    seeds = sorted({row.seed for row in rows})
     found: dict[str, dict[str, dict[tuple[str, int], float]]] = {
         line: {metric: {} for metric in layout.metrics} for line in (REAL_PAIRS, REAL, UNTUNED, *layout.arms)
     }
@@ -109,7 +115,8 @@ def values_of(rows: Sequence[Row], layout: Layout) -> dict[str, dict[str, Values
                     found[line][metric].setdefault((row.subject, row.seed), value)
             value = (row.scores.get(metric) or {}).get("value")
             if value is not None:
-                found[row.arm][metric][row.subject, row.seed] = value
+                for seed in seeds if row.arm in layout.untrained else (row.seed,):
+                    found[row.arm][metric][row.subject, seed] = value
     return {line: dict(metrics) for line, metrics in found.items()}
 
 
@@ -140,7 +147,7 @@ def _lines(values: Mapping[str, Mapping[str, Values]], layout: Layout, *, mark: 
         cells = []
         for metric in layout.metrics:
             found = summary(metrics[metric])
-            if found and not is_arm:
+            if found and (not is_arm or name in layout.untrained):
                 found = replace(found, sd=None, seeds=1, n=found.subjects)  # nothing was trained: one number a subject, whatever the seed
             cells.append(Cell(metric, found, layout.paper.get(name, {}).get(metric), best[metric] == name))
         if is_arm or any(cell.summary or cell.paper is not None for cell in cells):
@@ -167,7 +174,7 @@ def _orderings(values: Mapping[str, Mapping[str, Values]], layout: Layout) -> li
         known.sort(key=lambda pair: -pair[1])
         for place, (first, high) in enumerate(known):
             for second, low in known[place + 1 :]:
-                if high > low:
+                if high - low >= LEAST_GAP:
                     both = paired(values[first][metric], values[second][metric])
                     found.append(Comparison(first, second, metric, both, (high, low)))
     return found

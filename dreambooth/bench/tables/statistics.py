@@ -19,8 +19,9 @@ Values = Mapping[tuple[str, int], float]
 """(subject, seed) -> score of that job."""
 
 CONFIDENCE, REPLICATES, FLIPS = 0.95, 10_000, 20_000
-MIN_SUBJECTS, MIN_PAIRS = 5, 10
-"""An interval needs this many subjects; a claim this many pairs."""
+ALPHA, MIN_SUBJECTS, MIN_TO_CLAIM = 0.05, 5, 6
+"""A claim's p is below ALPHA, which the sign-flip test reaches from 6 subjects on; an interval needs 5. Seeds are no evidence of their
+own: two sessions with one dog are still one dog."""
 EXACT_UP_TO = 14
 """Subjects up to which all 2^n signs are tried."""
 T_975 = (
@@ -61,8 +62,8 @@ class Paired:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the first is above or below the second beyond doubt, 0 where it is undecided or the pairs are too few."""
-        if self.n < MIN_PAIRS or self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+        """1 or -1 where the first is above or below the second beyond doubt, by interval and test; else 0."""
+        if self.p >= ALPHA or self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return 0
         return 1 if self.difference > 0 else -1
 

@@ -15,16 +15,16 @@ from dreambooth.bench.tables.page import page
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.bench.tables.results import results
 from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, tests_csv
-from dreambooth.files.atomic import whole_file, write_text
+from dreambooth.files.atomic import whole_file, write_json, write_text
 
-FIGURE = "figure.png"
+FIGURE, ARMS = "figure.png", "arms.json"
 
 
 def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path) -> list[Path]:
-    """bench.html, bench.md, bench.tex, bench.csv, bench-tests.csv and, where there are pictures, figure.png; returns their paths.
+    """bench.html, .md, .tex, .csv, bench-tests.csv, arms.json (which jobs are whose) and, where there are pictures, figure.png.
 
     The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind`
-    and `reason`. Raises SettingError for rows that do not fit the layout.
+    and `reason`. Returns the files' paths; raises SettingError for rows that do not fit the layout.
     """
     numbers = results(rows, layout)
     words = document(numbers, rows, failures)
@@ -35,8 +35,9 @@ def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], lay
     }  # fmt: skip
     for name, text in texts.items():
         write_text(folder / name, text)
+    write_json(folder / ARMS, {arm: sorted(row.key for row in rows if row.arm == arm) for arm in layout.arms})
     drawn = _write_figure(rows, layout, root, folder, toybox=words.toybox)
-    return [folder / name for name in texts] + ([folder / FIGURE] if drawn else [])
+    return [folder / name for name in (*texts, ARMS)] + ([folder / FIGURE] if drawn else [])
 
 
 def print_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, console: Console | None = None) -> None:
