@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from dreambooth.methods.adapters import AdapterMethod
 
@@ -13,13 +13,9 @@ class OFT(AdapterMethod):
     kind: Literal["oft"] = "oft"
     oft_blocks: Annotated[int, Ge(1)] = 4
     """Blocks of the rotation in each layer: fewer can learn more. The paper has 4."""
-    coft_eps: Annotated[float, Gt(0)] | None = None
-    """Keep the rotation within this of none at all (constrained OFT, COFT; its authors' value is 6e-5): it does not collapse when
-    trained long. Left out, it is free."""
 
     def peft(self, targets: list[str]) -> Any:
         """Cayley's inverse is exact here, and not PEFT's five terms of a series: R stays orthogonal."""
         from peft import OFTConfig
 
-        bound = {} if self.coft_eps is None else {"coft": True, "eps": self.coft_eps}
-        return OFTConfig(r=self.oft_blocks, oft_block_size=0, use_cayley_neumann=False, target_modules=targets, **bound)
+        return OFTConfig(r=self.oft_blocks, oft_block_size=0, use_cayley_neumann=False, target_modules=targets)

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 from dreambooth.api import from_arguments
+from dreambooth.bench import run
 from dreambooth.bench import work as module
-from dreambooth.bench.digests import photos_digest
+from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import expand
 from dreambooth.bench.job import Failed, Finished, Moved
+from dreambooth.bench.keep import Kept
 from dreambooth.bench.locks import alone
-from dreambooth.bench.run import Ended, There, bench
+from dreambooth.bench.run import Ended, There, bench, drawn_anew
 from dreambooth.bench.work import work
 from dreambooth.cli import main
 from dreambooth.cli.bench import interruptible
@@ -104,7 +106,6 @@ def test_what_does_not_change_the_scores_does_not_change_the_key(change, ask):
 
 def test_masks_beside_the_photos_are_in_the_key_of_jobs_that_look_at_them_and_go_along_with_few_photos(ask, dataset):
     def keys():
-        photos_digest.cache_clear()
         return {(job.arm, job.subject): job.key for job in jobs_of(ask(arms))}
 
     arms = {"masked": {"settings": {"masked_loss": True}, "num_photos": 2}, "plain": {}}
@@ -130,7 +131,6 @@ def test_a_plan_needs_no_training_flags(tmp_path, capsys):
 def test_other_photos_are_another_job(ask, dataset):
     before = {job.subject: job.key for job in jobs_of(ask({"with": {}}))}
     (dataset / "dog7" / "0.png").unlink()
-    photos_digest.cache_clear()
     after = {job.subject: job.key for job in jobs_of(ask({"with": {}}))}
     assert before["dog7"] != after["dog7"] and before["toy1"] == after["toy1"]
 
@@ -160,7 +160,9 @@ def test_a_job_that_was_cut_short_goes_on_where_it_was(ask, monkeypatch):
         work(job, stop)
     monkeypatch.setattr(module, "stopping", lambda: False)
     told.clear()
+    part = json.loads((Path(job.folder) / "run" / "run.json").read_text())["seconds"]["training"]
     row = work(job, stop)
+    assert row.seconds["training"] > part > 0, "the time of both starts"
     assert [done for phase, done in told if phase == "training"] == [3] and row.steps == 3
     whole = ask(arms, subjects=["dog7"], output_dir=str(Path(job.folder).parents[1]) + "-whole")
     assert work(jobs_of(whole)[0], stop).scores == row.scores
@@ -189,7 +191,6 @@ def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
 def test_a_subject_without_photos_and_an_absent_encoder_fail_their_jobs(ask, dataset):
     for photo in (dataset / "toy1").iterdir():
         photo.unlink()
-    photos_digest.cache_clear()
     arms = {"untuned": {"model": "untuned"}}
     records = list(bench(ask(arms)))
     assert [(f["subject"], f["kind"]) for f in ended(records).failures] == [("toy1", "request")] and len(ended(records).rows) == 1
@@ -208,8 +209,80 @@ def test_a_base_model_that_changes_meanwhile_leaves_no_row(ask, pipelines, tmp_p
         ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], training={"pretrained_model_name_or_path": str(tmp_path / "model")})
     )
     shutil.copytree(pipelines("v_prediction") / "scheduler", tmp_path / "model" / "scheduler", dirs_exist_ok=True)
-    with pytest.raises(RunError, match="have changed since the bench was started"):
+    with pytest.raises(RunError, match="The base model or the encoders are not those that the bench was started with"):
         work(job, lambda moved: None)
+
+
+def test_photos_that_change_meanwhile_leave_no_row(ask, dataset):
+    (job,) = jobs_of(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"]))
+    Image.open(dataset / "dog7" / "1.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(dataset / "dog7" / "0.png")
+    with pytest.raises(RunError, match="The photos are not those that the bench was started with"):
+        work(job, lambda moved: None)
+
+
+def test_an_absent_encoder_is_told_before_anything_is_learned(ask):
+    (failure,) = ended(list(bench(ask({"with": {}}, training={"clip_encoder": "nowhere/at-all"}, subjects=["dog7"])))).failures
+    assert "nowhere/at-all" in failure["reason"]
+    assert not list(Path(ask().config.output_dir).glob("jobs/*/run")) and not list(
+        Path(ask().config.output_dir).glob("shared/class_images")
+    )
+
+
+def test_a_job_that_was_killed_while_its_model_was_taken_away_is_finished(ask, monkeypatch):
+    """Row first, then the model: what is left of one is taken away at the next start."""
+    (job,) = jobs_of(ask({"a": {"settings": {"with_prior_preservation": False}}}, subjects=["dog7"]))
+
+    def killed(self, folder):
+        (folder / "run" / "model_index.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Kept, "prune", killed)
+    with pytest.raises(KeyboardInterrupt):
+        work(job, lambda moved: None)
+    monkeypatch.undo()
+    assert (Path(job.folder) / "run").is_dir()
+    assert work(job, lambda moved: None).kept_bytes == 0 and not (Path(job.folder) / "run").exists()
+
+
+def test_how_an_untuned_model_is_drawn_is_in_its_key(ask):
+    def keys(**training):
+        (job,) = jobs_of(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], training=training))
+        return job.key
+
+    assert len({keys(), keys(mixed_precision="bf16"), keys(tokenizer_max_length=8)}) == 3
+    assert keys() == keys(learning_rate=1e-3)
+
+
+def test_tables_are_drawn_from_what_is_there_also_while_a_bench_is_at_work(copied, ask):
+    next(copied.glob("rows/*.json")).unlink()
+    with alone(copied):
+        found = drawn_anew(ask())
+    assert len(found.rows) == 4 and all(path.is_file() for path in found.tables)
+    assert sorted(f["reason"][:16] for f in found.failures) == ["description: the", "it was not done."]
+
+
+def test_a_full_disk_under_the_tables_loses_neither_rows_nor_what_failed(copied, ask, monkeypatch):
+    def full(*_):
+        raise RunError("The disk is full.")
+
+    monkeypatch.setattr(run, "write_tables", full)
+    last = ended(list(bench(ask())))
+    assert (len(last.rows), len(last.failures), last.tables, last.why_no_tables) == (5, 1, (), "The disk is full.")
+
+
+def test_a_dry_run_tells_of_a_subject_that_cannot_be_done_and_counts_the_others(ask, dataset, copied):
+    for photo in (dataset / "toy1").iterdir():
+        photo.unlink()
+    (copied / "rows" / "damaged.json").write_text("{")
+    told = "\n".join(estimate(ask({"other": {"settings": {"max_train_steps": 4}}})))
+    assert "cannot be done: other, toy1" in told and "other: 1 to do, 0 done" in told
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_cannot_be_made_is_a_wrong_request(ask, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="--output_dir"):
+        list(bench(ask({"untuned": {"model": "untuned"}}, output_dir=str(tmp_path / place))))
 
 
 def test_two_benches_do_not_share_a_folder(ask, tmp_path):

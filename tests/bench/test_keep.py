@@ -73,8 +73,14 @@ def test_nothing_but_pictures_and_the_row_stays_where_scores_are_enough(tmp_path
     for name in ("run/unet/a.safetensors", "samples/own/0.png", "pictures/0.jpg", "row.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert Kept("scores").apply(tmp_path) == 0
+    assert Kept("scores").make(tmp_path) == 0 and Kept("everything").make(tmp_path) == 1
+    Kept("scores").prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "row.json"]
+
+
+def test_what_is_not_tuned_keeps_nothing_of_a_model_in_a_plan_that_keeps_deltas(ask):
+    row, folder = done(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"], keep="delta:4"))
+    assert (row.kept, row.kept_bytes) == ("scores", 0) and not list(folder.glob("*.safetensors"))
 
 
 def _weights(folder) -> dict[str, torch.Tensor]:

@@ -60,6 +60,10 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": {"noun": "right"}}}, ("p: arms: a: noun", "correct")),
         ({"arms": {"a": {"keep": "delta"}}}, ("p: keep", "delta:16")),
         ({"arms": {"a": {"settings": {"seed": 1}}}}, ("seed", "the bench itself sets it")),
+        ({"arms": {"a": {"settings": {"class_data_dir": "x"}}}}, ("class_data_dir", "the bench itself sets it")),
+        ({"arms": {"a": {"settings": {"mask_dir": "x"}}}}, ("mask_dir", "the bench itself sets it")),
+        ({"arms": {"a": {}}, "settings": {"dino_encoder": "x"}}, ("dino_encoder", "below `evaluation:`")),
+        ({"arms": {"a": {"sweep": {"validation_guidance_scale": [1, 2]}}}}, ("all arms are looked at alike", "own `settings:`")),
         ({"arms": {"a": {"sweep": [{"num_photos": 1}, {"num_photos": 1}]}}}, ("two of them are named",)),
         ({"arms": {}}, ("compares nothing",)),
     ],
@@ -69,6 +73,11 @@ def test_what_a_plan_cannot_hold_is_named(tree, words):
         parse_plan({**TREE, **tree}, "p")
     for word in words:
         assert word in str(raised.value)
+
+
+def test_how_a_run_looks_is_an_arms_own_where_the_looks_end_the_training():
+    arms = {"a": {"settings": {"evaluate_every": 50, "stop_early": True}}}
+    assert parse_plan({**TREE, "arms": arms}, "p").lines()["a"].settings["evaluate_every"] == 50
 
 
 def test_a_plan_that_is_not_there_is_told_with_those_that_are(tmp_path):
