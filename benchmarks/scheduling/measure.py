@@ -2,8 +2,9 @@
 
     python -m benchmarks.scheduling.measure [--executor processes] [--jobs 300] [--address local] [--storage URL]
 
-Jobs do nothing but wait a moment, so all that is measured is asking for them, sending, beginning, telling and keeping their rows. The cost
-of a job is the slope between a short and a long bench: workers' starts cancel out, and are told apart.
+Jobs are those of a real plan, with their settings, digests and keys, and then do nothing but wait a moment, so all that is measured is
+describing them, sending, beginning, telling and keeping their rows. The cost of a job is the slope between a short and a long bench:
+workers' starts cancel out, and are told apart.
 """
 
 import argparse
@@ -14,8 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dreambooth.bench.config import BenchConfig
+from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.executors import Executor, Inline, Processes, Ray
+from dreambooth.bench.expand import Request, expand
 from dreambooth.bench.job import Finished, Job, Moved, Row, Started
+from dreambooth.bench.plan import read_plan
 from dreambooth.files.atomic import write_json
 
 SECONDS = 0.1
@@ -40,10 +45,10 @@ def keep(row: Row, *, folder: str) -> None:
 
 def bench(executor: Executor, jobs: int, folder: str) -> dict[str, float]:
     """Wall seconds in all and until the first job began; from then on CPU seconds and memory growth of this process."""
-    plan = (
-        Job(key=f"job-{n}", plan="", arm="", subject="dog", seed=n, noun="dog", live=True, photos="", folder=f"{folder}/{n}")
-        for n in range(jobs)
-    )
+    Path(folder).mkdir(parents=True)
+    config = BenchConfig(plan="recipe", seeds=tuple(range(jobs)), subjects=("dog_spots",), output_dir=folder)
+    request = Request(read_plan("recipe"), config, open_dataset(None, Path(folder) / "photos"))
+    plan = (job for job in expand(request) if isinstance(job, Job))
     began, cpu, first, memory = time.monotonic(), 0.0, 0.0, 0
     ended = 0
     for event in executor.run(plan, idle, functools.partial(keep, folder=f"{folder}/rows")):
