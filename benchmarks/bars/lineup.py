@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.bars.run import ARMS, rows_of
+from benchmarks.bars.run import rows_of
 from benchmarks.selection.referee import SIZE
 from dreambooth.files.images import GREY, PAPER
 from dreambooth.toybox.world import CONTEXTS, PATTERNS, Scene, Subject, draw_subject, held_out_subjects, render
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the places and of the other four")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    first = {row["subject"]: row for row in rows_of(args.bench, ARMS) if row["seed"] == 0}
+    first = {row["subject"]: row for row in rows_of(args.bench) if row["seed"] == 0}
     key = {}
     for number, subject in enumerate(s for s in held_out_subjects() if s.name in first):
         rng = np.random.default_rng([args.seed, number, 79])

@@ -29,13 +29,12 @@ from PIL import Image
 
 from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
+from dreambooth.bench.tables import ARMS
 from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
 from dreambooth.metrics.encoders import Encoders, LoadedEncoders
 from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
 
-ARMS = ("with prior preservation", "DreamBooth", "correct noun")
-"""What the shipped plans call the recipe with the prior; they share a row."""
 OTHERS, TRUTHS = 16, 3
 REPLICATES = 10_000
 
@@ -58,29 +57,40 @@ def main() -> None:
     """Print a line for every row, the means with their intervals, and which bars are reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", nargs="?", type=Path, default=Path(__file__).parents[1] / "tables", help="a bench's output folder")
-    parser.add_argument("--arm", help="an arm by name; left out, what the shipped plans call the recipe with the prior")
+    parser.add_argument("--arm", help="rows that call themselves so; left out, the jobs of the plan `recipe`")
     parser.add_argument("--subjects", type=Path, help="the folder of `benchmarks.bars.tuning`; left out, the held-out subjects")
     args = parser.parse_args()
     subjects = tuning_subjects(args.subjects) if args.subjects else held_out_subjects()
-    bars = list(measured(args.bench, subjects, (args.arm,) if args.arm else ARMS))
+    bars = list(measured(args.bench, subjects, args.arm))
     if not bars:
         parser.error(f"{args.bench} has no row of these subjects and arms.")
     print("\n".join(table(bars)))
 
 
-def measured(bench: Path, subjects: Sequence[Subject], arms: Sequence[str]) -> Iterator[Bars]:
-    """Every row of these arms, by subject and seed."""
+def measured(bench: Path, subjects: Sequence[Subject], arm: str | None) -> Iterator[Bars]:
+    """Every row of the arm, by subject and seed."""
     eyes = Encoders().beside("toybox").look(device=torch.device("cpu"))
     named = {subject.name: subject for subject in subjects}
-    for row in rows_of(bench, arms):
+    for row in rows_of(bench, arm):
         if row["subject"] in named:
             yield answers(row, named[row["subject"]], bench, eyes)
 
 
-def rows_of(bench: Path, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """The toybox's rows of these arms, by subject and seed; ends with a word where one has several, which no mean should hide."""
+def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
+    """The toybox's rows that call themselves so, or of the jobs that the recipe's table was drawn from, by subject and seed.
+
+    Ends with a word where a subject and seed has several, which no mean should hide, and where the recipe's table is not there.
+    """
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
-    found = sorted((row for row in rows if row["toybox"] and row["arm"] in arms), key=lambda row: (row["subject"], row["seed"]))
+    if arm:
+        rows = [row for row in rows if row["arm"] == arm]
+    else:
+        drawn = bench / "tables" / "recipe" / ARMS
+        if not drawn.is_file():
+            sys.exit(f"{drawn} is not there: dreambooth bench recipe --output_dir {bench} ...")
+        keys = {key for some in json.loads(drawn.read_text(encoding="utf-8")).values() for key in some}
+        rows = [row for row in rows if row["key"] in keys]
+    found = sorted((row for row in rows if row["toybox"]), key=lambda row: (row["subject"], row["seed"]))
     twice = [pair for pair, count in Counter((row["subject"], row["seed"]) for row in found).items() if count > 1]
     if twice:
         sys.exit(
