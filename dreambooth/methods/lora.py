@@ -1,7 +1,7 @@
 """LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT.
 
-With `timestep_rank`, T-LoRA (Soboleva et al. 2026): noisy steps, in which a picture's layout is made and photos are copied
-from, see the first components only, r(t) = floor((r - r_min) (T - t) / T) + r_min of them.
+With `timestep_rank`, the mask of T-LoRA (Soboleva et al. 2026; without its orthogonal start): noisy steps, in which a picture's layout is
+made and photos are copied from, see the first components only, r(t) = floor((r - r_min) (T - t) / T) + r_min of them.
 """
 
 from collections.abc import Sequence
