@@ -134,10 +134,9 @@ class TrainConfig(Setting):
     @property
     def has_prior(self) -> bool:
         """Whether the prior's term is in the loss: when asked for, or when a class noun was given, it was not refused
-        and nothing stands in its place."""
+        and the method has a use for it."""
         wanted = self.prior.with_prior_preservation
-        instead = self.method.why_no_prior() or self.objective.weight_anchor
-        return bool(self.photos.class_noun) and not instead if wanted is None else wanted
+        return bool(self.photos.class_noun) and not self.method.why_no_prior() if wanted is None else wanted
 
     @property
     def replaced_noun(self) -> str | None:
@@ -231,8 +230,8 @@ def idle(config: TrainConfig) -> list[str]:
         unused.append(f"--identifier_tokens has nothing to do: {why}.")
     if not config.has_prior:
         given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
-        instead = config.method.why_no_prior() or ("--weight_anchor stands in its place." if config.objective.weight_anchor else "")
-        unused += [f"--{name} has nothing to do without --with_prior_preservation. {instead}".strip() for name, value in given if value]
+        why = config.method.why_no_prior() or ""
+        unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
     return unused
 
 

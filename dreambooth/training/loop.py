@@ -16,7 +16,6 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
 from dreambooth.methods.base import Learner
 from dreambooth.schema import Setting
-from dreambooth.training.anchor import Anchor
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
 from dreambooth.training.objective import Objective
@@ -87,7 +86,6 @@ class Trainer:
         self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
-        self.anchor = Anchor(self.update.parameters, objective.weight_anchor) if objective.weight_anchor else None
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
         if processes.device.type == "cpu":
@@ -155,8 +153,6 @@ class Trainer:
             pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
         )  # fmt: skip
         sum_over_processes(self.update.parameters)
-        if self.anchor:
-            self.anchor.pull(self.update.scale)
         norm, skipped = self.update.apply()
         self.learner.after_update()
         self.step += 1

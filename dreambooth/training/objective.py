@@ -39,8 +39,6 @@ class Objective(Setting):
     """Train below this timestep only: the noisiest steps, which lay a picture out, stay the base model's. A weighting_scheme's density is
     squeezed into the range."""
 
-    weight_anchor: Annotated[float, Ge(0)] = 0.0
-    """Strength of a pull to the initial weights, in place of class images (off unless asked for): 500 for a whole UNet; 0 is none."""
     masked_loss: bool = False
     """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
 

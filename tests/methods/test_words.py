@@ -158,8 +158,6 @@ def test_the_preset_is_what_the_scripts_do_with_photos_and_class_images(base, tm
 def test_class_images_that_have_no_use_are_told_with_the_methods_own_reason(base, tmp_path):
     (told,) = idle(config(base, tmp_path, class_data_dir=str(tmp_path)))
     assert told.startswith("--class_data_dir has nothing to do") and "changes nothing of the model but its new word" in told
-    (told,) = idle(config(base, tmp_path, method="full", class_data_dir=str(tmp_path), weight_anchor=500))
-    assert "--weight_anchor stands in its place" in told
     assert idle(config(base, tmp_path, method="full", class_data_dir=str(tmp_path))) == []
 
 
