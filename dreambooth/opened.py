@@ -1,6 +1,5 @@
 """A model to draw with, from whatever a person names: a run, a checkpoint of a run, a pipeline, a Hub id, a LoRA file on a base model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE
 from dreambooth.methods import Learner
-from dreambooth.outputs import RECORD
+from dreambooth.outputs import RECORD, read_record
 from dreambooth.prepare import hush, learning_parts, lighten
 from dreambooth.training.state import STATE
 
@@ -85,7 +84,7 @@ def run_folder(path: Path) -> Path | None:
 
 
 def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
-    config, record = read_config(run), json.loads((run / RECORD).read_text(encoding="utf-8"))
+    config, record = read_config(run), read_record(run)
     is_checkpoint = path != run
     if is_checkpoint and not (path / STATE / "state.json").is_file():
         raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")

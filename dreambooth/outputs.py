@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import socket
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +23,7 @@ from dreambooth.files.layouts import write_kohya
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
+from dreambooth.training.records import Record, Saved
 
 RECORD = "run.json"
 
@@ -55,13 +58,40 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_json(folder / RECORD, dict(record))
 
 
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `write_record` wrote."""
+    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """A tracker that notes in the run's record, at every checkpoint, how far training is and what it has taken."""
+
+    folder: Path
+    record: dict[str, Any]
+    since: float
+    """When training began, as `time.perf_counter` tells it; earlier by what earlier starts have taken."""
+
+    def seconds(self) -> dict[str, float]:
+        """Of training so far."""
+        return {"training": round(time.perf_counter() - self.since, 2)}
+
+    def take(self, record: Record) -> None:
+        if isinstance(record, Saved):
+            self.record.update(step=record.step, seconds=self.seconds())
+            write_record(self.folder, self.record)
+
+    def close(self) -> None:
+        return
+
+
 def spent(folder: Path, step: int) -> float:
     """Seconds of training until a checkpoint's update, by the record of the start that made it; 0 where there is none.
 
     An earlier checkpoint than the newest counts its part of them.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_record(folder)
         return float(record["seconds"]["training"]) * min(1.0, step / record["step"])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return 0.0

@@ -15,7 +15,7 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import push, spent, start_record, write_record, write_result
+from dreambooth.outputs import Stopwatch, push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
 from dreambooth.previews import final_pictures, preview, preview_interval
@@ -129,17 +129,13 @@ def _run(
         trainer.resume(checkpoint)
         yield Told(f"Going on from update {trainer.step} ({checkpoint.name}).")
     yield Told(f"Estimate: {trial(trainer, config)}.")
-    clock = time.perf_counter() - before
+    stopwatch = Stopwatch(folder, record, time.perf_counter() - before)
     try:
         watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
-        for one in _train_and_look(config, trainer, material, folder, watcher, stop):
-            if isinstance(one, Saved) and processes.is_main:
-                record |= {"step": one.step, "seconds": _seconds(clock)}
-                write_record(folder, record)
-            yield one
+        yield from _train_and_look(config, trainer, material, folder, watcher, stopwatch, stop)
         record["choice"] = watcher.choice() if watcher else None
     except BaseException as error:
-        record["seconds"] = _seconds(clock)
+        record["seconds"] = stopwatch.seconds()
         _close(
             folder,
             record,
@@ -148,7 +144,7 @@ def _run(
             step=trainer.step,
         )
         raise
-    record["seconds"] = _seconds(clock)
+    record["seconds"] = stopwatch.seconds()
     if processes.is_main:
         with trainer.shown():
             write_result(config, material, learner, folder)
@@ -177,12 +173,19 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
 
 
 def _train_and_look(
-    config: TrainConfig, trainer: Trainer, material: Material, folder: Path, watcher: Watcher | None, stop: Callable[[], bool]
+    config: TrainConfig,
+    trainer: Trainer,
+    material: Material,
+    folder: Path,
+    watcher: Watcher | None,
+    stopwatch: Stopwatch,
+    stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """All updates, with pictures and trackers in between, neither of which changes what is learned."""
     main, validation = trainer.processes.is_main, config.validation
     logs = folder / config.output.logging_dir
     trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
+    trackers += [stopwatch] if main else []
     every = preview_interval(config, trainer)
     if watcher:
         trackers.append(watcher.page)
@@ -238,11 +241,6 @@ def _clear(folder: Path) -> None:
 
     for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*")]:
         shutil.rmtree(path)
-
-
-def _seconds(since: float) -> dict[str, float]:
-    """The time that training has taken so far, that of earlier starts with it."""
-    return {"training": round(time.perf_counter() - since, 2)}
 
 
 def _close(folder: Path, record: dict[str, Any], processes: Processes, *, state: str, step: int) -> None:

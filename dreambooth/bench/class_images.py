@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from dreambooth.bench.digests import part_digest
+from dreambooth.bench.digests import beside
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
@@ -44,9 +44,8 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
 
 def _beside(config: TrainConfig) -> list[str]:
     """What else changes the pictures, where it was asked for: a VAE or a tokenizer in the place of the base model's own, a mask."""
-    model, masked = config.model, config.text.text_encoder_use_attention_mask
-    own = [part_digest(name) for name in (model.pretrained_vae_name_or_path, model.tokenizer_name, model.variant)]
-    return [f"beside: {own}, {masked}"] if any(name != "None" for name in own) or masked else []
+    own, masked = beside(config.model), config.text.text_encoder_use_attention_mask
+    return [f"beside: {own}, {masked}"] if own or masked else []
 
 
 def _drawn(folder: Path) -> int:

@@ -17,6 +17,12 @@ def weights_digest(model: ModelSource, encoders: Encoders) -> str:
     return hashlib.sha256("\0".join([fingerprint(model.folder()), *map(part_digest, names)]).encode()).hexdigest()
 
 
+def beside(model: ModelSource) -> list[str]:
+    """Digests of what was asked for in the place of the base model's own: VAE, tokenizer, variant; none where nothing was."""
+    asked = (model.pretrained_vae_name_or_path, model.tokenizer_name, model.variant)
+    return [part_digest(name) for name in asked] if any(asked) else []
+
+
 def part_digest(name: str | None) -> str:
     """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
     if not (name and Path(name).expanduser().is_dir()):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dreambooth.api import from_arguments, train_config
-from dreambooth.bench.digests import part_digest
+from dreambooth.bench.digests import beside
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
@@ -153,9 +153,7 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
 def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[Shot, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
-    model = exam.model
-    beside = [part_digest(model.pretrained_vae_name_or_path), part_digest(model.tokenizer_name), str(model.variant), str(exam.text_length)]
-    other = beside if any(name != "None" for name in beside) else []
+    other = [*beside(exam.model), *([exam.text_length] if exam.text_length else [])]
     decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, *other], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):

@@ -4,7 +4,6 @@ The job's folder tells how far it came: `run/` with its checkpoints while it lea
 done. Called again for a job that was cut short, it goes on from there.
 """
 
-import json
 import shutil
 import socket
 import time
@@ -33,7 +32,7 @@ from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
-from dreambooth.outputs import RECORD
+from dreambooth.outputs import RECORD, read_record
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
 from dreambooth.schema import is_set
@@ -111,7 +110,7 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
     run = folder / RUN
     config = configured(job)
     if (run / RECORD).is_file():
-        record = json.loads((run / RECORD).read_text(encoding="utf-8"))
+        record = read_record(run)
         if record.get("state") == "finished":
             return record, {}
     drawn, by_others = class_images(job, config, tell=tell)

@@ -118,7 +118,6 @@ class WordLearner(Learner, ABC):
 
         super().mode(train=train)
         for encoder in self.family.encoders:
-            encoder.eval()
             for layer in encoder.modules():
                 layer.training = train and isinstance(layer, GradientCheckpointingLayer)
 

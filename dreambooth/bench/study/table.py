@@ -158,6 +158,9 @@ def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Map
 
 def _raters(answers: Sequence[Answer]) -> Section:
     """What each person did: one who clicks through shows as fast, or one-sided, or at odds with all others."""
+    of_pair: dict[str, list[Answer]] = {}
+    for answer in answers:
+        of_pair.setdefault(answer.comparison, []).append(answer)
     lines = []
     for rater in sorted({answer.rater for answer in answers}):
         own = [answer for answer in answers if answer.rater == rater]
@@ -166,8 +169,8 @@ def _raters(answers: Sequence[Answer]) -> Section:
         others = [
             vote == getattr(other, question)
             for question, comparison, vote in votes
-            for other in answers
-            if other.rater != rater and other.comparison == comparison and getattr(other, question)
+            for other in of_pair[comparison]
+            if other.rater != rater and getattr(other, question)
         ]
         seconds = [answer.seconds for answer in own if answer.seconds]
         lines.append((
