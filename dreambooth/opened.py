@@ -101,7 +101,7 @@ def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
         family = family_of(config.model).load(config.model)
         parts = learning_parts(config, family)
         own = precision or config.loop.mixed_precision
-        lighten(family, own, whole_parts=parts if whole else [])  # before, as in training: small weights stay
+        lighten(family, config.method, own)  # before, as in training: small weights stay
         learner = config.method.attach(family, parts, seed=0)
         learner.load(path)
     family.max_sequence_length = config.text.tokenizer_max_length

@@ -13,7 +13,7 @@ from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
-from dreambooth.methods import Learner
+from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
 from dreambooth.prompts import fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
@@ -151,7 +151,7 @@ def learning_parts(config: TrainConfig, family: Family) -> list[str]:
 def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
     """Let the method's parameters learn; frozen weights go to the arithmetic's precision where that loses nothing that learns."""
     parts = learning_parts(config, family)
-    lighten(family, config.loop.mixed_precision, whole_parts=parts if config.method.trains_whole_parts else [])
+    lighten(family, config.method, config.loop.mixed_precision)
     learner = config.method.attach(family, parts, seed=key(seed, "attach"))
     if config.loop.gradient_checkpointing:
         for name in dict.fromkeys([family.denoiser_name, *parts]):
@@ -161,14 +161,19 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
     return learner
 
 
-def lighten(family: Family, precision: str, *, whole_parts: list[str]) -> None:
-    """Frozen networks in half precision, as they are computed with anyway, when only something small beside them learns.
+def lighten(family: Family, method: Method, precision: str) -> None:
+    """Frozen networks in half precision, as they are computed with anyway, when only something small in or beside them learns.
 
     The VAE stays in float32 (SDXL's overflows in half), and so does everything when whole parts learn, for the output is saved from it.
+    Weights that learn in place stay unrounded: what an update adds to them is smaller than what half precision tells apart.
     """
-    if DTYPES[precision] != torch.float32 and not whole_parts:
-        for name in (family.denoiser_name, *family.encoder_names):
-            family.parts[name].to(DTYPES[precision])
+    if DTYPES[precision] == torch.float32 or method.trains_whole_parts:
+        return
+    for part in (family.parts[name] for name in (family.denoiser_name, *family.encoder_names)):
+        kept = [(p, p.data) for name, p in part.named_parameters() if name.endswith(method.learned_in_place)]
+        part.to(DTYPES[precision])
+        for parameter, value in kept:
+            parameter.data = value
 
 
 def rest(config: TrainConfig, family: Family) -> None:

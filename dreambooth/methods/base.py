@@ -32,6 +32,11 @@ class Method(Setting, ABC):
         return False
 
     @property
+    def learned_in_place(self) -> tuple[str, ...]:
+        """How the names of a part's own weights end that learn beside frozen ones: these stay in float32. Weights that are added do anyway."""
+        return ()
+
+    @property
     def new_word(self) -> str | None:
         """The word that this method adds to the tokenizers and that [V] stands for; None where [V] is a word they have."""
         return None

@@ -31,6 +31,10 @@ class CustomDiffusion(WordMethod):
             raise SettingError("--method", reason, fix="Use --method lora.")
         return [family.denoiser_name, *family.encoder_names]
 
+    @property
+    def learned_in_place(self) -> tuple[str, ...]:
+        return LEARNS
+
     def default_word(self, noun: str | None) -> tuple[str, str | None]:
         """The paper's own: <new1>, which begins as a rare token, since the noun stays in the prompt behind it."""
         return "<new1>", "ktn"
@@ -39,7 +43,6 @@ class CustomDiffusion(WordMethod):
         words = self.add_word(family)
         for name, parameter in family.denoiser.named_parameters():
             if name.endswith(LEARNS):
-                parameter.data = parameter.data.float()
                 parameter.requires_grad_(True)
         return KeysValuesAndWord(family, parts, words)
 

@@ -241,3 +241,14 @@ def test_custom_diffusion_trains_keys_and_values_of_cross_attention_and_the_word
     names = {name.rpartition("transformer_blocks.0.")[2] for name, p in family.denoiser.named_parameters() if p.requires_grad}
     assert names == {"attn2.to_k.weight", "attn2.to_v.weight"}
     assert [tuple(p.shape) for p in learner.parameters()["text_encoder"]] == [(1, 32)]
+
+
+def test_keys_and_values_start_unrounded_in_half_precision(base, tmp_path):
+    settings = {"method": "custom_diffusion", "initializer_token": "sks", "with_prior_preservation": False, "learning_rate": 1e-9}
+    drain(config(base, tmp_path, mixed_precision="bf16", **{**settings, "max_train_steps": 1}))
+    start = {f"unet.{name}": p for name, p in tiny.load(base).denoiser.named_parameters()}
+    for name, learned in load_file(tmp_path / "run" / "pytorch_custom_diffusion_weights.safetensors").items():
+        if len(learned):
+            own = start["unet." + name.replace(".processor.to_k_custom_diffusion", ".to_k").replace(".processor.to_v_custom_diffusion", ".to_v")]
+            torch.testing.assert_close(learned, own, rtol=0, atol=1e-7)
+            assert not torch.equal(own, own.bfloat16().float()), "the weights could not tell a rounded start"
