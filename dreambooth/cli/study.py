@@ -10,8 +10,8 @@ HELP = """Usage: dreambooth study make A B OUT           blinded questionnaires 
        dreambooth study table OUT ANSWERS...  the table of preferences from the answers that came back
 
 Each has its own --help. How a study is run: docs/study.md."""
-MAKE = "dreambooth study make A B OUT [--comparisons 25] [--num_questionnaires N] [--raters 3] [--photos DIR]"
-TABLE = "dreambooth study table OUT ANSWERS... [--min_raters 2]"
+MAKE = "dreambooth study make A B OUT [--comparisons 25] [--num_questionnaires N] [--trick_questions N] [--photos DIR]"
+TABLE = "dreambooth study table OUT ANSWERS... [--min_raters 2] [--max_missed N]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,7 +29,8 @@ def _make(argv: Sequence[str]) -> int:
     if settings:
         made = make(settings)
         count = len(made.questionnaires)
-        print(f"{made.pairs} pairs in {count} questionnaire{'' if count == 1 else 's'}: {made.questionnaires[0].parent}")
+        tricks = f" and {made.trick_questions} trick question{'' if made.trick_questions == 1 else 's'}" if made.trick_questions else ""
+        print(f"{made.pairs} pairs{tricks} in {count} questionnaire{'' if count == 1 else 's'}: {made.questionnaires[0].parent}")
         print(f"Send each to {made.raters} people; they open it in a browser, offline, and send back the file that it saves.")
         print(f"Keep for yourself: {made.key} (it tells which side is which).")
         print(f"Then: dreambooth study table {made.key.parent} ANSWERS...")

@@ -33,7 +33,7 @@ class Method(Setting, ABC):
 
     @property
     def learned_in_place(self) -> tuple[str, ...]:
-        """How the names of a part's own weights end that learn beside frozen ones: these stay in float32. Weights that are added do anyway."""
+        """How the names of a part's own weights end that learn beside frozen ones, and so stay in float32; added ones do anyway."""
         return ()
 
     @property

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import json
 import random
 import re
@@ -13,8 +14,9 @@ from PIL import Image
 from dreambooth.bench.study import StudyTable, table
 from dreambooth.bench.tables.statistics import binomial
 from dreambooth.core.errors import SettingError
-from tests.bench.asked import answer, bench_folder, data_of, key_of, made, tally
-from tests.bench.made_up import OFF, ON
+from tests.bench.asked import answer, bench_folder, data_of, key_of, made, save, tally
+from tests.bench.made_up import NOUNS, OFF, ON
+from tests.metrics import eyes
 
 
 @pytest.fixture
@@ -217,3 +219,58 @@ def test_bad_requests_are_answered_in_a_sentence(bench, tmp_path):
     ):
         with pytest.raises(SettingError, match=words):
             table(StudyTable(study=str(study.key.parent), answers=answers))
+
+
+def with_second_photos(bench):
+    for place, folder in enumerate(sorted((bench / "shared" / "photos").iterdir())):
+        save(folder / "1.png", eyes.picture(950 + place, (120, 200)), "")
+    return bench
+
+
+def test_a_trick_question_shows_a_photo_of_the_subject_beside_another_class_and_changes_no_pair(bench):
+    plain, tricky = made(bench), made(with_second_photos(bench), trick_questions=2, output_dir=bench.parent / "tricky")
+    key, nouns = key_of(tricky), NOUNS
+    assert tricky.trick_questions == 6 == len(key["controls"]) and "controls" not in "".join(p.read_text() for p in tricky.questionnaires)
+    shown = {one["id"]: one for path in tricky.questionnaires for one in data_of(path)["comparisons"]}
+    assert set(shown) == {one["id"] for one in key["comparisons"] + key["controls"]} and len(shown) == 36
+    for one in key["controls"]:
+        assert one["photo"] != one["real"] and f"/{one['subject']}/" in one["photo"] and f"/{one['subject']}/" in one["real"]
+        other = next(subject for subject in nouns if f"-{subject}-" in one["wrong"] or f"/{subject}-" in one["wrong"])
+        assert nouns[other] != nouns[one["subject"]] and nouns[one["subject"]] in one["prompt"]
+        sizes = {size_of(shown[one["id"]][side]) for side in "AB"}
+        assert len(sizes) == 1, "the photo has the picture's size"
+    without = [[(c["subject"], c["prompt"], c["seed"], c["A"]) for c in key_of(study)["comparisons"]] for study in (plain, tricky)]
+    assert without[0] == without[1]
+
+
+def size_of(uri: str) -> tuple[int, int]:
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return image.size
+
+
+def test_who_misses_trick_questions_is_seen_and_left_out_on_request(bench):
+    study, folder = made(with_second_photos(bench), trick_questions=1), bench / "in"
+    answer(study, folder, lambda rater, c: ("second" if rater == "bob" else "first", "first"))
+    right = {one["id"]: one["answer"] for one in key_of(study)["controls"]}
+    for path in folder.iterdir():
+        told = json.loads(path.read_text())
+        for name, side in right.items():
+            if name.startswith(f"q{told['questionnaire']:02d}-"):
+                told["answers"][name] = {"identity": "equal" if told["rater"] == "bob" else side, "prompt": "A", "seconds": 1}
+        path.write_text(json.dumps(told))
+    all_in, without = tally(study, folder), tally(study, folder, max_missed=0)
+    raters = {line[0].text: line for line in without.document.sections[1].lines}
+    assert [raters[name][-1].text for name in ("ann", "bob", "cid")] == ["3 of 3", "0 of 3", "3 of 3"]
+    assert [raters[name][0].more for name in ("ann", "bob", "cid")] == ["", "left out", ""]
+    assert all_in.questions[0].votes == 90 and without.questions[0].votes == 60, "and a trick's answers count in neither"
+    assert (all_in.questions[0].agreement, without.questions[0].agreement) == (pytest.approx(1 / 3), 1.0)
+    assert "more than 0 trick questions answered wrongly: bob" in (study.key.parent / "table.md").read_text()
+
+
+def test_trick_questions_that_cannot_be_asked_are_refused(bench, tmp_path):
+    with pytest.raises(SettingError, match=r"--trick_questions.*two photos of a subject"):
+        made(bench, trick_questions=1, output_dir=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    study = made(bench)
+    with pytest.raises(SettingError, match="nobody has answered a trick question"):
+        tally(study, answer(study, bench / "in", lambda rater, c: ("first", "first")), max_missed=0)

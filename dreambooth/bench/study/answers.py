@@ -30,7 +30,7 @@ def read_answers(paths: Sequence[str], key: Mapping[str, Any]) -> list[Answer]:
 
     Raises SettingError for a file that cannot be read, is of another study, or contradicts another one of the same person.
     """
-    known = {comparison["id"] for comparison in key["comparisons"]}
+    known = {asked["id"] for asked in (*key["comparisons"], *key.get("controls", ()))}
     found: dict[tuple[str, str], tuple[Answer, Path]] = {}
     for path in _files(paths):
         for study, answer in _read(path):

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dreambooth.bench.study.sources import Shown, Source, photo_folder, source
 from dreambooth.bench.tables.house import template
@@ -42,6 +44,9 @@ class StudyMake(Setting):
     """Different questionnaires; left out, as many as the pictures fill, 24 at most."""
     comparisons: Annotated[int, Ge(1)] = 25
     """Pairs in each questionnaire."""
+    trick_questions: Annotated[int, Ge(0)] = 0
+    """Pairs more in each questionnaire, whose answer is known: a photo of the subject beside a picture of another. Who misses them has
+    not looked."""
     raters: Annotated[int, Ge(1)] = 3
     """How many people are to answer each questionnaire."""
     seed: Annotated[int, Ge(0)] = 0
@@ -55,6 +60,7 @@ class Made:
     questionnaires: tuple[Path, ...]
     key: Path
     pairs: int
+    trick_questions: int
     raters: int
 
 
@@ -72,26 +78,33 @@ def make(settings: StudyMake) -> Made:
         raise SettingError("study", f"{settings.first} and {settings.second} have no picture of equal subject, prompt and seed.", fix=fix)
     rng = random.Random(settings.seed)
     chosen = _dealt(shared, settings, rng)
-    photos = {subject: photo_folder(first, second, subject, settings.photos) for subject in {shown[0] for part in chosen for shown in part}}
+    subjects = sorted({shown[0] for part in chosen for shown in part})
+    photos = {subject: scan(photo_folder(first, second, subject, settings.photos)).photos for subject in subjects}
+    tricks = iter(_tricks(first.pictures, photos, settings.trick_questions * len(chosen), seed=settings.seed))
     writable_folder(out / FOLDER, "output_dir")
-    comparisons = [
-        _comparison(f"q{number:02d}-{place:02d}", shown, swapped, rng.choice(scan(photos[shown[0]]).photos))
-        for number, part in enumerate(chosen, 1)
-        for place, (shown, swapped) in enumerate(zip(part, _sides(len(part), rng, odd=number % 2 == 1), strict=True), 1)
-    ]
+    comparisons, controls, pages = [], [], []
+    for number, part in enumerate(chosen, 1):
+        sides = _sides(len(part), rng, odd=number % 2 == 1)
+        pairs = [_comparison(shown, swapped, rng.choice(photos[shown[0]])) for shown, swapped in zip(part, sides, strict=True)]
+        own = list(islice(tricks, settings.trick_questions))
+        order = _mixed(pairs, own, seed=f"{settings.seed} {number}")
+        for place, asked in enumerate(order, 1):
+            asked["id"] = f"q{number:02d}-{place:02d}"
+        comparisons += pairs
+        controls += own
+        pages.append(order)
     key = {
         "first": first.name, "second": second.name, "toybox": first.toybox or second.toybox, "seed": settings.seed,
-        "raters": settings.raters, "comparisons": comparisons,
+        "raters": settings.raters, "comparisons": comparisons, "controls": controls,
     }  # fmt: skip
     key = {"study": hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12], **key}
     paths = []
-    for number in range(1, len(chosen) + 1):
-        own = [c for c in comparisons if c["id"].startswith(f"q{number:02d}-")]
+    for number, order in enumerate(pages, 1):
         path = out / FOLDER / f"questionnaire-{number:02d}.html"
-        write_text(path, _page(key, number, [_asked(c, first, second) for c in own]))
+        write_text(path, _page(key, number, [_asked(one, first, second) for one in order]))
         paths.append(path)
     write_json(out / KEY, key)
-    return Made(tuple(paths), out / KEY, len(comparisons), settings.raters)
+    return Made(tuple(paths), out / KEY, len(comparisons), len(controls), settings.raters)
 
 
 def _told_apart(first: str, second: str) -> tuple[str, str]:
@@ -131,24 +144,68 @@ def _sides(count: int, rng: random.Random, *, odd: bool) -> list[bool]:
     return sides
 
 
-def _comparison(name: str, shown: Shown, swapped: bool, photo: Path) -> dict[str, Any]:
+def _comparison(shown: Shown, swapped: bool, photo: Path) -> dict[str, Any]:
     """One line of the key."""
     subject, prompt, training_seed, seed = shown
     sides = ("second", "first") if swapped else ("first", "second")
     return {
-        "id": name, "A": sides[0], "B": sides[1], "subject": subject, "prompt": prompt, "training_seed": training_seed, "seed": seed,
+        "id": "", "A": sides[0], "B": sides[1], "subject": subject, "prompt": prompt, "training_seed": training_seed, "seed": seed,
         "photo": str(photo),
     }  # fmt: skip
 
 
-def _asked(comparison: dict[str, Any], first: Source, second: Source) -> dict[str, str]:
-    """What a questionnaire holds of a comparison: pictures and words, nothing that tells where they come from."""
-    shown = (comparison["subject"], comparison["prompt"], comparison["training_seed"], comparison["seed"])
-    drawn = {"first": _opened(first.pictures[shown]), "second": _opened(second.pictures[shown])}
-    side = min(SIDE, *(max(image.size) for image in drawn.values()))  # a difference in size would give the sides away
+def _tricks(pictures: Mapping[Shown, Path], photos: Mapping[str, Sequence[Path]], count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Lines of the key for pairs whose answer is known: another photo of the subject, and a picture of a subject of another class.
+
+    That is one without a prompt in common: prompts hold the class noun. Draws of their own: the real pairs are the same with and without.
+    """
+    prompts: dict[str, set[str]] = {}
+    for subject, prompt, *_ in sorted(pictures):
+        prompts.setdefault(subject, set()).add(prompt)
+    able = [
+        (subject, others)
+        for subject, some in photos.items()
+        if len(some) > 1 and (others := [o for o in photos if prompts[o].isdisjoint(prompts[subject])])
+    ]
+    if count and not able:
+        reason = "a trick needs two photos of a subject and a picture of a subject of another class, and this study has none."
+        raise SettingError("--trick_questions", reason, fix="Leave it out.")
+    rng = random.Random(f"trick {seed}")
+    rng.shuffle(able)
+    made = []
+    for subject, others in (able[place % len(able)] for place in range(count)):
+        photo, real = rng.sample(list(photos[subject]), 2)
+        other = rng.choice(others)
+        wrong = rng.choice([path for shown, path in sorted(pictures.items()) if shown[0] == other])
+        made.append({
+            "id": "", "answer": rng.choice("AB"), "subject": subject, "prompt": rng.choice(sorted(prompts[subject])),
+            "photo": str(photo), "real": str(real), "wrong": str(wrong),
+        })  # fmt: skip
+    return made
+
+
+def _mixed(pairs: list[dict[str, Any]], tricks: list[dict[str, Any]], *, seed: str) -> list[dict[str, Any]]:
+    """Tricks at any places among the pairs, whose order stays."""
+    order, rng = list(pairs), random.Random(seed)
+    for trick in tricks:
+        order.insert(rng.randint(0, len(order)), trick)
+    return order
+
+
+def _asked(line: dict[str, Any], first: Source, second: Source) -> dict[str, str]:
+    """What a questionnaire holds of a line of the key: pictures and words, nothing that tells where they come from."""
+    if "answer" in line:
+        wrong = _opened(Path(line["wrong"]))
+        real = ImageOps.fit(load(Path(line["real"])), wrong.size)
+        images = {"A": real, "B": wrong} if line["answer"] == "A" else {"A": wrong, "B": real}
+    else:
+        shown = (line["subject"], line["prompt"], line["training_seed"], line["seed"])
+        drawn = {"first": _opened(first.pictures[shown]), "second": _opened(second.pictures[shown])}
+        images = {side: drawn[line[side]] for side in "AB"}
+    side = min(SIDE, *(max(image.size) for image in images.values()))  # a difference in size would give the sides away
     return {
-        "id": comparison["id"], "text": without_identifier(comparison["prompt"]), "photo": data_uri(load(Path(comparison["photo"]))),
-        "A": data_uri(drawn[comparison["A"]], side), "B": data_uri(drawn[comparison["B"]], side),
+        "id": line["id"], "text": without_identifier(line["prompt"]), "photo": data_uri(load(Path(line["photo"]))),
+        "A": data_uri(images["A"], side), "B": data_uri(images["B"], side),
     }  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class StudyTable(Setting):
     """Files of answers (.json or .csv), or folders of them."""
     min_raters: Annotated[int, Ge(1)] = 2
     """A pair that fewer people have answered is left out of a question, and counted as such."""
+    max_missed: Annotated[int, Ge(0)] | None = None
+    """Who answers more trick questions wrongly is left out of everything, and named; left out, everybody counts."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,15 @@ def table(settings: StudyTable) -> Tallied:
     key = _key(folder)
     if not settings.answers:
         raise SettingError("answers", "is needed.", fix="Name the files that people have sent back, or their folder.")
-    answers = read_answers(settings.answers, key)
-    questions = tuple(_tally(question, answers, key, settings.min_raters) for question in QUESTIONS)
-    document = _document(questions, answers, key, settings.min_raters)
+    given = read_answers(settings.answers, key)
+    checks = _checks(given, key)
+    out = _left_out(checks, settings.max_missed)
+    real = {comparison["id"] for comparison in key["comparisons"]}
+    answers = [answer for answer in given if answer.comparison in real]
+    counted = [answer for answer in answers if answer.rater not in out]
+    questions = tuple(_tally(question, counted, key, settings.min_raters) for question in QUESTIONS)
+    sections = (_preferences(questions, key, settings, out), _raters(answers, checks, out))
+    document = _document(sections, counted, key)
     write_text(folder / "table.md", as_markdown(document))
     write_text(folder / "table.csv", _csv(questions, key))
     return Tallied(questions, document, (folder / "table.md", folder / "table.csv"))
@@ -93,6 +101,23 @@ def _key(folder: Path) -> dict[str, Any]:
         raise SettingError("study", f"{folder} holds no {KEY}.", fix="Name the folder that `dreambooth study make` wrote.") from None
     except ValueError as error:
         raise SettingError("study", f"{folder / KEY} is damaged ({error}).") from None
+
+
+def _checks(answers: Sequence[Answer], key: Mapping[str, Any]) -> dict[str, list[bool]]:
+    """Rater -> whether each trick question that was answered was answered rightly; only the question about the subject has an answer."""
+    right = {control["id"]: control["answer"] for control in key.get("controls", ())}
+    found: dict[str, list[bool]] = {}
+    for answer in answers:
+        if answer.comparison in right and answer.identity:
+            found.setdefault(answer.rater, []).append(answer.identity == right[answer.comparison])
+    return found
+
+
+def _left_out(checks: Mapping[str, Sequence[bool]], max_missed: int | None) -> set[str]:
+    if max_missed is not None and not checks:
+        fix = "dreambooth study make --trick_questions 2 asks some."
+        raise SettingError("--max_missed", "nobody has answered a trick question.", fix=fix)
+    return {rater for rater, rightly in checks.items() if max_missed is not None and rightly.count(False) > max_missed}
 
 
 def _tally(question: str, answers: Sequence[Answer], key: Mapping[str, Any], min_raters: int) -> Question:
@@ -120,8 +145,21 @@ def _tally(question: str, answers: Sequence[Answer], key: Mapping[str, Any], min
     )  # fmt: skip
 
 
-def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Mapping[str, Any], min_raters: int) -> Document:
-    subjects = len({comparison["subject"] for comparison in key["comparisons"]})
+def _document(sections: tuple[Section, ...], answers: Sequence[Answer], key: Mapping[str, Any]) -> Document:
+    facts = [
+        ("Raters", str(len({answer.rater for answer in answers}))), ("Subjects", str(_subjects(key))), ("Study", key["study"]),
+        ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
+    ]  # fmt: skip
+    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, tuple(facts))
+
+
+def _subjects(key: Mapping[str, Any]) -> int:
+    return len({comparison["subject"] for comparison in key["comparisons"]})
+
+
+def _preferences(questions: Sequence[Question], key: Mapping[str, Any], settings: StudyTable, out: set[str]) -> Section:
+    """The paper's Table 2."""
+    subjects = _subjects(key)
     names = (("first", key["first"]), ("second", key["second"]), (UNDECIDED, UNDECIDED))
     lines = [(Entry(name), *(_share(q, word) for q in questions)) for word, name in names]
     lines += [
@@ -146,18 +184,15 @@ def _document(questions: Sequence[Question], answers: Sequence[Answer], key: Map
     ]
     missing = sum(q.left_out for q in questions)
     if missing:
-        sentences.append(f"Left out: pairs that fewer than {min_raters} people answered. The study asked for {key['raters']} each.")
-    facts = [
-        ("Raters", str(len({answer.rater for answer in answers}))), ("Subjects", str(subjects)), ("Study", key["study"]),
-        ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
-    ]  # fmt: skip
-    section = Section("Preferences", tuple(sentences), ("", *(TITLES[q.name] for q in questions)), tuple(lines))
-    sections = (section, _raters(answers))
-    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, tuple(facts))
+        few = f"pairs that fewer than {settings.min_raters} people answered"
+        sentences.append(f"Left out: {few}. The study asked for {key['raters']} each.")
+    if out:
+        sentences.append(f"Left out, for more than {settings.max_missed} trick questions answered wrongly: {', '.join(sorted(out))}.")
+    return Section("Preferences", tuple(sentences), ("", *(TITLES[q.name] for q in questions)), tuple(lines))
 
 
-def _raters(answers: Sequence[Answer]) -> Section:
-    """What each person did: one who clicks through shows as fast, or one-sided, or at odds with all others."""
+def _raters(answers: Sequence[Answer], checks: Mapping[str, Sequence[bool]], out: set[str]) -> Section:
+    """What each person did: one who clicks through shows as fast, or one-sided, or at odds with all others, or misses what is plain."""
     of_pair: dict[str, list[Answer]] = {}
     for answer in answers:
         of_pair.setdefault(answer.comparison, []).append(answer)
@@ -174,15 +209,17 @@ def _raters(answers: Sequence[Answer]) -> Section:
         ]
         seconds = [answer.seconds for answer in own if answer.seconds]
         lines.append((
-            Entry(rater), Entry(str(len(own))), Entry(f"{median(seconds):.0f} s" if seconds else "-"),
+            Entry(rater, "left out" if rater in out else ""), Entry(str(len(own))), Entry(f"{median(seconds):.0f} s" if seconds else "-"),
             Entry(f"{sides['A'] / (sides['A'] + sides['B']):.0%}" if sides["A"] + sides["B"] else "-"),
             Entry(f"{sides['equal'] / len(votes):.0%}" if votes else "-"), Entry(f"{mean(others):.0%}" if others else "-"),
+            Entry(f"{sum(checks[rater])} of {len(checks[rater])}" if rater in checks else "-"),
         ))  # fmt: skip
     told = (
         "Look here before believing the shares: a person who takes two seconds a pair, always chooses one side, or agrees with nobody has "
         "not looked. Leave such a file out by hand, for every question, and say so."
     )
-    return Section("Raters", (told,), ("", "pairs", "median time", "left side", "both equally", "agrees with others"), tuple(lines))
+    head = ("", "pairs", "median time", "left side", "both equally", "agrees with others", "trick questions")
+    return Section("Raters", (told,), head, tuple(lines))
 
 
 def _share(question: Question, word: str) -> Entry:
