@@ -1,6 +1,7 @@
 """Fixtures that all tests share: tiny pipelines, built once a session, and a home of their own for caches."""
 
 import os
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -9,6 +10,8 @@ import hypothesis
 import pytest
 
 from tests import tiny
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no deadline")
@@ -27,6 +30,18 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory):
         return path
 
     return folder
+
+
+@pytest.fixture
+def browser():
+    """The distribution's Chromium; a test is skipped where that or Playwright is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from dreambooth.training.records import Record, Step
 PROGRESS = "progress.html"
 REFRESH = 5
 """Seconds after which the browser reads the page again."""
+SILENCE = 10
+"""Minutes without a word after which the page says that the run may be gone: one that was killed could not say so itself."""
 PAUSE = 2.0
 """Least seconds between two writings, but for the last one."""
 
@@ -55,7 +57,7 @@ class ProgressPage:
         chosen = choice.get("step")
         text = template("progress.html").render(
             title=self.title, step=self.step, total=self.total, seconds=0 if ended else REFRESH, facts=self._facts(), chosen=chosen,
-            clock=datetime.now().strftime("%H:%M:%S"), why=choice.get("why"),
+            clock=datetime.now().strftime("%H:%M:%S"), written=int(time.time()), silence=SILENCE, why=choice.get("why"),
             is_toybox=self.is_toybox, charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
         )  # fmt: skip
         write_text(self.path, text)

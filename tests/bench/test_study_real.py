@@ -17,8 +17,6 @@ from tests.bench.asked import bench_folder, data_of, key_of, made
 from tests.metrics import eyes
 from tests.training.runs import config
 
-CHROMIUM = Path("/usr/bin/chromium")
-
 
 def test_two_evaluated_runs_become_a_study(pipelines, photos, tmp_path, capsys):
     """The real thing, tiny: train, evaluate twice, and ask."""
@@ -54,48 +52,42 @@ def test_a_real_bench_has_its_tables_and_its_figure_and_becomes_a_study(finished
     assert study.pairs == 2 * 2 * 2 and {c["subject"] for c in key_of(study)["comparisons"]} == {"dog7", "toy1"}
 
 
-def test_a_person_answers_in_a_browser_and_the_table_holds_it(tmp_path, capsys):
+def test_a_person_answers_in_a_browser_and_the_table_holds_it(browser, tmp_path, capsys):
     """Keyboard and mouse, back and forth, a reload in the middle, both downloads; nothing leaves the page."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no /usr/bin/chromium")
     study = made(bench_folder(tmp_path / "bench"), num_questionnaires=1, comparisons=4)
     key = {c["id"]: c for c in key_of(study)["comparisons"]}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        told, asked = [], []
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("console", lambda message: told.append(message.text))
-        page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
-        page.goto(study.questionnaires[0].as_uri())
-        page.fill("#rater", 'Zoë "Z"')
-        page.click("text=Start")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "fits a phone"
-        assert page.is_disabled("#next") and page.inner_text("#told") == "1 of 4"
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    told, asked = [], []
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("console", lambda message: told.append(message.text))
+    page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.goto(study.questionnaires[0].as_uri())
+    page.fill("#rater", 'Zoë "Z"')
+    page.click("text=Start")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "fits a phone"
+    assert page.is_disabled("#next") and page.inner_text("#told") == "1 of 4"
+    page.keyboard.press("1")
+    page.keyboard.press("3")
+    page.keyboard.press("Enter")
+    page.click("#identity label:has-text('B')")
+    page.reload()
+    assert page.inner_text("#told") == "2 of 4" and page.is_checked("#identity input[value=B]", timeout=2000)
+    page.keyboard.press("2")
+    page.keyboard.press("Backspace")
+    assert page.inner_text("#told") == "1 of 4" and page.is_checked("#identity input[value=A]")
+    page.click("#next")
+    page.click("#next")
+    for _ in range(2):
         page.keyboard.press("1")
-        page.keyboard.press("3")
-        page.keyboard.press("Enter")
-        page.click("#identity label:has-text('B')")
-        page.reload()
-        assert page.inner_text("#told") == "2 of 4" and page.is_checked("#identity input[value=B]", timeout=2000)
         page.keyboard.press("2")
-        page.keyboard.press("Backspace")
-        assert page.inner_text("#told") == "1 of 4" and page.is_checked("#identity input[value=A]")
-        page.click("#next")
-        page.click("#next")
-        for _ in range(2):
-            page.keyboard.press("1")
-            page.keyboard.press("2")
-            page.keyboard.press("Enter")
-        assert "Thank you" in page.inner_text("#end") and page.get_attribute("[role=progressbar]", "aria-valuenow") == "4"
-        files = []
-        for name in ("json", "csv"):
-            with page.expect_download() as download:
-                page.click(f"#{name}")
-            files.append(tmp_path / "in" / download.value.suggested_filename)
-            download.value.save_as(files[-1])
-        browser.close()
+        page.keyboard.press("Enter")
+    assert "Thank you" in page.inner_text("#end") and page.get_attribute("[role=progressbar]", "aria-valuenow") == "4"
+    files = []
+    for name in ("json", "csv"):
+        with page.expect_download() as download:
+            page.click(f"#{name}")
+        files.append(tmp_path / "in" / download.value.suggested_filename)
+        download.value.save_as(files[-1])
     assert not told and not asked
     assert files[0].name == "answers-01-Zoë-Z-.json"
     first = json.loads(files[0].read_text())

@@ -3,7 +3,7 @@
 import re
 import time
 
-from dreambooth.reporting.progress import PAUSE, PROGRESS, ProgressPage
+from dreambooth.reporting.progress import PAUSE, PROGRESS, SILENCE, ProgressPage
 from dreambooth.training.records import Preview, Step
 from tests.reporting.test_report import Page
 
@@ -83,3 +83,17 @@ def test_a_page_that_cannot_be_written_at_the_end_hides_no_other_error(tmp_path,
 
     monkeypatch.setattr(progress, "write_text", full)
     page_of(tmp_path).close()
+
+
+def test_a_page_whose_run_was_killed_says_that_nothing_is_new(browser, tmp_path, monkeypatch):
+    killed_at = time.time()
+    shown = []
+    for ago in (60, 60 * SILENCE + 90):
+        monkeypatch.setattr(time, "time", lambda ago=ago: killed_at - ago)
+        page_of(tmp_path).write()
+        page = browser.new_page()
+        page.goto((tmp_path / PROGRESS).as_uri())
+        shown.append(page.inner_text("#silent") if page.is_visible("#silent") else "")
+    assert shown[0] == "" and "Nothing new for 11 minutes" in shown[1] and "--resume_from_checkpoint latest" in shown[1]
+    page_of(tmp_path).close()
+    assert "silent" not in (tmp_path / PROGRESS).read_text(), "a run that has ended is not missed"
