@@ -50,11 +50,12 @@ def write_delta(run: Path, folder: Path, *, rank: int) -> Path:
     return path
 
 
-def restore(folder: Path, output_dir: Path) -> Path:
+def restore(folder: str | Path, output_dir: str | Path) -> Path:
     """The whole pipeline that a kept delta stands for, in `output_dir`, for `dreambooth generate` and diffusers.
 
     Raises SettingError when the base model is not the one that it was taken from.
     """
+    folder, output_dir = Path(folder).expanduser(), Path(output_dir).expanduser()
     config = read_config(folder)
     tensors, notes = load_tensors(folder / DELTA)
     if fingerprint(config.model.folder()) != notes["base"]:

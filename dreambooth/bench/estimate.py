@@ -1,5 +1,6 @@
 """What a plan will take, before it runs: jobs, hours, disk. Hours come from the rows that are there, else from a short trial."""
 
+import json
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.rows import has_row, read_row
 from dreambooth.bench.suite import prompts_of
+from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig
@@ -23,7 +25,7 @@ from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
 from dreambooth.photos.files import scan
 from dreambooth.plan import duration
-from dreambooth.prepare import hush
+from dreambooth.prepare import attach, hush
 from dreambooth.sample import draw
 from dreambooth.training.records import Step
 
@@ -33,6 +35,10 @@ Kind = tuple[str, str]
 """Base model's digest and method; what one update takes with one model says nothing of another."""
 SMALL_BYTES = 60_000
 """A row and its small pictures."""
+LATENT_PIXELS = 8
+"""Pixels to a latent in every family that there is."""
+PIXEL_BYTES = 2
+"""Of a PNG, at most, as pictures of a model go."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +49,60 @@ class Rate:
     picture: float
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """What a job of an arm leaves on the disk, and what it takes beside that while it is done."""
+
+    stay: int
+    under_way: int
+
+
 def estimate(request: Request) -> Iterator[str]:
     """Lines for `--dry_run`."""
     hush()
     missing, there = Counter[str](), Counter[str]()
-    seconds, stay, rates = 0.0, 0, dict[Kind, Rate]()
+    seconds, stay, rates, sizes = 0.0, 0, dict[Kind, Rate](), dict[str, Bytes]()
     known = _from_rows(request)
-    example: Job | None = None
+    asked, drawn = dict[tuple[str, str], Job](), set[str]()  # who draws what jobs of a base model and a noun share; nouns that have it
+    keep = ""
     for item in expand(request):
         if isinstance(item, Failed):
             yield _cannot(item.job, item.reason)
             continue
         if has_row(request.root, item.key):
             there[item.arm] += 1
+            drawn.add(item.noun)
             continue
         kind = fingerprint(_model(item).folder()), str(item.settings.get("method", "full")) if item.trains else UNTUNED
         try:
             updates = _updates(item)
             if kind not in rates:
                 rates[kind] = known.get(kind) or _tried(item)
+            if item.arm not in sizes:
+                sizes[item.arm] = _bytes(item)
         except SettingError as error:
             yield _cannot(item, str(error))
             continue
         missing[item.arm] += 1
         seconds += updates * rates[kind].update + _pictures(item) * rates[kind].picture
-        stay += SMALL_BYTES + _kept_bytes(item)
-        example = example if example and example.trains else item
+        stay += sizes[item.arm].stay
+        keep = keep or (item.keep if item.trains else "")
+        before = asked.get((kind[0], item.noun))
+        if item.noun not in drawn and (before is None or item.trains > before.trains):
+            asked[kind[0], item.noun] = item
     for arm in request.plan.lines():
         yield f"{arm}: {missing[arm]} to do, {there[arm]} done"
-    if not example:
+    if not sizes:
         yield "Nothing is left to do; the tables would be drawn anew."
         return
+    once = sum(_pictures(job) for job in asked.values())
+    seconds += once * max(rate.picture for rate in rates.values())
+    shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in asked.values())
     told = "measured on the rows that are there" if set(rates) <= set(known) else "measured in a trial of a few updates and pictures"
     yield f"Time, one job after the other: about {duration(seconds)} ({told}), and once a class its class images."
-    yield f"Disk: {_size(stay)} stay (keep {example.keep}); each job under way takes up to {_size(_under_way(example))} more."
+    most = max(own.under_way for own in sizes.values())
+    own = f"{_size(stay)} stay (keep {keep or 'scores'}), {_size(shared)} are shared"
+    yield f"Disk: {own}; each job under way takes up to {_size(most)} more."
 
 
 def _cannot(job: Job, reason: str) -> str:
@@ -93,6 +119,11 @@ def _updates(job: Job) -> int:
 def _pictures(job: Job) -> int:
     config = _evaluation(job)
     return len(prompts_of(job, config, _model(job))) * config.num_images + config.class_samples
+
+
+def _class_images(job: Job) -> int:
+    config = train_config(**job.settings)
+    return config.prior.num_class_images or 0 if job.trains and config.has_prior else 0
 
 
 def _from_rows(request: Request) -> dict[Kind, Rate]:
@@ -140,14 +171,27 @@ def _time_updates(job: Job, folder: Path) -> float:
     return (stamps[-1] - stamps[0]) / (TRIAL_STEPS - 1)
 
 
-def _kept_bytes(job: Job) -> int:
-    """Bytes of what stays of a model; an adapter's few are not counted."""
-    kept = parse_keep(job.keep)
-    if not (job.trains and _is_whole(job)) or kept.kind in ("scores", "adapter"):
-        return 0
-    if kept.kind == "everything":
-        return _model_bytes(job) + 12 * _learning(job)
-    return sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) * 2
+def _bytes(job: Job) -> Bytes:
+    """A model in float32 or what stands beside it, checkpoints with both moments (two in the moment of their exchange), pictures."""
+    pictures = _pictures(job) * _picture_bytes(job)
+    if not job.trains:
+        return Bytes(SMALL_BYTES + (pictures if job.keep == "everything" else 0), pictures)
+    kept, learning = parse_keep(job.keep), _learning(job)
+    model = 2 * _model_bytes(job) if _is_whole(job) else 4 * learning
+    stay = {
+        "scores": 0, "adapter": model, "everything": model + 12 * learning + pictures,
+        "delta": 2 * sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) if kept.kind == "delta" else 0,
+    }  # fmt: skip
+    return Bytes(SMALL_BYTES + stay[kept.kind], model + 2 * 12 * learning + pictures)
+
+
+def _picture_bytes(job: Job) -> int:
+    """Of one picture at the size that the examination draws: as asked, or the base model's own, by its files alone."""
+    sampling = _evaluation(job).sampling
+    configs = [_model(job).folder() / part / "config.json" for part in ("unet", "transformer")]
+    own = next((json.loads(path.read_text(encoding="utf-8")).get("sample_size") for path in configs if path.is_file()), None)
+    side = configured(job).cropping.resolution or (LATENT_PIXELS * own if isinstance(own, int) else 1024)
+    return PIXEL_BYTES * (sampling.height or side) * (sampling.width or side)
 
 
 def _is_whole(job: Job) -> bool:
@@ -155,8 +199,13 @@ def _is_whole(job: Job) -> bool:
 
 
 def _learning(job: Job) -> int:
-    """Weights of the parts that full fine-tuning changes."""
-    return sum(_low_rank(shape, 10**9) for shape in _shapes(job))
+    """How many weights learn."""
+    if _is_whole(job):
+        return sum(_low_rank(shape, 10**9) for shape in _shapes(job))
+    config = configured(job)
+    family = family_of(config.model).load(config.model)
+    learner = attach(config, family, seed=0)
+    return sum(parameter.numel() for parameters in learner.parameters().values() for parameter in parameters)
 
 
 def _low_rank(shape: tuple[int, ...], rank: int) -> int:
@@ -174,11 +223,6 @@ def _shapes(job: Job) -> Iterable[tuple[int, ...]]:
         for path in (_model(job).folder() / part).glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:
                 yield from (tuple(file.get_slice(name).get_shape()) for name in list(file.keys()))
-
-
-def _under_way(job: Job) -> int:
-    """A whole model in float32, and two checkpoints with both moments, the moment of their exchange."""
-    return 2 * _model_bytes(job) + 2 * 12 * _learning(job) if job.trains and _is_whole(job) else SMALL_BYTES * 100
 
 
 def _model_bytes(job: Job) -> int:

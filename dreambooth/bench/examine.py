@@ -15,7 +15,7 @@ import torch
 
 from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.digests import beside
-from dreambooth.bench.job import Job, Moved
+from dreambooth.bench.job import MEASURED, Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
 from dreambooth.config import TrainConfig
@@ -26,15 +26,13 @@ from dreambooth.evaluation.results import INTERVALS
 from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
-from dreambooth.metrics import SCORES, Evidence, Shot
+from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.opened import Opened, open_model, read_config
 from dreambooth.prepare import hush
 from dreambooth.prompts import class_prompt, fill
 from dreambooth.training.records import Progress, Told
 
-MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
-"""What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 Tell = Callable[[Moved], None]
 
@@ -133,7 +131,7 @@ def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[Shot, ..
         drawn = _drained(exam, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
         model.close()
         return drawn, _shared(exam, "drawing the class", exam.alone, model)[0]
-    stamp, model = {"weights": weights_digest(run, exam.base)}, Lazy(lambda: open_model(str(run), device=exam.config.device))
+    stamp, model = {"weights": weights_digest(run, exam.base)}, Lazy(lambda: _tuned(exam, run))
     drawn = _drained(exam, have(Series("drawing the subject", place / "own", wanted, stamp), model, **exam.how))
     class_drawn = _drained(exam, have(Series("drawing the class", place / "class", exam.alone, stamp), model, **exam.how))
     model.close()
@@ -174,6 +172,11 @@ def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, .
             return done.value
         if isinstance(record, Progress):
             exam.tell(Moved(exam.job.key, record.phase, record.done, record.total))
+
+
+def _tuned(exam: Exam, run: Path) -> Opened:
+    """The run's model, its weights fit for the arithmetic that the examination draws in."""
+    return open_model(str(run), device=exam.config.device, precision=exam.config.mixed_precision)
 
 
 def _base(exam: Exam, own: TrainConfig) -> Opened:

@@ -21,7 +21,7 @@ from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
 from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
-from dreambooth.config import TrainConfig, check, resolve
+from dreambooth.config import TrainConfig, check, config_type, resolve
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of
@@ -84,6 +84,17 @@ class Request:
         tuned = sum(arm.model == "tuned" for arm in arms)
         return len(self.subjects) * (tuned * len(self.config.seeds) + len(arms) - tuned)
 
+    def given(self, arm: Arm) -> dict[str, Any]:
+        """Training flags of an arm, before the bench's own: the plan's, the command line's, the arm's; later ones count more.
+
+        The command line may hold flags of a method that not all arms learn by; the others do without.
+        """
+        given = {**self.plan.settings, **self.training, **arm.settings}
+        method = given.get("method", "full")
+        known = flags(config_type(method))
+        foreign = {name for name in self.training if name not in known or (known[name].kinds and method not in known[name].kinds)}
+        return {name: value for name, value in given.items() if name not in foreign and name not in ENCODERS}
+
     def evaluation(self) -> dict[str, Any]:
         """Flags of `dreambooth evaluate`: the plan's, then the command line's; encoders may also come as training flags."""
         asked = {name: getattr(self.config, name) for name in ("num_prompts", "num_images", "class_samples")}
@@ -94,7 +105,8 @@ class Request:
 
 def expand(request: Request) -> Iterator[Job | Failed]:
     """Every job of the plan: seed by seed, subject by subject, all arms of a subject together. What cannot be a job is a Failed."""
-    lines, sampling = request.plan.lines(), _sampling(request)
+    lines = request.plan.lines()
+    sampling = {name: _sampling(request, arm) for name, arm in lines.items()}
     for seed in request.config.seeds:
         for subject in request.subjects:
             for name, arm in lines.items():
@@ -105,20 +117,28 @@ def expand(request: Request) -> Iterator[Job | Failed]:
                     trains=arm.model == "tuned", num_photos=arm.num_photos, keep=request.keep(arm), shared=str(request.root / "shared"),
                 )  # fmt: skip
                 try:
-                    yield _filled(job, arm, subject, request, sampling)
+                    yield _filled(job, arm, subject, request, sampling[name])
                 except DreamboothError as error:
                     yield Failed(job, str(error), "request" if isinstance(error, SettingError) else "run")
 
 
 def rehearse(request: Request) -> None:
-    """See that every arm can be configured at all, before anything runs; raises SettingError naming what is wrong."""
-    for name, arm in request.plan.lines().items():
-        own = [flag for flag in request.training if flag in arm.settings and flag in _of_every_arm(request.plan)]
-        if own:
-            raise SettingError(f"--{own[0]}", f"every arm of {request.plan.name} sets it itself.", fix="Leave it out.")
-        subject = request.subjects[0]
-        _, config = _settings(arm, subject, request, seed=0)
-        check(config)
+    """See that every arm can be configured, and is another one than the others; raises SettingError naming what is wrong."""
+    lines, subject, seen = request.plan.lines(), request.subjects[0], dict[str, str]()
+    for flag in set(request.training) - ENCODERS:
+        if not any(flag in request.given(arm) and flag not in arm.settings for arm in lines.values()):
+            reason = f"no arm of {request.plan.name} takes it: each sets it itself, or learns in another way."
+            raise SettingError(f"--{flag}", reason, fix="Leave it out.")
+    for name, arm in lines.items():
+        try:
+            _, config = _settings(arm, subject, request, seed=0)
+            check(config)
+        except SettingError as error:
+            raise SettingError(error.setting, f"{name}: {error.reason}", fix=error.fix) from None
+        same = seen.setdefault(json.dumps([arm.model, arm.num_photos, _learned(config)], sort_keys=True, default=str), name)
+        if arm.model == "tuned" and same != name:
+            fix = "Leave out one of them, or the flag of the command line that makes them so."
+            raise SettingError(f"{request.plan.name}: arms", f"{same!r} and {name!r} are one and the same.", fix=fix)
         kept = parse_keep(request.keep(arm))
         if kept.kind == ("adapter" if config.method.trains_whole_parts else "delta"):
             does = "changes every weight" if config.method.trains_whole_parts else "leaves the model's weights as they are"
@@ -168,10 +188,12 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
 
 def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tuple[dict[str, Any], TrainConfig]:
     """Flat training flags of one job, the recipe's among them, so that a recipe that changes meanwhile does not; and their tree."""
-    own = {name: value for name, value in request.training.items() if name not in ENCODERS}
     called = names(arm, subject, request.dataset.nouns, seed=seed)
-    given = relative({**request.plan.settings, **own, **arm.settings, **called, "seed": seed})
+    given = relative({**request.given(arm), **called, "seed": seed})
     config = _resolved(given)
+    if config.watching.evaluate_every:  # the looks see by the same eyes as the examination
+        given |= {name: value for name, value in request.evaluation().items() if name in ENCODERS}
+        config = _resolved(given)
     tree = {name: flag.path for name, flag in flags(type(config)).items() if name not in NOT_TO_SET or name in given}
     return {
         name: _plain(get(config, path)) for name, path in tree.items() if is_set(config, path) and get(config, path) is not None
@@ -188,27 +210,22 @@ def _resolved(settings: Mapping[str, Any]) -> TrainConfig:
     return resolve(config, family_of(config.model))
 
 
-def _sampling(request: Request) -> dict[str, Any]:
-    """How all arms are drawn alike: as full fine-tuning's recipe draws previews on this base model, unless the plan says otherwise."""
+def _sampling(request: Request, arm: Arm) -> dict[str, Any]:
+    """How all arms of a base model are drawn alike: as full fine-tuning's recipe draws previews on it, unless the plan says otherwise."""
     tree = flags(TrainConfig)
-    given = {**request.plan.settings, **request.training}
-    config = _resolved(
-        relative(
-            {name: value for name, value in given.items() if name in tree and tree[name].path[0] in ("model", "cropping", "validation")}
-        )
-    )
+
+    def of(given: Mapping[str, Any], *branches: str) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name in tree and tree[name].path[0] in branches}
+
+    asked = of({**request.plan.settings, **request.training}, "model", "cropping", "validation")
+    config = _resolved(relative({**asked, **of(arm.settings, "model")}))
     size = config.cropping.resolution
     own = config.validation.sampling(size or 1).model_dump(exclude={"height", "width"})
     return own | ({"height": size, "width": size} if size else {})
 
 
-def _of_every_arm(plan: Plan) -> set[str]:
-    """Flags that all arms that learn set themselves."""
-    learning = [set(arm.settings) for arm in plan.lines().values() if arm.model == "tuned"]
-    return set.intersection(*learning) if learning else set()
-
-
-def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
+def _learned(config: TrainConfig) -> dict[str, Any]:
+    """What of a configuration decides what is learned, as plain values."""
     tree = config.model_dump(mode="json", exclude_defaults=True)  # so that a setting which is new to the code leaves old rows valid
     for branch, leaves in WITHOUT_EFFECT.items():
         tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
@@ -216,9 +233,14 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
         tree["photos"].pop("identifier_tokens", None)  # nothing is picked
     tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
-    ends_by_itself = config.watching.stop_early  # then the looks decide when the training ends
-    for branch in ("output", "encoders", "validation", "preset", *(() if ends_by_itself else ("watching",))):
+    ends_by_itself = config.watching.stop_early  # then the looks, and how they draw, decide when the training ends
+    for branch in ("output", "encoders", "preset", *(() if ends_by_itself else ("validation", "watching"))):
         tree.pop(branch, None)
+    return tree
+
+
+def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
+    tree = _learned(config)
     if config.objective.masked_loss:
         tree["masks"] = photos_digest(str(Path(job.photos) / MASKS), None)
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]

@@ -7,6 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from dreambooth.metrics import SCORES
+
+MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
+"""What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
+
 
 @dataclass(frozen=True)
 class Job:

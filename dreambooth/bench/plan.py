@@ -10,6 +10,7 @@ import yaml
 from annotated_types import Ge
 from pydantic import Field
 
+from dreambooth.bench.job import MEASURED
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.tables import REAL, REAL_PAIRS, UNTUNED, Layout
 from dreambooth.config import config_type
@@ -127,26 +128,40 @@ def parse_plan(tree: Mapping[str, Any], where: str) -> Plan:
     for field in tree:
         if field not in Plan.model_fields:
             raise SettingError(f"{where}: {field}", "a plan has no such field.", fix=_near(field, Plan.model_fields))
-    arms = {str(name): arm or {} for name, arm in (tree.get("arms") or {}).items()}
-    if not arms:
-        raise SettingError(
-            f"{where}: arms", "the plan compares nothing.", fix="Name at least one: `arms: {LoRA: {settings: {method: lora}}}`."
-        )
+    example = "Name at least one: `arms: {LoRA: {settings: {method: lora}}}`."
+    if not tree.get("arms"):
+        raise SettingError(f"{where}: arms", "the plan compares nothing.", fix=example)
+    if not isinstance(tree["arms"], dict):
+        raise SettingError(f"{where}: arms", f"{tree['arms']!r} are no arms by name.", fix=example)
+    arms = {str(name): {} if arm is None else arm for name, arm in tree["arms"].items()}
     for name, arm in arms.items():
-        for field in arm:
-            if field not in Arm.model_fields:
-                fix = _near(field, Arm.model_fields) or "Flags of `dreambooth train` stand below `settings:`."
-                raise SettingError(f"{where}: arms: {name}: {field}", "an arm has no such field.", fix=fix)
-        try:
-            Arm.parse(arm)
-        except SettingError as error:
-            raise SettingError(f"{where}: arms: {name}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
+        _check_arm(arm, f"{where}: arms: {name}")
+    if Path(str(tree["name"])).name != str(tree["name"]) or tree["name"] in ("", ".", ".."):
+        raise SettingError(f"{where}: name", f"{tree['name']!r} cannot be the name of a folder.", fix="Use letters, digits, - and _.")
     try:
         plan = Plan.parse({**tree, "title": tree.get("title", tree["name"]), "arms": arms})
     except SettingError as error:
         raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
     _look_up(plan, where)
     return plan
+
+
+def _check_arm(arm: Any, where: str) -> None:
+    """See that plain values are an arm, and so are all that its sweep lays out."""
+    if not isinstance(arm, dict):
+        raise SettingError(where, f"{arm!r} is no arm.", fix="Write its fields below it: `settings: {method: lora}`.")
+    for field in arm:
+        if field not in Arm.model_fields:
+            fix = _near(field, Arm.model_fields) or "Flags of `dreambooth train` stand below `settings:`."
+            raise SettingError(f"{where}: {field}", "an arm has no such field.", fix=fix)
+    try:
+        swept = Arm.parse(arm).sweep
+        lists = list(swept.values()) if isinstance(swept, dict) else [swept]
+        if "sweep" in arm and (not lists or not all(lists)):
+            raise SettingError("sweep", "is over nothing, so there would be no such arm.", fix="Give values, or leave it out.")
+        list(_laid_out("", Arm.parse(arm)))
+    except SettingError as error:
+        raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
 
 
 def plans() -> dict[str, str]:
@@ -158,8 +173,11 @@ def plans() -> dict[str, str]:
 def _look_up(plan: Plan, where: str) -> None:
     """Every flag, metric, arm and keeping that the plan names must exist."""
     for metric in plan.metrics:
-        if metric not in METRICS:
-            raise SettingError(f"{where}: metrics", f"there is no metric {metric!r}.", fix=_near(metric, METRICS))
+        if metric not in MEASURED:
+            told = "a bench does not measure" if metric in METRICS else "there is no metric"
+            raise SettingError(
+                f"{where}: metrics", f"{told} {metric!r}.", fix=_near(metric, MEASURED) or f"There are {', '.join(MEASURED)}."
+            )
     for name in plan.evaluation:
         if name not in flags(EvaluateConfig) or name in ("run", "output_dir", "class_noun", "identifier", "instance_data_dir", "untuned"):
             raise SettingError(f"{where}: evaluation: {name}", "it is nothing that a plan can set.", fix=_near(name, flags(EvaluateConfig)))

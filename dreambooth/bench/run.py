@@ -26,6 +26,8 @@ class Ended:
     tables: tuple[Path, ...]
     why_no_tables: str = ""
     """What kept the tables from being written, where something did: the rows are there all the same."""
+    waiting: int = 0
+    """Jobs that nobody has done yet, in tables drawn before the end."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,14 @@ def drawn_anew(request: Request) -> Ended:
     Raises SettingError for a plan that cannot be done at all.
     """
     rehearse(request)
-    return _ended(request, Turn())
+    return _ended(request, None)
 
 
-def _ended(request: Request, turn: Turn) -> Ended:
-    """Rows and failures of the plan as it stands now, and their tables."""
+def _ended(request: Request, turn: Turn | None) -> Ended:
+    """Rows and failures of the plan as it stands now, and their tables; without a turn, a job that has no row is one that waits."""
     rows: list[Row] = []
     failures: list[dict[str, Any]] = []
+    waiting = 0
     for item in expand(request):
         if isinstance(item, Failed):
             failures.append(_failure(item.job, item))
@@ -114,13 +117,16 @@ def _ended(request: Request, turn: Turn) -> Ended:
             continue
         if row:
             rows.append(row)
+        elif turn is None:
+            waiting += 1
         else:
             failures.append(_failure(item, turn.failed.get(item.key) or Failed(item, "it was not done.")))
     try:
-        tables = write_tables(rows, failures, request.plan.layout(), request.root / "tables" / request.plan.name) if rows else []
+        folder = request.root / "tables" / request.plan.name
+        tables = write_tables(rows, failures, request.plan.layout(), folder, waiting=waiting) if rows else []
     except RunError as error:
-        return Ended(tuple(rows), tuple(failures), (), str(error))
-    return Ended(tuple(rows), tuple(failures), tuple(tables))
+        return Ended(tuple(rows), tuple(failures), (), str(error), waiting)
+    return Ended(tuple(rows), tuple(failures), tuple(tables), waiting=waiting)
 
 
 def _failure(job: Job, failed: Failed) -> dict[str, Any]:

@@ -46,12 +46,12 @@ def main(argv: Sequence[str]) -> int:
         rehearse(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
-    toybox = is_toybox({**plan.settings, **training}.get("pretrained_model_name_or_path", TOYBOX))
+    toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in plan.lines().values())
     for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
         print(remark)
     with interruptible():
         ended = drawn_anew(request) if config.tables_only else _shown(request)
-    print_tables(ended.rows, ended.failures, plan.layout())
+    print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
     for path in ended.tables:
         print(path)
     if ended.why_no_tables:

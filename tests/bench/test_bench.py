@@ -258,11 +258,28 @@ def test_tables_are_drawn_from_what_is_there_also_while_a_bench_is_at_work(copie
     with alone(copied):
         found = drawn_anew(ask())
     assert len(found.rows) == 4 and all(path.is_file() for path in found.tables)
-    assert sorted(f["reason"][:16] for f in found.failures) == ["description: the", "it was not done."]
+    assert [f["reason"][:16] for f in found.failures] == ["description: the"] and found.waiting == 1
+    told = (copied / "tables" / "p" / "bench.md").read_text()
+    assert "1 job of the plan not done yet" in told and "4 finished, 1 failed, 1 not done yet" in told and "1 job failed" in told
+
+
+def test_an_adapter_in_half_precision_is_examined_in_full(ask):
+    arms = {"a": {"settings": {"method": "lora", "mixed_precision": "bf16", "with_prior_preservation": False}}}
+    last = ended(list(bench(ask(arms, subjects=["dog7"], plan={"evaluation": {"mixed_precision": "no"}}))))
+    assert not last.failures and len(last.rows) == 1
+
+
+def test_arms_of_two_base_models_have_no_one_untuned_model(ask, pipelines):
+    models = [str(pipelines("stable_diffusion")), str(pipelines("v_prediction"))]
+    arms = {"{pretrained_model_name_or_path}": {"model": "untuned", "sweep": {"pretrained_model_name_or_path": models}}}
+    last = ended(list(bench(ask(arms, subjects=["dog7"], training={"pretrained_model_name_or_path": None}))))
+    assert len({row.base for row in last.rows}) == 2
+    table = next(path for path in last.tables if path.name == "bench.md").read_text()
+    assert "| untuned |" not in table and "The rows were not made alike".lower() in table.lower()
 
 
 def test_a_full_disk_under_the_tables_loses_neither_rows_nor_what_failed(copied, ask, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise RunError("The disk is full.")
 
     monkeypatch.setattr(run, "write_tables", full)
@@ -276,6 +293,16 @@ def test_a_dry_run_tells_of_a_subject_that_cannot_be_done_and_counts_the_others(
     (copied / "rows" / "damaged.json").write_text("{")
     told = "\n".join(estimate(ask({"other": {"settings": {"max_train_steps": 4}}})))
     assert "cannot be done: other, toy1" in told and "other: 1 to do, 0 done" in told
+
+
+def test_a_dry_run_counts_what_jobs_share_and_what_stays_of_an_adapter(ask):
+    def told(keep, **settings):
+        arms = {"a": {"settings": {"method": "lora", "rank": 64, **settings}}}
+        return "\n".join(estimate(ask(arms, subjects=["dog7"], keep=keep, class_samples=2000, training={"resolution": 64})))
+
+    assert "0 MiB stay (keep scores), 16 MiB are shared" in told("scores"), "2,004 pictures and two class images at two bytes a pixel"
+    stay = float(told("everything").split("Disk: ")[1].split(" MiB")[0])
+    assert stay > 16, "the pictures alone are 16 MiB"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

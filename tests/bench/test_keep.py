@@ -37,7 +37,7 @@ def test_a_delta_is_the_best_of_its_rank_and_whole_at_full_rank():
 def test_a_kept_delta_gives_back_a_model_that_draws_as_the_tuned_one(ask, tmp_path):
     row, folder = done(ask({"full": {"settings": ARM}}, subjects=["dog7"], keep="delta:999"))
     assert row.kept == "delta:999" and row.kept_bytes > 0 and not (folder / "run").exists()
-    restored = restore(folder, tmp_path / "restored")
+    restored = restore(str(folder), str(tmp_path / "restored"))
     whole = done(ask({"full": {"settings": ARM}}, subjects=["dog7"], keep="everything", output_dir=str(tmp_path / "whole")))[1] / "run"
     tuned, own = (_weights(place) for place in (whole, restored))
     base = _weights(ask().training["pretrained_model_name_or_path"])

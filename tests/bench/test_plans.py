@@ -66,6 +66,14 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": {"sweep": {"validation_guidance_scale": [1, 2]}}}}, ("all arms are looked at alike", "own `settings:`")),
         ({"arms": {"a": {"sweep": [{"num_photos": 1}, {"num_photos": 1}]}}}, ("two of them are named",)),
         ({"arms": {}}, ("compares nothing",)),
+        ({"arms": ["full", "lora"]}, ("p: arms", "no arms by name")),
+        ({"arms": {"a": 3}}, ("p: arms: a", "3 is no arm")),
+        ({"arms": {"a": "lora"}}, ("p: arms: a", "'lora' is no arm")),
+        ({"arms": {"a": {"sweep": {"rank": []}}}}, ("p: arms: a: sweep", "over nothing")),
+        ({"arms": {"a": {"sweep": {"noun": ["corect"]}}}}, ("p: arms: a: noun", "correct")),
+        ({"arms": {"a": {"sweep": {"num_photos": [0]}}}}, ("p: arms: a: num_photos", "greater than or equal to 1")),
+        ({"arms": {"a": {}}, "name": "../../y"}, ("p: name", "cannot be the name of a folder")),
+        ({"arms": {"a": {}}, "metrics": ["nearest_gap"]}, ("p: metrics", "a bench does not measure 'nearest_gap'")),
     ],
 )
 def test_what_a_plan_cannot_hold_is_named(tree, words):
@@ -97,8 +105,55 @@ def test_a_model_cannot_be_kept_in_a_way_that_its_method_does_not_have(tmp_path)
 
 def test_a_flag_that_every_arm_sets_is_refused_on_the_command_line(tmp_path):
     request = Request(read_plan("steps"), BenchConfig(plan="steps", num_subjects=1), open_dataset(None, tmp_path), {"max_train_steps": "5"})
-    with pytest.raises(SettingError, match="every arm of steps sets it itself"):
+    with pytest.raises(SettingError, match="--max_train_steps: no arm of steps takes it: each sets it itself"):
         rehearse(request)
+
+
+def asked(plan, tmp_path, **training):
+    return Request(plan, BenchConfig(plan="p", num_subjects=1, num_prompts=2), open_dataset(None, tmp_path), training)
+
+
+def test_a_flag_of_a_method_goes_to_the_arms_that_learn_by_it(tmp_path):
+    request = asked(read_plan("table1"), tmp_path, method="lora", rank=2)
+    rehearse(request)
+    settings = {job.arm: job.settings for job in expand(request)}
+    assert settings["DreamBooth"]["rank"] == 2 and settings["Textual Inversion"]["method"] == "textual_inversion"
+    assert "rank" not in settings["Textual Inversion"]
+    with pytest.raises(SettingError, match="--num_vectors: no arm of table3 takes it"):
+        rehearse(asked(read_plan("table3"), tmp_path, num_vectors=2))
+
+
+def test_arms_that_are_one_and_the_same_are_refused(tmp_path):
+    with pytest.raises(SettingError, match="'one rare token' and 'two rare tokens' are one and the same"):
+        rehearse(asked(read_plan("identifiers"), tmp_path, identifier="sks"))
+
+
+def test_what_is_wrong_with_an_arm_is_told_with_its_name(tmp_path):
+    plan = parse_plan({**TREE, "arms": {"plain": {}, "odd": {"settings": {"method": "lora", "num_vectors": 2}}}}, "p")
+    with pytest.raises(SettingError, match="--num_vectors: odd: has no effect here"):
+        rehearse(asked(plan, tmp_path))
+
+
+def test_an_arm_with_a_base_model_of_its_own_is_drawn_as_that_models_recipe_says(pipelines, tmp_path):
+    models = ["toybox", str(pipelines("stable_diffusion"))]
+    plan = parse_plan({**TREE, "arms": {"{pretrained_model_name_or_path}": {"sweep": {"pretrained_model_name_or_path": models}}}}, "p")
+    toybox, other = (job.evaluation for job in expand(asked(plan, tmp_path, resolution=64)))
+    (alone,) = (
+        job.evaluation for job in expand(asked(read_plan("recipe"), tmp_path, resolution=64, pretrained_model_name_or_path=models[1]))
+    )
+    assert other == alone and toybox["guidance_scale"] != other["guidance_scale"]
+
+
+def test_looks_that_end_a_training_are_told_apart_by_how_they_draw_and_see_by_the_given_encoders(tmp_path):
+    tree = {"sweep": {"validation_inference_steps": [2, 50]}, "settings": {"stop_early": True, "evaluate_every": 50}}
+    request = asked(parse_plan({**TREE, "arms": {"a": tree}}, "p"), tmp_path)
+    rehearse(request)
+    two = list(expand(request))
+    assert two[0].key != two[1].key
+    (job,) = expand(asked(read_plan("recipe"), tmp_path, evaluate_every=50, dino_encoder="mine"))
+    assert job.settings["dino_encoder"] == "mine" == job.evaluation["dino_encoder"]
+    (plain,) = expand(asked(read_plan("recipe"), tmp_path, dino_encoder="mine"))
+    assert "dino_encoder" not in plain.settings
 
 
 def test_a_seed_or_a_subject_named_twice_is_done_once():

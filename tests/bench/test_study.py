@@ -135,6 +135,17 @@ def test_an_arm_of_a_study_is_what_the_table_of_its_plan_calls_so(bench):
         made(bench, output_dir=bench / "s", first=f"{bench}:{ON}")
 
 
+def test_an_arm_may_hold_colons_and_slashes_and_half_written_rows_are_none(bench):
+    keys = {arm: [p.stem for p in (bench / "rows").glob(f"{arm}-*")] for arm in (ON, OFF)}
+    (bench / "tables" / "table5").mkdir(parents=True)
+    (bench / "tables" / "table5" / "arms.json").write_text(json.dumps({"photos: 1": keys[ON], "w/o prior": keys[OFF]}))
+    (bench / "rows" / ".partial-1.json").write_text("{")
+    key = key_of(made(bench, first=f"{bench}:table5/photos: 1", second=f"{bench}:w/o prior"))
+    assert (key["first"], key["second"]) == ("photos: 1", "w/o prior")
+    with pytest.raises(SettingError, match=r"one of photos: 1, w/o prior"):
+        made(bench, first=str(bench), output_dir=bench / "s")
+
+
 def test_photos_of_one_subject_are_never_shown_for_another(bench):
     with pytest.raises(SettingError, match=r"holds no folder \w+, and there are several subjects"):
         made(bench, photos=str(bench / "shared" / "photos" / "bob"))

@@ -41,7 +41,7 @@ def source(text: str) -> Source:
     if (path / "scores.json").is_file():
         return _runs(path.name, {"": path})
     if (path / "rows").is_dir():
-        names = ", ".join(arm for arm in _arms(path) if "/" not in arm)
+        names = ", ".join(dict.fromkeys(arm for arm, _ in _arms(path).values()))
         raise SettingError(text, "is a bench; which of its arms?", fix=f"Write {text}:ARM, one of {names}.")
     if path.is_dir():
         runs = {found.parent.name: found.parent for found in sorted(path.glob("*/scores.json"))}
@@ -50,9 +50,10 @@ def source(text: str) -> Source:
         if (path / "run.json").is_file():
             raise SettingError(text, "has not been evaluated, so there are no pictures to show.", fix=f"dreambooth evaluate {text}")
         raise SettingError(text, "holds no run that was evaluated, and no bench.", fix="Name a run, a folder of runs, or BENCH:ARM.")
-    folder, _, arm = text.rpartition(":")
-    if folder and (Path(folder).expanduser() / "rows").is_dir():
-        return _arm(Path(folder).expanduser(), arm)
+    for place in (place for place, letter in enumerate(text) if letter == ":"):  # folders and arms may hold colons, too
+        folder = Path(text[:place]).expanduser()
+        if place and (folder / "rows").is_dir():
+            return _arm(folder, text[place + 1 :])
     raise SettingError(text, "there is no such folder.", fix="Name a run, a folder of runs, or BENCH:ARM.")
 
 
@@ -98,9 +99,10 @@ def _arm(bench: Path, arm: str) -> Source:
     arms = _arms(bench)
     if arm not in arms:
         raise SettingError(f"{bench}:{arm}", "the bench has no such arm.", fix=nearest(arm, arms) or f"It has {', '.join(arms)}.")
-    made = Source(arm.rpartition("/")[2])
+    name, keys = arms[arm]
+    made = Source(name)
     seen = set()
-    for row in (row for row in _rows(bench) if row["key"] in arms[arm]):
+    for row in (row for row in _rows(bench) if row["key"] in keys):
         job = row["subject"], row["seed"]
         if job in seen:
             fix = "Say which plan's: PLAN/ARM; or give one plan and its settings a bench folder of their own."
@@ -123,23 +125,23 @@ def _seed(path: Path) -> int:
     return int(words) if words.isdigit() else 0
 
 
-def _arms(bench: Path) -> dict[str, set[str]]:
-    """ARM and PLAN/ARM -> keys of its jobs, by the tables that were drawn: one job may be an arm of several plans under several names.
+def _arms(bench: Path) -> dict[str, tuple[str, set[str]]]:
+    """ARM and PLAN/ARM -> the arm's name and keys of its jobs, by the tables that were drawn: one job may be an arm of several plans.
 
     Rows of which no table was drawn count by what they call themselves.
     """
-    found: dict[str, set[str]] = {}
+    found: dict[str, tuple[str, set[str]]] = {}
     for path in sorted((bench / "tables").glob(f"*/{ARMS}")):
         for arm, keys in _json(path).items():
             for name in (arm, f"{path.parent.name}/{arm}"):
-                found.setdefault(name, set()).update(keys)
+                found.setdefault(name, (arm, set()))[1].update(keys)
     for row in _rows(bench) if not found else ():
-        found.setdefault(row["arm"], set()).add(row["key"])
+        found.setdefault(row["arm"], (row["arm"], set()))[1].add(row["key"])
     return found
 
 
 def _rows(bench: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted((bench / "rows").glob("*.json")):
+    for path in sorted((bench / "rows").glob("[!.]*.json")):
         row = {**_json(path), "key": path.stem}
         if {"arm", "subject", "seed", "pictures", "toybox"} <= row.keys():
             yield row

@@ -59,14 +59,15 @@ class Document:
     """What the numbers stand on, by name."""
 
 
-def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str, Any]]) -> Document:
-    """The numbers in words, with the failures and what the rows stand on."""
+def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], *, waiting: int = 0) -> Document:
+    """The numbers in words, with the failures, how many jobs are not done yet, and what the rows stand on."""
+    early = [f"Drawn before the end: {_many(waiting, 'job')} of the plan not done yet."] if waiting else []
     sections = [
-        _scores(found, _mixed(rows)), _classes(found), _orderings(found), _tests(found), _undefined(found), _failures(failures),
+        _scores(found, [*early, *_mixed(rows)]), _classes(found), _orderings(found), _tests(found), _undefined(found), _failures(failures),
         Section("Notes", found.layout.notes),
     ]  # fmt: skip
     kept = [section for section in sections if section.lines or section.sentences]
-    return Document(found.layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures)))
+    return Document(found.layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures, waiting)))
 
 
 def number(metric: str, value: float | None, *, signed: bool = False) -> str:
@@ -214,12 +215,12 @@ def _one_suite(rows: Sequence[Row]) -> bool:
     return all(len({row.protocol.get("prompts") for row in rows if row.live == live}) <= 1 for live in (True, False))
 
 
-def _facts(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _facts(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], waiting: int) -> list[tuple[str, str]]:
     subjects = sorted({row.subject for row in rows})
     facts = [(name, ", ".join(values)) for name, values in _stands_on(rows).items()]
     facts.append((_capital(_many(len(subjects), "subject")), ", ".join(subjects)))
     facts.append(("Training seeds", ", ".join(map(str, sorted({row.seed for row in rows})))))
-    facts.append(("Jobs", f"{len(rows)} finished, {len(failures)} failed"))
+    facts.append(("Jobs", f"{len(rows)} finished, {len(failures)} failed" + (f", {waiting} not done yet" if waiting else "")))
     seconds = sum(row.seconds.get("everything", 0.0) for row in rows)
     if seconds:
         facts.append(("Time of all jobs", f"{seconds / 3600:.1f} h"))

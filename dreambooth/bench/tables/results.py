@@ -99,9 +99,10 @@ def results(rows: Sequence[Row], layout: Layout) -> Results:
 def values_of(rows: Sequence[Row], layout: Layout) -> dict[str, dict[str, Values]]:
     """Line -> metric -> (subject, seed) -> value. Lines that no arm has: real photos and the untuned model, one value a job.
 
-    An arm that trains nothing is one job a subject, and stands beside every seed of the others.
+    An arm that trains nothing is one job a subject, and stands beside every seed of the others. Where arms have base models of their own,
+    there is no one untuned model.
     """
-    seeds = sorted({row.seed for row in rows})
+    seeds, one_model = sorted({row.seed for row in rows}), len({row.base for row in rows}) == 1
     found: dict[str, dict[str, dict[tuple[str, int], float]]] = {
         line: {metric: {} for metric in layout.metrics} for line in (REAL_PAIRS, REAL, UNTUNED, *layout.arms)
     }
@@ -111,7 +112,7 @@ def values_of(rows: Sequence[Row], layout: Layout) -> dict[str, dict[str, Values
                 (REAL_PAIRS, row.real, f"{metric}_with_self_pairs"), (REAL, row.real, metric), (UNTUNED, row.untuned, metric),
             ):  # fmt: skip
                 value = (scores.get(name) or {}).get("value")
-                if value is not None and line not in layout.arms:
+                if value is not None and line not in layout.arms and (one_model or line != UNTUNED):
                     found[line][metric].setdefault((row.subject, row.seed), value)
             value = (row.scores.get(metric) or {}).get("value")
             if value is not None:

@@ -20,14 +20,16 @@ from dreambooth.files.atomic import whole_file, write_json, write_text
 FIGURE, ARMS = "figure.png", "arms.json"
 
 
-def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path) -> list[Path]:
+def write_tables(
+    rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path, *, waiting: int = 0
+) -> list[Path]:
     """bench.html, .md, .tex, .csv, bench-tests.csv, arms.json (which jobs are whose) and, where there are pictures, figure.png.
 
     The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind`
-    and `reason`. Returns the files' paths; raises SettingError for rows that do not fit the layout.
+    and `reason`; `waiting` jobs are not done yet. Returns the files' paths; raises SettingError for rows that do not fit the layout.
     """
     numbers = results(rows, layout)
-    words = document(numbers, rows, failures)
+    words = document(numbers, rows, failures, waiting=waiting)
     root = _root(rows, folder)
     texts = {
         "bench.html": page(words, numbers, rows, root), "bench.md": as_markdown(words), "bench.tex": as_latex(words),
@@ -40,9 +42,11 @@ def write_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], lay
     return [folder / name for name in (*texts, ARMS)] + ([folder / FIGURE] if drawn else [])
 
 
-def print_tables(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, console: Console | None = None) -> None:
+def print_tables(
+    rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, console: Console | None = None, *, waiting: int = 0
+) -> None:
     """The same on a terminal."""
-    print_document(document(results(rows, layout), rows, failures), console or Console(highlight=False))
+    print_document(document(results(rows, layout), rows, failures, waiting=waiting), console or Console(highlight=False))
 
 
 def _root(rows: Sequence[Row], folder: Path) -> Path:
