@@ -26,14 +26,15 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
-        self._precision: str | None = None
+        self._as: tuple[Any, ...] = ()
 
     def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
-        if self._opened is None or self._precision != config.mixed_precision:
-            self._precision = config.mixed_precision
+        wanted = config.lora, config.device, config.allow_pickle, config.mixed_precision
+        if self._opened is None or self._as != wanted:
+            self._as, self._opened = wanted, None  # the one before goes first: two may not fit
             self._opened = open_model(
                 str(self.path), lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision
             )

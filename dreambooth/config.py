@@ -38,7 +38,12 @@ class Text(Setting):
     tokenizer_max_length: Annotated[int, Ge(1)] | None = None
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
-    """Let the text encoder look at real tokens only, not at padding."""
+    """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How prompts are read, where not as the base model's own pipeline does."""
+        return self.model_dump(include={"tokenizer_max_length", "text_encoder_use_attention_mask"}, exclude_defaults=True)
 
 
 class Validation(Setting):
@@ -165,6 +170,8 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     """The configuration with every value that was left out filled in from the recipes."""
     kind, tree = config.method.kind, flags(type(config))
     recipe = {"output_dir": DIFFUSERS.get(kind, DIFFUSERS["full"])["output_dir"]}
+    if family.guidance_scale != Sampling().guidance_scale:
+        recipe |= dict.fromkeys(("prior_guidance_scale", "validation_guidance_scale"), family.guidance_scale)
     if config.preset == "diffusers":
         recipe |= DIFFUSERS.get(kind, {})
     else:
@@ -192,6 +199,9 @@ def check(config: TrainConfig) -> None:
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
+    if config.text.train_text_encoder and config.output.skip_save_text_encoder and config.method.trains_whole_parts:
+        reason = "what the text encoder learns would be lost."
+        raise SettingError("--skip_save_text_encoder", reason, fix="Leave out this flag or --train_text_encoder.")
     photos, prior = config.photos, config.prior
     has_class = photos.class_noun or photos.class_prompt or photos.concepts_list or photos.concept == "style"
     if config.has_prior and not has_class:
@@ -232,7 +242,13 @@ def idle(config: TrainConfig) -> list[str]:
         given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
         why = config.method.why_no_prior() or ""
         unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
-    return unused
+    learns_text = config.text.train_text_encoder or isinstance(config.method, WordMethod)
+    conditions = (
+        (config.optimization.text_encoder_lr, "text_encoder_lr", learns_text, "no text encoder learns (--train_text_encoder)"),
+        (config.loop.ema_decay != Loop().ema_decay, "ema_decay", config.loop.use_ema, "no average is kept (--use_ema)"),
+        (config.output.skip_save_text_encoder, "skip_save_text_encoder", config.method.trains_whole_parts, "the result holds no pipeline"),
+    )
+    return unused + [f"--{name} has nothing to do: {why}." for given, name, used, why in conditions if given and not used]
 
 
 def dump(config: TrainConfig) -> dict[str, Any]:

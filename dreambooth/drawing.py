@@ -99,7 +99,8 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
 def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
     """How to draw: as asked for; what was left out as the run drew its own previews, so that equal seeds give equal pictures."""
     if opened.config is None:
-        return config.sampling
+        own = {} if is_set(config, ("sampling", "guidance_scale")) else {"guidance_scale": opened.family.guidance_scale}
+        return config.sampling.model_copy(update=own)
     own = opened.config.validation.sampling(opened.config.cropping.resolution or opened.family.native_resolution)
     given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
     return own.model_copy(update=given)

@@ -11,7 +11,7 @@ from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE
 from dreambooth.methods import Learner
 from dreambooth.outputs import RECORD, read_record
-from dreambooth.prepare import hush, learning_parts, lighten
+from dreambooth.prepare import hush, learning_parts, lighten, read_as_told
 from dreambooth.training.state import STATE
 
 CONFIG = "config.yaml"
@@ -95,7 +95,7 @@ def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
     if whole and not is_checkpoint:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
                                        ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip
-        family = family_of(source).load(source)
+        family = family_of(source).load(source, replaced=_encoders_of_base(config))
         learner = None
     else:
         family = family_of(config.model).load(config.model)
@@ -104,10 +104,18 @@ def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
         lighten(family, config.method, own)  # before, as in training: small weights stay
         learner = config.method.attach(family, parts, seed=0)
         learner.load(path)
-    family.max_sequence_length = config.text.tokenizer_max_length
+    read_as_told(family, config.text)
     for part in family.parts.values():
         part.requires_grad_(False).eval()
     return Opened(family, str(path), config, record, learner)
+
+
+def _encoders_of_base(config: TrainConfig) -> dict[str, Any]:
+    """The base model's text encoders, where the run has left them out of its result."""
+    if not config.output.skip_save_text_encoder:
+        return {}
+    base = family_of(config.model).load(config.model)
+    return {name: base.parts[name] for name in base.encoder_names}
 
 
 def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
@@ -115,7 +123,13 @@ def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
         raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
     folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
+    own = {name: part.peft_config for name, part in family.parts.items() if getattr(part, "peft_config", None)}
+    if any(str(config.peft_type.value) != "LORA" for configs in own.values() for config in configs.values()):
+        raise SettingError("--lora", "this run's own layers are no LoRA, and the two cannot be mixed.", fix="Put it on the base model.")
     try:
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
     except (*UNREADABLE, RuntimeError) as error:
         raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None
+    for name in own:  # diffusers makes the new one the only one that acts
+        part = family.parts[name]
+        part.set_adapter(list(part.peft_config))

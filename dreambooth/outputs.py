@@ -106,7 +106,7 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
             learner.save(partial, whole=True)
         (partial / "README.md").write_text(card(config, material, learner), encoding="utf-8")
     if config.output.output_kohya_format:
-        write_kohya(folder, prefixes=_kohya_prefixes(learner.family))
+        write_kohya(folder, prefixes=kohya_prefixes(learner.family))
 
 
 def write_pictures(folder: Path, rows: Sequence[tuple[str, Sequence[Picture]]], *, extra: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -131,7 +131,10 @@ def card(config: TrainConfig, material: Material, learner: Learner) -> str:
     family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
     kind = type(family.pipe).__name__
     source = "." if config.method.trains_whole_parts else base
-    load = f'pipe = {kind}.from_pretrained("{source}")\n{learner.loading()}'.strip()
+    absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
+    before = f'base = {kind}.from_pretrained("{base}")\n' if absent else ""
+    encoders = "".join(f", {name}=base.{name}" for name in absent)
+    load = f'{before}pipe = {kind}.from_pretrained("{source}"{encoders})\n{learner.loading()}'.strip()
     return f"""---
 base_model: {base}
 library_name: diffusers
@@ -191,13 +194,14 @@ def _without_text_encoders(family: Family, save: Any) -> None:
         family.pipe.register_modules(**own)
 
 
-def _kohya_prefixes(family: Family) -> dict[str, str]:
-    """How kohya's tools name a family's parts."""
+def kohya_prefixes(family: Family) -> dict[str, str]:
+    """How kohya's tools name a family's parts; raises SettingError for a family that they name otherwise."""
     if len(family.encoder_names) == 2 and family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
     if family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te"}
-    raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix="ComfyUI loads the diffusers file as it is.")
+    fix = "ComfyUI loads the diffusers file, whose factor it takes as 1: leave out --lora_alpha, too."
+    raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix=fix)
 
 
 def _version(package: str) -> str:

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from dreambooth import sample
-from dreambooth.config import TrainConfig
+from dreambooth.config import Text, TrainConfig
 from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
@@ -81,8 +81,8 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
     for subject in material.subjects:
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
-        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model)
-        images = ClassImages(folder or shared_folder(images.made_with), images.prompt, count, sampling, model)
+        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, config.text.reading)
+        images = replace(images, folder=folder or shared_folder(images.made_with))
         known = sets.get(images.folder)
         if known and known.prompt != images.prompt:
             reason = f"{images.folder} cannot hold class images of both {known.prompt!r} and {images.prompt!r}."
@@ -93,12 +93,22 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
 
 def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:
     """Draw the class images that are missing; the first process does it, the others wait."""
-    precision = config.prior.prior_generation_precision or config.loop.mixed_precision
-    for images in material.prior:
-        if processes.is_main and images.missing():
-            if images.folder.is_dir() is False:
-                images.folder.mkdir(parents=True, exist_ok=True)
-            yield from images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision)
+    own = config.loop.mixed_precision
+    precision = config.prior.prior_generation_precision or own
+    missing = [images for images in material.prior if images.missing()] if processes.is_main else []
+    drawer = family
+    if missing and DTYPES[precision] != DTYPES[own]:  # the weights at hand may have been rounded for the training
+        family.to(torch.device("cpu"))
+        drawer = type(family).load(config.model)
+        read_as_told(drawer, config.text)
+        drawer.to(processes.device)
+    for images in missing:
+        images.folder.mkdir(parents=True, exist_ok=True)
+        yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+    if drawer is not family:
+        del drawer
+        free_memory(processes.device)
+        family.to(processes.device)
     processes.wait()
 
 
@@ -179,13 +189,24 @@ def lighten(family: Family, method: Method, precision: str) -> None:
 def rest(config: TrainConfig, family: Family) -> None:
     """Send parts that have done their work to the CPU while the others train; nothing moves where there is only a CPU."""
     if family.device.type != "cpu":
-        idle = [name for name in family.parts if name not in (family.denoiser_name, *learning_parts(config, family))]
-        if not config.cropping.cache_latents:
-            idle.remove("vae")
         device = family.device
-        family.to(torch.device("cpu"), parts=idle)
+        family.to(torch.device("cpu"), parts=idle_parts(config, family))
         family.device = device
         free_memory(device)
+
+
+def idle_parts(config: TrainConfig, family: Family) -> list[str]:
+    """Parts that no update asks. While one text encoder learns all of them read, for prompts are then kept as tokens."""
+    learn = learning_parts(config, family)
+    busy = {family.denoiser_name, *learn, *(() if config.cropping.cache_latents else ("vae",))}
+    if not busy.isdisjoint(family.encoder_names):
+        busy |= set(family.encoder_names)
+    return [name for name in family.parts if name not in busy]
+
+
+def read_as_told(family: Family, text: Text) -> None:
+    """Prompts as long as the run wants them, with or without a look at padding: in training, in pictures and in what is saved."""
+    family.read(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
 
 
 def check_fit(config: TrainConfig, family: Family) -> None:

@@ -139,7 +139,7 @@ def _batch(
     options: dict[str, Any] = {name: value for name, value in own.items() if name in _options(family)}
     if negative_prompt:
         options["negative_prompt"] = [negative_prompt] * len(prompts)
-    with autocast(family.device, precision):
+    with autocast(family.device, precision), _decoder(family, precision):
         out = family.pipe(
             prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt", height=height, width=width,
@@ -148,6 +148,26 @@ def _batch(
     finite = [bool(image.isfinite().all()) for image in out]
     levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(array) for array in levels], finite
+
+
+@contextmanager
+def _decoder(family: Family, precision: str) -> Iterator[None]:
+    """A block in which a VAE that says it overflows in fp16, as SDXL's, decodes in float32: its own weights are kept so."""
+    vae = family.pipe.vae
+    if precision != "fp16" or not getattr(vae.config, "force_upcast", False):
+        yield
+        return
+    own = vae.decode
+
+    def decode(latents: torch.Tensor, *args: Any, **options: Any) -> Any:
+        with torch.autocast(family.device.type, enabled=False):
+            return own(latents.float(), *args, **options)
+
+    vae.decode = decode
+    try:
+        yield
+    finally:
+        del vae.decode
 
 
 def _options(family: Family) -> Mapping[str, Any]:

@@ -15,9 +15,21 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import Stopwatch, push, spent, start_record, write_record, write_result
+from dreambooth.outputs import Stopwatch, kohya_prefixes, push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
-from dreambooth.prepare import Material, attach, check_fit, draw_prior, gather, hush, look_at_photos, make_batches, plan_prior, told
+from dreambooth.prepare import (
+    Material,
+    attach,
+    check_fit,
+    draw_prior,
+    gather,
+    hush,
+    look_at_photos,
+    make_batches,
+    plan_prior,
+    read_as_told,
+    told,
+)
 from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.reporting.page import report
 from dreambooth.resuming import differences
@@ -65,12 +77,12 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
-    family.max_sequence_length, family.use_attention_mask = (
-        config.text.tokenizer_max_length,
-        config.text.text_encoder_use_attention_mask,
-    )
+    if config.output.output_kohya_format:
+        kohya_prefixes(family)
+    read_as_told(family, config.text)
     family.embedded_guidance = config.objective.train_guidance_scale
     seed, words = told_seed(config.loop.seed if config.loop.seed is not None else _seed_of(checkpoint))
+    seed = processes.agreed(seed)
     yield from words
     config = config.updated({("loop", "seed"): seed})
     if config.photos.identifier is None and needs_identifier(config.photos):

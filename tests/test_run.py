@@ -207,6 +207,69 @@ def test_an_adapter_of_a_run_in_half_precision_is_also_drawn_in_full(pipelines, 
         assert np.asarray(picture).std() > 0
 
 
+def test_class_images_in_full_precision_are_the_unrounded_models_whatever_the_training_is_in(pipelines, tmp_path):
+    """Their weights had been rounded for the training before they drew, which failed outright."""
+    settings = {"method": "lora", "max_train_steps": 1, "prior_generation_precision": "fp32"}
+    for precision in ("no", "bf16"):
+        given = {
+            **settings,
+            "mixed_precision": precision,
+            "class_data_dir": tmp_path / precision,
+            "output_dir": tmp_path / f"run-{precision}",
+        }
+        for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, **given)):
+            pass
+    plain, half = arrays(tmp_path / "no"), arrays(tmp_path / "bf16")
+    assert len(plain) == len(half) == 3 and all(np.array_equal(a, b) for a, b in zip(plain, half, strict=True))
+
+
+def test_a_lora_on_top_of_a_runs_own_acts_beside_it(pipelines, tmp_path):
+    """diffusers makes the one that it loads the only one: the run's own was gone."""
+    runs = {}
+    for name, rate in (("strong", 0.05), ("weak", 1e-9)):
+        runs[name] = tmp_path / name
+        given = {"method": "lora", "rank": 4, "learning_rate": rate, "max_train_steps": 3, "output_dir": runs[name]}
+        for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, **given)):
+            pass
+    run, base = dreambooth.open_run(runs["strong"]), dreambooth.open_run(pipelines("stable_diffusion"))
+    how = {"num_images": 1, "num_inference_steps": 2, "height": 16, "guidance_scale": 7.5, "mixed_precision": "no"}
+
+    def drawn(model, **more) -> np.ndarray:
+        return np.asarray(model.generate("a sks dog", **how, **more)[0]).astype(int)
+
+    own, both, untuned = drawn(run), drawn(run, lora=str(runs["weak"])), drawn(base)
+    assert abs(own - untuned).max() > 10 and abs(both - own).max() <= 1
+    assert abs(drawn(run) - own).max() == 0, "and the next picture is without it"
+
+
+def test_a_run_without_its_text_encoder_is_opened_with_the_base_models(pipelines, tmp_path, capsys):
+    run = tmp_path / "run"
+    wanted = config(pipelines("stable_diffusion"), root=tmp_path, max_train_steps=1, skip_save_text_encoder=True, output_dir=run)
+    for _ in dreambooth.stream.train(wanted):
+        pass
+    assert not (run / "text_encoder").exists()
+    assert main(["generate", str(run), "a [V] dog", "--num_images", "1", "--num_inference_steps", "2"]) == 0
+    code = (run / "README.md").read_text().split("```python")[1].split("```")[0]
+    assert "text_encoder=base.text_encoder" in code
+    names: dict = {}
+    exec(code.split("image =")[0].replace('"."', f'"{run}"'), names)
+    assert names["pipe"].text_encoder is names["base"].text_encoder
+
+
+def test_flux_is_drawn_at_the_guidance_of_its_own_pipeline(pipelines, tmp_path):
+    from dreambooth.config import resolve
+    from dreambooth.drawing import GenerateConfig, sampling_of
+    from dreambooth.families import Flux
+    from dreambooth.opened import open_model
+
+    for preset in ("recipe", "diffusers"):
+        found = resolve(config(pipelines("flux"), root=tmp_path, preset=preset), Flux)
+        assert (found.prior.prior_guidance_scale, found.validation.validation_guidance_scale) == (3.5, 3.5)
+    opened = open_model(str(pipelines("flux")))
+    assert sampling_of(GenerateConfig.parse({"run": "x"}), opened).guidance_scale == 3.5
+    assert sampling_of(GenerateConfig.parse({"run": "x", "sampling": {"guidance_scale": 7.5}}), opened).guidance_scale == 7.5
+
+
 def test_gradient_checkpointing_changes_nothing_but_memory(pipelines, tmp_path):
     from safetensors.torch import load_file
 

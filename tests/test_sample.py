@@ -222,10 +222,21 @@ def test_flux_draws_with_as_many_tokens_as_it_is_trained_with(pipelines, monkeyp
     own, seen = family.pipe.encode_prompt, []
     monkeypatch.setattr(family.pipe, "encode_prompt", lambda **told: seen.append(told["max_sequence_length"]) or own(**told))
     pictures(family)
-    family.max_sequence_length = 9
+    family.read(max_length=9)
     pictures(family)
     assert set(seen) == {32, 9}
     assert seen[0] == 32
+
+
+@pytest.mark.parametrize("upcast", [True, False])
+def test_a_vae_that_overflows_in_fp16_decodes_in_float32(pipelines, upcast):
+    """diffusers casts it only where its weights are in fp16, which they never are here."""
+    family, seen = tiny.load(pipelines("stable_diffusion")), []
+    family.pipe.vae.register_to_config(force_upcast=upcast)
+    family.pipe.vae.decoder.register_forward_hook(lambda layer, args, out: seen.append(out.dtype))
+    (found,) = pictures(family, PROMPTS[:1], (5,), precision="fp16")
+    assert found.finite and seen == [torch.float32 if upcast else torch.float16]
+    assert "decode" not in vars(family.pipe.vae)
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])

@@ -10,6 +10,7 @@ from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
+from dreambooth.prepare import read_as_told
 from dreambooth.prompts import class_prompt
 from dreambooth.training.prior import MANIFEST, ClassImages
 from dreambooth.training.records import Progress
@@ -30,12 +31,11 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
             return folder, True
         tell(Moved(job.key, "class images", 0, count))
         family = family_of(config.model).load(config.model)
-        family.max_sequence_length = config.text.tokenizer_max_length
-        family.use_attention_mask = config.text.text_encoder_use_attention_mask
+        read_as_told(family, config.text)
         family.to(pick_device(config.loop.device))
         size = config.cropping.resolution or family.native_resolution
         folder.mkdir(parents=True, exist_ok=True)
-        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base)
+        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base, config.text.reading)
         for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
             if isinstance(record, Progress):
                 tell(Moved(job.key, record.phase, record.done, record.total))

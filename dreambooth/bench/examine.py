@@ -182,7 +182,7 @@ def _tuned(exam: Exam, run: Path) -> Opened:
 def _base(exam: Exam, own: TrainConfig) -> Opened:
     """The base model, loaded as the run had it."""
     family = family_of(exam.model).load(exam.model)
-    family.max_sequence_length = own.text.tokenizer_max_length
+    family.read(max_length=own.text.tokenizer_max_length)
     family.to(pick_device(exam.config.device))
     return Opened(family, exam.model.pretrained_model_name_or_path)
 

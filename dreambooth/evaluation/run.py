@@ -142,7 +142,7 @@ def _open_base(subject: Examined, device: str | None) -> Opened:
     """The model before training, as the run had it."""
     family = family_of(subject.base).load(subject.base)
     if subject.config:
-        family.max_sequence_length = subject.config.text.tokenizer_max_length
+        family.read(max_length=subject.config.text.tokenizer_max_length)
     family.to(pick_device(device))
     return Opened(family, subject.base.pretrained_model_name_or_path)
 

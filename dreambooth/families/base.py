@@ -56,6 +56,10 @@ class Family(ABC):
     """Encoders that --train_text_encoder trains."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
     """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
+    guidance_scale: ClassVar[float] = 7.5
+    """What its pipeline draws with when nothing is said."""
+    masks_padding: ClassVar[bool] = False
+    """Whether its pipeline can keep an encoder's eyes off padding."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
 
@@ -63,8 +67,6 @@ class Family(ABC):
         self.pipe = pipe
         self.process = self.make_process()
         self.device = torch.device("cpu")
-        self.max_sequence_length: int | None = None
-        self.use_attention_mask = False
         self.embedded_guidance = 3.5
         for part in self.parts.values():
             part.requires_grad_(False).eval()
@@ -182,13 +184,31 @@ class Family(ABC):
         return tokens
 
     def text_length(self, number: int) -> int:
-        """Tokens per prompt for tokenizer `number` (from 1): its own length, or --tokenizer_max_length where that is shorter.
+        """Tokens per prompt for tokenizer `number` (from 1): its own length, which --tokenizer_max_length shortens.
 
         A tokenizer that states no length (saved without its configuration) gets as many as its encoder has places for.
         """
         own = self.tokenizers[number - 1].model_max_length
         places = getattr(self.encoders[number - 1].config, "max_position_embeddings", None) or LONGEST_TEXT
-        return min(own, places, self.max_sequence_length or places)
+        return min(own, places)
+
+    def read(self, *, max_length: int | None, use_attention_mask: bool = False) -> None:
+        """Have tokenizers and encoders read prompts so, where diffusers' own pipeline looks for it: pictures then see what training saw.
+
+        Raises SettingError for a mask where the pipeline has no use for one.
+        """
+        for number, tokenizer in enumerate(self.tokenizers, start=1):
+            if max_length is None:
+                break
+            tokenizer.model_max_length = min(self.text_length(number), max_length)
+            if number == 1 and hasattr(self.pipe, "tokenizer_max_length"):
+                self.pipe.tokenizer_max_length = tokenizer.model_max_length
+        if use_attention_mask:
+            if not self.masks_padding:
+                reason = f"{self.name}'s text encoders read padding, as they were trained to."
+                raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
+            for encoder in self.encoders:
+                encoder.config.use_attention_mask = True
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""

@@ -24,6 +24,7 @@ class Flux(Family):
     encoder_names = ("text_encoder", "text_encoder_2")
     embedding_names = ("clip_l", "t5")
     packing = 2
+    guidance_scale = 3.5
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
         "attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",

@@ -17,6 +17,7 @@ class StableDiffusion(Family):
 
     name = "Stable Diffusion"
     pipelines = ("StableDiffusionPipeline",)
+    masks_padding = True
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 5e-6, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
@@ -36,7 +37,7 @@ class StableDiffusion(Family):
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         encoder = self.encoders[0]
-        mask = self.use_attention_mask or getattr(encoder.config, "use_attention_mask", False)
+        mask = getattr(encoder.config, "use_attention_mask", False)
         return {"text": encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"] if mask else None)[0]}
 
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:

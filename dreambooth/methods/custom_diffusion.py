@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError
@@ -41,9 +42,10 @@ class CustomDiffusion(WordMethod):
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         words = self.add_word(family)
-        for name, parameter in family.denoiser.named_parameters():
-            if name.endswith(LEARNS):
-                parameter.requires_grad_(True)
+        for name, layer in family.denoiser.named_modules():
+            if f".{name}.weight".endswith(LEARNS):
+                layer.requires_grad_(True)
+                layer.register_forward_hook(_without_start)
         return KeysValuesAndWord(family, parts, words)
 
 
@@ -97,6 +99,11 @@ class KeysValuesAndWord(WordLearner):
     def _put(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self.layers.items():
             parameter.copy_(values[name])
+
+
+def _without_start(layer: nn.Module, args: tuple[Tensor, ...], out: Float[Tensor, "b tokens c"]) -> Float[Tensor, "b tokens c"]:
+    """The same values; but nothing is learned from the start token, which stands in every prompt and takes most of the attention."""
+    return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
 
 
 def _saved(name: str) -> str:

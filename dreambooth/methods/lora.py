@@ -52,6 +52,9 @@ class LoRA(AdapterMethod):
         if self.timestep_rank and self.use_dora:
             raise SettingError("--timestep_rank", "DoRA's lengths are of the whole update.", fix="Leave out one of the two.")
         self.put_in(family, parts, seed=seed)
+        if self.use_dora:
+            for name in parts:
+                _measure(family.parts[name])
         if self.timestep_rank:
             mask_by_time(family, rank=self.rank, lowest=self.timestep_rank)
         return DiffusersFile(family, parts)
@@ -83,6 +86,17 @@ class DiffusersFile(Adapters):
 
     def loading(self) -> str:
         return 'pipe.load_lora_weights(".")'
+
+
+@torch.no_grad()
+def _measure(part: Any) -> None:
+    """DoRA's lengths anew, in float32, where PEFT has rounded them to the weights' half precision: else the model is another at once."""
+    for module in part.modules():
+        for name, magnitude in getattr(module, MAGNITUDE, {}).items():
+            weight = module.get_base_layer().weight.float()
+            dims = tuple(range(1, weight.ndim))
+            assert not module.lora_B[name].weight.any(), "nothing has been learned yet"
+            magnitude.weight.copy_(weight.norm(dim=dims).view_as(magnitude.weight))
 
 
 def _tensors(part: Any) -> dict[str, torch.Tensor]:

@@ -7,8 +7,8 @@ are broken (not finite, one colour, or the same as another) are thrown away and 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,11 +68,14 @@ class ClassImages:
     sampling: Sampling
     model: str
     """Fingerprint of the frozen model."""
+    read: Mapping[str, Any] = field(default_factory=dict)
+    """How prompts are read, where not as the model's own pipeline does."""
 
     @property
     def made_with(self) -> dict[str, Any]:
         """All that decides what a picture of this set looks like, beside its seed."""
-        return {"model": self.model, "prompt": self.prompt, "sampling": self.sampling.model_dump()}
+        own = {"read": dict(self.read)} if self.read else {}
+        return {"model": self.model, "prompt": self.prompt, "sampling": self.sampling.model_dump(), **own}
 
     def missing(self) -> int:
         """How many pictures are still to be drawn."""
@@ -139,7 +142,8 @@ class ClassImages:
         except ValueError as error:
             raise SettingError("--class_data_dir", f"{path} is damaged ({error}).", fix="Delete the folder; it is drawn again.") from None
         if manifest["made_with"] != self.made_with:
-            other = [name for name in self.made_with if manifest["made_with"].get(name) != self.made_with[name]]
+            own, theirs = self.made_with, manifest["made_with"]
+            other = [name for name in {**theirs, **own} if theirs.get(name) != own.get(name)]
             reason = f"{self.folder} holds class images made with another {' and another '.join(other)}."
             raise SettingError("--class_data_dir", reason, fix="Choose another folder, leave the flag out, or delete the folder.")
         return manifest

@@ -39,6 +39,14 @@ class Processes:
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return bool(told)
 
+    def agreed(self, number: int) -> int:
+        """The first process's number, in every process; all must ask together. What each draws for itself is no one's."""
+        if self.count == 1:
+            return number
+        told = torch.tensor([number], dtype=torch.int64, device=self.device if dist.get_backend() == "nccl" else "cpu")
+        dist.broadcast(told, src=0)
+        return int(told)
+
 
 def launcher_settings() -> dict[tuple[str, str], str]:
     """What `accelerate launch` says through the environment (`--mixed_precision`, `--cpu`), for settings that were left out."""

@@ -5,6 +5,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch.nn.functional import mse_loss
 
+from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
 from dreambooth.core.process import draw_timestep
 from tests import tiny
@@ -43,7 +44,7 @@ def test_flux_embeds_prompts_as_its_pipeline(pipelines, length):
     family = tiny.load(pipelines("flux"))
     if length == 512:
         family.tokenizers[1].model_max_length = 512
-    family.max_sequence_length = length if length != 512 else None
+    family.read(max_length=length if length != 512 else None)
     theirs, pooled, text_ids = family.pipe.encode_prompt(PROMPTS, None, device="cpu", max_sequence_length=family.text_length(2))
     ours = family.embed(family.tokenize(PROMPTS))
     assert torch.equal(ours["text"], theirs)
@@ -55,11 +56,24 @@ def test_the_attention_mask_reaches_the_text_encoder_when_asked_for(pipelines):
     family = tiny.load(pipelines("stable_diffusion"))
     tokens = family.tokenize(PROMPTS)
     plain = family.embed(tokens)["text"]
-    family.use_attention_mask = True
+    family.read(max_length=None, use_attention_mask=True)
     masked = family.embed(tokens)["text"]
-    theirs = family.pipe.text_encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"])[0]
-    assert torch.equal(masked, theirs)
+    theirs, _ = family.pipe.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    assert torch.equal(masked, theirs), "and pictures are drawn from the same"
     assert not torch.allclose(plain, masked)
+
+
+def test_a_shorter_text_is_read_in_training_as_in_pictures(pipelines):
+    family = tiny.load(pipelines("stable_diffusion"))
+    family.read(max_length=12)
+    theirs, _ = family.pipe.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    assert theirs.shape[1] == 12 and torch.equal(family.embed(family.tokenize(PROMPTS))["text"], theirs)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_a_mask_that_a_pipeline_would_not_use_is_refused(pipelines, name):
+    with pytest.raises(SettingError, match="--text_encoder_use_attention_mask"):
+        tiny.load(pipelines(name)).read(max_length=None, use_attention_mask=True)
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "v_prediction"])

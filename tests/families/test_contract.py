@@ -119,10 +119,10 @@ def test_prompts_are_padded_to_the_full_length_of_every_tokenizer(family):
 
 def test_a_shorter_text_length_can_be_asked_for_and_a_longer_one_not(family):
     full = [family.text_length(number) for number in range(1, len(family.encoders) + 1)]
-    family.max_sequence_length = 10
-    assert {ids.shape[1] for ids in family.tokenize(PROMPTS).values()} == {10}
-    family.max_sequence_length = 100_000
+    family.read(max_length=100_000)
     assert [family.text_length(number) for number in range(1, len(full) + 1)] == full
+    family.read(max_length=10)
+    assert {ids.shape[1] for ids in family.tokenize(PROMPTS).values()} == {10}
 
 
 def test_a_tokenizer_without_a_length_of_its_own_pads_to_what_its_encoder_takes(family):

@@ -5,9 +5,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 
+from dreambooth.config import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.methods import LoRA
+from dreambooth.prepare import idle_parts, lighten
+from dreambooth.stream import train
 from tests import tiny
+from tests.training.runs import config
 
 
 @pytest.fixture
@@ -100,3 +104,42 @@ def test_dropout_acts_in_training_alone(family):
     assert torch.equal(unet(x, 5, text).sample, unet(x, 5, text).sample)
     unet.train()
     assert not torch.equal(unet(x, 5, text).sample, unet(x, 5, text).sample)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
+def test_doras_lengths_are_those_of_the_weights_that_act_also_in_half_precision(pipelines, name):
+    """PEFT rounds them to the weights' precision: the model was another by half a percent before the first update."""
+    family = tiny.load(pipelines(name))
+    method = LoRA(rank=2, use_dora=True)
+    lighten(family, method, "bf16")
+    method.attach(family, [family.denoiser_name], seed=0)
+    count = 0
+    for layer in family.denoiser.modules():
+        for magnitude in getattr(layer, "lora_magnitude_vector", {}).values():
+            weight, count = layer.get_base_layer().weight, count + 1
+            assert weight.dtype == torch.bfloat16 and magnitude.weight.dtype == torch.float32
+            torch.testing.assert_close(magnitude.weight.flatten(), weight.float().norm(dim=1).flatten(), rtol=1e-6, atol=0)
+    assert count
+
+
+def test_while_one_text_encoder_learns_all_of_them_stay_where_the_training_is(pipelines, tmp_path):
+    """FLUX: CLIP learns and T5 does not, and both read the tokens of every update."""
+    family = tiny.load(pipelines("flux"))
+    given = {"root": tmp_path, "method": "lora"}
+    assert idle_parts(config(pipelines("flux"), train_text_encoder=True, **given), family) == ["vae"]
+    assert set(idle_parts(config(pipelines("flux"), **given), family)) == {"vae", "text_encoder", "text_encoder_2"}
+
+
+def test_kohyas_layout_is_refused_for_flux_before_anything_is_learned(pipelines, tmp_path):
+    wanted = config(pipelines("flux"), root=tmp_path, method="lora", output_kohya_format=True, output_dir=tmp_path / "run")
+    with pytest.raises(SettingError, match="--output_kohya_format"):
+        list(train(wanted))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
+    given = {"root": tmp_path, "method": "lora", "text_encoder_lr": 1e-4, "ema_decay": 0.9, "skip_save_text_encoder": True}
+    told = idle(config(pipelines("stable_diffusion"), **given))
+    assert [one.split(" has nothing")[0] for one in told] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
+    with pytest.raises(SettingError, match="--skip_save_text_encoder"):
+        check(config(pipelines("stable_diffusion"), root=tmp_path, train_text_encoder=True, skip_save_text_encoder=True))

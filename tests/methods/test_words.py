@@ -243,6 +243,20 @@ def test_custom_diffusion_trains_keys_and_values_of_cross_attention_and_the_word
     assert [tuple(p.shape) for p in learner.parameters()["text_encoder"]] == [(1, 32)]
 
 
+def test_custom_diffusion_learns_nothing_from_the_start_token(base):
+    """As the authors' code and diffusers' attention do: it stands in every prompt."""
+    family = tiny.load(base)
+    method = CustomDiffusion(initializer_token="sks").named(None, "dog")
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    layer = next(m for name, m in family.denoiser.named_modules() if name.endswith("attn2.to_k"))
+    before = layer(x)
+    method.attach(family, method.parts(family, train_text_encoder=False), seed=0)
+    assert torch.equal(layer(x), before)
+    weigh = torch.randn(before.shape, generator=torch.Generator().manual_seed(1))
+    (layer(x) * weigh).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, torch.einsum("bto,bti->oi", weigh[:, 1:], x[:, 1:]))
+
+
 def test_keys_and_values_start_unrounded_in_half_precision(base, tmp_path):
     settings = {"method": "custom_diffusion", "initializer_token": "sks", "with_prior_preservation": False, "learning_rate": 1e-9}
     drain(config(base, tmp_path, mixed_precision="bf16", **{**settings, "max_train_steps": 1}))

@@ -45,6 +45,25 @@ def test_two_processes_learn_what_one_does(name, settings, pipelines, tmp_path):
         assert worst < 1e-4, (file, worst)  # a tenth of one step: Adam enlarges the rounding of sums in another order
 
 
+def test_without_a_seed_all_processes_learn_from_the_first_ones(pipelines, tmp_path):
+    """Each chose its own by the clock; the picked identifier, the first weights and the order of photos hang on it."""
+    command = [
+        *LAUNCH,
+        str(29500 + os.getpid() % 400),
+        "-m",
+        "tests.training.two",
+        "seeds",
+        str(pipelines("stable_diffusion")),
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    learned = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
+    assert learned[0] == learned[1]
+
+
 def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, tmp_path):
     model = pipelines("stable_diffusion")
     family, batch, objective = double_batch(model)

@@ -11,6 +11,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.batch import Batch, picture_weights, spans
 from dreambooth.families import ModelSource, family_of
 from dreambooth.stream import train
+from dreambooth.training.loop import Trainer
 from dreambooth.training.objective import Objective
 from dreambooth.training.processes import join
 from dreambooth.training.step import accumulate, sum_over_processes
@@ -58,10 +59,27 @@ def gradients(model: Path, output: Path) -> None:
     processes.wait()
 
 
+def seeds(model: Path, root: Path) -> None:
+    """A LoRA without a seed; each process notes what it took, and what its weights have become."""
+    given = {"method": "lora", "seed": None, "with_prior_preservation": False, "max_train_steps": 2, "train_batch_size": 2}
+    wanted = config(model, root=root, output_dir=root / "out", **given)
+    kept: list[Trainer] = []
+    own = Trainer.__init__
+    Trainer.__init__ = lambda self, *args, **told: (own(self, *args, **told), kept.append(self))[0]  # type: ignore[method-assign]
+    for _ in train(wanted):
+        pass
+    (trainer,) = kept
+    weights = sum(float(p.double().abs().sum()) for some in trainer.learner.parameters().values() for p in some)
+    (root / f"rank{join('cpu').rank}.txt").write_text(f"{trainer.seed} {weights!r}")
+
+
 def main() -> None:
     """`sum`, `gradients MODEL FILE`, or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
     if sys.argv[1] == "gradients":
         gradients(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    if sys.argv[1] == "seeds":
+        seeds(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     if sys.argv[1] == "sum":
         summed()
