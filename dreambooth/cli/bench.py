@@ -1,5 +1,6 @@
 """`dreambooth bench`."""
 
+import atexit
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.estimate import estimate
+from dreambooth.bench.executors.inline import is_at_work
+from dreambooth.bench.executors.process_worker import ending_signals
 from dreambooth.bench.expand import Request, rehearse
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
@@ -73,6 +76,7 @@ def _shown(request: Request) -> Ended:
             shown.take(record)
         raise AssertionError("a bench ends with Ended")
     except KeyboardInterrupt:
+        atexit.register(_leave)
         records.close()  # type: ignore[attr-defined]  # a generator
         raise Interrupted(
             f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here, "
@@ -80,6 +84,15 @@ def _shown(request: Request) -> Ended:
         ) from None
     finally:
         shown.close()
+
+
+def _leave() -> None:
+    """End at once where a job still computes in a thread: Python would end that in the middle, with an abort in place of exit code 130."""
+    if is_at_work():
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(130)
 
 
 def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -121,7 +134,7 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for their jobs before anything else.
+    """SIGTERM, or a terminal that goes, ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for jobs.
 
     A second Ctrl-C stops at once.
     """
@@ -132,7 +145,7 @@ def interruptible() -> Iterator[None]:
             os.write(2, b"\nStopping: running jobs save their state ...\n")
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield
     finally:

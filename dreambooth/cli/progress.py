@@ -1,5 +1,6 @@
 """Many jobs on a terminal: a bar over all of them, one for each that is under way, and a line for each that has ended."""
 
+import os
 import time
 
 from rich.console import Console
@@ -12,12 +13,20 @@ from dreambooth.training.records import Told
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
 
 
+class Lasting(Console):
+    """A console that falls silent when its reader has gone (`| head`), where rich would end the program in the middle of its work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is written later finds a place, too
+
+
 class Jobs:
     """Shows a bench's records as they come; without a terminal, plain lines."""
 
     def __init__(self, count: int):
         self.finished = self.failed = self.there = 0
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Lasting(highlight=False, soft_wrap=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
         self.tasks: dict[str, TaskID] = {}

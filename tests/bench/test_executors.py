@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.bench.executors import Executor, Inline, Processes
+from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
 from dreambooth.bench.job import Failed, Finished, Moved, Started
 from dreambooth.core.errors import RunError, SettingError
 from tests.bench import works
@@ -146,6 +147,106 @@ class Unloadable:
 
     def __reduce__(self):
         return os._exit, (7,)
+
+
+def test_a_place_where_nothing_starts_costs_no_job(monkeypatch):
+    """One of four places is broken, and being the only free one it is tried again and again; the jobs are not what is at fault."""
+    monkeypatch.setattr("dreambooth.bench.executors.slots.LONGEST_PAUSE", 0.05)
+    pool = PartlyBroken()
+    events = list(drive((works.job("x", number) for number in range(30)), pool, retries=1))
+    assert len([e for e in events if isinstance(e, Finished)]) == 30 and not [e for e in events if isinstance(e, Failed)]
+    assert pool.broken > 3
+
+
+class PartlyBroken(Pool):
+    """Three places that take their time, and one that dies before it has begun."""
+
+    def __init__(self):
+        self.broken, self.there = 0, set()
+
+    def share(self, job):
+        return 0.0
+
+    def limit(self, share):
+        return 4
+
+    def open(self, share):
+        place = min(set(range(4)) - self.there)
+        self.there.add(place)
+        self.broken += place == 0
+        return Place(self, place)
+
+    def wait(self, slots):
+        time.sleep(0.005)
+
+
+class Place(Slot):
+    def __init__(self, pool, place):
+        self.pool, self.place, self.until = pool, place, 0.0
+
+    def give(self, job):
+        self.until = time.monotonic() + 0.03
+
+    def news(self):
+        if self.place == 0:
+            raise Lost("there is no dreambooth here")
+        if not self.has_begun:
+            yield Begun("here")
+        if time.monotonic() > self.until:
+            yield works.row(self.job, dino=0.5)
+
+    def ask_to_stop(self):
+        pass
+
+    def end(self):
+        self.pool.there.discard(self.place)
+
+
+class Panic(BaseException):
+    """What a library in Rust raises when it gives up."""
+
+
+def test_a_panic_in_the_work_is_a_failure_and_not_a_wait_for_ever(tmp_path):
+    def work(job, tell):
+        raise Panic("index out of bounds")
+
+    (_, failed) = Inline().run([works.job(tmp_path)], work)
+    assert isinstance(failed, Failed) and failed.kind == "error" and "Panic: index out of bounds" in failed.reason
+
+
+STUBBORN = """
+import sys, time, torch
+from dreambooth.bench import executors
+from dreambooth.cli import bench as face
+from dreambooth.core.errors import Interrupted
+from tests.bench import works
+
+def work(job, tell):
+    x = torch.randn(900, 900, requires_grad=True)
+    print("computing", flush=True)
+    while True:
+        (x @ x).sum().backward()
+
+if __name__ == "__main__":
+    class Told:
+        count, root = 1, __import__("pathlib").Path(sys.argv[1])
+    face.bench = lambda request: executors.Inline().run([works.job(sys.argv[1])], work)
+    try:
+        with face.interruptible():
+            face._shown(Told())
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit(130)
+"""
+
+
+def test_a_second_ctrl_c_while_a_job_computes_ends_with_130_and_no_abort(tmp_path):
+    driver = subprocess.Popen([sys.executable, "-c", STUBBORN, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert driver.stdout and driver.stderr
+    next(line for line in driver.stdout if "computing" in line)
+    for _ in range(2):
+        driver.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert driver.wait(timeout=30) == 130, driver.stderr.read()
 
 
 DRIVER = """

@@ -1,9 +1,14 @@
 """Jobs whose folders are on a storage: what is there at any moment is enough to go on from."""
 
 import json
+import os
+import shutil
+import signal
+import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from dreambooth.bench.executors import Inline
 from dreambooth.bench.executors.bringing import FarRows, Storage
 from dreambooth.bench.executors.mirror import WHOLE, Mirror
+from dreambooth.bench.executors.ray import Ray, _Cluster, _own_sigterm
 from dreambooth.bench.executors.ray_worker import Desk
 from dreambooth.bench.job import Failed, Finished, Moved
 from dreambooth.files.atomic import PREFIX, whole_folder, write_json
@@ -76,6 +82,26 @@ def test_a_checkpoint_that_was_not_sent_whole_is_not_used(url, tmp_path):
     assert sorted(path.name for path in again.iterdir()) == ["checkpoint-3"]
     assert json.loads((again / "checkpoint-3/unet/weights.json").read_text()) == {"step": 3}
     assert not any(name.startswith("checkpoint-6") for name in names(url))  # nor is it left lying there
+
+
+def test_a_checkpoint_that_training_replaces_while_it_is_sent_arrives_whole(url, tmp_path):
+    """Only the newest stays on the disk; one that takes longer to send than the next one to come never got there."""
+    near = tmp_path / "near"
+    mirror = Mirror(near, url)
+    checkpoint(near, 3)
+    put = mirror._put
+
+    def slow(source, path):
+        if not (near / "checkpoint-6").is_dir():
+            checkpoint(near, 6)
+            shutil.rmtree(near / "checkpoint-3")
+        put(source, path)
+
+    mirror._put = slow
+    mirror.send()
+    assert names(url) == {f"checkpoint-3/{name}" for name in ("state.json", "unet/weights.json", WHOLE)}
+    mirror.send()
+    assert {name.split("/")[0] for name in names(url)} == {"checkpoint-6"} and not list(near.glob(f"{PREFIX}*"))
 
 
 def test_files_arrive_in_the_order_in_which_they_were_written(url, tmp_path):
@@ -167,6 +193,44 @@ def test_a_folder_that_is_another_one_on_the_worker_is_refused(tmp_path, monkeyp
     monkeypatch.setattr("dreambooth.bench.executors.ray_worker.SECONDS_TO_SEE", 0.1)
     trouble = Desk(works.work, None).do(works.job(tmp_path, 0), "a word that nobody wrote there")
     assert trouble.kind == "request" and "share" in trouble.reason and "s3://" in trouble.reason
+
+
+def test_an_actor_without_a_gpu_sees_none(monkeypatch):
+    """Ray leaves all of them in its sight: every job of a node would have worked on the first."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    Desk(works.work, None, "", True)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    Desk(works.work, None, "", False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_jobs_wait_for_a_gpu_when_the_last_one_has_gone(tmp_path):
+    """They went on on the CPUs of what was left of the cluster."""
+
+    class Nodes:
+        there: ClassVar = [{"Alive": True, "Resources": {"CPU": 8.0}}, {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 4.0}}]
+
+        def nodes(self):
+            return self.there
+
+        def remote(self, kind):
+            return kind
+
+        def put(self, value):
+            return value
+
+    cluster = _Cluster(Ray(), works.work, None, Nodes(), None)
+    job = works.job(tmp_path)
+    assert (cluster.share(job), cluster.limit(1.0)) == (1.0, 4)
+    Nodes.there, cluster.due = Nodes.there[:1], 0.0
+    assert (cluster.share(job), cluster.limit(1.0)) == (1.0, 0)
+
+
+def test_sigterm_means_the_same_after_ray_has_begun():
+    before = signal.getsignal(signal.SIGTERM)
+    with _own_sigterm():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_storage_that_does_not_answer_at_the_end_is_told_and_the_row_is_not_kept(tmp_path, monkeypatch):

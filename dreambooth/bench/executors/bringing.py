@@ -78,19 +78,20 @@ class Storage:
     def brought(self, events: Generator[Event, None, None], keep: Keep | None) -> Iterator[Event]:
         """The same events; a job is `Finished` when what it has left is here."""
         coming: list[Future[Event]] = []
-        with ThreadPoolExecutor(AT_A_TIME) as pool:
-            try:
-                for event in events:
-                    if isinstance(event, Finished):
-                        coming.append(pool.submit(self.bring, event, keep))
-                    else:
-                        yield event
-                    for one in [one for one in coming if one.done() or len(coming) > 2 * AT_A_TIME]:
-                        coming.remove(one)
-                        yield one.result()
-                yield from (one.result() for one in coming)
-            finally:
-                events.close()
+        pool = ThreadPoolExecutor(AT_A_TIME)
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    coming.append(pool.submit(self.bring, event, keep))
+                else:
+                    yield event
+                for one in [one for one in coming if one.done() or len(coming) > 2 * AT_A_TIME]:
+                    coming.remove(one)
+                    yield one.result()
+            yield from (one.result() for one in coming)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # stopped early: rows are on the storage, and the next start brings them
+            events.close()
 
     def _folder(self, job: Job) -> str:
         return f"{self.url.rstrip('/')}/jobs/{job.key}"

@@ -10,6 +10,8 @@ from dreambooth.bench.executors.base import Executor, Keep
 from dreambooth.bench.executors.slots import Begun, Pool, Slot, drive
 from dreambooth.bench.job import Event, Job, Moved, Row, Work
 
+NAME = "bench job "
+
 
 class Inline(Executor):
     """This process, one job after the other."""
@@ -19,6 +21,11 @@ class Inline(Executor):
     def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
         """The jobs' events as they come; the work runs in a thread, so that it can be told to stop while it computes."""
         return drive(jobs, _Here(work, keep), retries=0)
+
+
+def is_at_work() -> bool:
+    """Whether a job of this process still computes: after a second Ctrl-C, say."""
+    return any(thread.name.startswith(NAME) for thread in threading.enumerate())
 
 
 class _Here(Pool):
@@ -52,7 +59,7 @@ class _Thread(Slot):
 
     def give(self, job: Job) -> None:
         self._say(Begun("here"))
-        threading.Thread(target=self._do, args=(job,), daemon=True, name=f"bench {job.arm} {job.subject} {job.seed}").start()
+        threading.Thread(target=self._do, args=(job,), daemon=True, name=f"{NAME}{job.key}").start()
 
     def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
         self.has_news.clear()
@@ -70,7 +77,10 @@ class _Thread(Slot):
         self.stop.set()  # a thread cannot be ended from outside: the next word of its work ends it
 
     def _do(self, job: Job) -> None:
-        self._say(attempt(job, self.work, self.keep, tell=self._say, stop=self.stop.is_set))
+        try:
+            self._say(attempt(job, self.work, self.keep, tell=self._say, stop=self.stop.is_set))
+        except BaseException as error:  # a panic of a library in Rust is no Exception; a thread that ends without a word is waited for
+            self._say(Trouble(f"{type(error).__name__}: {error}", "error"))
 
     def _say(self, word: Begun | Moved | Row | Trouble) -> None:
         self.words.put(word)

@@ -21,6 +21,7 @@ from dreambooth.files.atomic import PREFIX, whole_file
 SECONDS_BETWEEN_PASSES = 1.0
 WHOLE = ".whole"
 """Sent last into a checkpoint's folder; one without it is not fetched."""
+SENDING = f"{PREFIX}sending"
 TRIES = 3
 
 log = logging.getLogger(__name__)
@@ -107,20 +108,50 @@ class Mirror:
 
     def _send_unit(self, name: str, files: Iterable[_File]) -> bool:
         is_checkpoint = all(file.path != name for file in files)
-        if is_checkpoint:
+        if not is_checkpoint:
+            return self._send_files(self.near, files)
+        try:
+            held = self._held(files)
+            if held is None:
+                return False
             self._remove(f"{name}/{WHOLE}")
+            if not self._send_files(held, files):
+                return False
+            self.files.pipe_file(self._place(f"{name}/{WHOLE}"), b"")
+            return True
+        finally:
+            shutil.rmtree(self.near / SENDING, ignore_errors=True)
+
+    def _send_files(self, near: Path, files: Iterable[_File]) -> bool:
+        """Send files as the walk saw them; False when one has been replaced since."""
         for file in files:
             try:
-                with (self.near / file.path).open("rb") as source:
+                with (near / file.path).open("rb") as source:
                     if os.fstat(source.fileno()).st_ino != file.inode:
                         return False
                     self._put(source, file.path)
             except FileNotFoundError:
                 return False
             self.sent[file.path] = file
-        if is_checkpoint:
-            self.files.pipe_file(self._place(f"{name}/{WHOLE}"), b"")
         return True
+
+    def _held(self, files: Iterable[_File]) -> Path | None:
+        """A folder with second names of a checkpoint's files, so that training may replace it while it is sent; None where it has.
+
+        Sending may take longer than training takes to the next checkpoint: none would ever arrive whole. A disk that knows no second
+        names has the files themselves.
+        """
+        place = self.near / SENDING
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            for file in files:
+                (place / file.path).parent.mkdir(parents=True, exist_ok=True)
+                os.link(self.near / file.path, place / file.path)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return self.near
+        return place
 
     def _put(self, source: IO[bytes], path: str) -> None:
         put(self.files, self._place(path), source, self.folders)

@@ -16,7 +16,8 @@ def serve(line: connection.Connection, work: Work, keep: Keep | None, where: str
     """Do jobs until the line is closed. SIGTERM lets the present one save and end; Ctrl-C is for the one who gave the jobs."""
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    for number in ending_signals():
+        signal.signal(number, lambda number, frame: stop.set())
     threading.Thread(target=_watch_caller, args=(stop,), daemon=True).start()
 
     def say(word: Begun | Moved | Row | Trouble) -> None:
@@ -32,6 +33,12 @@ def serve(line: connection.Connection, work: Work, keep: Keep | None, where: str
             return
         say(Begun(where))
         say(attempt(job, work, keep, tell=say, stop=stop.is_set))
+
+
+def ending_signals() -> list[int]:
+    """Signals that ask a process to end: SIGTERM, and the terminal's good-bye unless it is ignored, as under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [signal.SIGTERM, *([hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else [])]
 
 
 def _watch_caller(stop: threading.Event) -> None:

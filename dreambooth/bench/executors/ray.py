@@ -4,10 +4,13 @@ import importlib
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,10 +88,22 @@ def _join(ray: Any, address: str) -> None:
         if host and port.isdigit() and "://" not in address:
             socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()  # Ray itself would knock for minutes
         options = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+        with _own_sigterm():
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
         fix = "Start one with: ray start --head (docs/cluster.md), or use --address local, or --executor processes."
         raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """A block after which SIGTERM means what it meant before: Ray has it end this process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Cluster(Pool):
@@ -101,9 +116,15 @@ class _Cluster(Pool):
         self.machines: list[dict[str, float]] = []
         self.due = self.warn_at = 0.0
         self.was_possible = False
+        self.part: float | None = None
 
     def share(self, job: Job) -> float:
-        return part_of_gpu(self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
+        """Decided once: jobs of a cluster whose GPUs have gone wait for others, rather than crawl on its CPUs."""
+        if self.part is None:
+            self.part = part_of_gpu(self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
+            if self.settings.workers and self.settings.gpus_per_job is None and not self.part:
+                log.warning("No machine of the cluster has a GPU now, so jobs take CPUs; for GPUs that come on demand: --gpus_per_job 1.")
+        return self.part
 
     def limit(self, share: float) -> int:
         if self.settings.workers:
@@ -120,7 +141,7 @@ class _Cluster(Pool):
 
     def open(self, share: float) -> Slot:
         options = {"num_cpus": self.settings.cpus_per_job, "num_gpus": share, "max_restarts": 0, "max_concurrency": 4}
-        actor = self.desk.options(scheduling_strategy="SPREAD", **options).remote(*self.material)
+        actor = self.desk.options(scheduling_strategy="SPREAD", **options).remote(*self.material, share > 0)
         return _Actor(self.ray, actor, self.storage)
 
     def wait(self, slots: list[Slot]) -> None:
@@ -195,10 +216,15 @@ class _Actor(Slot):
 
 
 def _mark(folder: Path) -> str:
-    """A word in the job's folder by which a worker sees that its own folder of that name is the same one."""
-    token = uuid.uuid4().hex
+    """A file in the job's folder by which a worker sees that its own folder of that name is the same one; returns its name.
+
+    It has a new name each time: a machine that has looked for a file in vain may go on saying for a while that it is not there.
+    """
+    token = f"{TOKEN}{uuid.uuid4().hex}"
     writable_folder(folder, "--output_dir")
-    (folder / TOKEN).write_text(token)
+    for old in folder.glob(f"{TOKEN}*"):
+        old.unlink(missing_ok=True)
+    (folder / token).touch()
     return token
 
 

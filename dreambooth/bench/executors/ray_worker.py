@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from dreambooth.bench.executors.attempt import Trouble, attempt
@@ -11,17 +12,19 @@ from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.slots import Begun
 from dreambooth.bench.job import Job, Moved, Row, Work
 
-TOKEN = ".bench-seen"
+TOKEN = ".bench-seen-"
 SECONDS_BETWEEN_NEWS = 0.5
-SECONDS_TO_SEE = 10.0
+SECONDS_TO_SEE = 60.0
 """How long a network disk may take to show a file that another machine has just written."""
 
 
 class Desk:
     """An actor: `do` runs in one of its threads, `news` and `stop` in others."""
 
-    def __init__(self, work: Work, keep: Keep | None, at: str = ""):
+    def __init__(self, work: Work, keep: Keep | None, at: str = "", has_gpu: bool = True):
         self.work, self.keep = work, keep
+        if not has_gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of a machine's GPUs in sight of an actor that has asked for none
         if at and Path(at).is_dir():
             os.chdir(at)  # relative paths then mean what they mean where the bench was started
         self.asked = threading.Event()
@@ -30,11 +33,11 @@ class Desk:
         self.moved: Moved | None = None
 
     def do(self, job: Job, token: str) -> Row | Trouble:
-        """The job's row, or what went wrong. `token` stands in the job's folder where that is on a disk that this machine shares."""
+        """The job's row, or what went wrong. `token` is a file in the job's folder where that is on a disk that this machine shares."""
         with self.lock:
             self.begun = Begun(_here())
             self.woken.set()
-        if token and not _is_seen(Path(job.folder) / TOKEN, token):
+        if token and not _is_seen(Path(job.folder) / token):
             return Trouble(
                 f"--output_dir: {job.folder} is not the same folder on the worker's machine as where the bench was started. "
                 "Use a disk that all machines share, or --storage with a URL such as s3://bucket/bench.",
@@ -68,15 +71,14 @@ def _here() -> str:
     return f"{socket.gethostname()}, {f'GPU {gpu}' if gpu else 'CPU'}"
 
 
-def _is_seen(path: Path, token: str) -> bool:
-    """Whether the file is there, with this word in it."""
+def _is_seen(path: Path) -> bool:
+    """Whether the file is there."""
     until = time.monotonic() + SECONDS_TO_SEE
     while time.monotonic() < until:
-        try:
-            if path.read_text() == token:
-                path.unlink(missing_ok=True)
+        with suppress(OSError):  # a network disk has its moods
+            if path.exists():
+                with suppress(OSError):
+                    path.unlink()
                 return True
-        except FileNotFoundError:
-            pass
         time.sleep(0.2)
     return False

@@ -4,6 +4,7 @@ A slot is a worker as the one who gives the jobs sees it: a thread, a process, a
 when a slot is there to do it, so the plan may be as long as it likes.
 """
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator
@@ -13,10 +14,14 @@ from dreambooth.bench.executors.attempt import Trouble
 from dreambooth.bench.job import Event, Failed, Finished, Job, Moved, Row, Started
 from dreambooth.core.errors import DreamboothError, RunError, SettingError
 
+log = logging.getLogger(__name__)
+
 GRACE_SECONDS = 15.0
 """How long jobs may take to save after they were asked to stop; then they are ended, and their last checkpoint stands."""
 FALSE_STARTS = 3
-"""Workers that may die before any of them has begun a job: then it is not the jobs' fault, and no more are tried."""
+"""Workers in a row that die before they have begun a job: when so many have, and no other lives, no more are tried."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two new workers at most, while those that start keep dying; the pause doubles from one second on."""
 REFUSALS = 3
 """Jobs in a row that may not be given out, since their folders cannot be written: then the storage is at fault, and the rest waits."""
 
@@ -89,6 +94,8 @@ class Turns:
         self.waiting: list[tuple[Job, int]] = []
         self.refused = 0
         """Jobs in a row that could not be given out."""
+        self.false_starts, self.open_at = 0, 0.0
+        """Workers in a row that have died before they had begun a job, and when another may be tried."""
 
     def peek(self) -> Job | None:
         """The job whose turn is next; None when there is none left."""
@@ -105,9 +112,16 @@ class Turns:
         """Give back a job that could not be begun."""
         self.waiting.insert(0, (job, attempts))
 
+    def never_begun(self, job: Job, attempts: int) -> None:
+        """Give back a job whose slot died before it had begun: that is the place's fault, and a worse one may be all that is free."""
+        self.again(job, attempts)
+        self.open_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self.false_starts)
+        self.false_starts += 1
+
     def lost(self, job: Job, attempts: int, reason: str) -> Failed | None:
-        """Try a job again whose slot has died, or give it up when that has happened too often."""
+        """Try a job again whose slot has died over it, or give it up when that has happened too often."""
         if attempts <= self.retries:
+            log.warning("%s, %s, seed %d: its worker died, and it is tried again (%s)", job.arm, job.subject, job.seed, reason)
             self.again(job, attempts + 1)
             return None
         times = "once" if attempts == 1 else f"{attempts} times"
@@ -117,7 +131,6 @@ class Turns:
 def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, None, None]:
     """Every job through the pool's slots, as events. Closing it, or Ctrl-C inside it, lets running jobs save and ends all slots."""
     turns, slots = Turns(jobs, retries), list[Slot]()
-    false_starts, is_sound = 0, False
     try:
         while True:
             yield from _fill(turns, pool, slots)
@@ -128,12 +141,11 @@ def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, 
                 try:
                     yield from _news(slot, slots)
                 except Lost as lost:
-                    false_starts += 1
-                    is_sound = is_sound or slot.has_begun
-                    if false_starts >= FALSE_STARTS and not is_sound:
-                        raise RunError(f"{false_starts} workers in a row could not start. The last one: {lost}") from None
                     yield from _buried(slot, slots, turns, str(lost))
-                is_sound = is_sound or slot.has_begun
+                    if turns.false_starts >= FALSE_STARTS and not slots:
+                        raise RunError(f"{turns.false_starts} workers in a row could not start. The last one: {lost}") from None
+                if slot.has_begun:
+                    turns.false_starts = 0
     finally:
         _part(slots, pool)
 
@@ -154,6 +166,8 @@ def _fill(turns: Turns, pool: Pool, slots: list[Slot]) -> Iterator[Event]:
             if idle:
                 _gone(idle.pop(), slots)
                 continue
+            if time.monotonic() < turns.open_at:
+                break
             slot = pool.open(share)
             slot.share = share
             slots.append(slot)
@@ -206,8 +220,9 @@ def _news(slot: Slot, slots: list[Slot]) -> Iterator[Event]:
 def _buried(slot: Slot, slots: list[Slot], turns: Turns, reason: str) -> Iterator[Event]:
     """A slot that has died is taken away, and its job gets another turn."""
     _gone(slot, slots)
-    failed = turns.lost(slot.job, slot.attempts, reason) if slot.job else None
-    if failed:
+    if slot.job and not slot.has_begun:
+        turns.never_begun(slot.job, slot.attempts)
+    elif slot.job and (failed := turns.lost(slot.job, slot.attempts, reason)):
         yield failed
 
 
