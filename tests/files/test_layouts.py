@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from dreambooth.core.errors import SettingError
 from dreambooth.files.layouts import KOHYA_FILE, to_kohya, write_kohya
 from dreambooth.methods import LoRA
-from dreambooth.outputs import _kohya_prefixes
+from dreambooth.outputs import kohya_prefixes
 from tests import tiny
 
 LORA = LoRA(rank=4, lora_alpha=2.0)
@@ -29,7 +29,7 @@ def learned(base, method: LoRA):
 def test_diffusers_reads_kohyas_file_and_draws_the_same_picture(pipelines, tmp_path, name):
     learner = learned(pipelines(name), LORA)
     learner.save(tmp_path, whole=True)
-    path = write_kohya(tmp_path, prefixes=_kohya_prefixes(learner.family))
+    path = write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family))
     assert path == tmp_path / KOHYA_FILE
     theirs = getattr(diffusers, type(learner.family.pipe).__name__).from_pretrained(pipelines(name), dtype=torch.float32)
     plain = tiny.picture(theirs)
@@ -43,7 +43,7 @@ def test_diffusers_reads_kohyas_file_and_draws_the_same_picture(pipelines, tmp_p
 def test_names_are_those_that_kohyas_tools_and_comfyui_look_for(pipelines, tmp_path, name, first):
     learner = learned(pipelines(name), LORA)
     learner.save(tmp_path, whole=True)
-    tensors = load_file(write_kohya(tmp_path, prefixes=_kohya_prefixes(learner.family)))
+    tensors = load_file(write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family)))
     block = "down_blocks_0" if name == "stable_diffusion" else "down_blocks_1"
     assert f"lora_unet_{block}_attentions_0_transformer_blocks_0_attn1_to_out_0.lora_down.weight" in tensors
     assert f"{first}_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight" in tensors
@@ -55,7 +55,7 @@ def test_names_are_those_that_kohyas_tools_and_comfyui_look_for(pipelines, tmp_p
 def test_every_layer_carries_its_alpha(pipelines, tmp_path):
     learner = learned(pipelines("stable_diffusion"), LORA)
     learner.save(tmp_path, whole=True)
-    tensors = load_file(write_kohya(tmp_path, prefixes=_kohya_prefixes(learner.family)))
+    tensors = load_file(write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family)))
     layers = {key.partition(".")[0] for key in tensors}
     assert {f"{layer}.alpha" for layer in layers} == {key for key in tensors if key.endswith(".alpha")}
     assert {tensors[f"{layer}.alpha"].item() for layer in layers} == {2.0}
