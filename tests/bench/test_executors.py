@@ -1,11 +1,13 @@
 """One executor after the other through the same jobs: what one promises, all keep. Ray's own tests are in test_ray.py."""
 
+import fcntl
 import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -132,6 +134,14 @@ def test_each_gpu_gets_its_share_of_workers(tmp_path, monkeypatch):
     assert "GPU 3" in {events[job.key][0].where for job in jobs}
 
 
+def test_a_gpu_on_which_everything_fails_does_not_go_through_the_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr("dreambooth.bench.executors.processes.gpus_here", lambda: ["0", "1"])
+    jobs = [works.job(tmp_path, number, steps=1, seconds=1.0, dead_gpu="1") for number in range(8)]
+    ends = [events[-1] for events in done(Processes(), jobs).values()]
+    assert len([end for end in ends if isinstance(end, Failed)]) == 3
+    assert {end.row.settings["gpus"] for end in ends if isinstance(end, Finished)} == {"0"}
+
+
 def test_a_gpu_that_is_not_there_is_refused_by_name(tmp_path):
     with pytest.raises(SettingError, match=r"--gpus_per_job: 0\.5 of a GPU"):
         done(Processes(gpus_per_job=0.5), [works.job(tmp_path)])
@@ -200,6 +210,17 @@ class Place(Slot):
 
     def end(self):
         self.pool.there.discard(self.place)
+
+
+def test_a_job_waits_until_a_worker_whose_bench_was_killed_has_left_its_folder(tmp_path):
+    """Started again at once, both were in one folder: the one saving and pruning checkpoints, the other choosing one."""
+    (tmp_path / "job-0").mkdir()
+    orphan = os.open(tmp_path / "job-0", os.O_RDONLY)
+    fcntl.flock(orphan, fcntl.LOCK_EX)
+    threading.Timer(1.0, lambda: os.close(orphan)).start()
+    began = time.monotonic()
+    events = done(Inline(), [works.job(tmp_path)])
+    assert isinstance(events["job-0"][-1], Finished) and time.monotonic() - began >= 1.0
 
 
 class Panic(BaseException):

@@ -59,6 +59,8 @@ def work(job: Job, tell: Callable[[Moved], None]) -> Row:
 
 
 def _misbehave(settings: dict, folder: Path) -> None:
+    if settings.get("dead_gpu") and settings["dead_gpu"] == os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise RunError("The GPU has fallen off the bus.")
     match settings.get("trouble"):
         case "lock":
             LOCKS.append(multiprocessing.get_context("spawn").Lock())  # as progress bars of libraries do

@@ -1,6 +1,8 @@
 """Several worker processes on this machine, each with its GPU, or its part of one."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, get_context
@@ -19,8 +21,12 @@ from dreambooth.core.errors import SettingError
 
 DEFAULT_WORKERS = 2
 """Without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
+FAILURES = 3
+"""Jobs in a row that may fail on a GPU, while there are others, before it is left out."""
 LEAVING_SECONDS = 3.0
 """A worker without a job gets so long to leave by itself."""
+
+log = logging.getLogger(__name__)
 
 
 class Processes(Executor):
@@ -60,6 +66,9 @@ class _Machine(Pool):
         self.settings, self.work, self.keep, self.gpus = settings, work, keep, gpus
         self.held: dict[int, str] = {}
         """Which GPU each open slot is on."""
+        self.failed = Counter[str]()
+        """Jobs in a row that have failed on each GPU."""
+        self.most = len(gpus)
 
     def share(self, job: Job) -> float:
         if not self.gpus and self.settings.gpus_per_job:
@@ -70,7 +79,12 @@ class _Machine(Pool):
         return part_of_gpu(self.settings.gpus_per_job, has_gpus=True) if self.gpus else 0.0
 
     def limit(self, share: float) -> int:
-        return self.settings.workers or (len(self.gpus) * int(1 / share) if share else DEFAULT_WORKERS)
+        if not share:
+            return self.settings.workers or DEFAULT_WORKERS
+        places = len(self.gpus) * int(1 / share)
+        if len(self.gpus) < self.most:
+            return min(places, self.settings.workers or places)
+        return self.settings.workers or places
 
     def open(self, share: float) -> Slot:
         gpu = min(self.gpus, key=lambda gpu: list(self.held.values()).count(gpu)) if share else ""
@@ -78,6 +92,14 @@ class _Machine(Pool):
         slot = _Process(self, gpu, threads)
         self.held[id(slot)] = gpu
         return slot
+
+    def ended(self, slot: Slot, *, well: bool) -> None:
+        """A GPU that fails job after job, and so is always the free one, would go through the whole plan."""
+        gpu = self.held.get(id(slot), "")
+        self.failed[gpu] = 0 if well else self.failed[gpu] + 1
+        if gpu in self.gpus and self.failed[gpu] >= FAILURES and len(self.gpus) > 1:
+            self.gpus.remove(gpu)
+            log.warning("GPU %s gets no more jobs: %d in a row have failed on it.", gpu, FAILURES)
 
     def wait(self, slots: list[Slot]) -> None:
         handles = [handle for slot in slots if isinstance(slot, _Process) for handle in (slot.line, slot.process.sentinel)]

@@ -78,6 +78,9 @@ class Pool(ABC):
     def open(self, share: float) -> Slot:
         """A new slot; it may take its time to be ready."""
 
+    def ended(self, slot: Slot, *, well: bool) -> None:  # noqa: B027 - most pools learn nothing from it
+        """A slot's job has left a row, or failed by no fault of its request."""
+
     @abstractmethod
     def wait(self, slots: list[Slot]) -> None:
         """Return when one of the slots may have news, and after a second at the latest."""
@@ -139,7 +142,7 @@ def drive(jobs: Iterable[Job], pool: Pool, *, retries: int) -> Generator[Event, 
             pool.wait([slot for slot in slots if slot.job])
             for slot in list(slots):
                 try:
-                    yield from _news(slot, slots)
+                    yield from _news(slot, slots, pool)
                 except Lost as lost:
                     yield from _buried(slot, slots, turns, str(lost))
                     if turns.false_starts >= FALSE_STARTS and not slots:
@@ -198,7 +201,7 @@ def _yield_back(turns: Turns, pool: Pool, slots: list[Slot]) -> None:
             _gone(slot, slots)
 
 
-def _news(slot: Slot, slots: list[Slot]) -> Iterator[Event]:
+def _news(slot: Slot, slots: list[Slot], pool: Pool) -> Iterator[Event]:
     """What a slot says, as events, up to the end of its job."""
     job = slot.job
     if not job:
@@ -211,6 +214,8 @@ def _news(slot: Slot, slots: list[Slot]) -> Iterator[Event]:
             yield Started(job, item.where)
         else:
             slot.job = None
+            if isinstance(item, Row) or item.kind != "request":
+                pool.ended(slot, well=isinstance(item, Row))
             if isinstance(item, Trouble) and item.kind != "request":
                 _gone(slot, slots)  # an accelerator that has failed once may go on failing; the next job gets a fresh worker
             yield Finished(job, item) if isinstance(item, Row) else Failed(job, item.reason, item.kind, slot.attempts)

@@ -1,9 +1,11 @@
 """A job's folders near, while it is done. A folder with "://" is on shared storage, one without it is used where it is."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +14,9 @@ from pathlib import Path
 from dreambooth.bench.executors.mirror import Mirror
 from dreambooth.bench.job import Job
 from dreambooth.core.errors import SettingError
+
+ORPHAN_SECONDS = 30.0
+"""A worker whose bench has died lives half as long."""
 
 
 def is_url(folder: str) -> bool:
@@ -26,7 +31,8 @@ def at_hand(job: Job) -> Iterator[Job]:
         job = replace(job, shared=str(_own_shared(job.shared)))
     with _photos(job) as job:
         if not is_url(job.folder):
-            yield job
+            with _after_orphans(Path(job.folder)):
+                yield job
             return
         with _scratch(job.folder) as near:
             mirror = Mirror(near, job.folder)
@@ -46,6 +52,34 @@ def _photos(job: Job) -> Iterator[Job]:
         if not any(near.iterdir()):
             raise SettingError("photos", f"{job.photos} holds no files.", fix=f"Put the photos of {job.subject} there.")
         yield replace(job, photos=str(near))
+
+
+@contextmanager
+def _after_orphans(folder: Path) -> Iterator[None]:
+    """A block that begins when a worker whose bench was killed, and which saves its last checkpoint, has left the job's folder.
+
+    Where the folder cannot be made or its disk knows no locks, it begins at once: the work itself tells what is wrong.
+    """
+    until = time.monotonic() + ORPHAN_SECONDS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.2)
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(handle)
 
 
 def _own_shared(url: str) -> Path:
@@ -83,8 +117,6 @@ def _scratch(url: str) -> Iterator[Path]:
 @contextmanager
 def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder's lock, which the system drops when its holder dies; False where somebody else holds it."""
-    import fcntl
-
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
