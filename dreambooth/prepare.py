@@ -97,7 +97,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     precision = config.prior.prior_generation_precision or own
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
-    if missing and DTYPES[precision] != DTYPES[own]:  # the weights at hand may have been rounded for the training
+    if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
         family.to(torch.device("cpu"))
         drawer = type(family).load(config.model)
         read_as_told(drawer, config.text)
