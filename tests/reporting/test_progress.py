@@ -1,7 +1,9 @@
 """The page that shows a run while it goes on."""
 
+import json
 import re
 import time
+from collections.abc import Callable
 
 from dreambooth.reporting.progress import PAUSE, PROGRESS, SILENCE, ProgressPage
 from dreambooth.training.records import Preview, Step
@@ -63,14 +65,21 @@ def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     assert [row["step"] for row in page.rows] == [5, 10] and page.step == 10
 
 
-def test_a_page_of_ten_thousand_readings_costs_less_than_50_ms_of_work(tmp_path):
+def test_a_page_of_ten_thousand_readings_costs_little_more_than_to_write_them_down(tmp_path):
     page = page_of(tmp_path, {"step": 200, "why": "Because."}, total=100_000)
     page.rows = [{"step": i, "loss_subject": i % 9 / 9, "loss_prior": i % 7 / 7} for i in range(10_000)]
     page.rows += [{"step": i, **LOOK} for i in range(0, 10_000, 100)]
-    page.write()
-    clock = time.process_time()
-    page.write()
-    assert time.process_time() - clock < 0.05, "the processor's time, as other programs may hold the disk"
+
+    def work(action: Callable[[], object]) -> float:
+        """The processor's time, as other programs may hold the disk; the best of five, as they may hold the processor, too."""
+        seconds = []
+        for _ in range(5):
+            clock = time.process_time()
+            action()
+            seconds.append(time.process_time() - clock)
+        return min(seconds)
+
+    assert work(page.write) < 5 * work(lambda: json.dumps(page.rows))
     assert page.path.stat().st_size < 200_000
 
 
