@@ -232,7 +232,8 @@ def test_a_lora_on_top_of_a_runs_own_acts_beside_it(pipelines, tmp_path):
         for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, **given)):
             pass
     run, base = dreambooth.open_run(runs["strong"]), dreambooth.open_run(pipelines("stable_diffusion"))
-    how = {"num_images": 1, "num_inference_steps": 2, "height": 16, "guidance_scale": 7.5, "mixed_precision": "no"}
+    how = {"num_images": 1, "num_inference_steps": 2, "height": 16, "guidance_scale": 7.5, "mixed_precision": "no",
+           "output_dir": str(tmp_path / "drawn")}  # fmt: skip
 
     def drawn(model, **more) -> np.ndarray:
         return np.asarray(model.generate("a sks dog", **how, **more)[0]).astype(int)
