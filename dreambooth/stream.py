@@ -121,7 +121,7 @@ def _run(
         _clear(folder)
     family.to(processes.device)
     learner = attach(config, family, seed)
-    trainable = sum(p.numel() for parameters in learner.parameters().values() for p in parameters)
+    trainable = learner.num_weights
     photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     steps = config.loop.steps(len(material.photos), photos_per_update)
     yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))

@@ -204,8 +204,7 @@ def _learning(job: Job) -> int:
         return sum(_low_rank(shape, 10**9) for shape in _shapes(job))
     config = configured(job)
     family = family_of(config.model).load(config.model)
-    learner = attach(config, family, seed=0)
-    return sum(parameter.numel() for parameters in learner.parameters().values() for parameter in parameters)
+    return attach(config, family, seed=0).num_weights
 
 
 def _low_rank(shape: tuple[int, ...], rank: int) -> int:

@@ -155,11 +155,11 @@ def _check_arm(arm: Any, where: str) -> None:
             fix = _near(field, Arm.model_fields) or "Flags of `dreambooth train` stand below `settings:`."
             raise SettingError(f"{where}: {field}", "an arm has no such field.", fix=fix)
     try:
-        swept = Arm.parse(arm).sweep
-        lists = list(swept.values()) if isinstance(swept, dict) else [swept]
+        parsed = Arm.parse(arm)
+        lists = list(parsed.sweep.values()) if isinstance(parsed.sweep, dict) else [parsed.sweep]
         if "sweep" in arm and (not lists or not all(lists)):
             raise SettingError("sweep", "is over nothing, so there would be no such arm.", fix="Give values, or leave it out.")
-        list(_laid_out("", Arm.parse(arm)))
+        list(_laid_out("", parsed))
     except SettingError as error:
         raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
 

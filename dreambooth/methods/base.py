@@ -70,6 +70,11 @@ class Learner(ABC):
         modules = {name: self.family.parts[name] for name in self.parts}
         return {name: [p for p in module.parameters() if p.requires_grad] for name, module in modules.items()}
 
+    @property
+    def num_weights(self) -> int:
+        """How many numbers learn."""
+        return sum(parameter.numel() for parameters in self.parameters().values() for parameter in parameters)
+
     def mode(self, *, train: bool) -> None:
         """Make the parts ready to learn, or to draw."""
         for name in self.parts:

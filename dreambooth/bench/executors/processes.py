@@ -79,12 +79,9 @@ class _Machine(Pool):
         return part_of_gpu(self.settings.gpus_per_job, has_gpus=True) if self.gpus else 0.0
 
     def limit(self, share: float) -> int:
-        if not share:
-            return self.settings.workers or DEFAULT_WORKERS
-        places = len(self.gpus) * int(1 / share)
-        if len(self.gpus) < self.most:
-            return min(places, self.settings.workers or places)
-        return self.settings.workers or places
+        places = len(self.gpus) * int(1 / share) if share else DEFAULT_WORKERS
+        asked = self.settings.workers or places
+        return min(asked, places) if share and len(self.gpus) < self.most else asked
 
     def open(self, share: float) -> Slot:
         gpu = min(self.gpus, key=lambda gpu: list(self.held.values()).count(gpu)) if share else ""

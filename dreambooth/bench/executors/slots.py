@@ -214,9 +214,10 @@ def _news(slot: Slot, slots: list[Slot], pool: Pool) -> Iterator[Event]:
             yield Started(job, item.where)
         else:
             slot.job = None
-            if isinstance(item, Row) or item.kind != "request":
-                pool.ended(slot, well=isinstance(item, Row))
-            if isinstance(item, Trouble) and item.kind != "request":
+            if isinstance(item, Row):
+                pool.ended(slot, well=True)
+            elif item.kind != "request":
+                pool.ended(slot, well=False)
                 _gone(slot, slots)  # an accelerator that has failed once may go on failing; the next job gets a fresh worker
             yield Finished(job, item) if isinstance(item, Row) else Failed(job, item.reason, item.kind, slot.attempts)
             return

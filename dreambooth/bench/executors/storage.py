@@ -2,12 +2,13 @@
 
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,26 +61,11 @@ def _after_orphans(folder: Path) -> Iterator[None]:
 
     Where the folder cannot be made or its disk knows no locks, it begins at once: the work itself tells what is wrong.
     """
-    until = time.monotonic() + ORPHAN_SECONDS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
+    with ExitStack() as stack:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder, seconds=ORPHAN_SECONDS))
         yield
-        return
-    try:
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.2)
-            except OSError:
-                break
-            else:
-                break
-        yield
-    finally:
-        os.close(handle)
 
 
 def _own_shared(url: str) -> Path:
@@ -98,7 +84,7 @@ def _scratch(url: str) -> Iterator[Path]:
     """An empty folder of this machine (under TMPDIR), gone afterwards; what killed workers have left there is cleared, too."""
     home = Path(tempfile.gettempdir()) / f"dreambooth-bench-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
-    with _locked(home, wait=True):  # so that nobody clears a folder which is not yet locked
+    with _locked(home, seconds=math.inf):  # so that nobody clears a folder which is not yet locked
         for old in home.iterdir():
             with _locked(old) as is_free:
                 if is_free:
@@ -115,20 +101,26 @@ def _scratch(url: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a folder's lock, which the system drops when its holder dies; False where somebody else holds it."""
+def _locked(folder: Path, *, seconds: float = 0.0) -> Iterator[bool]:
+    """Hold a folder's lock, which the system drops when its holder dies; False where somebody else still holds it after so long."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         yield False
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(handle)
-        yield False
-        return
-    try:
-        yield True
+        yield _got(handle, until=time.monotonic() + seconds)
     finally:
         os.close(handle)
+
+
+def _got(handle: int, *, until: float) -> bool:
+    """Whether a lock was to be had until then; raises OSError where the disk knows none."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.2)
