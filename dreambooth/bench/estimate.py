@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -57,52 +57,71 @@ class Bytes:
     under_way: int
 
 
+class Budget:
+    """What jobs take together; they are added one by one."""
+
+    def __init__(self, measured: Mapping[Kind, Rate]):
+        self.measured = measured
+        self.rates, self.sizes = dict[Kind, Rate](), dict[str, Bytes]()
+        self.missing, self.there = Counter[str](), Counter[str]()
+        self.seconds, self.stay, self.keeps = 0.0, 0, set[str]()
+        self.sharing, self.drawn = dict[tuple[str, str], Job](), set[str]()
+        """By base model and noun, the job that draws what its jobs share; nouns that have it already."""
+
+    def has(self, job: Job) -> None:
+        """A job that is done."""
+        self.there[job.arm] += 1
+        self.drawn.add(job.noun)
+
+    def add(self, job: Job) -> None:
+        """A job that is missing. Raises: SettingError where it cannot be done; then nothing of it counts."""
+        base = fingerprint(_model(job).folder())
+        kind = base, str(job.settings.get("method", "full")) if job.trains else UNTUNED
+        updates = _updates(job)
+        if kind not in self.rates:
+            self.rates[kind] = self.measured.get(kind) or _tried(job)
+        if job.arm not in self.sizes:
+            self.sizes[job.arm] = _bytes(job)
+        self.missing[job.arm] += 1
+        self.seconds += updates * self.rates[kind].update + _pictures(job) * self.rates[kind].picture
+        self.stay += self.sizes[job.arm].stay
+        if job.trains:
+            self.keeps.add(job.keep)
+        before = self.sharing.get((base, job.noun))
+        if job.noun not in self.drawn and (before is None or job.trains > before.trains):
+            self.sharing[base, job.noun] = job
+
+    def lines(self) -> Iterator[str]:
+        """Time and disk, in words."""
+        if not self.sizes:
+            yield "Nothing is left to do; the tables would be drawn anew."
+            return
+        once = sum(_pictures(job) for job in self.sharing.values()) * max(rate.picture for rate in self.rates.values())
+        told = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few updates and pictures"
+        yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {told}), and once a class its class images."
+        shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
+        most = max(own.under_way for own in self.sizes.values())
+        own = f"{_size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {_size(shared)} are shared"
+        yield f"Disk: {own}; each job under way takes up to {_size(most)} more."
+
+
 def estimate(request: Request) -> Iterator[str]:
     """Lines for `--dry_run`."""
     hush()
-    missing, there = Counter[str](), Counter[str]()
-    seconds, stay, rates, sizes = 0.0, 0, dict[Kind, Rate](), dict[str, Bytes]()
-    known = _from_rows(request)
-    asked, drawn = dict[tuple[str, str], Job](), set[str]()  # who draws what jobs of a base model and a noun share; nouns that have it
-    keep = ""
+    budget = Budget(_from_rows(request))
     for item in expand(request):
         if isinstance(item, Failed):
             yield _cannot(item.job, item.reason)
-            continue
-        if has_row(request.root, item.key):
-            there[item.arm] += 1
-            drawn.add(item.noun)
-            continue
-        kind = fingerprint(_model(item).folder()), str(item.settings.get("method", "full")) if item.trains else UNTUNED
-        try:
-            updates = _updates(item)
-            if kind not in rates:
-                rates[kind] = known.get(kind) or _tried(item)
-            if item.arm not in sizes:
-                sizes[item.arm] = _bytes(item)
-        except SettingError as error:
-            yield _cannot(item, str(error))
-            continue
-        missing[item.arm] += 1
-        seconds += updates * rates[kind].update + _pictures(item) * rates[kind].picture
-        stay += sizes[item.arm].stay
-        keep = keep or (item.keep if item.trains else "")
-        before = asked.get((kind[0], item.noun))
-        if item.noun not in drawn and (before is None or item.trains > before.trains):
-            asked[kind[0], item.noun] = item
+        elif has_row(request.root, item.key):
+            budget.has(item)
+        else:
+            try:
+                budget.add(item)
+            except SettingError as error:
+                yield _cannot(item, str(error))
     for arm in request.plan.lines():
-        yield f"{arm}: {missing[arm]} to do, {there[arm]} done"
-    if not sizes:
-        yield "Nothing is left to do; the tables would be drawn anew."
-        return
-    once = sum(_pictures(job) for job in asked.values())
-    seconds += once * max(rate.picture for rate in rates.values())
-    shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in asked.values())
-    told = "measured on the rows that are there" if set(rates) <= set(known) else "measured in a trial of a few updates and pictures"
-    yield f"Time, one job after the other: about {duration(seconds)} ({told}), and once a class its class images."
-    most = max(own.under_way for own in sizes.values())
-    own = f"{_size(stay)} stay (keep {keep or 'scores'}), {_size(shared)} are shared"
-    yield f"Disk: {own}; each job under way takes up to {_size(most)} more."
+        yield f"{arm}: {budget.missing[arm]} to do, {budget.there[arm]} done"
+    yield from budget.lines()
 
 
 def _cannot(job: Job, reason: str) -> str:
