@@ -135,8 +135,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
             if not is_out_of_memory(error):
                 raise
             raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
-    learns_text = not set(family.encoder_names).isdisjoint(learning_parts(config, family))
-    text = text_table(family, prompts, train_text_encoder=learns_text)
+    text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     rest(config, family)
     yield Batches(
@@ -196,11 +195,11 @@ def rest(config: TrainConfig, family: Family) -> None:
 
 
 def idle_parts(config: TrainConfig, family: Family) -> list[str]:
-    """Parts that no update asks. While one text encoder learns all of them read, for prompts are then kept as tokens."""
+    """Parts that no update asks. While one text encoder learns the others read, too, but for those that read alone (`text_table`)."""
     learn = learning_parts(config, family)
     busy = {family.denoiser_name, *learn, *(() if config.cropping.cache_latents else ("vae",))}
     if not busy.isdisjoint(family.encoder_names):
-        busy |= set(family.encoder_names)
+        busy |= set(family.encoder_names) - set(family.reads_alone)
     return [name for name in family.parts if name not in busy]
 
 

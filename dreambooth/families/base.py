@@ -54,6 +54,8 @@ class Family(ABC):
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Encoders that --train_text_encoder trains."""
+    reads_alone: ClassVar[Mapping[str, str]] = {}
+    """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
     """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
     guidance_scale: ClassVar[float] = 7.5
@@ -152,7 +154,10 @@ class Family(ABC):
 
     @abstractmethod
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the text encoders make of tokens: everything that `predict` reads beside time, each [b, ...]."""
+        """What the text encoders make of tokens: everything that `predict` reads beside time, each [b, ...].
+
+        An answer of `reads_alone` that is among the tokens already is passed on.
+        """
 
     @abstractmethod
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:

@@ -23,6 +23,7 @@ class Flux(Family):
     denoiser_name = "transformer"
     encoder_names = ("text_encoder", "text_encoder_2")
     embedding_names = ("clip_l", "t5")
+    reads_alone: ClassVar[Mapping[str, str]] = {"text_encoder_2": "text"}
     packing = 2
     guidance_scale = 3.5
     lora_targets = (
@@ -49,7 +50,7 @@ class Flux(Family):
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = self.encoders[0](tokens["input_ids"]).pooler_output
-        return {"text": self.encoders[1](tokens["input_ids_2"])[0], "pooled": pooled}
+        return {"text": tokens["text"] if "text" in tokens else self.encoders[1](tokens["input_ids_2"])[0], "pooled": pooled}
 
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         b, c, h, w = x_t.shape

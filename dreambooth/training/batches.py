@@ -4,7 +4,7 @@ Everything a row shows is a function of (seed, update, row). A cache entry belon
 the cache the same set of crops is trained.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -131,10 +131,17 @@ def encode_shelf(family: Family, shelf: Shelf, *, what: str, batch_size: int = 4
 
 
 @torch.no_grad()
-def text_table(family: Family, prompts: Sequence[str], *, train_text_encoder: bool) -> dict[str, Tensor]:
-    """What every prompt conditions the model with, one row each: embeddings, or token ids when the text encoder learns."""
+def text_table(family: Family, prompts: Sequence[str], *, learning: Collection[str] = ()) -> dict[str, Tensor]:
+    """What every prompt conditions the model with, one row each: embeddings, or token ids where an encoder is among the learning parts.
+
+    Beside the ids stand the embeddings of encoders that read alone and do not learn: T5's while CLIP learns, which needs T5 no more.
+    """
     tokens = {name: ids.to(family.device) for name, ids in family.tokenize(prompts).items()}
-    return tokens if train_text_encoder else family.embed(tokens)
+    if set(family.encoder_names).isdisjoint(learning):
+        return family.embed(tokens)
+    settled = [answer for name, answer in family.reads_alone.items() if name not in learning]
+    embedded = family.embed(tokens) if settled else {}
+    return tokens | {answer: embedded[answer] for answer in settled}
 
 
 class Batches:

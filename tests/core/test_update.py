@@ -116,7 +116,7 @@ def batches(pipelines, photos, tmp_path):
     for path in sorted(tiny.photos(tmp_path / "class", count=5, size=(40, 24)).glob("*.png")):
         prior.add(path.name, load(path), [1], **options)
     return Batches(
-        family, subject, prior, text_table(family, PROMPTS, train_text_encoder=False), process=family.process, objective=Objective(),
+        family, subject, prior, text_table(family, PROMPTS), process=family.process, objective=Objective(),
         num_photos=3, num_prior=2, resolution=16, seed=11,
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def test_class_rows_bring_their_prompt_to_every_text_encoder(batches):
 
 def test_class_rows_bring_their_token_ids_when_the_encoders_learn(pipelines):
     family = tiny.load(pipelines("flux"))
-    table = text_table(family, PROMPTS, train_text_encoder=True)
+    table = text_table(family, PROMPTS, learning=["text_encoder", "text_encoder_2"])
     for name in ("input_ids", "input_ids_2"):
         assert not torch.equal(table[name][0], table[name][1])
 

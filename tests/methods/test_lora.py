@@ -10,6 +10,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.methods import LoRA
 from dreambooth.prepare import idle_parts, lighten
 from dreambooth.stream import train
+from dreambooth.training.batches import text_table
 from tests import tiny
 from tests.training.runs import config
 
@@ -122,11 +123,17 @@ def test_doras_lengths_are_those_of_the_weights_that_act_also_in_half_precision(
     assert count
 
 
-def test_while_one_text_encoder_learns_all_of_them_stay_where_the_training_is(pipelines, tmp_path):
-    """FLUX: CLIP learns and T5 does not, and both read the tokens of every update."""
+def test_while_clip_learns_t5_is_asked_once_and_rests(pipelines, tmp_path, monkeypatch):
+    """FLUX: T5 is the larger half of the memory that an encoder's training takes, and nothing of it changes."""
     family = tiny.load(pipelines("flux"))
     given = {"root": tmp_path, "method": "lora"}
-    assert idle_parts(config(pipelines("flux"), train_text_encoder=True, **given), family) == ["vae"]
+    assert set(idle_parts(config(pipelines("flux"), train_text_encoder=True, **given), family)) == {"vae", "text_encoder_2"}
+    inversion = config(pipelines("flux"), root=tmp_path, method="textual_inversion", with_prior_preservation=False)
+    assert idle_parts(inversion, family) == ["vae"], "a new word learns in T5, too"
+    told = text_table(family, ["a [V] dog"], learning=["transformer", "text_encoder"])
+    expected = family.embed(told)
+    monkeypatch.setattr(family.encoders[1], "forward", None)
+    assert "input_ids" in told and all(torch.equal(value, expected[name]) for name, value in family.embed(told).items())
     assert set(idle_parts(config(pipelines("flux"), **given), family)) == {"vae", "text_encoder", "text_encoder_2"}
 
 

@@ -42,7 +42,7 @@ def test_masks_are_cut_and_mirrored_with_their_photos_and_the_prior_counts_whole
     for cut in shelf.cuts:
         assert torch.equal(cut.mask, cut.pixels[:1])
     batches = Batches(
-        family, shelf, prior, text_table(family, ["a sks dog", "a dog"], train_text_encoder=False), process=family.process,
+        family, shelf, prior, text_table(family, ["a sks dog", "a dog"]), process=family.process,
         objective=Objective(masked_loss=True), num_photos=1, num_prior=1, resolution=16, seed=0,
     )  # fmt: skip
     batch = batches.make(0, 0, 2)
