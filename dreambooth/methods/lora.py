@@ -1,8 +1,4 @@
-"""LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT.
-
-With `timestep_rank`, the mask of T-LoRA (Soboleva et al. 2026; without its orthogonal start): noisy steps, in which a picture's layout is
-made and photos are copied from, see the first components only, r(t) = floor((r - r_min) (T - t) / T) + r_min of them.
-"""
+"""LoRA: W' = W + (alpha / r) B A (Hu et al. 2022, Eq. 3); DoRA: W' = m V / |V| with V as LoRA's W' (Liu et al. 2024, Eq. 5). By PEFT."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +13,6 @@ from dreambooth.files.layouts import DIFFUSERS_FILE as WEIGHTS
 from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
 from dreambooth.methods.base import Learner
-from dreambooth.methods.timestep_rank import mask_by_time
 
 MAGNITUDE = "lora_magnitude_vector"
 
@@ -34,8 +29,6 @@ class LoRA(AdapterMethod):
     """Share of a layer's inputs that LoRA does not see in a step."""
     use_dora: bool = False
     """Learn each output row's length apart from its direction (DoRA): more faithful at low rank, slower."""
-    timestep_rank: Annotated[int, Ge(1)] | None = None
-    """Rank at the noisiest time, growing to the whole rank (T-LoRA; its authors use half the rank). Other tools draw with all of it."""
 
     def peft(self, targets: list[str]) -> Any:
         from peft import LoraConfig
@@ -46,17 +39,10 @@ class LoRA(AdapterMethod):
         )  # fmt: skip
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
-        if self.timestep_rank and self.timestep_rank > self.rank:
-            reason = f"{self.timestep_rank} is more than the rank, {self.rank}."
-            raise SettingError("--timestep_rank", reason, fix=f"Give at most {self.rank}, or a larger --rank.")
-        if self.timestep_rank and self.use_dora:
-            raise SettingError("--timestep_rank", "DoRA's lengths are of the whole update.", fix="Leave out one of the two.")
         self.put_in(family, parts, seed=seed)
         if self.use_dora:
             for name in parts:
                 _measure(family.parts[name])
-        if self.timestep_rank:
-            mask_by_time(family, rank=self.rank, lowest=self.timestep_rank)
         return DiffusersFile(family, parts)
 
 

@@ -24,7 +24,7 @@ from dreambooth.training.step import accumulate
 from tests import tiny
 from tests.training import runs
 
-SHARED = {"adapters", "base", "templates", "timestep_rank", "words"}
+SHARED = {"adapters", "base", "templates", "words"}
 """Files of the shelf that hold no method of their own."""
 
 

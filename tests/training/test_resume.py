@@ -155,11 +155,11 @@ def test_a_run_whose_identifier_was_picked_of_several_tokens_goes_on_by_the_same
 
 
 def test_a_setting_that_is_newer_than_a_checkpoint_had_its_default_then():
-    now = train_config(rank=8, method="lora", timestep_rank=4, instance_data_dir="photos")
+    now = train_config(rank=8, method="lora", lora_alpha=4.0, instance_data_dir="photos")
     old = dump(now)
     assert not differences(old, now)
-    del old["method"]["timestep_rank"]
-    assert differences(old, now) == ["--timestep_rank None -> 4"]
-    assert not differences(old, now.updated({("method", "timestep_rank"): None}))
+    del old["method"]["lora_alpha"]
+    assert differences(old, now) == ["--lora_alpha None -> 4.0"]
+    assert not differences(old, now.updated({("method", "lora_alpha"): None}))
     del old["text"]
-    assert differences(old, now.updated({("method", "timestep_rank"): None})) == [], "a whole branch that was not there yet"
+    assert differences(old, now.updated({("method", "lora_alpha"): None})) == [], "a whole branch that was not there yet"
