@@ -1,6 +1,6 @@
 """dreambooth: a text-to-image model that knows *your* dog, mug, shoe or painting style, from 3-5 photos.
 
-`train`, `generate` and `Run` are here; everything heavy is imported when it is first used.
+`train`, `watch`, `generate` and `Run` are here; everything heavy is imported when it is first used.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("train", "generate", "open_run", "Run")
+_VERBS = ("train", "watch", "generate", "open_run", "Run")
 
 
 def __getattr__(name: str) -> Any:

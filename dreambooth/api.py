@@ -11,12 +11,12 @@ from typing import Any
 from PIL import Image
 
 from dreambooth import stream
-from dreambooth.config import TrainConfig, config_type, read_yaml
+from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import Drawn, GenerateConfig
+from dreambooth.drawing import Drawn, GenerateConfig, opening
 from dreambooth.drawing import generate as draw_pictures
 from dreambooth.opened import Opened, open_model
-from dreambooth.schema import Setting, flags, nearest, place
+from dreambooth.schema import Setting, flags, merged, nearest, place
 from dreambooth.training.records import Done, Record
 
 
@@ -26,18 +26,16 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
-        self._as: tuple[Any, ...] = ()
+        self._as: dict[str, Any] = {}
 
     def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
-        wanted = config.lora, config.device, config.allow_pickle, config.mixed_precision
+        wanted = opening(config)
         if self._opened is None or self._as != wanted:
             self._as, self._opened = wanted, None  # the one before goes first: two may not fit
-            self._opened = open_model(
-                str(self.path), lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision
-            )
+            self._opened = open_model(str(self.path), **wanted)
         drawn = [told for told in draw_pictures(config, opened=self._opened) if isinstance(told, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
@@ -75,21 +73,23 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
 def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
     """The configuration from a file and flat names, later ones first."""
     tree = read_yaml(Path(config)) if config else {}
-    method = settings.get("method") or (tree.get("method") or {}).get("kind")
+    method = settings.get("method") or named_in(tree)
     return from_arguments(config_type(method), settings, tree)
 
 
 def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[str, Any] | None = None) -> Any:
-    """A tree of settings from flat names, as flags without their dashes; raises SettingError for a name that does not exist."""
-    tree, known = dict(tree or {}), flags(kind)
+    """A tree of settings from flat names, as flags without their dashes, over a file's; raises SettingError for a name that does not
+    exist. Where a list is wanted, one text is a list of it."""
+    given, known = dict[str, Any](), flags(kind)
     for name, value in settings.items():
         if name not in known:
             raise SettingError(name, "there is no such setting.", fix=nearest(name, known))
         if value is not None:
-            place(tree, known[name].path, str(value) if isinstance(value, Path) else value)
-    return kind.parse(tree)
+            value = str(value) if isinstance(value, Path) else value
+            place(given, known[name].path, known[name].items([value]) if known[name].is_list and isinstance(value, str) else value)
+    return kind.parse(merged(tree or {}, given))
 
 
 def watch(**settings: Any) -> Iterator[Record]:
-    """`stream.train` by flat names: for record in dreambooth.api.watch(instance_data_dir="photos", class_noun="dog")."""
+    """`stream.train` by flat names: for record in dreambooth.watch(instance_data_dir="photos", class_noun="dog")."""
     return stream.train(train_config(**settings))

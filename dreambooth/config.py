@@ -15,11 +15,12 @@ from annotated_types import Ge, Gt, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.methods.words import WordMethod
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.schema import Flag, Setting, extended, flags, get, is_set
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -103,7 +104,7 @@ class Output(Setting):
     report_to: tuple[Literal["tensorboard", "wandb", "none"], ...] = ()
     """Trackers beside metrics.jsonl, which is always written: tensorboard, wandb."""
     push_to_hub: bool = False
-    """Upload the result to the Hub when the run is done."""
+    """Upload the result and its last pictures to the Hub when the run is done; never the photos, nor what names this machine."""
     hub_token: str | None = None
     """Token for the Hub; left out, that of `hf auth login`. It is never written to disk."""
     hub_model_id: str | None = None
@@ -151,9 +152,15 @@ class TrainConfig(Setting):
     @property
     def output_dir(self) -> Path:
         """The run's folder."""
-        return Path(self.output.output_dir or "dreambooth-model")
+        return Path(self.output.output_dir or "dreambooth-model").expanduser()
 
 
+PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
+FOLDERS = (
+    ("model", "pretrained_model_name_or_path"), ("model", "pretrained_vae_name_or_path"), ("model", "tokenizer_name"),
+    ("photos", "instance_data_dir"), ("photos", "concepts_list"), ("photos", "mask_dir"), ("prior", "class_data_dir"),
+)  # fmt: skip
+"""Settings that may name something on this disk."""
 DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
     "full": {"resolution": 512, "image_interpolation_mode": "bilinear", "output_dir": "dreambooth-model"},
     "lora": {"resolution": 512, "learning_rate": 5e-4, "validation_epochs": 50, "output_dir": "lora-dreambooth-model"},
@@ -192,6 +199,16 @@ def _named(config: TrainConfig) -> TrainConfig:
     values = {("method", name): getattr(method, name) for name in type(method).model_fields}
     values = {path: value for path, value in values.items() if value != get(config, path)}
     return config.updated(values | ({("photos", "identifier"): method.new_word} if method.new_word else {}))
+
+
+def settled(config: TrainConfig) -> TrainConfig:
+    """With folders named from the root, so that what is written down means the same wherever it is read."""
+    wanted = {}
+    for branch, name in FOLDERS:
+        value = getattr(getattr(config, branch), name)
+        if value and value != TOYBOX and Path(value).expanduser().exists():
+            wanted[branch, name] = str(Path(value).expanduser().absolute())
+    return config.updated(wanted)
 
 
 def check(config: TrainConfig) -> None:
@@ -243,12 +260,26 @@ def idle(config: TrainConfig) -> list[str]:
         why = config.method.why_no_prior() or ""
         unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
     learns_text = config.text.train_text_encoder or isinstance(config.method, WordMethod)
-    conditions = (
-        (config.optimization.text_encoder_lr, "text_encoder_lr", learns_text, "no text encoder learns (--train_text_encoder)"),
-        (config.loop.ema_decay != Loop().ema_decay, "ema_decay", config.loop.use_ema, "no average is kept (--use_ema)"),
-        (config.output.skip_save_text_encoder, "skip_save_text_encoder", config.method.trains_whole_parts, "the result holds no pipeline"),
+    looks, tree = config.watching.evaluate_every, flags(type(config))
+    conditions = (  # what has something to do when, and why not otherwise
+        (("text_encoder_lr",), learns_text, "no text encoder learns (--train_text_encoder)"),
+        (("ema_decay",), config.loop.use_ema, "no average is kept (--use_ema)"),
+        (("skip_save_text_encoder",), config.method.trains_whole_parts, "the result holds no pipeline"),
+        (("stop_early", "evaluation_share", "dino_encoder", "clip_encoder", "lpips_encoder"), looks, "nobody looks (--evaluate_every)"),
+        (("num_class_images", "prior_loss_weight"), config.has_prior, "there are no class images"),
+        (("hub_model_id", "hub_private"), config.output.push_to_hub, "nothing is uploaded (--push_to_hub)"),
+        (("instance_prompt",), not config.photos.concepts_list, "--concepts_list has the prompts"),
+        (("logit_mean", "logit_std"), config.objective.weighting_scheme == "logit_normal", "times are not drawn so (--weighting_scheme)"),
+        (PRODIGY, config.optimization.optimizer == "prodigy", "the optimizer is another (--optimizer prodigy)"),
+        (("revision",), not Path(config.model.pretrained_model_name_or_path).expanduser().is_dir(), "the base model is a folder here"),
     )
-    return unused + [f"--{name} has nothing to do: {why}." for given, name, used, why in conditions if given and not used]
+    given = [(name, why) for names, used, why in conditions if not used for name in names if _differs(config, tree[name])]
+    return unused + [f"--{name} has nothing to do: {why}." for name, why in given]
+
+
+def _differs(config: TrainConfig, flag: Flag) -> bool:
+    """Whether a setting was given by hand as something else than its default."""
+    return is_set(config, flag.path) and get(config, flag.path) != flag.default
 
 
 def dump(config: TrainConfig) -> dict[str, Any]:
@@ -274,6 +305,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
+def named_in(tree: Mapping[str, Any]) -> str | None:
+    """The method that a file's tree names, by its kind or as that alone (`method: lora`)."""
+    method = tree.get("method")
+    return method.get("kind") if isinstance(method, Mapping) else method
+
+
 def config_type(method: str | None) -> type[TrainConfig]:
     """The tree, with a user's own method (`package.module:Class`) in its union when one is named."""
     if not method or ":" not in method:
@@ -281,7 +318,7 @@ def config_type(method: str | None) -> type[TrainConfig]:
     module, _, name = method.partition(":")
     try:
         kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise SettingError("--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class.") from None
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise SettingError("--method", f"{method} is no dreambooth Method.", fix="Derive it from dreambooth.methods.Method.")

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from dreambooth.core.device import Precision
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
 from dreambooth.opened import Opened, open_model
-from dreambooth.outputs import write_pictures, write_sheet
+from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Picture, Sampling, check, draw
+from dreambooth.sample import Picture, Sampling, check, draw, square
 from dreambooth.schema import Setting, is_set
 from dreambooth.training.records import Progress, Told
 
@@ -33,12 +33,12 @@ class GenerateConfig(Setting):
     """What the pictures should not show."""
     num_images: Annotated[int, Ge(1)] = 4
     """Pictures of each prompt."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seed of each prompt's first picture; the next ones count up."""
     batch_size: Annotated[int, Ge(1)] = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
-    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run."""
+    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run, beside what is there."""
     lora: str | None = None
     """A LoRA file or folder to put on the model."""
     identifier: str | None = None
@@ -47,6 +47,10 @@ class GenerateConfig(Setting):
     """Precision of the arithmetic; left out, that of the run."""
     device: str | None = None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    variant: str | None = None
+    """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model; a run knows its own."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     sampling: Sampling = Sampling()
@@ -68,9 +72,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     if opened is None:
         yield Told(f"Loading {config.run} ...")
-        opened = open_model(
-            config.run, lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision
-        )
+        opened = open_model(config.run, **opening(config))
     prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)
@@ -88,12 +90,23 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         if not picture.finite:
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
     rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-    paths = write_pictures(folder, rows, extra={"model": opened.name})
-    told = f"{opened.name} · {sampling.scheduler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+    first = 0 if config.output_dir else free_row(folder)
+    precision = config.mixed_precision or opened.precision
+    made_with = {"model": opened.name, "precision": precision, **({"lora": config.lora} if config.lora else {})}
+    paths = write_pictures(folder, rows, extra=made_with, first=first)
+    told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
     seeds = f"seeds {config.seed}-{config.seed + count - 1}"
-    sheet = folder / "contact_sheet.png"
+    sheet = folder / (f"contact_sheet-{first:02d}.png" if first else "contact_sheet.png")
     write_sheet(sheet, [(label, [p.image for p in drawn]) for label, drawn in rows], title="", footer=f"{told} · {seeds}")
     yield Drawn(tuple(pictures), paths, sheet)
+
+
+def opening(config: GenerateConfig) -> dict[str, Any]:
+    """What `open_model` is to be told."""
+    return {
+        "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
+        "variant": config.variant, "revision": config.revision,
+    }  # fmt: skip
 
 
 def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
@@ -103,11 +116,11 @@ def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
         return config.sampling.model_copy(update=own)
     own = opened.config.validation.sampling(opened.config.cropping.resolution or opened.family.native_resolution)
     given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
-    return own.model_copy(update=given)
+    return own.model_copy(update=given | square(given))
 
 
 def _folder(config: GenerateConfig, opened: Opened) -> Path:
     if config.output_dir:
-        return Path(config.output_dir)
-    run = Path(config.run)
+        return Path(config.output_dir).expanduser()
+    run = Path(config.run).expanduser()
     return run / "samples" / "generated" if opened.config else Path("generated")

@@ -1,17 +1,20 @@
 """A model to draw with, from whatever a person names: a run, a checkpoint of a run, a pipeline, a Hub id, a LoRA file on a base model."""
 
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from dreambooth.config import TrainConfig, config_type, read_yaml
+from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE
 from dreambooth.methods import Learner
 from dreambooth.outputs import RECORD, read_record
-from dreambooth.prepare import hush, learning_parts, lighten, read_as_told
+from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.training.state import STATE
 
 CONFIG = "config.yaml"
@@ -44,8 +47,9 @@ class Opened:
 
 
 def open_model(
-    name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None
-) -> Opened:
+    name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
+    variant: str | None = None, revision: str | None = None,
+) -> Opened:  # fmt: skip
     """Load a run, `RUN/checkpoint-N`, a pipeline folder or a Hub id, with a LoRA file on top when one is given.
 
     `precision` is the arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole.
@@ -60,8 +64,9 @@ def open_model(
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
     else:
-        source = ModelSource.parse({"pretrained_model_name_or_path": name, "allow_pickle": allow_pickle})
+        source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
         opened = Opened(family_of(source).load(source), name)
+        round_weights(opened.family, precision or "no")
     if lora:
         _add_lora(opened.family, lora, allow_pickle=allow_pickle)
     opened.family.to(pick_device(device))
@@ -69,9 +74,15 @@ def open_model(
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The complete configuration of a run."""
+    """The complete configuration of a run. Raises SettingError for a method whose code lies in the run itself: a folder that somebody
+    sent would run it here."""
     tree = read_yaml(run / CONFIG)
-    return config_type(tree.get("method", {}).get("kind")).parse(tree)
+    module = (named_in(tree) or "").partition(":")[0].partition(".")[0] if ":" in (named_in(tree) or "") else ""
+    spec = find_spec(module) if module and module not in sys.modules else None
+    if spec and spec.origin and Path(spec.origin).resolve().is_relative_to(run.resolve()):
+        reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({spec.origin})."
+        raise SettingError("run", reason, fix="If you trust it, move that file to a place where Python finds it.")
+    return config_type(named_in(tree)).parse(tree)
 
 
 def run_folder(path: Path) -> Path | None:
@@ -118,15 +129,26 @@ def _encoders_of_base(config: TrainConfig) -> dict[str, Any]:
     return {name: base.parts[name] for name in base.encoder_names}
 
 
+def _see_that_it_fits(family: Family, folder: str, weights: str | None, *, allow_pickle: bool) -> None:
+    """diffusers leaves out in silence what a LoRA has for networks that the model has not: raise SettingError instead."""
+    own = {"unet_config": family.denoiser.config} if "unet_config" in signature(family.pipe.lora_state_dict).parameters else {}
+    read = family.pipe.lora_state_dict(folder, weight_name=weights, use_safetensors=None if allow_pickle else True, **own)
+    foreign = {name.split(".")[0] for name in (read[0] if isinstance(read, tuple) else read)} - set(family.parts)
+    if foreign:
+        reason = f"{folder} changes {' and '.join(sorted(foreign)[:3])}, which {family.name} has not: it is for another model."
+        raise SettingError("--lora", reason, fix="Name the base model that it was made for.")
+
+
 def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     path = Path(lora).expanduser()
     if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
         raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
-    folder, weights = (str(path.parent), path.name) if path.is_file() else (lora, None)
+    folder, weights = (str(path.parent), path.name) if path.is_file() else (str(path) if path.is_dir() else lora, None)
     own = {name: part.peft_config for name, part in family.parts.items() if getattr(part, "peft_config", None)}
     if any(str(config.peft_type.value) != "LORA" for configs in own.values() for config in configs.values()):
         raise SettingError("--lora", "this run's own layers are no LoRA, and the two cannot be mixed.", fix="Put it on the base model.")
     try:
+        _see_that_it_fits(family, folder, weights, allow_pickle=allow_pickle)
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
     except (*UNREADABLE, RuntimeError) as error:
         raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None

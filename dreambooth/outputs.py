@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -12,20 +13,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 import dreambooth
 from dreambooth.config import TrainConfig
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families import Family
 from dreambooth.files.atomic import whole_entries, whole_file, write_json
 from dreambooth.files.digests import file_digest
 from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import write_kohya
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
 from dreambooth.training.records import Record, Saved
 
 RECORD = "run.json"
+ROW = re.compile(r"(\d+)-seed\d+\.png$")
 
 
 def start_record(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
@@ -109,15 +114,27 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
         write_kohya(folder, prefixes=kohya_prefixes(learner.family))
 
 
-def write_pictures(folder: Path, rows: Sequence[tuple[str, Sequence[Picture]]], *, extra: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Pictures as PNGs that carry their settings, named by the row they stand in and their seed."""
+def write_pictures(
+    folder: Path, rows: Sequence[tuple[str, Sequence[Picture]]], *, extra: Mapping[str, Any], first: int = 0
+) -> tuple[Path, ...]:
+    """Pictures as PNGs that carry their settings, named by the row they stand in, counted from `first`, and their seed."""
     paths = []
-    for number, (_, pictures) in enumerate(rows):
+    for number, (_, pictures) in enumerate(rows, start=first):
         for picture in pictures:
             path = folder / f"{number:02d}-seed{picture.seed}.png"
             save_png(path, picture.image, {**picture.settings, **extra})
             paths.append(path)
     return tuple(paths)
+
+
+UPLOADED = ("*.safetensors", "*.json", "*.txt", "*.model", "samples/final/*.png")
+KEPT_BACK = (RECORD, "scores.json", "checkpoint-*", "evaluation/*", "samples/evaluation/*", ".partial-*")
+"""What of a run goes to the Hub by its kind, and what of that does not."""
+
+
+def free_row(folder: Path) -> int:
+    """The number after the last row of pictures in a folder, 0 where there is none."""
+    return max((int(found[1]) for path in folder.glob("*-seed*.png") if (found := ROW.match(path.name))), default=-1) + 1
 
 
 def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title: str, footer: str) -> None:
@@ -126,59 +143,90 @@ def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title:
         contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
 
 
-def card(config: TrainConfig, material: Material, learner: Learner) -> str:
-    """The model card that the Hub shows."""
+def card(config: TrainConfig, material: Material, learner: Learner, *, is_public: bool = False) -> str:
+    """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
     family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
+    is_local = base == TOYBOX or Path(base).is_dir()
+    if is_local and is_public:
+        base = Path(base).name
     kind = type(family.pipe).__name__
     source = "." if config.method.trains_whole_parts else base
     absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
-    before = f'base = {kind}.from_pretrained("{base}")\n' if absent else ""
+    asked = {"revision": config.model.revision, "variant": config.model.variant}
+    options = "".join(f", {name}={_quoted(value)}" for name, value in asked.items() if value)
+    before = f"base = {kind}.from_pretrained({_quoted(base)}{options})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
-    load = f'{before}pipe = {kind}.from_pretrained("{source}"{encoders})\n{learner.loading()}'.strip()
+    chosen = options if source == base else ""
+    load = f"{before}pipe = {kind}.from_pretrained({_quoted(source)}{chosen}{encoders})\n{learner.loading()}".strip()
+    head = {
+        **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other", "instance_prompt": prompt,
+        "tags": ["text-to-image", "diffusers", "dreambooth", config.method.kind],
+    }  # fmt: skip
     return f"""---
-base_model: {base}
-library_name: diffusers
-license: other
-instance_prompt: {prompt}
-tags: [text-to-image, diffusers, dreambooth, {config.method.kind}]
+{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000).strip()}
 ---
 
 # {prompt}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{prompt}"{_prior_words(material)}.
 The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
-`run.json` tells where everything comes from, `config.yaml` repeats the run.
+`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.
 
 ```python
 from diffusers import {kind}
 
 {load}
-image = pipe("{prompt} on the beach").images[0]
+image = pipe({_quoted(f"{prompt} on the beach")}).images[0]
 ```
 
 Or `dreambooth generate . "a [V] ... on the beach"`.
 """
 
 
-def push(config: TrainConfig, folder: Path) -> str:
-    """Upload the result (no checkpoints, no trackers' logs) to the Hub; returns its address."""
+def check_push(config: TrainConfig, folder: Path) -> None:
+    """Raise SettingError, before any work, for a name that the Hub would not take or a token that it does not know."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    name = config.output.hub_model_id or folder.absolute().name
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise SettingError("--hub_model_id", f"the Hub takes no model named {name!r} ({first_line(error)}).", fix="Give another.") from None
+    try:
+        HfApi(token=config.output.hub_token).whoami()
+    except Exception as error:  # the transport's own errors differ from version to version
+        fix = "`hf auth login` or --hub_token; offline, leave the flag out and `hf upload` the result later."
+        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({first_line(error)}).", fix=fix) from None
+
+
+def push(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> str:
+    """Upload what was learned, its card and the pictures drawn at the end; returns its address.
+
+    Nothing else: contact sheets and reports show the user's photos, and the run's record names this machine and its folders.
+    """
+    from huggingface_hub import HfApi
 
     api = HfApi(token=config.output.hub_token)
     try:
         name = api.create_repo(
             config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private
         ).repo_id
-        skipped = ["checkpoint-*", f"{config.output.logging_dir}/*", ".partial-*"]
-        return str(api.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=skipped, commit_message="DreamBooth").repo_url)
-    except LocalTokenNotFoundError:
-        raise SettingError("--push_to_hub", "there is no token.", fix="`hf auth login`, or --hub_token.") from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise SettingError(
-            "--push_to_hub", f"the upload failed ({reason}); the result is whole in {folder}.", fix="`hf upload` it."
-        ) from None
+        kept_back = [*KEPT_BACK, f"{config.output.logging_dir}/*"]
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=list(UPLOADED), ignore_patterns=kept_back, commit_message="DreamBooth"
+        )
+        text = card(config, material, learner, is_public=True).encode()
+        return str(api.upload_file(repo_id=name, path_or_fileobj=text, path_in_repo="README.md", commit_message="Card").repo_url)
+    except Exception as error:  # whatever it was: the run is done, and its result lies there whole
+        reason = f"the upload failed ({first_line(error)}); the result is whole in {folder}."
+        raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from error
+
+
+def _quoted(text: str) -> str:
+    """A text as Python writes it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _prior_words(material: Material) -> str:

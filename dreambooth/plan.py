@@ -91,6 +91,7 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
     """Bytes on the disk that a run will take at most, the moment in which one checkpoint replaces another included."""
     kept = steps // config.loop.checkpointing_steps
     kept = min(kept, (config.loop.checkpoints_total_limit or kept) + 1)
+    kept += 2 if config.watching.evaluate_every else 0  # the leader, and the moment in which another takes its place
     whole = (
         sum(p.numel() for part in family.parts.values() for p in part.parameters()) * 4
         if config.method.trains_whole_parts

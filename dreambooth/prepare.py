@@ -13,9 +13,10 @@ from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
+from dreambooth.families.source import replaced
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
-from dreambooth.prompts import fill
+from dreambooth.prompts import PLACEHOLDER, fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
@@ -68,7 +69,19 @@ def gather(config: TrainConfig, identifier: str | None) -> Material:
         if config.has_prior and not subject.class_prompt:
             reason = f"there is no class prompt for {subject.folder.root}."
             raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
+    if config.method.new_word:
+        material.complaints += unshown(config, material, config.method.new_word)
     return material
+
+
+def unshown(config: TrainConfig, material: Material, word: str) -> list[str]:
+    """A sentence where some photos are never called by the new word; raises SettingError where none is, for then nothing would learn."""
+    without = [photo.path.name for photo in material.photos if not any(word in prompt for prompt in prompts_shown(config, material, photo))]
+    fix = "Write [V] in --instance_prompt and captions, or pass --no-use_captions."
+    if len(without) == len(material.photos):
+        reason = f"no photo's prompt or caption has the word that is to be learned, {word}."
+        raise SettingError(f"--method {config.method.kind}", reason, fix=fix)
+    return [f"Nothing is learned from {', '.join(without)}: the caption lacks {word}. {fix}"] if without else []
 
 
 def plan_prior(config: TrainConfig, material: Material, family: type[Family], model: str) -> list[ClassImages]:
@@ -78,10 +91,11 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
     assert config.cropping.resolution
     sampling = config.prior.sampling(config.cropping.resolution)
     sets: dict[Path, ClassImages] = {}
+    own = config.text.reading | replaced(config.model)
     for subject in material.subjects:
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
-        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, config.text.reading)
+        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, own)
         images = replace(images, folder=folder or shared_folder(images.made_with))
         known = sets.get(images.folder)
         if known and known.prompt != images.prompt:
@@ -176,10 +190,16 @@ def lighten(family: Family, method: Method, precision: str) -> None:
     The VAE stays in float32 (SDXL's overflows in half), and so does everything when whole parts learn, for the output is saved from it.
     Weights that learn in place stay unrounded: what an update adds to them is smaller than what half precision tells apart.
     """
-    if DTYPES[precision] == torch.float32 or method.trains_whole_parts:
+    if not method.trains_whole_parts:
+        round_weights(family, precision, but=method.learned_in_place)
+
+
+def round_weights(family: Family, precision: str, *, but: tuple[str, ...] = ()) -> None:
+    """Denoiser and text encoders in half precision, where that is the precision; weights whose names end on one of `but` stay whole."""
+    if DTYPES[precision] == torch.float32:
         return
     for part in (family.parts[name] for name in (family.denoiser_name, *family.encoder_names)):
-        kept = [(p, p.data) for name, p in part.named_parameters() if name.endswith(method.learned_in_place)]
+        kept = [(p, p.data) for name, p in part.named_parameters() if name.endswith(but)]
         part.to(DTYPES[precision])
         for parameter, value in kept:
             parameter.data = value
@@ -230,6 +250,18 @@ def hush() -> None:
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def refuse_unnamed(config: TrainConfig) -> None:
+    """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
+    if config.photos.identifier or config.photos.concepts_list:
+        return
+    if PLACEHOLDER in (config.validation.validation_prompt or ""):
+        fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
+        raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
+    if config.watching.evaluate_every:
+        reason = "the held-out prompts need to know which word is the subject's; --instance_prompt has no [V]."
+        raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")
 
 
 def told(complaints: list[str]) -> Iterator[Record]:

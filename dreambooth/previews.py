@@ -39,7 +39,7 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     photos = [photo.image for photo in material.photos[:count]]
     sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
     title = f"{material.instance_prompt}: {trainer.step} updates"
-    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config))
+    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))
     yield Preview(trainer.step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
 
 
@@ -64,10 +64,10 @@ def _validation_prompt(config: TrainConfig, material: Material) -> str:
     return fill(wanted, material.identifier, setting="--validation_prompt", replaced=config.replaced_noun)
 
 
-def _footer(config: TrainConfig) -> str:
+def _footer(config: TrainConfig, sampler: str) -> str:
     sampling = config.validation.sampling(config.cropping.resolution or 0)
     model = config.model.pretrained_model_name_or_path
-    how = f"{sampling.scheduler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+    how = f"{sampler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
     return f"{model} · {config.method.kind} · {how}"
 
 

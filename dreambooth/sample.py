@@ -63,7 +63,8 @@ def draw(
     Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
-    with _sampler(family, check(family, sampling, negative_prompt=negative_prompt)):
+    scheduler = check(family, sampling, negative_prompt=negative_prompt)
+    with _sampler(family, scheduler):
         while done < len(prompts):
             some = slice(done, done + batch_size)
             drawn = _if_it_fits(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
@@ -73,7 +74,7 @@ def draw(
                 log.warning("Out of memory: drawing %d at a time from here on.", batch_size)
                 continue
             for image, finite, prompt, seed in zip(*drawn, prompts[some], seeds[some], strict=True):
-                yield Picture(image, prompt, seed, finite, _record(prompt, seed, negative_prompt, sampling))
+                yield Picture(image, prompt, seed, finite, _record(prompt, seed, negative_prompt, sampling, scheduler))
             done += len(drawn[0])
 
 
@@ -82,13 +83,25 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
     if negative_prompt and "true_cfg_scale" in _options(family):
         reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
         raise SettingError("--negative_prompt", reason, fix="Leave it out.")
-    return make_scheduler(family, sampling.scheduler, setting=setting)
+    for side in ("height", "width"):
+        size = getattr(sampling, side)
+        if size and size % family.pixel_step:
+            near = max(1, round(size / family.pixel_step)) * family.pixel_step
+            reason = f"{family.name} draws multiples of {family.pixel_step} pixels, got {size}."
+            raise SettingError(f"--{side}", reason, fix=f"Give {near}.")
+    scheduler = make_scheduler(family, sampling.scheduler, setting=setting)
+    known = scheduler.config.num_train_timesteps
+    if sampling.num_inference_steps > known:
+        reason = f"the model knows {known} times, got {sampling.num_inference_steps}."
+        raise SettingError("--num_inference_steps", reason, fix="Lower it.")
+    return scheduler
 
 
 def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
     """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with.
 
-    PNDM goes without its Runge-Kutta steps, as Stable Diffusion's folders ask for: with few steps they fail.
+    PNDM goes without its Runge-Kutta steps, as Stable Diffusion's folders ask for: with few steps they fail. No sampler clips latents
+    unless the base model's own does.
     """
     own = family.pipe.scheduler
     if family.process.prediction == "flow":
@@ -100,9 +113,17 @@ def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -
         reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
         raise SettingError(setting, reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
     try:
-        return fitting[name].from_config(own.config, **({"skip_prk_steps": True} if name == "PNDMScheduler" else {}))
+        return fitting[name].from_config(own.config, **_latent(fitting[name], own))
     except (ImportError, ValueError, NotImplementedError) as error:
         raise SettingError(setting, f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
+
+
+def _latent(kind: type, own: Any) -> dict[str, Any]:
+    """What a sampler is to be told where the base model's own does not say it: DDIM and DDPM clip pictures, and x_0 is no picture here."""
+    known = inspect.signature(kind).parameters
+    told = {"clip_sample": False, "set_alpha_to_one": False}
+    missing = {name: value for name, value in told.items() if name in known and name not in own.config}
+    return missing | ({"skip_prk_steps": True} if kind.__name__ == "PNDMScheduler" else {})
 
 
 @contextmanager
@@ -175,6 +196,11 @@ def _options(family: Family) -> Mapping[str, Any]:
     return inspect.signature(type(family.pipe).__call__).parameters
 
 
-def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling) -> dict[str, Any]:
-    record = {"prompt": prompt, "seed": seed, **sampling.model_dump(exclude_none=True)}
+def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling, scheduler: Any) -> dict[str, Any]:
+    record = {"prompt": prompt, "seed": seed, **sampling.model_dump(exclude_none=True), "sampler": type(scheduler).__name__}
     return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})
+
+
+def square(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The width of pictures whose height alone was given."""
+    return {"width": given["height"]} if given.get("height") and "width" not in given else {}

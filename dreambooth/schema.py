@@ -8,7 +8,7 @@ import difflib
 import types
 import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -66,6 +66,11 @@ class Flag:
     def choices(self) -> tuple[str, ...]:
         return tuple(str(c) for m in _members(self.annotation) if get_origin(m) is Literal for c in get_args(m))
 
+    def items(self, words: Sequence[str]) -> list[str]:
+        """The items of a list, which may also stand in one word with commas between them; in free text a comma is a comma."""
+        is_text = any(str in get_args(member) for member in _members(self.annotation))
+        return list(words) if is_text else [item for word in words for item in word.split(",") if item]
+
     @property
     def type_name(self) -> str:
         """The kind of value in a reader's words: `{no, fp16, bf16}`, `number`, `text` ..."""
@@ -106,6 +111,18 @@ def place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for branch in path[:-1]:
         tree = tree.setdefault(branch, {})
     tree[path[-1]] = value
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings, the second winning; another kind in a branch empties it first. A text in a branch's place is its kind."""
+    out = dict(base)
+    for name, value in over.items():
+        old = {"kind": out[name]} if isinstance(out.get(name), str) and isinstance(value, Mapping) else out.get(name)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            out[name] = dict(value) if value.get("kind", old.get("kind")) != old.get("kind") else merged(old, value)
+        else:
+            out[name] = value
+    return out
 
 
 def is_set(setting: Setting, path: tuple[str, ...]) -> bool:
@@ -183,6 +200,8 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
     for name, info in tree.model_fields.items():
         branches = _settings_of(info.annotation)
         value = values.get(name)
+        if len(branches) > 1 and isinstance(value, str):
+            value = {"kind": value}
         if not branches or not isinstance(value, Mapping):
             continue
         value = dict(value)
@@ -214,6 +233,10 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
         if own:
             holders = " or ".join(f"--{own[0].path[-2]} {k}" for k in own[0].kinds)
             return SettingError(f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out.")
+        known = all_flags.get(path[-1])
+        if known:
+            place_of = "".join(f"{branch}: {{" for branch in known.path[:-1]) + f"{known.path[-1]}: ..." + "}" * (len(known.path) - 1)
+            return SettingError(path[-1], "it stands in another place.", fix=f"In YAML: {place_of}")
         return SettingError(path[-1], "there is no such setting.", fix=nearest(path[-1], all_flags))
     if kind == "missing":
         return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")

@@ -1,21 +1,23 @@
 """The verbs as generators of records: `for record in stream.train(config)`. The command line, pages and notebooks are readers of these."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dreambooth.config import TrainConfig, check, dump, idle, resolve, write_yaml
+from dreambooth.config import TrainConfig, check, dump, idle, resolve, settled, write_yaml
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
+from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import Stopwatch, kohya_prefixes, push, spent, start_record, write_record, write_result
+from dreambooth.outputs import Stopwatch, check_push, kohya_prefixes, push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import (
     Material,
@@ -24,10 +26,12 @@ from dreambooth.prepare import (
     draw_prior,
     gather,
     hush,
+    lighten,
     look_at_photos,
     make_batches,
     plan_prior,
     read_as_told,
+    refuse_unnamed,
     told,
 )
 from dreambooth.previews import final_pictures, preview, preview_interval
@@ -35,7 +39,7 @@ from dreambooth.reporting.page import report
 from dreambooth.resuming import differences
 from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
-from dreambooth.trackers import open_trackers
+from dreambooth.trackers import Tracker, open_trackers
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
 from dreambooth.training.processes import Processes, join, launcher_settings
@@ -62,7 +66,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
     kind = family_of(config.model)
-    config = resolve(config, kind)
+    config = settled(resolve(config, kind))
     folder = config.output_dir
     checkpoint = _entry(config, folder)
     writable_folder(folder, "--output_dir")
@@ -92,6 +96,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from told([warning] if warning else [])
+    refuse_unnamed(config)
     yield from look_at_photos(config)
     material = gather(config, config.photos.identifier)
     yield from told(material.complaints)
@@ -99,8 +104,11 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         _refuse_changes(config, checkpoint)
     if config.watching.stop_early and processes.count > 1:
         raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
-    eyes = open_eyes(config, family)
-    yield from _run(config, family, material, processes, seed, checkpoint, eyes, stop)
+    if config.output.push_to_hub and processes.is_main:
+        check_push(config, folder)
+    eyes = open_eyes(config, processes.device)
+    with ExitStack() as followers:
+        yield from _run(config, family, material, processes, seed, checkpoint, eyes, stop, followers)
 
 
 def _run(
@@ -112,13 +120,15 @@ def _run(
     checkpoint: Path | None,
     eyes: LoadedEncoders | None,
     stop: Callable[[], bool],
+    followers: ExitStack,
 ) -> Iterator[Record]:
-    """Everything after the request has been understood."""
+    """Everything after the request has been understood. Trackers are opened before anything long is done, and closed with `followers`."""
     began, folder = time.perf_counter(), config.output_dir
     base = fingerprint(config.model.folder())
     material.prior = plan_prior(config, material, type(family), base)
-    if config.output.overwrite_output_dir and not checkpoint and processes.is_main:
+    if not checkpoint and processes.is_main:
         _clear(folder)
+    lighten(family, config.method, config.loop.mixed_precision)  # here already, so that no float32 weights go to the device for nothing
     family.to(processes.device)
     learner = attach(config, family, seed)
     trainable = learner.num_weights
@@ -131,6 +141,7 @@ def _run(
     if processes.is_main:
         write_text(folder / "config.yaml", write_yaml(config))
         write_record(folder, record)
+    trackers = _followed(config, step_of(checkpoint) if checkpoint else 0, followers) if processes.is_main else []
     yield from draw_prior(config, material, family, processes)
     batches = yield from _last(make_batches(config, material, family, processes, seed))
     trainer = Trainer(
@@ -144,7 +155,11 @@ def _run(
     stopwatch = Stopwatch(folder, record, time.perf_counter() - before)
     try:
         watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
-        yield from _train_and_look(config, trainer, material, folder, watcher, stopwatch, stop)
+        trackers += [stopwatch] if processes.is_main else []
+        if watcher:
+            trackers.append(watcher.page)
+            followers.callback(watcher.page.close)
+        yield from _train_and_look(config, trainer, material, folder, watcher, trackers, stop)
         record["choice"] = watcher.choice() if watcher else None
     except BaseException as error:
         record["seconds"] = stopwatch.seconds()
@@ -160,6 +175,7 @@ def _run(
     if processes.is_main:
         with trainer.shown():
             write_result(config, material, learner, folder)
+        retire(folder, base)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
             yield from final_pictures(config, trainer, material, folder)
@@ -170,7 +186,7 @@ def _run(
             yield Told(f"Best checkpoint: update {record['choice']['step']}. {record['choice']['why']}")
         yield Told(f"Report: {report(folder)}")
         if config.output.push_to_hub:
-            yield Told(f"Uploaded to {push(config, folder)}.")
+            yield Told(f"Uploaded to {push(config, material, learner, folder)}.")
     processes.wait()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
@@ -190,41 +206,42 @@ def _train_and_look(
     material: Material,
     folder: Path,
     watcher: Watcher | None,
-    stopwatch: Stopwatch,
+    trackers: list[Tracker],
     stop: Callable[[], bool],
 ) -> Iterator[Record]:
     """All updates, with pictures and trackers in between, neither of which changes what is learned."""
     main, validation = trainer.processes.is_main, config.validation
-    logs = folder / config.output.logging_dir
-    trackers = open_trackers(config.output.report_to, folder, logs, dump(config), trainer.step) if main else []
-    trackers += [stopwatch] if main else []
     every = preview_interval(config, trainer)
     if watcher:
-        trackers.append(watcher.page)
         yield Told(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
 
-    def tell(records: list[Record | None]) -> Iterator[Record]:
-        for one in filter(None, records):
+    def tell(records: Iterable[Record]) -> Iterator[Record]:
+        for one in records:
             for tracker in trackers:
                 tracker.take(one)
             yield one
 
-    try:
-        yield from tell([watcher.first() if watcher else None])
-        for record in trainer.updates(folder, stop=stop):
-            yield from tell([record])
-            if not isinstance(record, Step) or not main:
-                continue
-            is_due = record.step % every == 0 and record.step >= validation.validation_min_steps
-            if validation.validation_prompt and is_due:
-                yield from tell([preview(config, trainer, material, folder)])
-            if watcher:
-                yield from tell([watcher.after(record.step)])
-                if watcher.has_enough:
-                    return
-    finally:
-        for tracker in trackers:
-            tracker.close()
+    yield from tell(watcher.first() if watcher else ())
+    for record in trainer.updates(folder, stop=stop):
+        yield from tell([record])
+        if not isinstance(record, Step) or not main:
+            continue
+        is_due = record.step % every == 0 and record.step >= validation.validation_min_steps
+        if validation.validation_prompt and is_due:
+            yield from tell([preview(config, trainer, material, folder)])
+        if watcher:
+            yield from tell(watcher.after(record.step))
+            if watcher.has_enough:
+                return
+
+
+def _followed(config: TrainConfig, start: int, followers: ExitStack) -> list[Tracker]:
+    """The trackers of a run that goes on from update `start`; closed when `followers` are."""
+    folder = config.output_dir
+    trackers = open_trackers(config.output.report_to, folder, folder / config.output.logging_dir, dump(config), start)
+    for tracker in trackers:
+        followers.callback(tracker.close)
+    return trackers
 
 
 def _entry(config: TrainConfig, folder: Path) -> Path | None:
@@ -249,10 +266,11 @@ def _seed_of(checkpoint: Path | None) -> int | None:
 
 
 def _clear(folder: Path) -> None:
+    """Delete what an earlier run left that would be taken for this one's: checkpoints (that was asked for), and pictures of its steps."""
     import shutil
 
-    for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*")]:
-        shutil.rmtree(path)
+    for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*"), *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _close(folder: Path, record: dict[str, Any], processes: Processes, *, state: str, step: int) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.training.records import Preview, Record, Step
 
 
@@ -24,6 +24,7 @@ class JsonLines:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("w", encoding="utf-8")
         self.file.writelines(f"{line}\n" for line in kept)
+        self.file.flush()  # looks that begin later read what there was
 
     def take(self, record: Record) -> None:
         if isinstance(record, Step) and record.values:
@@ -41,7 +42,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install dreambooth[track]") from None
+            raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install tensorboard") from None
         self.writer = SummaryWriter(str(folder))
 
     def take(self, record: Record) -> None:
@@ -63,9 +64,13 @@ class Wandb:
         try:
             import wandb
         except ImportError:
-            raise SettingError("--report_to", "wandb is not installed.", fix="pip install dreambooth[track]") from None
+            raise SettingError("--report_to", "wandb is not installed.", fix="pip install wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
-        self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=str(folder), config=settings)
+        try:
+            self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=str(folder), config=settings)
+        except Exception as error:  # its own errors differ from version to version
+            fix = "`wandb login`, or WANDB_MODE=offline."
+            raise SettingError("--report_to", f"wandb cannot begin ({first_line(error)}).", fix=fix) from error
 
     def take(self, record: Record) -> None:
         if isinstance(record, Step) and record.values:

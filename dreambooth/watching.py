@@ -3,33 +3,37 @@
 The curves stand in `progress.html` in the run's folder, a page that refreshes itself.
 """
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.live import LiveScores, read_curve
 from dreambooth.evaluation.protocol import held_out
 from dreambooth.evaluation.subject import is_toybox
-from dreambooth.families import Family
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prepare import Material, rest
 from dreambooth.prompts import PLACEHOLDER, class_prompt
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.training.loop import Trainer
-from dreambooth.training.records import Step
+from dreambooth.training.records import Record, Step, Told
 from dreambooth.training.state import checkpoints, step_of
 
 
-def open_eyes(config: TrainConfig, family: Family) -> LoadedEncoders | None:
+def open_eyes(config: TrainConfig, device: torch.device) -> LoadedEncoders | None:
     """The encoders, loaded before any long work; None when nothing is to be scored. Raises SettingError when they are not to be had."""
     if not config.watching.evaluate_every:
         return None
     if not config.photos.class_noun:
         raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
-    eyes = config.encoders.beside(config.model.pretrained_model_name_or_path).look(device=family.device)
-    eyes.ready(("dino", "clip", "lpips"))
+    eyes = config.encoders.beside(config.model.pretrained_model_name_or_path).look(device=device)
+    if "dino" not in eyes.ready(("dino", "clip", "lpips")):
+        raise SettingError("--dino_encoder", "--evaluate_every chooses a checkpoint by DINO, first of all.", fix="Leave out one of them.")
     return eyes
 
 
@@ -47,20 +51,37 @@ class Watcher:
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip
-        self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
+        if trainer.step:  # a new run's file is still that of the run before it
+            self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
         self.page = ProgressPage(
             folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
             is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
         )  # fmt: skip
-        self.page.resume(folder / "metrics.jsonl", trainer.step)
+        if trainer.step:
+            self.page.resume(folder / "metrics.jsonl", trainer.step)
+        chosen = self.choice()
+        trainer.leading = folder / f"checkpoint-{chosen['step']}" if chosen else None
 
-    def first(self) -> Step | None:
-        """The untuned model's scores, which all later ones are held against; None when a resumed run has them."""
-        return None if 0 in self.live.curve or self.trainer.step else self._look()
+    def first(self) -> Iterator[Record]:
+        """The untuned model's scores, which all later ones are held against; nothing when a resumed run has them."""
+        if 0 in self.live.curve:
+            return
+        frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()
+        if frozen is None:
+            why = "The looks begin after the first update: nobody knows how the untuned model looked, so no checkpoint will be chosen."
+            yield Told(why, important=True)
+            return
+        with frozen:
+            yield self._look(0)
 
-    def after(self, step: int) -> Step | None:
-        """The scores after an update, when they are due."""
-        return self._look() if self.live.is_due(step, self.every) or step == self.trainer.total else None
+    def after(self, step: int) -> Iterator[Record]:
+        """The scores after an update, when they are due, and a checkpoint of the model when none that is kept looks better."""
+        if not self.live.is_due(step, self.every) and step != self.trainer.total:
+            return
+        yield self._look(step)
+        chosen = self.choice()
+        if chosen and chosen["step"] == step < self.trainer.total:
+            yield from self.trainer.lead(self.folder)
 
     @property
     def has_enough(self) -> bool:
@@ -72,9 +93,9 @@ class Watcher:
         chosen = self.live.choose([*map(step_of, checkpoints(self.folder)), self.trainer.step])
         return {"step": chosen.step, "why": chosen.why} if chosen else None
 
-    def _look(self) -> Step:
+    def _look(self, step: int) -> Step:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
-        scored = self.live.look(self.trainer.step, self.trainer.shown)
+        scored = self.live.look(step, self.trainer.shown)
         rest(self.config, family)
-        return Step(self.trainer.step, self.trainer.total, scored.values)
+        return Step(step, self.trainer.total, scored.values)

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from PIL import Image
 import dreambooth
 from dreambooth.api import train_config
 from dreambooth.cli import main
+from dreambooth.core.errors import SettingError
 from dreambooth.files.images import read_settings
 from dreambooth.methods import Learner, Method
 from dreambooth.methods.full import WholeParts
@@ -77,7 +80,8 @@ def test_a_run_tells_where_it_comes_from(pipelines, tmp_path):
         "learning_rate",
         "images_per_second",
     }
-    assert "base_model:" in (tmp_path / "run" / "README.md").read_text()
+    head = yaml.safe_load((tmp_path / "run" / "README.md").read_text().split("---")[1])
+    assert head["instance_prompt"] == "a sks dog" and "base_model" not in head, "a folder of this machine is none on the Hub"
 
 
 def test_python_says_it_in_two_lines(pipelines, tmp_path, photos):
@@ -298,34 +302,70 @@ def test_wandb_takes_the_same_numbers(pipelines, tmp_path, monkeypatch):
     assert list((run / "logs").rglob("*.wandb"))
 
 
-def test_the_result_goes_to_the_hub_without_checkpoints_and_the_token_stays_off_the_disk(pipelines, tmp_path, monkeypatch):
-    import huggingface_hub
+class Hub:
+    """Stands in for the Hub: keeps what it is asked, and knows one token."""
 
-    calls = []
+    calls: ClassVar[list] = []
 
-    class Api:
-        def __init__(self, token=None):
-            calls.append(token)
+    def __init__(self, token=None):
+        self.token = token
 
-        def create_repo(self, name, **options):
-            calls.append((name, options["private"]))
-            return huggingface_hub.RepoUrl(f"https://huggingface.co/somebody/{name}")
+    def whoami(self):
+        if self.token != "hf_secret":
+            raise huggingface_hub.errors.LocalTokenNotFoundError("no token")
 
-        def upload_folder(self, *, repo_id, folder_path, ignore_patterns, **_):
-            calls.append((repo_id, Path(folder_path).name, ignore_patterns))
-            return huggingface_hub.CommitInfo(
-                commit_url=f"https://huggingface.co/{repo_id}/commit/1", commit_message="", commit_description="", oid="1"
-            )
+    def create_repo(self, name, **options):
+        self.calls.append((name, options["private"]))
+        return huggingface_hub.RepoUrl(f"https://huggingface.co/somebody/{name}")
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    def upload_folder(self, *, repo_id, folder_path, allow_patterns, ignore_patterns, **_):
+        files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
+        kept = huggingface_hub.utils.filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        self.calls.append((repo_id, sorted(kept)))
+
+    def upload_file(self, *, repo_id, path_or_fileobj, path_in_repo, **_):
+        self.calls.append((path_in_repo, path_or_fileobj.decode()))
+        return huggingface_hub.CommitInfo(
+            commit_url=f"https://huggingface.co/{repo_id}/commit/1", commit_message="", commit_description="", oid="1"
+        )
+
+
+def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(pipelines, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(Hub, "calls", [])
     run = tmp_path / "run"
     settings = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", "hub_private": True, "method": "lora"}
-    for _ in dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, max_train_steps=1, output_dir=run, **settings)):
+    settings |= {"skip_final_inference": False, "num_validation_images": 1, "validation_inference_steps": 1}
+    base = pipelines("stable_diffusion")
+    for _ in dreambooth.stream.train(config(base, root=tmp_path, max_train_steps=1, checkpointing_steps=1, output_dir=run, **settings)):
         pass
-    assert calls[:2] == ["hf_secret", ("my-dog", True)]
-    assert calls[2][:2] == ("somebody/my-dog", "run") and "checkpoint-*" in calls[2][2]
+    (created, (name, files), (readme, card)) = Hub.calls
+    assert created == ("my-dog", True) and name == "somebody/my-dog" and readme == "README.md"
+    assert {file.split("/")[0] for file in files} == {"pytorch_lora_weights.safetensors", "samples"}
+    assert all(file.startswith("samples/final/") for file in files if file.startswith("samples"))
+    assert str(base) not in card and "instance_prompt: a sks dog" in card
     texts = [path.read_bytes() for path in run.rglob("*") if path.is_file()]
     assert not any(b"hf_secret" in text for text in texts)
+
+
+@pytest.mark.parametrize(("given", "told"), [({"hub_model_id": "my dog"}, "--hub_model_id"), ({"hub_token": "other"}, "--push_to_hub")])
+def test_what_the_hub_would_refuse_is_told_before_the_training(pipelines, tmp_path, monkeypatch, given, told):
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    wanted = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", **given}
+    with pytest.raises(SettingError, match=told):
+        list(dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, output_dir=tmp_path / "run", **wanted)))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_second_generate_leaves_the_first_ones_pictures(pipelines, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = dreambooth.open_run(pipelines("stable_diffusion"))
+    settings = {"num_images": 1, "num_inference_steps": 1, "height": 16}
+    for prompt in ("a dog", "a cat"):
+        model.generate(prompt, **settings)
+    found = {path.name: read_settings(path)["prompt"] for path in Path("generated").glob("*-seed0.png")}
+    assert found == {"00-seed0.png": "a dog", "01-seed0.png": "a cat"}
+    assert {path.name for path in Path("generated").glob("contact*")} == {"contact_sheet.png", "contact_sheet-01.png"}
 
 
 def test_help_is_quick_because_heavy_libraries_wait():

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 
 from dreambooth.core.errors import RunError, SettingError
-from dreambooth.sample import SHORT_NAMES, Picture, Sampling, draw, make_scheduler
+from dreambooth.sample import SHORT_NAMES, Picture, Sampling, check, draw, make_scheduler
 from tests import tiny
 
 SAMPLING = Sampling(num_inference_steps=3, height=16, width=16, scheduler="ddim")
@@ -72,7 +72,8 @@ def test_other_seeds_and_other_prompts_draw_other_pictures(family):
 def test_pictures_equal_those_of_the_pipeline_itself(family):
     (ours,) = pictures(family, PROMPTS[:1], (3,), Sampling(num_inference_steps=2, height=16, guidance_scale=4.0, scheduler="ddim"))
     if family.process.prediction != "flow":
-        family.pipe.scheduler = DDIMScheduler.from_config(family.pipe.scheduler.config)
+        unsaid = {} if "clip_sample" in family.pipe.scheduler.config else {"clip_sample": False, "set_alpha_to_one": False}
+        family.pipe.scheduler = DDIMScheduler.from_config(family.pipe.scheduler.config, **unsaid)
     theirs = (tiny.picture(family.pipe, PROMPTS[0], guidance_scale=4.0) * 255).round().byte().permute(1, 2, 0).numpy()
     assert distance(ours, Picture(Image.fromarray(theirs), "", 0, True)) == 0
 
@@ -244,3 +245,18 @@ def test_pictures_can_be_drawn_in_half_precision(family, precision):
     plain, (found,) = pictures(family), pictures(family, PROMPTS[:1], (5,), precision=precision)
     assert found.finite
     assert distance(found, plain[0]) <= (1 if precision == "no" else 60)
+
+
+def test_latents_are_not_clipped_where_the_base_model_does_not_say_so(pipelines):
+    family = tiny.load(pipelines("sdxl"))
+    assert "clip_sample" not in family.pipe.scheduler.config
+    found = make_scheduler(family, "ddim").config
+    assert (found.clip_sample, found.set_alpha_to_one) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({"height": 17}, "--height: .*Give 16"), ({"num_inference_steps": 2000}, "--num_inference_steps: .*1000")]
+)
+def test_what_no_sampler_can_draw_is_told_before_it_is_tried(pipelines, given, told):
+    with pytest.raises(SettingError, match=told):
+        check(tiny.load(pipelines("stable_diffusion")), Sampling(**given))

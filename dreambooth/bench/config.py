@@ -15,7 +15,7 @@ class BenchConfig(Setting):
     positional = ("plan",)
 
     plan: str
-    """A shipped plan by name, or a YAML file."""
+    """A shipped plan by name, or a YAML file; it comes first, before the flags of training."""
     dataset_dir: str | None = None
     """DreamBench's folder, or a folder of subject folders with subjects.csv; left out, the toybox's held-out subjects."""
     output_dir: str = "bench"

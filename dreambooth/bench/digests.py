@@ -1,10 +1,10 @@
 """What a job's key stands on: the bytes of photos, of the base model and of the encoders."""
 
 import hashlib
-from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
+from dreambooth.families.source import part_digest
 from dreambooth.files.digests import file_digest
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.photos.files import caption_beside, scan
@@ -21,17 +21,6 @@ def beside(model: ModelSource) -> list[str]:
     """Digests of what was asked for in the place of the base model's own: VAE, tokenizer, variant; none where nothing was."""
     asked = (model.pretrained_vae_name_or_path, model.tokenizer_name, model.variant)
     return [part_digest(name) for name in asked] if any(asked) else []
-
-
-def part_digest(name: str | None) -> str:
-    """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
-    if not (name and Path(name).expanduser().is_dir()):
-        return str(name)
-    digest, root = hashlib.sha256(), Path(name).expanduser()
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + bytes.fromhex(file_digest(path)))
-    return digest.hexdigest()
 
 
 def photos_digest(folder: str, count: int | None) -> str:

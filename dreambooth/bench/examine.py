@@ -29,7 +29,7 @@ from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.opened import Opened, open_model, read_config
-from dreambooth.prepare import hush
+from dreambooth.prepare import hush, read_as_told
 from dreambooth.prompts import class_prompt, fill
 from dreambooth.training.records import Progress, Told
 
@@ -182,7 +182,7 @@ def _tuned(exam: Exam, run: Path) -> Opened:
 def _base(exam: Exam, own: TrainConfig) -> Opened:
     """The base model, loaded as the run had it."""
     family = family_of(exam.model).load(exam.model)
-    family.read(max_length=own.text.tokenizer_max_length)
+    read_as_told(family, own.text)
     family.to(pick_device(exam.config.device))
     return Opened(family, exam.model.pretrained_model_name_or_path)
 

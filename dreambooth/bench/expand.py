@@ -43,7 +43,7 @@ WITHOUT_EFFECT = {
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
 ENCODERS = frozenset(Encoders.model_fields)
 """Training flags that belong to the examination."""
-DRAWN_WITH = ("mixed_precision", "tokenizer_max_length", "variant", "revision")
+DRAWN_WITH = ("mixed_precision", "tokenizer_max_length", "text_encoder_use_attention_mask", "variant", "revision")
 """Training flags that also decide what an untuned model draws."""
 
 

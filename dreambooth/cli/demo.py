@@ -61,16 +61,17 @@ def main(argv: Sequence[str]) -> int:
 
 def demo(config: DemoConfig) -> Iterator[Record]:
     """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
-    subject, folder = _subject(config.subject), Path(config.output_dir)
+    subject, folder = _subject(config.subject), Path(config.output_dir).expanduser()
     settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
-    photos = _photos(subject, folder / "photos")
+    photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"
     for record in stream.train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
         if not isinstance(record, Done):
             yield record
     prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]
     prompts += [f"a {subject.noun}"]
-    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), num_images=config.num_images, seed=config.seed)):
+    pictures = {"num_images": config.num_images, "seed": config.seed, "output_dir": str(run / "samples" / subject.name)}
+    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), **pictures)):
         if isinstance(told, Drawn):
             yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
         else:
@@ -86,7 +87,7 @@ def _subject(name: str) -> Subject:
 
 
 def _photos(subject: Subject, folder: Path) -> Path:
-    """The subject's photos, as a person would bring them."""
+    """The subject's photos, as a person would bring them, in a folder of their own: another demo's do not get among them."""
     for number, pixels in enumerate(subject.photos(128)):
         save_png(folder / f"{number}.png", Image.fromarray(pixels), {"subject": subject.name})
     return folder

@@ -30,6 +30,7 @@ def read_flags(
     values: dict[str, Any] = {}
     others: dict[str, str] = {}
     remarks: list[str] = []
+    lists: dict[str, list[str]] = {}
     free: list[str] = []
     words = list(argv)
     while words:
@@ -46,8 +47,10 @@ def read_flags(
             remarks += _use_alias(name, aliases[name], known, given, words, values)
         else:
             flag, value = _value(name, known, aliases, given, words)
+            if flag.is_list:  # given again, it gets longer
+                value = lists[flag.name] = [*lists.get(flag.name, []), *value]
             place(values, flag.path, value)
-    _positional(tree, known, free, values)
+    _positional(tree, known, free, values, lists)
     return values, others, remarks
 
 
@@ -97,7 +100,7 @@ def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], give
     if flag.is_switch:
         return flag, given[0] if given else True
     if flag.is_list:
-        return flag, given[0].split(",") if given else _many(words)
+        return flag, flag.items(given or _many(words))
     return flag, _one(name, given, words)
 
 
@@ -134,11 +137,13 @@ def _many(words: list[str]) -> list[str]:
     return taken
 
 
-def _positional(tree: type[Setting], known: dict[str, Flag], free: list[str], values: dict[str, Any]) -> None:
+def _positional(
+    tree: type[Setting], known: dict[str, Flag], free: list[str], values: dict[str, Any], lists: Mapping[str, list[str]]
+) -> None:
     for name in tree.positional:
         flag = known[name]
         if free:
-            place(values, flag.path, list(free) if flag.is_list else free[0])
+            place(values, flag.path, [*free, *lists.get(name, [])] if flag.is_list else free[0])
             free[:] = [] if flag.is_list else free[1:]
     if free:
         expected = " ".join(name.upper() for name in tree.positional)

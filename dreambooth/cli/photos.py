@@ -42,6 +42,8 @@ def _prepare(argv: Sequence[str]) -> int:
         report = prepare(settings)
         written = sum(photo.written for photo in report.photos)
         print(f"{len(report.photos)} photos in {report.out} ({written} written, {len(report.photos) - written} were there already)")
+        for name in report.edited:
+            print(f"{name!r} stays as it is: it was changed since it was written")
         for path, reason in report.left_out:
             print(f"left out: {path.name!r}: {reason}")
         print(f"Preview of every crop: {report.preview}")

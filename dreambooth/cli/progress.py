@@ -1,24 +1,15 @@
 """Many jobs on a terminal: a bar over all of them, one for each that is under way, and a line for each that has ended."""
 
-import os
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dreambooth.bench.job import Failed, Finished, Job, Moved, Row, Started
 from dreambooth.bench.run import There
+from dreambooth.cli.show import Lasting
 from dreambooth.training.records import Told
 
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
-
-
-class Lasting(Console):
-    """A console that falls silent when its reader has gone (`| head`), where rich would end the program in the middle of its work."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is written later finds a place, too
 
 
 class Jobs:

@@ -1,7 +1,6 @@
 """Records on a terminal: sentences, a bar for everything long; plain lines where there is no terminal."""
 
 import os
-import sys
 import time
 
 from rich.console import Console
@@ -10,11 +9,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from dreambooth.training import records
 
 
+class Lasting(Console):
+    """A console that falls silent when its reader has gone (`| head`), where rich would end the program in the middle of its work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is written later finds a place, too
+
+
 class Terminal:
     """Shows records as they come; `close` leaves the last state on the screen."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Lasting(highlight=False, soft_wrap=True)
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -71,7 +78,7 @@ class Terminal:
             now = time.monotonic()
             if done == total or now - self.last_line > 10:
                 self.last_line = now
-                print(f"{phase} {done}/{total} {told}".rstrip(), flush=True, file=sys.stdout)
+                self.say(f"{phase} {done}/{total} {told}".rstrip())
 
 
 def _numbers(values: dict[str, float]) -> str:

@@ -9,8 +9,9 @@ from dreambooth import stream
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
-from dreambooth.config import config_type, read_yaml
+from dreambooth.config import config_type, named_in, read_yaml
 from dreambooth.core.errors import Interrupted
+from dreambooth.schema import merged
 from dreambooth.training.records import Done, Progress
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
@@ -28,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
         base = read_yaml(Path(others["config"]))
-        tree = config_type(named_method(argv) or (base.get("method") or {}).get("kind"))
-        values = _merged(base, values)
+        tree = config_type(named_method(argv) or named_in(base))
+        values = merged(base, values)
     config = tree.parse(values)
     terminal, stop = Terminal(), _signals()
     for remark in remarks:
@@ -69,16 +70,3 @@ def _signals() -> Callable[[], bool]:
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
     return lambda: bool(asked)
-
-
-def _merged(base: dict, over: dict) -> dict:
-    """Nested dictionaries, the second winning; another kind in a branch empties it first."""
-    out = dict(base)
-    for name, value in over.items():
-        old = out.get(name)
-        if isinstance(value, dict) and isinstance(old, dict):
-            changed = "kind" in value and value["kind"] != old.get("kind")
-            out[name] = value if changed else _merged(old, value)
-        else:
-            out[name] = value
-    return out

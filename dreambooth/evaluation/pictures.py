@@ -91,6 +91,7 @@ def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any])
     try:
         notes = read_settings(path)
         finite = notes.pop("finite", True)
+        notes.pop("sampler", None)  # what the asked scheduler was with this model
         asked = {"prompt": wanted.prompt, "seed": wanted.seed, **sampling.model_dump(exclude_none=True), **stamp}
         if notes != json.loads(json.dumps(asked, default=str)):
             return None

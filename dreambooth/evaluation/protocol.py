@@ -78,12 +78,16 @@ class Prompt:
         return without_identifier(self.text)
 
 
+POSSESSIVE = ".,;:!?'’s"
+"""What may hang on a word: marks, and the ending of "[V]'s"."""
+
+
 def without_identifier(text: str, identifier: str | None = None) -> str:
     """ "a [V] dog on the beach" -> "a dog on the beach", with its article set right; a style's "in the style of [V]" goes whole."""
     if identifier and PLACEHOLDER not in text:
         text = re.sub(rf"(?<!\S){re.escape(identifier)}(?!\w)", PLACEHOLDER, text)
     words = text.replace(f" in the style of {PLACEHOLDER}", "").split()
-    kept = [word for word in words if word.strip(".,;:!?") != PLACEHOLDER]
+    kept = [word for word in words if word.strip(POSSESSIVE) != PLACEHOLDER]
     for place, word in enumerate(kept[:-1]):
         if word in ("a", "an") and kept != words:
             kept[place] = "an" if kept[place + 1][:1].lower() in "aeiou" else "a"

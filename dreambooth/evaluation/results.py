@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from dreambooth.evaluation.bootstrap import CONFIDENCE, REPLICATES
 from dreambooth.evaluation.config import EvaluateConfig
 from dreambooth.evaluation.protocol import Prompt
 from dreambooth.evaluation.scoring import BY_PROMPT, by_prompt, real_scores, scores
-from dreambooth.evaluation.subject import Examined
+from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.metrics import Evidence, Eyes, Terms
@@ -71,6 +72,19 @@ def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: 
         rows.append((entry["prompt"], mine + [shot.image for shot in (untuned.drawn if untuned else ()) if shot.row == number]))
     write_sheet(folder / SHEET, rows, title=title, footer=footer)
     return report(folder, run=subject.run)
+
+
+def retire(run: Path, base: str) -> None:
+    """Delete a run's scores where they are of other weights than it has now, on a base model with this fingerprint."""
+    try:
+        scored = json.loads((run / SCORES).read_text(encoding="utf-8"))["protocol"]["weights"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, LookupError, TypeError):
+        scored = None
+    if scored != weights_digest(run, base):
+        for name in (SCORES, TABLE, SHEET):
+            (run / name).unlink(missing_ok=True)
 
 
 def as_csv(table: dict[str, Any]) -> str:

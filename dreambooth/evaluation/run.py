@@ -19,9 +19,9 @@ from dreambooth.files.atomic import writable_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.opened import Opened, open_model
-from dreambooth.prepare import hush
+from dreambooth.prepare import hush, read_as_told
 from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Sampling
+from dreambooth.sample import Sampling, square
 from dreambooth.schema import is_set
 from dreambooth.training.records import Progress, Told
 
@@ -90,7 +90,7 @@ def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]
 def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
     """Where everything goes: the run itself; a checkpoint's beside it; another model's in a folder of its own."""
     if config.output_dir:
-        return Path(config.output_dir)
+        return Path(config.output_dir).expanduser()
     if subject.run is None:
         return Path("evaluation")
     path = Path(config.run).expanduser()
@@ -100,10 +100,11 @@ def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
 def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:
     """How to draw: as asked for; what was left out as the run drew its previews, so that equal seeds give equal pictures."""
     if subject.config is None or subject.config.cropping.resolution is None:
-        return config.sampling
+        given = is_set(config, ("sampling", "guidance_scale"))
+        return config.sampling if given else config.sampling.model_copy(update={"guidance_scale": family_of(subject.base).guidance_scale})
     own = subject.config.validation.sampling(subject.config.cropping.resolution)
     given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
-    return own.model_copy(update=given)
+    return own.model_copy(update=given | square(given))
 
 
 def _draw_all(
@@ -123,6 +124,8 @@ def _draw_all(
     place = folder / "samples" / "evaluation"
     tuned = Lazy(lambda: opened or open_model(config.run, device=config.device, precision=config.mixed_precision))
     own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
+    if subject.config and subject.config.text.reading:
+        base_stamp |= {"read": subject.config.text.reading}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
     class_drawn = yield from have(Series("drawing the class", place / "class", alone, own_stamp), tuned, **how)
     tuned.close()
@@ -142,7 +145,7 @@ def _open_base(subject: Examined, device: str | None) -> Opened:
     """The model before training, as the run had it."""
     family = family_of(subject.base).load(subject.base)
     if subject.config:
-        family.read(max_length=subject.config.text.tokenizer_max_length)
+        read_as_told(family, subject.config.text)
     family.to(pick_device(device))
     return Opened(family, subject.base.pretrained_model_name_or_path)
 

@@ -9,7 +9,8 @@ parts, each between 0 and 1 on the scale that the subject itself gives:
     photos    1 - the share of pictures that repeat a photo
 
 The highest harmonic mean of those that were measured wins, and of those within 0.01 of it the earliest, since a gap of 0.01 is noise.
-Harmonic, since a model has to do all four. Training can stop once three looks in a row brought no gain of 0.01.
+Harmonic, since a model has to do all four. Training can stop once three looks in a row brought no gain of 0.01, but not before any of
+them saw something of the subject.
 
 An earlier rule, the highest DINO within bounds on the others, lost its study on the toybox (docs/evaluation.md): bounds that are not
 reached do not keep a run from losing most of what they guard.
@@ -60,7 +61,9 @@ def choose(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float |
 
 
 def should_stop(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float | None = None, patience: int = PATIENCE) -> bool:
-    """Whether the last `patience` looks brought no gain over what was before."""
+    """Whether the last `patience` looks brought no gain over what was before; never before the subject is seen at all."""
+    if all(parts(signals, untuned, real_dino)["subject"] < NOISE for signals in curve.values()):
+        return False
     values = [balance(parts(curve[step], untuned, real_dino)) for step in sorted(curve)]
     return len(values) > patience and max(values[-patience:]) < max(values[:-patience]) + NOISE
 

@@ -57,7 +57,8 @@ def verdict(scores: Table, untuned: Table, real: Table) -> Verdict:
     """Judge a model by its scores, those of the untuned model, and the real-photos row (without self-pairs)."""
     figures = relative(scores, untuned, real)
     problems = tuple(_problems(figures, scores, untuned))
-    word, sentence = _judgement(figures, {problem.name for problem in problems})
+    known = all(_value(table, "dino") is not None for table in (scores, untuned, real))
+    word, sentence = _judgement(figures, {problem.name for problem in problems}, known=known)
     return Verdict(word, sentence, problems, figures)
 
 
@@ -78,8 +79,14 @@ def relative(scores: Table, untuned: Table, real: Table) -> dict[str, float | No
     }
 
 
-def _judgement(figures: Mapping[str, float | None], problems: set[str]) -> tuple[str, str]:
+def _judgement(figures: Mapping[str, float | None], problems: set[str], *, known: bool) -> tuple[str, str]:
+    """`known`: whether DINO is there of the model, the untuned one and the photos."""
     fidelity, obedience = figures["fidelity"], figures["obedience"]
+    if fidelity is None and "broken" in problems:
+        return "damaged", "Training has damaged the model: its pictures are blank, not finite or repeated."
+    if fidelity is None and known:
+        reason = "The photos are no more alike (DINO) than the base model's pictures are like them"
+        return "unknown", f"{reason}, so there is no scale to read the scores on, and they are given without a verdict."
     if fidelity is None:
         return (
             "unknown",

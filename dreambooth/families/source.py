@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.digests import file_digest
@@ -22,7 +23,13 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 """What diffusers and transformers raise for files that are missing, damaged or half written."""
-CONVERT = "Convert it: python -c \"from diffusers import StableDiffusionPipeline as P; P.from_single_file('%s').save_pretrained('model')\""
+CONVERT = "Convert it: python -c \"from diffusers import {kind} as P; P.from_single_file('{name}').save_pretrained('model')\""
+SINGLE_FILES = {
+    "conditioner.": "StableDiffusionXLPipeline",
+    "double_blocks.": "FluxPipeline",
+    "model.diffusion_model.double": "FluxPipeline",
+}
+"""How the names of weights begin in a single file, and which of diffusers' classes reads it; all others are Stable Diffusion."""
 
 
 class ModelSource(Setting):
@@ -35,7 +42,7 @@ class ModelSource(Setting):
     variant: str | None = None
     """Variant of the weight files, such as fp16."""
     pretrained_vae_name_or_path: str | None = None
-    """Another VAE than the base model's own: a folder, or a Hub id (SDXL in half precision needs one)."""
+    """Another VAE than the base model's own: a folder, or a Hub id. (With fp16 SDXL's own decodes in float32.)"""
     tokenizer_name: str | None = None
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | None = None
@@ -48,7 +55,7 @@ class ModelSource(Setting):
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
-            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=CONVERT % name)
+            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             hint = "Give the folder that diffusers' save_pretrained wrote."
@@ -118,17 +125,23 @@ def _download(source: ModelSource) -> Path:
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
-            use_safetensors=None if source.allow_pickle else True,
+            use_safetensors=None if source.allow_pickle else True, **dict.fromkeys(UNUSED),
         )  # fmt: skip
-    except errors.GatedRepoError:
-        fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
-        raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
-    except errors.RepositoryNotFoundError:
-        fix = "Check the name; for a private model `hf auth login` first."
-        raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
-    except errors.RevisionNotFoundError:
-        raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        for cause in _causes(error):  # diffusers wraps most of them in an OSError of its own
+            if isinstance(cause, errors.GatedRepoError):
+                fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
+                raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
+            if isinstance(cause, errors.RepositoryNotFoundError):
+                fix = "Check the name; for a private model `hf auth login` first."
+                raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
+            if isinstance(cause, errors.RevisionNotFoundError):
+                raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
+            if isinstance(cause, errors.LocalEntryNotFoundError):
+                break  # nobody could be asked
+            if isinstance(cause, errors.EntryNotFoundError):
+                fix = "Name a base model here; if this is a LoRA, draw with `dreambooth generate BASE --lora NAME`."
+                raise SettingError(FLAG, f"{name} has no model_index.json, so it is no diffusers pipeline.", fix=fix) from None
         if "safetensors" in str(error):
             fix = "Pass --allow_pickle if you trust it."
             raise SettingError(FLAG, f"{name} has no safetensors weights.", fix=fix) from None
@@ -136,6 +149,39 @@ def _download(source: ModelSource) -> Path:
         reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
         raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
     return Path(path)
+
+
+def _conversion(path: Path, name: str) -> str:
+    """The line that makes a pipeline folder of a single file, with the class that its weights ask for."""
+    kind = "StableDiffusionPipeline"
+    with suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        kind = next((kind for start, kind in SINGLE_FILES.items() if any(name.startswith(start) for name in names)), kind)
+    return CONVERT.format(kind=kind, name=name)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def replaced(source: ModelSource) -> dict[str, str]:
+    """What stands in the place of the base model's own parts, by its bytes where it is a folder here."""
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    return {name: part_digest(value) for name, value in given.items() if value}
+
+
+def part_digest(name: str | None) -> str:
+    """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
+    if not (name and Path(name).expanduser().is_dir()):
+        return str(name)
+    digest, root = hashlib.sha256(), Path(name).expanduser()
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + bytes.fromhex(file_digest(path)))
+    return digest.hexdigest()
 
 
 def _parts(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.identifier.parts import is_tokenizer, readers
 from dreambooth.identifier.prior import picture_movements, prompt, text_movements
-from dreambooth.photos.sheet import Tile, draw
+from dreambooth.photos.sheet import Tile, draw, refuse_place, save
 from dreambooth.schema import Setting
 from dreambooth.tokens import Candidate, candidates, inspect, judged, meanings
 
@@ -123,21 +123,21 @@ class SearchReport:
             ("info", "The frozen model, the same seeds in each tile. The more alike the first tile, the weaker the word's own meaning.")
         ]
         data = draw(tiles, title=f"What {Path(self.model).name} already sees", heading=heading)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(data)
-        return Path(path)
+        return save(data, Path(path).expanduser())
 
 
 def search(settings: IdentifierSearch) -> SearchReport:
     """The ranked words for a model. Loads its text encoders, and all of it only when pictures are asked for."""
     if settings.identifier is not None and not settings.identifier.strip():
         raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out.")
+    if settings.sheet:
+        refuse_place(Path(settings.sheet).expanduser())
     folder = Path(settings.model).expanduser()
     alone = folder.is_dir() and is_tokenizer(folder)
     folder = folder if alone else _pipeline(settings.model)
     found = readers(folder, encoders=not alone)
     tokenizers = [reader.tokenizer for reader in found]
-    chosen = _drawn(candidates(tokenizers, num=WIDER * settings.pool), settings)
+    chosen = _drawn(candidates(tokenizers, num=WIDER * max(settings.pool, settings.num)), settings)
     own = settings.identifier
     splits = {c.identifier: c for c in chosen} | ({own: judged(own, tokenizers)} if own else {})
     moved = text_movements(list(splits), found, noun=settings.class_noun)
@@ -158,7 +158,7 @@ def search(settings: IdentifierSearch) -> SearchReport:
 
 def _drawn(best: Sequence[Candidate], settings: IdentifierSearch) -> list[Candidate]:
     """The paper draws uniformly; here from the best only, and each seed others."""
-    return random.Random(settings.seed).sample(best, min(settings.pool, len(best)))
+    return random.Random(settings.seed).sample(best, min(max(settings.pool, settings.num), len(best)))
 
 
 def _row(candidate: Candidate, moved: dict, seen: dict[str, float]) -> Row:

@@ -14,7 +14,7 @@ from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
 from dreambooth.methods.base import Learner
 
-MAGNITUDE = "lora_magnitude_vector"
+MAGNITUDE, OUTER = "lora_magnitude_vector", "text_model"
 
 
 class LoRA(AdapterMethod):
@@ -68,7 +68,9 @@ class DiffusersFile(Adapters):
             raise SettingError(str(folder / WEIGHTS), reason, fix="Use the base model and the settings it was made with.")
         for name, part in parts.items():
             own = {path.removeprefix(f"{name}."): value for path, value in tensors.items() if path.startswith(f"{name}.")}
-            set_peft_model_state_dict(part, {path.replace(f"{MAGNITUDE}.weight", MAGNITUDE): value for path, value in own.items()})
+            inner = "" if hasattr(part, OUTER) else f"{OUTER}."
+            own = {path.removeprefix(inner).replace(f"{MAGNITUDE}.weight", MAGNITUDE): value for path, value in own.items()}
+            set_peft_model_state_dict(part, own)
 
     def loading(self) -> str:
         return 'pipe.load_lora_weights(".")'
@@ -86,10 +88,12 @@ def _measure(part: Any) -> None:
 
 
 def _tensors(part: Any) -> dict[str, torch.Tensor]:
-    """What PEFT keeps of a part. A text encoder's magnitudes are named as weights: transformers drops them in silence otherwise."""
-    from transformers import PreTrainedModel
+    """What PEFT keeps of a part. A text encoder's magnitudes are named as weights: transformers drops them in silence otherwise. And
+    CLIP's layers stand below `text_model`, as everywhere but in transformers 5: ComfyUI and older diffusers know no other name."""
+    from transformers import CLIPTextModel, PreTrainedModel
 
     tensors = tensors_of(part)
     if not isinstance(part, PreTrainedModel):
         return tensors
-    return {f"{path}.weight" if path.endswith(MAGNITUDE) else path: value for path, value in tensors.items()}
+    outer = f"{OUTER}." if isinstance(part, CLIPTextModel) and not hasattr(part, OUTER) else ""
+    return {outer + (f"{path}.weight" if path.endswith(MAGNITUDE) else path): value for path, value in tensors.items()}

@@ -15,6 +15,7 @@ from dreambooth.photos import single, together
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.load import load_with_facts
+from dreambooth.photos.sheet import refuse_place
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
@@ -41,7 +42,10 @@ class PhotosCheck(Setting):
 
 def check(settings: PhotosCheck) -> CheckReport:
     """The findings about a folder; the contact sheet is written when one was asked for."""
-    report = check_folder(scan(settings.folder, needs_photo=False), resolution=settings.resolution, concept=settings.concept)
+    folder = scan(settings.folder, needs_photo=False)
+    if settings.sheet:
+        refuse_place(Path(settings.sheet).expanduser(), folder.root)
+    report = check_folder(folder, resolution=settings.resolution, concept=settings.concept)
     if settings.sheet:
         report.sheet(settings.sheet)
     return report

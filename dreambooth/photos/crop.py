@@ -47,4 +47,7 @@ def _place(subject: Subject, share: float, *, axis: int) -> float:
     sums = np.convolve(mass, np.ones(window), mode="valid")
     first, last = int(low * count), max(int(low * count), int(np.ceil(high * count)) - window)
     inside = sums[first : last + 1]
-    return (first + int(np.argmax(inside))) / count if len(inside) else (low + high - share) / 2
+    if not len(inside):
+        return (low + high - share) / 2
+    best = np.flatnonzero(inside >= inside.max() * (1 - 1e-9))
+    return (first + int(best[len(best) // 2])) / count  # of equal ones the middle

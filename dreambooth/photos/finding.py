@@ -98,7 +98,7 @@ class CheckReport:
         """A contact sheet (PNG) of all photos, with the subject's place and the findings marked."""
         from dreambooth.photos.sheet import draw_check
 
-        return draw_check(self, Path(path))
+        return draw_check(self, Path(path).expanduser())
 
 
 def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:

@@ -1,9 +1,12 @@
 """The output folder of `photos prepare`: which of its files are ours, and writing that never touches anybody else's."""
 
+import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.photos.files import PhotoFolder, shown
@@ -41,17 +44,39 @@ def _plain(stem: str) -> str:
     return "".join(c if c.isprintable() else "_" for c in stem).lstrip(".") or "photo"
 
 
-def made_before(out: Path) -> set[str]:
-    """The files that an earlier run wrote here, from its record; names that lead elsewhere are not believed."""
+def read_record(out: Path) -> dict[str, Any]:
+    """What an earlier run noted about its copies; nothing where there is no record, or none that can be read."""
     record = out / RECORD
     if not record.is_file() or record.is_symlink():
-        return set()
+        return {}
     try:
         entries = json.loads(record.read_text(encoding="utf-8"))
-        names = {name for entry in entries.values() for name in entry["files"]}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return set()
-    return {name for name in names if isinstance(name, str) and _is_ours(name)}
+    except (OSError, ValueError):
+        return {}
+    sound = isinstance(entries, dict) and all(isinstance(e, dict) and isinstance(e.get("files"), dict) for e in entries.values())
+    return entries if sound else {}
+
+
+def as_json(entries: Mapping[str, Any]) -> bytes:
+    """The record as it is written."""
+    return (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode()
+
+
+def made_before(entries: Mapping[str, Any]) -> dict[str, str]:
+    """The files that an earlier run wrote, with the digests of their bytes; names that lead elsewhere are not believed."""
+    files = {name: str(value) for entry in entries.values() for name, value in entry["files"].items()}
+    return {name: value for name, value in files.items() if _is_ours(name)}
+
+
+def digest(data: bytes) -> str:
+    """By which a file is known again."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_edited(out: Path, relative: str, ours: Mapping[str, str]) -> bool:
+    """Whether a file of ours has been changed since it was written: a caption that was mended, a copy that was retouched."""
+    path = out / relative
+    return relative in ours and path.is_file() and not path.is_symlink() and digest(path.read_bytes()) != ours[relative]
 
 
 def _is_ours(name: str) -> bool:
@@ -59,7 +84,7 @@ def _is_ours(name: str) -> bool:
     return parts[-1] not in ("", ".", "..") and (len(parts) == 1 or (len(parts) == 2 and parts[0] == "masks"))
 
 
-def write(out: Path, relative: str, data: bytes, ours: set[str]) -> bool:
+def write(out: Path, relative: str, data: bytes, ours: Collection[str]) -> bool:
     """Whole or not at all, and only when the bytes differ; raises SettingError for a file that was there before and is not ours."""
     path = out / relative
     if path.is_symlink() or path.exists():

@@ -5,7 +5,6 @@ which are gone are removed. What is ours is told from what is not by `preview/re
 """
 
 import io
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -17,7 +16,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.photos.crop import Box, Cropping, centred, square
 from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
 from dreambooth.photos.load import Facts, load, load_with_facts
-from dreambooth.photos.ours import RECORD, made_before, names_of, refuse_overlap, write
+from dreambooth.photos.ours import RECORD, as_json, digest, is_edited, made_before, names_of, read_record, refuse_overlap, write
 from dreambooth.photos.sheet import COLOURS, Tile, draw
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 from dreambooth.schema import Setting
@@ -81,6 +80,8 @@ class PrepareReport:
     preview: Path
     detecting: bool
     """Whether a detector looked for the subject."""
+    edited: tuple[str, ...] = ()
+    """Files that somebody has changed since they were written; they stay as they are."""
 
     def table(self) -> str:
         """A line for each photo, and a summary."""
@@ -90,6 +91,7 @@ class PrepareReport:
         if self.detecting and unseen:
             rows.append(f"The detector saw nothing in {', '.join(unseen)}: there the subject is what stands out.")
         rows += [f"{shown(path.name)} left out: {reason}" for path, reason in self.left_out]
+        rows += [f"{shown(name)} stays as it is: it was changed since it was written." for name in self.edited]
         count = sum(p.written for p in self.photos)
         rows.append(f"{len(self.photos)} photos in {shown(self.out)}, {count} written; crops: {shown(self.preview)}")
         return "\n".join(rows)
@@ -102,10 +104,15 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)
     detector = _detector(settings)
-    ours = made_before(out)
-    out.mkdir(parents=True, exist_ok=True)
+    earlier = read_record(out)
+    ours = made_before(earlier)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(shown(out), f"cannot be made ({error.strerror}).", fix="Name another folder.") from None
     done: list[Prepared] = []
     left_out: list[tuple[Path, str]] = list(folder.skipped)
+    edited: list[str] = []
     entries: dict[str, Any] = {}
     for path, name in names_of(folder).items():
         try:
@@ -113,17 +120,23 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
         except PhotoError as error:
             left_out.append((path, f"{error.reason} {error.fix}"))
             continue
-        written = {relative: write(out, relative, data, ours) for relative, data in files.items()}
-        done.append(replace(prepared, written=written[name]))
-        entries[name] = {"source": path.name, "sha256": photo_hash(path), "box": prepared.box, "files": sorted(files)}
+        kept = {relative for relative in files if is_edited(out, relative, ours)}
+        edited += sorted(kept)
+        written = {relative: write(out, relative, data, ours) for relative, data in files.items() if relative not in kept}
+        done.append(replace(prepared, written=written.get(name, False)))
+        made = {relative: ours[relative] if relative in kept else digest(data) for relative, data in sorted(files.items())}
+        entries[name] = {"source": path.name, "sha256": photo_hash(path), "box": prepared.box, "files": made}
+        write(out, RECORD, as_json({**earlier, **entries}), {RECORD})  # so that what an interruption leaves is known as ours
     if not done:
         raise SettingError(shown(folder.root), f"none of its photos can be used ({left_out[0][1]})")
-    kept = {relative for entry in entries.values() for relative in entry["files"]}
-    for relative in sorted(ours - kept):
-        (out / relative).unlink(missing_ok=True)
+    for relative in sorted(ours.keys() - made_before(entries).keys()):
+        if is_edited(out, relative, ours):
+            edited.append(relative)
+        else:
+            (out / relative).unlink(missing_ok=True)
     preview = _preview(done, out)
-    write(out, RECORD, (json.dumps(entries, indent=1, sort_keys=True) + "\n").encode(), {RECORD})
-    return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None)
+    write(out, RECORD, as_json(entries), {RECORD})
+    return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None, tuple(edited))
 
 
 def _one(
@@ -139,7 +152,7 @@ def _one(
     if fixed is None and facts.alpha:
         image = load(path, background=_average(path, facts))
     mask = _mask_of(path, facts, masks, image.size, by_alpha=settings.masks == "alpha")
-    known = mask or facts.alpha
+    known = facts.alpha if settings.masks == "alpha" else mask or facts.alpha  # the white mask of an opaque photo says nothing
     subject, found = _subject(image, known, detector)
     if settings.crop == "subject":
         box = square(image.size, subject, resolution=settings.resolution, fill=settings.fill)

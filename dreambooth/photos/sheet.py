@@ -7,9 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dreambooth.core.errors import SettingError
 from dreambooth.photos.files import PhotoError, shown
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
+from dreambooth.photos.ours import write
 
 TILE, GAP, MARGIN, HEAD = 232, 20, 28, 78
 LINE = 17
@@ -43,8 +45,23 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     heading += [(f.severity, f"{f.check}: {f.reason}") for f in report.of(None)]
     heading.append(("info", "Green: where the subject seems to be. Orange: to think about. Red: must be mended."))
     data = draw(tiles, title=f"Photos of {shown(report.folder.name)}", heading=heading, left_out=len(names) - len(tiles))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    return save(data, path)
+
+
+def refuse_place(path: Path, photos: Path | None = None) -> None:
+    """Raise SettingError for a sheet that would lie among the photos, where it would be one of them, or in the place of something else."""
+    if path.is_dir():
+        raise SettingError("--sheet", f"{shown(path)} is a folder.", fix=f"Name a file: {shown(path / 'sheet.png')}.")
+    if photos and path.resolve().parent == photos.resolve():
+        raise SettingError("--sheet", "lies among the photos, and would be trained on as one.", fix="Name another folder.")
+
+
+def save(data: bytes, path: Path) -> Path:
+    """A sheet in its place, whole or not at all."""
+    try:
+        write(path.parent, path.name, data, {path.name})
+    except OSError as error:
+        raise SettingError("--sheet", f"{shown(path)} cannot be written ({error.strerror}).", fix="Name another file.") from None
     return path
 
 

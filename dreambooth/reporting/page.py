@@ -127,7 +127,7 @@ def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
             value = (entry["scores"].get(name) or {}).get("value")
             if value is not None:
                 chips.append(f"{title} {number(name, value)}")
-        labels = (("tuned", "tuned"), ("untuned", "untuned"))
+        labels = (("tuned", "tuned"), *((("untuned", "untuned"),) if scores.get("untuned") else ()))
         series = [
             Series(label, _pictures(sorted((place / kind).glob(f"{number_:02d}-seed*.png"), key=_seed), scores)) for kind, label in labels
         ]
@@ -138,9 +138,10 @@ def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
 def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
     """The class alone, tuned and untuned at equal seeds: what prior preservation is for."""
     place = folder / "samples" / "evaluation"
+    count = min(8, (scores.get("protocol") or {}).get("class_samples", 0))
     series = []
-    for kind, label in (("class", "tuned"), ("class_untuned", "untuned")):
-        paths = sorted((place / kind).glob("00-seed*.png"), key=_seed)[:8]
+    for kind, label in (("class", "tuned"), *((("class_untuned", "untuned"),) if scores.get("untuned") else ())):
+        paths = sorted((place / kind).glob("00-seed*.png"), key=_seed)[:count]
         series.append(Series(label, tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))))
     prompt = (scores.get("subject") or {}).get("class_prompt")
     kept = tuple(s for s in series if s.pictures)

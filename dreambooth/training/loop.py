@@ -23,7 +23,7 @@ from dreambooth.training.optimizers import Optimization
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Saved, Step, Told
 from dreambooth.training.ring import Ring, Rows
-from dreambooth.training.state import load_checkpoint, prune, save_checkpoint, step_of
+from dreambooth.training.state import load_checkpoint, prune, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import Update, accumulate, sum_over_processes
 
 
@@ -59,7 +59,7 @@ class Loop(Setting):
     checkpointing_steps: Annotated[int, Ge(1)] = 500
     """Updates between two checkpoints; `kill -9` loses at most these."""
     checkpoints_total_limit: Annotated[int, Ge(1)] | None = None
-    """Checkpoints to keep; the oldest are deleted."""
+    """Checkpoints to keep; the oldest are deleted. The one that looks best by --evaluate_every stays beside them."""
     resume_from_checkpoint: str | None = None
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
     allow_changed_settings: bool = False
@@ -88,6 +88,8 @@ class Trainer:
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
+        self.leading: Path | None = None
+        """The checkpoint that looks best so far; it outlives --checkpoints_total_limit."""
         if processes.device.type == "cpu":
             keep_freed_memory()
         self.learner.mode(train=True)
@@ -133,12 +135,29 @@ class Trainer:
         """A checkpoint of this moment, by the main process."""
         self._read()
         folder = output_dir / f"checkpoint-{self.step}"
-        if self.processes.is_main:
-            save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings)
-            prune(output_dir, self.loop.checkpoints_total_limit, folder)
+        if self.processes.is_main and folder != self.last_checkpoint:
+            self._write(folder)
+            prune(output_dir, self.loop.checkpoints_total_limit, spared={folder, self.leading})
         self.processes.wait()
         self.last_checkpoint = folder
         yield Saved(self.step, folder)
+
+    def lead(self, output_dir: Path) -> Iterator[Record]:
+        """A checkpoint of this moment as the one that looks best so far; the leader before it goes, unless it was due anyway.
+
+        By the main process alone: the others wait for nothing.
+        """
+        folder, before = output_dir / f"checkpoint-{self.step}", self.leading
+        self.leading = folder
+        if folder != self.last_checkpoint:
+            self._write(folder)
+            self.last_checkpoint = folder
+            yield Saved(self.step, folder)
+        if before and step_of(before) % self.loop.checkpointing_steps:
+            remove_checkpoint(before)
+
+    def _write(self, folder: Path) -> None:
+        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings)
 
     def _one(self) -> None:
         """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""

@@ -94,7 +94,7 @@ class Optimization(Setting):
         try:
             from prodigyopt import Prodigy
         except ImportError:
-            raise SettingError("--optimizer", "prodigy is not installed.", fix="pip install dreambooth[optimizers]") from None
+            raise SettingError("--optimizer", "prodigy is not installed.", fix="pip install prodigyopt") from None
         options: dict[str, Any] = {"weight_decay": self.adam_weight_decay, "eps": self.adam_epsilon, "beta3": self.prodigy_beta3}
         own = ("decouple", "use_bias_correction", "safeguard_warmup")
         return Prodigy(groups, betas=betas, **options, **{name: getattr(self, f"prodigy_{name}") for name in own})
@@ -104,5 +104,5 @@ def _bitsandbytes() -> Any:
     try:
         import bitsandbytes.optim
     except ImportError:
-        raise SettingError("--use_8bit_adam", "bitsandbytes is not installed.", fix="pip install dreambooth[lean]") from None
+        raise SettingError("--use_8bit_adam", "bitsandbytes is not installed.", fix="pip install bitsandbytes") from None
     return bitsandbytes.optim

@@ -69,7 +69,7 @@ class ClassImages:
     model: str
     """Fingerprint of the frozen model."""
     read: Mapping[str, Any] = field(default_factory=dict)
-    """How prompts are read, where not as the model's own pipeline does."""
+    """How prompts are read and latents decoded, where not as the model's own pipeline does."""
 
     @property
     def made_with(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ function of (seed, update, row).
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +97,17 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
 
 
-def prune(output_dir: Path, limit: int | None, keep: Path) -> None:
-    """Delete the oldest checkpoints until `limit` are left; never the one just written."""
+def prune(output_dir: Path, limit: int | None, *, spared: Collection[Path | None]) -> None:
+    """Delete the oldest checkpoints until `limit` are left; never the one just written, nor the one that leads."""
     if limit:
-        for path in [p for p in checkpoints(output_dir) if p != keep][: -(limit - 1) or None]:
-            shutil.rmtree(path)
+        for path in [p for p in checkpoints(output_dir) if p not in spared][: -(limit - 1) or None]:
+            remove_checkpoint(path)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Delete a checkpoint; one that somebody else has deleted is no error."""
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def _named(tensors: Any) -> dict[str, torch.Tensor]:

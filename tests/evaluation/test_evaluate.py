@@ -13,8 +13,12 @@ from dreambooth.core.errors import SettingError
 from dreambooth.drawing import GenerateConfig, generate
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.evaluation.protocol import without_identifier
+from dreambooth.evaluation.results import retire
+from dreambooth.evaluation.subject import examine
 from dreambooth.files.images import read_settings
+from dreambooth.stream import train
 from dreambooth.training.records import Progress
+from tests.training.runs import config
 
 KEYS = ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "pres", "div", "div_class")
 
@@ -155,3 +159,33 @@ def test_no_photos(trained, ask, tmp_path):
 def test_what_is_no_model_is_refused(ask, tmp_path):
     with pytest.raises(SettingError):
         ask(tmp_path / "nowhere", class_noun="dog", instance_data_dir=str(tmp_path))
+
+
+def test_scores_of_a_model_that_is_no_more_are_not_shown_with_the_next_one(pipelines, tmp_path):
+    run, given = tmp_path / "run", {"max_train_steps": 1, "method": "lora", "output_dir": tmp_path / "run", "checkpointing_steps": 100}
+    wanted = config(pipelines("stable_diffusion"), root=tmp_path, **given)
+    (run / "samples" / "step-000001").mkdir(parents=True)
+    (run / "scores.json").write_text(json.dumps({"protocol": {"weights": "of another"}}))
+    for _ in train(wanted):
+        pass
+    assert not (run / "scores.json").exists() and not (run / "samples" / "step-000001").exists()
+    assert "not scored yet" in (run / "report.html").read_text().lower()
+    known = examine(str(run), class_noun="dog")
+    (run / "scores.json").write_text(json.dumps({"protocol": {"weights": known.weights}}))
+    retire(run, known.base_weights)
+    assert (run / "scores.json").is_file(), "its own"
+
+
+def test_photos_that_the_run_did_not_see_are_refused_unless_they_are_named(ask, trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained("lora"), run)
+    record = json.loads((run / "run.json").read_text())
+    record["photos"][0]["sha256"] = "0" * 64
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SettingError, match=r"--instance_data_dir: .*not trained on"):
+        ask(run)
+
+
+def test_a_mistyped_run_is_told_as_that(ask):
+    with pytest.raises(SettingError, match="there is no folder nothere"):
+        ask("nothere")

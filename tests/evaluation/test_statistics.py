@@ -121,7 +121,10 @@ def test_a_model_that_has_lost_its_prompts_is_not_told_to_train_on():
 
 def test_without_an_untuned_model_there_is_no_verdict():
     found = verdict(table(**GOOD), {}, {})
-    assert found.word == "unknown" and found.figures["fidelity"] is None
+    assert found.word == "unknown" and found.figures["fidelity"] is None and "no untuned model" in found.sentence
+    varied = verdict(table(**GOOD), table(dino=0.62), table(dino=0.61))
+    assert varied.word == "unknown" and "no more alike" in varied.sentence
+    assert verdict(table(**{**GOOD, "broken": 1.0}), {}, {}).word == "damaged"
 
 
 def test_the_papers_own_numbers_are_good():

@@ -6,6 +6,9 @@ import pytest
 
 from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.evaluation.live import LiveScored, LiveScores
+from dreambooth.evaluation.selection import Signals
+from dreambooth.opened import open_model
 from dreambooth.stream import train
 from dreambooth.training.records import Step, Told
 from tests.training.runs import config, same_files, weights
@@ -62,3 +65,62 @@ def test_evaluate_prints_the_table_and_writes_the_report(pipelines, encoder_flag
     assert "DINO" in told and "CLIP-T" in told and "report.html" in told
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores.keys() >= {"dino", "clip_i", "clip_t", "pres", "div"}
+
+
+def seen_as(monkeypatch, dino):
+    """Looks that find these fidelities, by step."""
+
+    def look(self, step, shown):
+        self.curve[step] = Signals(dino[step])
+        return LiveScored(step, {"dino": dino[step]}, (), ())
+
+    monkeypatch.setattr(LiveScores, "look", look)
+
+
+@pytest.mark.parametrize(("every", "limit", "left"), [(500, None, {2}), (1, 1, {2, 4})])
+def test_the_best_look_is_a_checkpoint_however_seldom_they_are_taken(pipelines, encoder_flags, tmp_path, monkeypatch, every, limit, left):
+    seen_as(monkeypatch, {0: 0.2, 1: 0.5, 2: 0.8, 3: 0.4, 4: 0.3})
+    given = {**encoder_flags, "checkpointing_steps": every, "checkpoints_total_limit": limit, "evaluation_share": 0.99}
+    watched(pipelines, tmp_path, "run", given, evaluate_every=1)
+    run = tmp_path / "run"
+    assert {int(path.name.partition("-")[2]) for path in run.glob("checkpoint-*")} == left
+    assert json.loads((run / "run.json").read_text())["choice"]["step"] == 2
+    assert open_model(str(run / "checkpoint-2")).learner is not None
+
+
+def test_a_new_run_in_an_old_folder_begins_with_a_look_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):
+    given = {**encoder_flags, "checkpointing_steps": 500, "max_train_steps": 1, "evaluate_every": 1}
+    for dino in (0.9, 0.2):
+        seen_as(monkeypatch, {0: dino, 1: 0.5})
+        watched(pipelines, tmp_path, "run", given)
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["step"], first["dino"]) == (0, 0.2)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_can_go_back(pipelines, encoder_flags, tmp_path, method):
+    given = {"method": method, "checkpointing_steps": 2}
+    watched(pipelines, tmp_path, "run", given, max_train_steps=2)
+    looks = {**encoder_flags, **given, "evaluate_every": 2, "evaluation_share": 0.99, "resume_from_checkpoint": "latest"}
+    records = watched(pipelines, tmp_path, "run", looks)
+    seen = [record.step for record in records if isinstance(record, Step) and "dino" in record.values]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    if method == "lora":
+        assert seen == [0, 4] and record["choice"]["step"] == 4
+    else:
+        assert seen == [4] and record["choice"] is None
+        assert any("no checkpoint will be chosen" in told.text for told in records if isinstance(told, Told))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"evaluate_every": 2, "dino_encoder": "none"}, "--dino_encoder"),
+        ({"evaluate_every": 2, "identifier": None}, "--evaluate_every: .*which word"),
+        ({"validation_prompt": "a [V] dog", "identifier": None}, "--validation_prompt"),
+    ],
+)
+def test_what_would_fail_at_the_first_look_is_told_before_anything_is_drawn(pipelines, encoder_flags, tmp_path, given, told):
+    with pytest.raises(SettingError, match=told):
+        watched(pipelines, tmp_path, "run", {**encoder_flags, **given})
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

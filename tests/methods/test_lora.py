@@ -4,10 +4,13 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
 
 from dreambooth.config import check, idle
 from dreambooth.core.errors import SettingError
+from dreambooth.families import Family
 from dreambooth.methods import LoRA
+from dreambooth.opened import open_model
 from dreambooth.prepare import idle_parts, lighten
 from dreambooth.stream import train
 from dreambooth.training.batches import text_table
@@ -150,3 +153,32 @@ def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
     assert [one.split(" has nothing")[0] for one in told] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
     with pytest.raises(SettingError, match="--skip_save_text_encoder"):
         check(config(pipelines("stable_diffusion"), root=tmp_path, train_text_encoder=True, skip_save_text_encoder=True))
+
+
+def test_a_lora_for_another_family_is_refused_and_not_left_out_in_silence(pipelines, tmp_path):
+    for family, other, part in (("flux", "stable_diffusion", "transformer"), ("stable_diffusion", "flux", "unet")):
+        for _ in train(config(pipelines(family), root=tmp_path, method="lora", max_train_steps=1, output_dir=tmp_path / family)):
+            pass
+        with pytest.raises(SettingError, match=f"--lora: .*{part}.*for another model"):
+            open_model(str(pipelines(other)), lora=str(tmp_path / family))
+
+
+def test_a_text_encoders_layers_have_the_names_that_every_program_knows(pipelines, tmp_path):
+    """transformers 5 leaves out `text_model`; ComfyUI and diffusers before it know nothing else."""
+    family = tiny.load(pipelines("sdxl"))
+    learner = LoRA(rank=2).attach(family, ["unet", *family.text_trainable], seed=0)
+    learner.save(tmp_path, whole=True)
+    tensors = load_file(tmp_path / "pytorch_lora_weights.safetensors")
+    names = {name.partition(".layers.")[0] for name in tensors if name.startswith("text_encoder")}
+    assert names == {"text_encoder.text_model.encoder", "text_encoder_2.text_model.encoder"}
+    learner.load(tmp_path)
+
+
+def test_no_float32_weights_go_to_the_device_of_a_run_in_half_precision(pipelines, tmp_path, monkeypatch):
+    moved, to = [], Family.to
+    monkeypatch.setattr(Family, "to", lambda self, *a, **k: moved.append(self.denoiser.dtype) or to(self, *a, **k))
+    wanted = config(pipelines("stable_diffusion"), root=tmp_path, method="lora", max_train_steps=1, mixed_precision="bf16")
+    for _ in train(wanted.updated({("output", "output_dir"): str(tmp_path / "run")})):
+        pass
+    open_model(str(pipelines("stable_diffusion")), precision="bf16")
+    assert moved and set(moved) == {torch.bfloat16}

@@ -18,6 +18,7 @@ from dreambooth.methods.words import WordTable
 from dreambooth.prepare import prompts_shown
 from dreambooth.prompts import fill
 from dreambooth.stream import train
+from dreambooth.training.records import Told
 from tests import tiny
 from tests.training import runs
 
@@ -266,3 +267,13 @@ def test_keys_and_values_start_unrounded_in_half_precision(base, tmp_path):
             own = start["unet." + name.replace(".processor", "").replace("_custom_diffusion", "")]
             torch.testing.assert_close(learned, own, rtol=0, atol=1e-7)
             assert not torch.equal(own, own.bfloat16().float()), "the weights could not tell a rounded start"
+
+
+def test_a_word_that_no_photo_is_called_by_is_refused_since_nothing_would_learn(base, tmp_path):
+    with pytest.raises(SettingError, match="no photo's prompt or caption has the word that is to be learned, <sks>"):
+        drain(config(base, tmp_path, identifier="sks", instance_prompt="a photo of sks dog"))
+    folder = tiny.photos(tmp_path / "captioned")
+    first = sorted(folder.glob("*.png"))[0]
+    first.with_suffix(".txt").write_text("a photo of a red dog")
+    told = [record.text for record in train(config(base, tmp_path, instance_data_dir=str(folder))) if isinstance(record, Told)]
+    assert any(f"Nothing is learned from {first.name}" in text for text in told)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.photos import damage
+from dreambooth.core.errors import SettingError
 from dreambooth.photos.check import PhotosCheck, check, quick
 from dreambooth.photos.finding import CheckReport
 from tests.photos.conftest import scene
@@ -166,3 +167,11 @@ def test_importing_the_check_loads_neither_torch_nor_the_extras():
     code = f"import sys, {modules}; dreambooth.tokens.meanings('sks'); print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not any(f"'{name}'" in loaded for name in ("torch", "transformers", "cv2", "imagehash", "pillow_heif", "scipy"))
+
+
+@pytest.mark.parametrize(("place", "told"), [("0.png", "among the photos"), (".", "is a folder")])
+def test_a_sheet_does_not_take_the_place_of_a_photo(album, place, told):
+    before = sorted(path.read_bytes() for path in album.iterdir() if path.is_file())
+    with pytest.raises(SettingError, match=f"--sheet: .*{told}"):
+        check(PhotosCheck(folder=str(album), sheet=str(album / place)))
+    assert sorted(path.read_bytes() for path in album.iterdir() if path.is_file()) == before

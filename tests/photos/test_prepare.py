@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.photos import prepare as preparing
 from dreambooth.photos.load import load, scan
 from dreambooth.photos.prepare import PhotosPrepare, prepare
 from tests.photos.conftest import scene
@@ -161,3 +162,41 @@ def test_a_wrong_colour_and_a_folder_of_broken_photos_are_refused(wide, tmp_path
     (tmp_path / "broken" / "a.jpg").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(SettingError, match="none of its photos"):
         prepare(PhotosPrepare(folder=str(tmp_path / "broken"), out=str(tmp_path / "out")))
+
+
+def test_what_somebody_has_changed_stays_as_it_is(wide, tmp_path):
+    out = tmp_path / "out"
+    prepare(PhotosPrepare(folder=str(wide), out=str(out), resolution=64, caption="a photo of [V] dog"))
+    (out / "0.txt").write_text("a photo of [V] dog, lying down")
+    again = prepare(PhotosPrepare(folder=str(wide), out=str(out), resolution=64, caption="another caption"))
+    assert again.edited == ("0.txt",) and (out / "0.txt").read_text() == "a photo of [V] dog, lying down"
+    assert (out / "1.txt").read_text() == "another caption\n"
+    assert prepare(PhotosPrepare(folder=str(wide), out=str(out), resolution=64)).edited == ("0.txt",)
+    assert (out / "0.txt").is_file() and not (out / "1.txt").exists()
+
+
+def test_what_an_interruption_leaves_is_known_as_ours(wide, tmp_path, monkeypatch):
+    out, load = tmp_path / "out", preparing.load_with_facts
+
+    def stopped(path, **options):
+        if path.name == "2.jpg":
+            raise KeyboardInterrupt
+        return load(path, **options)
+
+    monkeypatch.setattr(preparing, "load_with_facts", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(PhotosPrepare(folder=str(wide), out=str(out), resolution=64))
+    monkeypatch.undo()
+    assert len(prepare(PhotosPrepare(folder=str(wide), out=str(out), resolution=48)).photos) == 3
+
+
+def test_an_opaque_photo_is_cut_around_its_subject_also_with_masks_of_transparency(wide, tmp_path):
+    plain = prepare(PhotosPrepare(folder=str(wide), out=str(tmp_path / "plain"), resolution=64))
+    masked = prepare(PhotosPrepare(folder=str(wide), out=str(tmp_path / "masked"), resolution=64, masks="alpha"))
+    assert [(p.box, p.found) for p in masked.photos] == [(p.box, p.found) for p in plain.photos]
+
+
+def test_a_folder_that_cannot_be_made_is_told(wide, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"cannot be made|is a file"):
+        prepare(PhotosPrepare(folder=str(wide), out=str(tmp_path / "file" / "out")))

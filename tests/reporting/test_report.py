@@ -118,7 +118,7 @@ def test_a_report_with_scores(run):
     assert "<b>fewer</b>" not in text and "&lt;on&gt;" in text, "words from outside are no markup"
     assert "not comparable" in page.text and "0.668 (0.774)" in page.text and "0.700 (0.760)" in page.text and "0.550 to 0.650" in page.text
     assert "one picture has no diversity" in page.text and "75 %" in page.text
-    assert len(page.links) == 3 + 2 * 2 + 3 + 1, "photos, the evaluation's seeds of tuned and untuned, the class, a preview"
+    assert len(page.links) == 3 + 2 * 2 + 2 + 1, "photos, the evaluation's seeds of tuned and untuned and of the class, a preview"
     assert "samples" not in page.text, "the pictures of the training give way"
 
 
