@@ -74,15 +74,20 @@ def open_model(
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The complete configuration of a run. Raises SettingError for a method whose code lies in the run itself: a folder that somebody
-    sent would run it here."""
+    """The complete configuration of a run."""
     tree = read_yaml(run / CONFIG)
-    module = (named_in(tree) or "").partition(":")[0].partition(".")[0] if ":" in (named_in(tree) or "") else ""
+    method = named_in(tree)
+    _refuse_own_code(run, method or "")
+    return config_type(method).parse(tree)
+
+
+def _refuse_own_code(run: Path, method: str) -> None:
+    """Raise SettingError for a method whose code lies in the run itself: a folder that somebody sent would run it here."""
+    module = method.rpartition(":")[0].partition(".")[0]
     spec = find_spec(module) if module and module not in sys.modules else None
     if spec and spec.origin and Path(spec.origin).resolve().is_relative_to(run.resolve()):
         reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({spec.origin})."
-        raise SettingError("run", reason, fix="If you trust it, move that file to a place where Python finds it.")
-    return config_type(named_in(tree)).parse(tree)
+        raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
 
 
 def run_folder(path: Path) -> Path | None:
