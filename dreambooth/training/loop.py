@@ -135,12 +135,15 @@ class Trainer:
         """A checkpoint of this moment, by the main process."""
         self._read()
         folder = output_dir / f"checkpoint-{self.step}"
-        if self.processes.is_main and folder != self.last_checkpoint:
-            self._write(folder)
+        is_there = folder == self.last_checkpoint  # a look has led to it
+        if self.processes.is_main:
+            if not is_there:
+                self._write(folder)
             prune(output_dir, self.loop.checkpoints_total_limit, spared={folder, self.leading})
         self.processes.wait()
         self.last_checkpoint = folder
-        yield Saved(self.step, folder)
+        if not is_there:
+            yield Saved(self.step, folder)
 
     def lead(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment as the one that looks best so far; the leader before it goes, unless it was due anyway.
