@@ -51,6 +51,7 @@ def assemble(
             "base_weights": subject.base_weights, "encoders": names, "prompts": len(prompts), "images_per_prompt": config.num_images,
             "seeds": [config.seed, config.seed + config.num_images - 1], "class_samples": config.class_samples,
             "class_seeds": [0, config.class_samples - 1] if config.class_samples else [], "intervals": INTERVALS, "seed": config.seed,
+            "own_prompts": bool(config.prompts or config.applications),
             "untuned_prompts": "the same without the identifier, at equal seeds",
         },
         "made": {"dreambooth": dreambooth.__version__, "ended": datetime.now(UTC).isoformat(timespec="seconds")},

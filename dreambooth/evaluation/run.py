@@ -73,6 +73,9 @@ def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]
     """The prompts that the settings ask for."""
     if config.prompts and config.applications:
         raise SettingError("--applications", "the prompts are already given by --prompts.", fix="Leave out one of the two.")
+    if config.prompt_list != "auto" and (config.prompts or config.applications or subject.is_style):
+        why = "a style has prompts of its own." if subject.is_style else "the prompts are already given."
+        raise SettingError("--prompt_list", why, fix="Leave it out.")
     live = protocol.is_live(subject.noun) if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
     if config.prompts:
         prompts = protocol.of_file(read_prompts(Path(config.prompts)))

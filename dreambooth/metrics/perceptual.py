@@ -100,7 +100,12 @@ def load_perceptual(folder: Path, flag: str) -> Perceptual:
         fix = "docs/metrics.md tells how to make one from AlexNet and the LPIPS heads."
         raise SettingError(flag, f"{folder} holds no perceptual distance (no readable config.json).", fix=fix) from None
     if config.get("kind") == KIND:
-        return AlexNetLPIPS(load_tensors(folder / "model.safetensors")[0], int(config.get("size", SIZE))).eval()
+        try:
+            return AlexNetLPIPS(load_tensors(folder / "model.safetensors")[0], int(config.get("size", SIZE))).eval()
+        except KeyError as error:
+            raise SettingError(
+                flag, f"{folder / 'model.safetensors'} lacks {error}.", fix="Make it anew, as docs/metrics.md tells."
+            ) from None
     if config.get("model_type") == "resnet":
         from transformers import ResNetModel
 

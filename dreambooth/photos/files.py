@@ -89,7 +89,7 @@ def scan(folder: str | Path, *, limit: int = 10_000, needs_photo: bool = True) -
     Raises SettingError, with the fix, for a folder that is missing, empty, too full (over `limit` entries), and, with
     `needs_photo`, for one without a photo.
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     _must_be_folder(root)
     photos: list[Path] = []
     skipped: list[tuple[Path, str]] = []

@@ -99,7 +99,7 @@ class PrepareReport:
 
 def prepare(settings: PhotosPrepare) -> PrepareReport:
     """The clean copies. Raises SettingError for a folder or colour that will not do; photos that cannot be read are left out."""
-    folder, out = scan(settings.folder), Path(settings.out)
+    folder, out = scan(settings.folder), Path(settings.out).expanduser()
     refuse_overlap(folder.root, out)
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)

@@ -1,6 +1,7 @@
 """`report.html`: what a person would send to a colleague. It reads a run's folder and nothing else, with scores or without."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ from dreambooth.reporting.templates import template
 
 REPORT = "report.html"
 MAX_PHOTOS = 12
+CHECKPOINT = re.compile(r"checkpoint-\d+")
 GAUGES = (  # name, title, meaning, where good begins, where bad begins
     ("fidelity", "Fidelity", "of the way from the untuned model to the real photos (DINO)", 0.65, 0.45),
     ("obedience", "Follows prompts", "of what the untuned model's CLIP-T has above chance", 0.75, 0.5),
@@ -55,6 +57,8 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
     if not record and not scores:
         raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
     config = _yaml(config_text)
+    if folder != run and CHECKPOINT.fullmatch(folder.name):  # scores of a checkpoint: the run went on, or came from there
+        record = {**record, "step": int(folder.name.rpartition("-")[2]), "seconds": {}, "state": ""}
     path = folder / REPORT
     write_text(path, template("report.html").render(_context(folder, run, record, scores, config, config_text)))
     return path

@@ -45,7 +45,7 @@ def is_comparable(scores: Mapping[str, Any]) -> bool:
     protocol = scores.get("protocol", {})
     names = protocol.get("encoders", {})
     same = all(names.get(kind, "").startswith(name) for kind, name in PAPER_ENCODERS.items())
-    return same and protocol.get("prompts") == 25 and protocol.get("images_per_prompt") == 4
+    return same and not protocol.get("own_prompts") and protocol.get("prompts") == 25 and protocol.get("images_per_prompt") == 4
 
 
 def number(name: str, value: float | None) -> str:

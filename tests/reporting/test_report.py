@@ -194,3 +194,11 @@ def test_a_long_curve_is_thinned_and_the_chosen_step_marked():
 def place_of(value: float) -> float:
     """Where a value between 0 and 4 stands in a chart 178 high that begins at 12."""
     return 12 + (4 - value) / 4 * 178
+
+
+def test_a_checkpoints_report_tells_its_own_updates(run):
+    folder = run / "evaluation" / "checkpoint-3"
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(scores()))
+    own, whole = (Page(path.read_text()).text for path in (report(folder, run=run), report(run)))
+    assert "Updates3Learning rate" in own and "Updates20Learning rate" in whole
