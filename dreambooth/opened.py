@@ -11,7 +11,7 @@ from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
-from dreambooth.families.source import UNREADABLE
+from dreambooth.families.source import UNREADABLE, told_as
 from dreambooth.methods import Learner
 from dreambooth.outputs import RECORD, read_record
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
@@ -65,7 +65,8 @@ def open_model(
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
     else:
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
-        opened = Opened(family_of(source).load(source), name)
+        with told_as("run"):
+            opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
     if lora:
         _add_lora(opened.family, lora, allow_pickle=allow_pickle)

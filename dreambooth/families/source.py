@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -111,6 +111,17 @@ class ModelSource(Setting):
 
     def _half_written(self, part: Path, what: str) -> NoReturn:
         raise SettingError(FLAG, f"{part} holds no {what}.", fix="The folder is half written; save or download it again.")
+
+
+@contextmanager
+def told_as(setting: str) -> Iterator[None]:
+    """A block in which a base model that cannot be had is told under the name that the user gave it by."""
+    try:
+        yield
+    except SettingError as error:
+        if error.setting != FLAG:
+            raise
+        raise SettingError(setting, error.reason, fix=error.fix) from None
 
 
 @cache
