@@ -206,7 +206,7 @@ def settled(config: TrainConfig) -> TrainConfig:
     wanted = {}
     for branch, name in FOLDERS:
         value = getattr(getattr(config, branch), name)
-        if value and value != TOYBOX and Path(value).expanduser().exists():
+        if value and value != TOYBOX and (name == "class_data_dir" or Path(value).expanduser().exists()):
             wanted[branch, name] = str(Path(value).expanduser().absolute())
     return config.updated(wanted)
 

@@ -2,8 +2,6 @@
 
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +82,12 @@ def read_config(run: Path) -> TrainConfig:
 
 def _refuse_own_code(run: Path, method: str) -> None:
     """Raise SettingError for a method whose code lies in the run itself: a folder that somebody sent would run it here."""
-    module = method.rpartition(":")[0].partition(".")[0]
-    spec = find_spec(module) if module and module not in sys.modules else None
-    if spec and spec.origin and Path(spec.origin).resolve().is_relative_to(run.resolve()):
-        reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({spec.origin})."
-        raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
+    module = method.rpartition(":")[0].split(".")
+    for place in sys.path if module != [""] else ():
+        code = Path(place or ".").resolve().joinpath(*module)
+        if code.is_relative_to(run.resolve()) and (code.is_dir() or code.with_suffix(".py").exists()):
+            reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({code})."
+            raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
 
 
 def run_folder(path: Path) -> Path | None:
@@ -137,8 +136,7 @@ def _encoders_of_base(config: TrainConfig) -> dict[str, Any]:
 
 def _see_that_it_fits(family: Family, folder: str, weights: str | None, *, allow_pickle: bool) -> None:
     """diffusers leaves out in silence what a LoRA has for networks that the model has not: raise SettingError instead."""
-    own = {"unet_config": family.denoiser.config} if "unet_config" in signature(family.pipe.lora_state_dict).parameters else {}
-    read = family.pipe.lora_state_dict(folder, weight_name=weights, use_safetensors=None if allow_pickle else True, **own)
+    read = family.pipe.lora_state_dict(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
     foreign = {name.split(".")[0] for name in (read[0] if isinstance(read, tuple) else read)} - set(family.parts)
     if foreign:
         reason = f"{folder} changes {' and '.join(sorted(foreign)[:3])}, which {family.name} has not: it is for another model."
@@ -156,6 +154,8 @@ def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
     try:
         _see_that_it_fits(family, folder, weights, allow_pickle=allow_pickle)
         family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
+    except SettingError:
+        raise
     except (*UNREADABLE, RuntimeError) as error:
         raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None
     for name in own:  # diffusers makes the new one the only one that acts

@@ -29,7 +29,7 @@ from dreambooth.prepare import Material
 from dreambooth.sample import Picture
 from dreambooth.training.records import Record, Saved
 
-RECORD = "run.json"
+RECORD, CARD = "run.json", "README.md"
 ROW = re.compile(r"(\d+)-seed\d+\.png$")
 
 
@@ -102,16 +102,18 @@ def spent(folder: Path, step: int) -> float:
         return 0.0
 
 
-def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> None:
-    """The learned, loadable by diffusers, and its card, in the run's folder; earlier files of other names stay."""
+def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> list[str]:
+    """The learned, loadable by diffusers, and its card, in the run's folder; earlier files of other names stay. Returns their names."""
     with whole_entries(folder) as partial:
         if config.output.skip_save_text_encoder and config.method.trains_whole_parts:
             _without_text_encoders(learner.family, lambda: learner.save(partial, whole=True))
         else:
             learner.save(partial, whole=True)
-        (partial / "README.md").write_text(card(config, material, learner), encoding="utf-8")
+        (partial / CARD).write_text(card(config, material, learner), encoding="utf-8")
+        written = sorted(path.name for path in partial.iterdir())
     if config.output.output_kohya_format:
-        write_kohya(folder, prefixes=kohya_prefixes(learner.family))
+        written.append(write_kohya(folder, prefixes=kohya_prefixes(learner.family)).name)
+    return written
 
 
 def write_pictures(
@@ -125,11 +127,6 @@ def write_pictures(
             save_png(path, picture.image, {**picture.settings, **extra})
             paths.append(path)
     return tuple(paths)
-
-
-UPLOADED = ("*.safetensors", "*.json", "*.txt", "*.model", "samples/final/*.png")
-KEPT_BACK = (RECORD, "scores.json", "checkpoint-*", "evaluation/*", "samples/evaluation/*", ".partial-*")
-"""What of a run goes to the Hub by its kind, and what of that does not."""
 
 
 def free_row(folder: Path) -> int:
@@ -201,27 +198,36 @@ def check_push(config: TrainConfig, folder: Path) -> None:
         raise SettingError("--push_to_hub", f"the Hub does not know who asks ({first_line(error)}).", fix=fix) from None
 
 
-def push(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> str:
-    """Upload what was learned, its card and the pictures drawn at the end; returns its address.
+def push(config: TrainConfig, material: Material, learner: Learner, folder: Path, written: Sequence[str]) -> str:
+    """Upload what was `written` by `write_result`, and the pictures drawn at the end; returns the address.
 
     Nothing else: contact sheets and reports show the user's photos, and the run's record names this machine and its folders.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
 
-    api = HfApi(token=config.output.hub_token)
+    api, text = HfApi(token=config.output.hub_token), card(config, material, learner, is_public=True)
+    files = [file for name in [*written, "samples/final"] for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
+    adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), _public(file, text)) for file in files]
     try:
         name = api.create_repo(
             config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private
         ).repo_id
-        kept_back = [*KEPT_BACK, f"{config.output.logging_dir}/*"]
-        api.upload_folder(
-            repo_id=name, folder_path=folder, allow_patterns=list(UPLOADED), ignore_patterns=kept_back, commit_message="DreamBooth"
-        )
-        text = card(config, material, learner, is_public=True).encode()
-        return str(api.upload_file(repo_id=name, path_or_fileobj=text, path_in_repo="README.md", commit_message="Card").repo_url)
+        return str(api.create_commit(name, adds, commit_message="DreamBooth").repo_url)
     except Exception as error:  # whatever it was: the run is done, and its result lies there whole
         reason = f"the upload failed ({first_line(error)}); the result is whole in {folder}."
         raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from error
+
+
+def _public(file: Path, card: str) -> str | bytes:
+    """A file as it may be seen by all: the card's public text, configurations without the folder that they were read from."""
+    if file.name == CARD:
+        return card.encode()
+    if file.suffix != ".json":
+        return str(file)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+        content = {name: value for name, value in content.items() if name not in ("_name_or_path", "name_or_path")}
+    return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
 
 def _quoted(text: str) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,11 +92,10 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
     assert config.cropping.resolution
     sampling = config.prior.sampling(config.cropping.resolution)
     sets: dict[Path, ClassImages] = {}
-    own = config.text.reading | replaced(config.model)
     for subject in material.subjects:
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
-        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, own)
+        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
         images = replace(images, folder=folder or shared_folder(images.made_with))
         known = sets.get(images.folder)
         if known and known.prompt != images.prompt:
@@ -103,6 +103,11 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
             raise SettingError("--class_data_dir", reason, fix="Give each subject its own class_data_dir in --concepts_list.")
         sets[images.folder] = images
     return list(sets.values())
+
+
+def how_drawn(config: TrainConfig) -> dict[str, Any]:
+    """How class images are told to read and to decode, where not as the base model's own pipeline does."""
+    return config.text.reading | replaced(config.model)
 
 
 def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:

@@ -1,9 +1,10 @@
 """What may change when a run goes on from a checkpoint, and what has changed although it may not."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dreambooth.config import TrainConfig
+from dreambooth.config import FOLDERS, TrainConfig
 from dreambooth.schema import flags, get
 
 RESUMABLE = {
@@ -24,6 +25,8 @@ def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
             continue
         before, now = _in(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
         before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
+        if flag.path in FOLDERS and before and now:
+            before, now = (str(Path(value).expanduser().absolute()) for value in (before, now))
         if before != now:
             changed.append(f"--{name} {before} -> {now}")
     return changed

@@ -121,9 +121,8 @@ def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -
 def _latent(kind: type, own: Any) -> dict[str, Any]:
     """What a sampler is to be told where the base model's own does not say it: DDIM and DDPM clip pictures, and x_0 is no picture here."""
     known = inspect.signature(kind).parameters
-    told = {"clip_sample": False, "set_alpha_to_one": False}
-    missing = {name: value for name, value in told.items() if name in known and name not in own.config}
-    return missing | ({"skip_prk_steps": True} if kind.__name__ == "PNDMScheduler" else {})
+    unsaid = {"clip_sample": False} if "clip_sample" in known and "clip_sample" not in own.config else {}
+    return unsaid | ({"skip_prk_steps": True} if kind.__name__ == "PNDMScheduler" else {})
 
 
 @contextmanager

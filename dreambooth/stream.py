@@ -138,10 +138,10 @@ def _run(
     writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
     before = spent(folder, step_of(checkpoint)) if checkpoint else 0.0
     record = start_record(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count)
+    trackers = _followed(config, step_of(checkpoint) if checkpoint else 0, followers) if processes.is_main else []
     if processes.is_main:
         write_text(folder / "config.yaml", write_yaml(config))
         write_record(folder, record)
-    trackers = _followed(config, step_of(checkpoint) if checkpoint else 0, followers) if processes.is_main else []
     yield from draw_prior(config, material, family, processes)
     batches = yield from _last(make_batches(config, material, family, processes, seed))
     trainer = Trainer(
@@ -174,7 +174,7 @@ def _run(
     record["seconds"] = stopwatch.seconds()
     if processes.is_main:
         with trainer.shown():
-            write_result(config, material, learner, folder)
+            written = write_result(config, material, learner, folder)
         retire(folder, base)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
@@ -186,7 +186,7 @@ def _run(
             yield Told(f"Best checkpoint: update {record['choice']['step']}. {record['choice']['why']}")
         yield Told(f"Report: {report(folder)}")
         if config.output.push_to_hub:
-            yield Told(f"Uploaded to {push(config, material, learner, folder)}.")
+            yield Told(f"Uploaded to {push(config, material, learner, folder, written)}.")
     processes.wait()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)

@@ -85,12 +85,12 @@ class Wandb:
 
 def open_trackers(names: tuple[str, ...], folder: Path, logging_dir: Path, settings: dict[str, Any], start: int) -> list[Tracker]:
     """The trackers asked for, and metrics.jsonl."""
-    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl", start)]
+    trackers: list[Tracker] = []
     if "tensorboard" in names:
         trackers.append(TensorBoard(logging_dir))
     if "wandb" in names:
         trackers.append(Wandb(logging_dir, settings))
-    return trackers
+    return [*trackers, JsonLines(folder / "metrics.jsonl", start)]  # the last, for it forgets what lies ahead of `start`
 
 
 def _step(line: str) -> int:

@@ -5,6 +5,7 @@ The curves stand in `progress.html` in the run's folder, a page that refreshes i
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ class Watcher:
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
             yield from self.trainer.lead(self.folder)
+        elif chosen and chosen["step"] < step:  # perhaps one that was due anyway, and led by less than noise
+            self.trainer.leading = self.folder / f"checkpoint-{chosen['step']}"
 
     @property
     def has_enough(self) -> bool:
@@ -96,6 +99,6 @@ class Watcher:
     def _look(self, step: int) -> Step:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
-        scored = self.live.look(step, self.trainer.shown)
+        scored = self.live.look(step, partial(self.trainer.shown, averaged=step > 0))
         rest(self.config, family)
         return Step(step, self.trainer.total, scored.values)

@@ -318,32 +318,33 @@ class Hub:
         self.calls.append((name, options["private"]))
         return huggingface_hub.RepoUrl(f"https://huggingface.co/somebody/{name}")
 
-    def upload_folder(self, *, repo_id, folder_path, allow_patterns, ignore_patterns, **_):
-        files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
-        kept = huggingface_hub.utils.filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
-        self.calls.append((repo_id, sorted(kept)))
-
-    def upload_file(self, *, repo_id, path_or_fileobj, path_in_repo, **_):
-        self.calls.append((path_in_repo, path_or_fileobj.decode()))
+    def create_commit(self, repo_id, operations, **_):
+        self.calls.append((repo_id, {add.path_in_repo: add.path_or_fileobj for add in operations}))
         return huggingface_hub.CommitInfo(
             commit_url=f"https://huggingface.co/{repo_id}/commit/1", commit_message="", commit_description="", oid="1"
         )
 
 
-def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(pipelines, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["lora", "loha", "full"])
+def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(pipelines, tmp_path, monkeypatch, method):
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     monkeypatch.setattr(Hub, "calls", [])
-    run = tmp_path / "run"
-    settings = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", "hub_private": True, "method": "lora"}
-    settings |= {"skip_final_inference": False, "num_validation_images": 1, "validation_inference_steps": 1}
-    base = pipelines("stable_diffusion")
+    run, base = tmp_path / "run", pipelines("stable_diffusion")
+    settings = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", "hub_private": True, "method": method}
+    settings |= {"skip_final_inference": False, "num_validation_images": 1, "validation_inference_steps": 1, "train_text_encoder": True}
+    run.mkdir()
+    (run / "caption.txt").write_text("lies here by chance")
     for _ in dreambooth.stream.train(config(base, root=tmp_path, max_train_steps=1, checkpointing_steps=1, output_dir=run, **settings)):
         pass
-    (created, (name, files), (readme, card)) = Hub.calls
-    assert created == ("my-dog", True) and name == "somebody/my-dog" and readme == "README.md"
-    assert {file.split("/")[0] for file in files} == {"pytorch_lora_weights.safetensors", "samples"}
+    created, (name, files) = Hub.calls
+    assert created == ("my-dog", True) and name == "somebody/my-dog"
+    tops = {"lora": {"pytorch_lora_weights.safetensors"}, "loha": {"unet", "text_encoder"}}
+    parts = {"model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler"}
+    assert {file.split("/")[0] for file in files} == {"README.md", "samples", *tops.get(method, parts)}
     assert all(file.startswith("samples/final/") for file in files if file.startswith("samples"))
-    assert str(base) not in card and "instance_prompt: a sks dog" in card
+    content = {file: Path(data).read_bytes() if isinstance(data, str) else data for file, data in files.items()}
+    assert b"instance_prompt: a sks dog" in content["README.md"]
+    assert not [file for file, data in content.items() if str(tmp_path).encode() in data or str(base).encode() in data]
     texts = [path.read_bytes() for path in run.rglob("*") if path.is_file()]
     assert not any(b"hf_secret" in text for text in texts)
 

@@ -10,7 +10,7 @@ from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
-from dreambooth.prepare import read_as_told
+from dreambooth.prepare import how_drawn, read_as_told
 from dreambooth.prompts import class_prompt
 from dreambooth.training.prior import MANIFEST, ClassImages
 from dreambooth.training.records import Progress
@@ -35,7 +35,7 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
         family.to(pick_device(config.loop.device))
         size = config.cropping.resolution or family.native_resolution
         folder.mkdir(parents=True, exist_ok=True)
-        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base, config.text.reading)
+        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base, how_drawn(config))
         for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
             if isinstance(record, Progress):
                 tell(Moved(job.key, record.phase, record.done, record.total))

@@ -64,7 +64,8 @@ class Exam:
     prompts: list[Asked]
     identifier: str | None
     precision: str
-    text_length: int | None
+    reading: list[Any]
+    """How prompts are read, where not as the base model's own pipeline does."""
     base: str
     tell: Tell
 
@@ -107,7 +108,7 @@ def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> 
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
-        own.text.tokenizer_max_length, fingerprint(own.model.folder()), tell,
+        list(own.text.reading.values()), fingerprint(own.model.folder()), tell,
     )  # fmt: skip
     drawn, class_drawn = _own(exam, run, own)
     before, class_before, shared = _untuned(exam, own)
@@ -151,7 +152,7 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
 def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[Shot, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
-    other = [*beside(exam.model), *([exam.text_length] if exam.text_length else [])]
+    other = [*beside(exam.model), *exam.reading]
     decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, *other], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):

@@ -49,6 +49,8 @@ class AdapterMethod(Method, ABC):
             part.add_adapter(self.peft(list(targets)))
         except (ValueError, TypeError) as error:
             raise SettingError("--lora_layers", f"{first_line(error)}.", fix=_fix(family)) from None
+        for own in part.peft_config.values():
+            own.base_model_name_or_path = None  # of a text encoder PEFT notes its folder on this disk, and files carry it around
         for parameter in part.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

@@ -60,9 +60,10 @@ class DiffusersFile(Adapters):
     def load(self, folder: Path) -> None:
         from peft import set_peft_model_state_dict
 
-        tensors, _ = load_tensors(folder / WEIGHTS)
+        found, _ = load_tensors(folder / WEIGHTS)
         parts = {name: self.family.parts[name] for name in self.parts}
         expected = {f"{name}.{path}": value.shape for name, part in parts.items() for path, value in _tensors(part).items()}
+        tensors = {path if path in expected else _below_outer(path): value for path, value in found.items()}
         if expected != {path: value.shape for path, value in tensors.items()}:
             reason = f"does not fit the {' and '.join(parts)} of this base model with this rank."
             raise SettingError(str(folder / WEIGHTS), reason, fix="Use the base model and the settings it was made with.")
@@ -85,6 +86,12 @@ def _measure(part: Any) -> None:
             dims = tuple(range(1, weight.ndim))
             assert not module.lora_B[name].weight.any(), "nothing has been learned yet"
             magnitude.weight.copy_(weight.norm(dim=dims).view_as(magnitude.weight))
+
+
+def _below_outer(path: str) -> str:
+    """A text encoder's weight as a file names it in which transformers 5 has left out `text_model`."""
+    part, _, rest = path.partition(".")
+    return f"{part}.{OUTER}.{rest}"
 
 
 def _tensors(part: Any) -> dict[str, torch.Tensor]:

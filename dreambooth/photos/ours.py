@@ -73,10 +73,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def is_edited(out: Path, relative: str, ours: Mapping[str, str]) -> bool:
-    """Whether a file of ours has been changed since it was written: a caption that was mended, a copy that was retouched."""
+def is_edited(out: Path, relative: str, ours: Mapping[str, str], *, unless: bytes = b"") -> bool:
+    """Whether a file of ours has been changed since it was written: a caption that was mended, a copy that was retouched.
+
+    One that holds what is about to be written (`unless`) has not: its writing was the last thing before an interruption.
+    """
     path = out / relative
-    return relative in ours and path.is_file() and not path.is_symlink() and digest(path.read_bytes()) != ours[relative]
+    if relative not in ours or not path.is_file() or path.is_symlink():
+        return False
+    return digest(path.read_bytes()) not in (ours[relative], digest(unless))
 
 
 def _is_ours(name: str) -> bool:

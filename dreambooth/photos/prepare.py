@@ -120,7 +120,7 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
         except PhotoError as error:
             left_out.append((path, f"{error.reason} {error.fix}"))
             continue
-        kept = {relative for relative in files if is_edited(out, relative, ours)}
+        kept = {relative for relative, data in files.items() if is_edited(out, relative, ours, unless=data)}
         edited += sorted(kept)
         written = {relative: write(out, relative, data, ours) for relative, data in files.items() if relative not in kept}
         done.append(replace(prepared, written=written.get(name, False)))

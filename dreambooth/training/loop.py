@@ -100,9 +100,9 @@ class Trainer:
         self.last_checkpoint = checkpoint
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self, *, averaged: bool = True) -> Iterator[None]:
         """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
-        with self.average.applied() if self.average else nullcontext():
+        with self.average.applied() if self.average and averaged else nullcontext():
             self.learner.mode(train=False)
             try:
                 yield
@@ -127,7 +127,7 @@ class Trainer:
             if self.step % self.loop.checkpointing_steps == 0:
                 yield from self.save(output_dir)
             if (self.processes.count == 1 or self.step % self.loop.log_interval == 0) and self.processes.any(stop()):
-                if self.last_checkpoint is None or step_of(self.last_checkpoint) != self.step:
+                if self.step % self.loop.checkpointing_steps:  # else it has just been saved; told alike by all processes
                     yield from self.save(output_dir)
                 raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
 
