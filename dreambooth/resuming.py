@@ -25,11 +25,16 @@ def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
             continue
         before, now = _in(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
         before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
-        if flag.path in FOLDERS and before and now:
-            before, now = (str(Path(value).expanduser().absolute()) for value in (before, now))
+        if flag.path in FOLDERS:
+            before, now = _rooted(before), _rooted(now)
         if before != now:
             changed.append(f"--{name} {before} -> {now}")
     return changed
+
+
+def _rooted(value: Any) -> Any:
+    """A folder's name from the root: the same folder, however it was written."""
+    return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
 
 
 def _in(tree: Mapping[str, Any], path: tuple[str, ...], default: Any) -> Any:
