@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from dreambooth.config import TrainConfig, check, dump, idle, resolve, settled, write_yaml
+from dreambooth.config import TrainConfig, dump, resolve, settled, write_yaml
+from dreambooth.contradictions import check, idle
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation.results import retire

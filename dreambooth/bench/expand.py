@@ -21,7 +21,8 @@ from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
 from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
-from dreambooth.config import TrainConfig, check, config_type, resolve
+from dreambooth.config import TrainConfig, config_type, resolve
+from dreambooth.contradictions import check
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import family_of

@@ -6,7 +6,8 @@ import pytest
 
 from dreambooth.api import train_config
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig, dump, idle, settled
+from dreambooth.config import TrainConfig, dump, settled
+from dreambooth.contradictions import idle
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import GenerateConfig
 from dreambooth.opened import read_config

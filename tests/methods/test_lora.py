@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from dreambooth.config import check, idle
+from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.methods import LoRA

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from dreambooth.api import generate
-from dreambooth.config import check, idle, resolve
+from dreambooth.config import resolve
+from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import dreambench, without_identifier
 from dreambooth.families import StableDiffusion
