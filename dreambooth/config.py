@@ -199,13 +199,18 @@ def _named(config: TrainConfig) -> TrainConfig:
     return config.updated(values | ({("photos", "identifier"): method.new_word} if method.new_word else {}))
 
 
+def rooted(folder: str) -> str:
+    """A folder's name from the root: one name for one folder, however it was written."""
+    return str(Path(folder).expanduser().absolute())
+
+
 def settled(config: TrainConfig) -> TrainConfig:
     """With folders named from the root, so that what is written down means the same wherever it is read."""
     wanted = {}
     for branch, name in FOLDERS:
         value = getattr(getattr(config, branch), name)
         if value and value != TOYBOX and (name == "class_data_dir" or Path(value).expanduser().exists()):
-            wanted[branch, name] = str(Path(value).expanduser().absolute())
+            wanted[branch, name] = rooted(value)
     return config.updated(wanted)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.methods.words import WordMethod
+from dreambooth.prompts import PLACEHOLDER
 from dreambooth.schema import Flag, flags, get, is_set
 
 PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
@@ -43,6 +44,18 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+
+
+def refuse_unnamed(config: TrainConfig) -> None:
+    """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
+    if config.photos.identifier or config.photos.concepts_list:
+        return
+    if PLACEHOLDER in (config.validation.validation_prompt or ""):
+        fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
+        raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
+    if config.watching.evaluate_every:
+        reason = "the held-out prompts need to know which word is the subject's; --instance_prompt has no [V]."
+        raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")
 
 
 def idle(config: TrainConfig) -> list[str]:

@@ -13,8 +13,8 @@ from dreambooth.files.atomic import writable_folder
 from dreambooth.opened import Opened, open_model
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Picture, Sampling, check, draw, square
-from dreambooth.schema import Setting, is_set
+from dreambooth.sample import Picture, Sampling, check, draw, filled_in
+from dreambooth.schema import Setting
 from dreambooth.training.records import Progress, Told
 
 
@@ -22,6 +22,7 @@ class GenerateConfig(Setting):
     """Draw pictures with a run, a checkpoint of a run, a pipeline folder or a Hub model."""
 
     positional = ("run", "prompt")
+    prose = ("prompt",)
 
     run: str
     """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
@@ -79,11 +80,12 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     folder = _folder(config, opened)
     writable_folder(folder, "--output_dir")
     count, total = config.num_images, config.num_images * len(prompts)
+    precision = config.mixed_precision or opened.precision
     pictures: list[Picture] = []
     for picture in draw(
         opened.family, [p for p in prompts for _ in range(count)], [config.seed + i for i in range(count)] * len(prompts),
         sampling=sampling, negative_prompt=config.negative_prompt, batch_size=config.batch_size,
-        precision=config.mixed_precision or opened.precision,
+        precision=precision,
     ):  # fmt: skip
         pictures.append(picture)
         yield Progress("drawing", len(pictures), total)
@@ -91,7 +93,6 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
     rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     first = 0 if config.output_dir else free_row(folder)
-    precision = config.mixed_precision or opened.precision
     made_with = {"model": opened.name, "precision": precision, **({"lora": config.lora} if config.lora else {})}
     paths = write_pictures(folder, rows, extra=made_with, first=first)
     told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
@@ -111,12 +112,9 @@ def opening(config: GenerateConfig) -> dict[str, Any]:
 
 def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
     """How to draw: as asked for; what was left out as the run drew its own previews, so that equal seeds give equal pictures."""
-    if opened.config is None:
-        own = {} if is_set(config, ("sampling", "guidance_scale")) else {"guidance_scale": opened.family.guidance_scale}
-        return config.sampling.model_copy(update=own)
-    own = opened.config.validation.sampling(opened.config.cropping.resolution or opened.family.native_resolution)
-    given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
-    return own.model_copy(update=given | square(given))
+    run = opened.config
+    own = run.validation.sampling(run.cropping.resolution or opened.family.native_resolution) if run else None
+    return filled_in(config, own, type(opened.family))
 
 
 def _folder(config: GenerateConfig, opened: Opened) -> Path:

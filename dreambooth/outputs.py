@@ -186,7 +186,7 @@ def check_push(config: TrainConfig, folder: Path) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    name = config.output.hub_model_id or folder.absolute().name
+    name = _hub_name(config, folder)
     try:
         validate_repo_id(name)
     except HFValidationError as error:
@@ -209,13 +209,15 @@ def push(config: TrainConfig, material: Material, learner: Learner, folder: Path
     files = [file for name in [*written, "samples/final"] for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
     adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), _public(file, text)) for file in files]
     try:
-        name = api.create_repo(
-            config.output.hub_model_id or folder.absolute().name, exist_ok=True, private=config.output.hub_private
-        ).repo_id
+        name = api.create_repo(_hub_name(config, folder), exist_ok=True, private=config.output.hub_private).repo_id
         return str(api.create_commit(name, adds, commit_message="DreamBooth").repo_url)
     except Exception as error:  # whatever it was: the run is done, and its result lies there whole
         reason = f"the upload failed ({first_line(error)}); the result is whole in {folder}."
         raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from error
+
+
+def _hub_name(config: TrainConfig, folder: Path) -> str:
+    return config.output.hub_model_id or folder.absolute().name
 
 
 def _public(file: Path, card: str) -> str | bytes:

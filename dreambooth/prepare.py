@@ -17,7 +17,7 @@ from dreambooth.families import Family
 from dreambooth.families.source import replaced
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
-from dreambooth.prompts import PLACEHOLDER, fill
+from dreambooth.prompts import fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
@@ -177,9 +177,8 @@ def learning_parts(config: TrainConfig, family: Family) -> list[str]:
 
 
 def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
-    """Let the method's parameters learn; frozen weights go to the arithmetic's precision where that loses nothing that learns."""
+    """Let the method's parameters learn, beside or in weights that `lighten` has been over."""
     parts = learning_parts(config, family)
-    lighten(family, config.method, config.loop.mixed_precision)
     learner = config.method.attach(family, parts, seed=key(seed, "attach"))
     if config.loop.gradient_checkpointing:
         for name in dict.fromkeys([family.denoiser_name, *parts]):
@@ -255,18 +254,6 @@ def hush() -> None:
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
-def refuse_unnamed(config: TrainConfig) -> None:
-    """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
-    if config.photos.identifier or config.photos.concepts_list:
-        return
-    if PLACEHOLDER in (config.validation.validation_prompt or ""):
-        fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
-        raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
-    if config.watching.evaluate_every:
-        reason = "the held-out prompts need to know which word is the subject's; --instance_prompt has no [V]."
-        raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")
 
 
 def told(complaints: list[str]) -> Iterator[Record]:

@@ -1,11 +1,10 @@
 """What may change when a run goes on from a checkpoint, and what has changed although it may not."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from dreambooth.config import FOLDERS, TrainConfig
-from dreambooth.schema import flags, get
+from dreambooth.config import FOLDERS, TrainConfig, rooted
+from dreambooth.schema import at, flags, get
 
 RESUMABLE = {
     "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
@@ -23,22 +22,10 @@ def differences(old: Mapping[str, Any], config: TrainConfig) -> list[str]:
     for name, flag in flags(type(config)).items():
         if name in RESUMABLE or flag.path[0] in ("validation", "watching", "encoders"):
             continue
-        before, now = _in(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
+        before, now = at(old, flag.path, get(fresh, flag.path)), get(config, flag.path)
         before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
         if flag.path in FOLDERS:
-            before, now = _rooted(before), _rooted(now)
+            before, now = (rooted(value) if isinstance(value, str) else value for value in (before, now))
         if before != now:
             changed.append(f"--{name} {before} -> {now}")
     return changed
-
-
-def _rooted(value: Any) -> Any:
-    """A folder's name from the root: the same folder, however it was written."""
-    return str(Path(value).expanduser().absolute()) if isinstance(value, str) else value
-
-
-def _in(tree: Mapping[str, Any], path: tuple[str, ...], default: Any) -> Any:
-    """The leaf of a tree of plain values; `default` where it is not there."""
-    for step in path[:-1]:
-        tree = tree.get(step) or {}
-    return tree.get(path[-1], default)

@@ -14,7 +14,7 @@ from PIL import Image
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.base import Family
-from dreambooth.schema import Setting, nearest
+from dreambooth.schema import Setting, get, is_set, nearest
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +200,13 @@ def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampl
     return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})
 
 
-def square(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The width of pictures whose height alone was given."""
-    return {"width": given["height"]} if given.get("height") and "width" not in given else {}
+def filled_in(asked: Setting, own: Sampling | None, kind: type[Family]) -> Sampling:
+    """How to draw: as asked for by hand in `asked.sampling`; what was left out as `own` says, and without it as the family's pipeline does.
+
+    Of a run's square pictures a height alone makes other squares.
+    """
+    wanted: Sampling = get(asked, ("sampling",))
+    given = {name: getattr(wanted, name) for name in Sampling.model_fields if is_set(asked, ("sampling", name))}
+    if own is None:
+        return wanted.model_copy(update={"guidance_scale": kind.guidance_scale} | given)
+    return own.model_copy(update={"width": given.get("height") or own.width} | given)

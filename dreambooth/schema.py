@@ -25,6 +25,9 @@ class Setting(BaseModel):
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
 
+    prose: ClassVar[tuple[str, ...]] = ()
+    """Lists of free text, in whose items a comma is a comma."""
+
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """The setting from a nested mapping of plain values or strings; raises SettingError for the first thing that is wrong."""
@@ -54,6 +57,8 @@ class Flag:
     kinds: dict[str, Any] = field(default_factory=dict)
     """For a leaf that only some members of a union have: their kinds, each with its default."""
 
+    is_prose: bool = False
+
     @property
     def is_switch(self) -> bool:
         return bool in _members(self.annotation) and not self.choices
@@ -68,8 +73,7 @@ class Flag:
 
     def items(self, words: Sequence[str]) -> list[str]:
         """The items of a list, which may also stand in one word with commas between them; in free text a comma is a comma."""
-        is_text = any(str in get_args(member) for member in _members(self.annotation))
-        return list(words) if is_text else [item for word in words for item in word.split(",") if item]
+        return list(words) if self.is_prose else [item for word in words for item in word.split(",") if item]
 
     @property
     def type_name(self) -> str:
@@ -111,6 +115,15 @@ def place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for branch in path[:-1]:
         tree = tree.setdefault(branch, {})
     tree[path[-1]] = value
+
+
+def at(tree: Any, path: tuple[str, ...], default: Any = None) -> Any:
+    """The leaf of a nested dictionary; `default` where it is not there."""
+    for step in path:
+        if not isinstance(tree, Mapping) or step not in tree:
+            return default
+        tree = tree[step]
+    return tree
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +178,7 @@ def _leaves(tree: type[Setting], path: tuple[str, ...], group: str) -> Iterator[
         branches = _settings_of(info.annotation)
         if not branches:
             default = None if info.is_required() else info.get_default(call_default_factory=True)
-            yield Flag(name, here, _annotation(info), default, help_text, group)
+            yield Flag(name, here, _annotation(info), default, help_text, group, is_prose=name in tree.prose)
         elif len(branches) == 1:
             yield from _leaves(branches[0], here, _title(branches[0]))
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dreambooth.config import TrainConfig, dump, resolve, settled, write_yaml
-from dreambooth.contradictions import check, idle
+from dreambooth.contradictions import check, idle, refuse_unnamed
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation.results import retire
@@ -32,7 +32,6 @@ from dreambooth.prepare import (
     make_batches,
     plan_prior,
     read_as_told,
-    refuse_unnamed,
     told,
 )
 from dreambooth.previews import final_pictures, preview, preview_interval
@@ -129,7 +128,7 @@ def _run(
     material.prior = plan_prior(config, material, type(family), base)
     if not checkpoint and processes.is_main:
         _clear(folder)
-    lighten(family, config.method, config.loop.mixed_precision)  # here already, so that no float32 weights go to the device for nothing
+    lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
     family.to(processes.device)
     learner = attach(config, family, seed)
     trainable = learner.num_weights

@@ -52,14 +52,12 @@ class Watcher:
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip
-        if trainer.step:  # a new run's file is still that of the run before it
-            self.live.curve |= {step: seen for step, seen in read_curve(folder / "metrics.jsonl").items() if step <= trainer.step}
+        self.live.curve |= read_curve(folder / "metrics.jsonl")  # from which its tracker has dropped what this start does not go on from
         self.page = ProgressPage(
             folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
             is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
         )  # fmt: skip
-        if trainer.step:
-            self.page.resume(folder / "metrics.jsonl", trainer.step)
+        self.page.resume(folder / "metrics.jsonl", trainer.step)
         chosen = self.choice()
         trainer.leading = folder / f"checkpoint-{chosen['step']}" if chosen else None
 

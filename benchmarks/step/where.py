@@ -16,7 +16,7 @@ from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
 from dreambooth.config import TrainConfig, dump, resolve
 from dreambooth.families import family_of
-from dreambooth.prepare import attach, gather, make_batches, plan_prior
+from dreambooth.prepare import attach, gather, lighten, make_batches, plan_prior
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer
 from dreambooth.training.processes import join
@@ -50,6 +50,7 @@ def _trainer(job: Job, steps: int, folder: Path) -> Trainer:
     family = kind.load(config.model)
     material = gather(config, None)
     material.prior = plan_prior(config, material, kind, "benchmark")
+    lighten(family, config.method, config.loop.mixed_precision)
     learner = attach(config, family, 0)
     *_, batches = make_batches(config, material, family, processes, 0)
     assert isinstance(batches, Batches)

@@ -1,6 +1,6 @@
 """What `dreambooth bench` is told, beside the flags of `dreambooth train`, which go to every job."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from pydantic import field_validator
@@ -54,9 +54,3 @@ class BenchConfig(Setting):
     def _each_once(cls, values: tuple[int | str, ...]) -> tuple[int | str, ...]:
         """Named twice is done once: two rows of one job would be refused by the tables, when all is done."""
         return tuple(dict.fromkeys(values))
-
-    @field_validator("subjects", mode="before")
-    @classmethod
-    def _by_commas(cls, values: Any) -> Any:
-        """Names of folders, which have no commas."""
-        return [name for value in values for name in str(value).split(",") if name] if isinstance(values, list | tuple) else values

@@ -4,7 +4,7 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from dreambooth.config import config_type
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.schema import flags
+from dreambooth.schema import at, flags
 
 USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0 1 2] [--num_subjects 5] [any flag of train] ..."
 INTRO = """Many subjects, several ways of learning, several seeds: one table, as the paper prints it. Every finished job is a row; started again, only what is missing is done, and with nothing missing the tables are drawn anew.
@@ -113,7 +113,7 @@ def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     values, _, remarks = read_flags(words, tree, aliases=ALIASES)
     found: dict[str, Any] = {}
     for name, flag in flags(tree).items():
-        value = _at(values, flag.path)
+        value = at(values, flag.path)
         if value is not None:
             found[name] = value
     for name in NOT_TO_SET & found.keys():
@@ -122,14 +122,6 @@ def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         )
         raise SettingError(f"--{name}", "the bench itself sets it for every job.", fix=fix)
     return found, remarks
-
-
-def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    for step in path:
-        if not isinstance(values, Mapping) or step not in values:
-            return None
-        values = values[step]
-    return values
 
 
 @contextmanager

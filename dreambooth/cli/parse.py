@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Flag, Setting, flags, nearest, place
+from dreambooth.schema import Flag, Setting, at, flags, nearest, place
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
 
@@ -30,7 +30,6 @@ def read_flags(
     values: dict[str, Any] = {}
     others: dict[str, str] = {}
     remarks: list[str] = []
-    lists: dict[str, list[str]] = {}
     free: list[str] = []
     words = list(argv)
     while words:
@@ -48,9 +47,9 @@ def read_flags(
         else:
             flag, value = _value(name, known, aliases, given, words)
             if flag.is_list:  # given again, it gets longer
-                value = lists[flag.name] = [*lists.get(flag.name, []), *value]
+                value = [*at(values, flag.path, []), *value]
             place(values, flag.path, value)
-    _positional(tree, known, free, values, lists)
+    _positional(tree, known, free, values)
     return values, others, remarks
 
 
@@ -137,13 +136,11 @@ def _many(words: list[str]) -> list[str]:
     return taken
 
 
-def _positional(
-    tree: type[Setting], known: dict[str, Flag], free: list[str], values: dict[str, Any], lists: Mapping[str, list[str]]
-) -> None:
+def _positional(tree: type[Setting], known: dict[str, Flag], free: list[str], values: dict[str, Any]) -> None:
     for name in tree.positional:
         flag = known[name]
         if free:
-            place(values, flag.path, [*free, *lists.get(name, [])] if flag.is_list else free[0])
+            place(values, flag.path, [*free, *at(values, flag.path, [])] if flag.is_list else free[0])
             free[:] = [] if flag.is_list else free[1:]
     if free:
         expected = " ".join(name.upper() for name in tree.positional)

@@ -21,8 +21,7 @@ from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.opened import Opened, open_model
 from dreambooth.prepare import hush, read_as_told
 from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Sampling, square
-from dreambooth.schema import is_set
+from dreambooth.sample import Sampling, filled_in
 from dreambooth.training.records import Progress, Told
 
 
@@ -102,12 +101,9 @@ def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
 
 def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:
     """How to draw: as asked for; what was left out as the run drew its previews, so that equal seeds give equal pictures."""
-    if subject.config is None or subject.config.cropping.resolution is None:
-        given = is_set(config, ("sampling", "guidance_scale"))
-        return config.sampling if given else config.sampling.model_copy(update={"guidance_scale": family_of(subject.base).guidance_scale})
-    own = subject.config.validation.sampling(subject.config.cropping.resolution)
-    given = {name: getattr(config.sampling, name) for name in type(own).model_fields if is_set(config, ("sampling", name))}
-    return own.model_copy(update=given | square(given))
+    run = subject.config
+    own = run.validation.sampling(run.cropping.resolution) if run and run.cropping.resolution else None
+    return filled_in(config, own, family_of(subject.base))
 
 
 def _draw_all(

@@ -131,12 +131,15 @@ def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
             value = (entry["scores"].get(name) or {}).get("value")
             if value is not None:
                 chips.append(f"{title} {number(name, value)}")
-        labels = (("tuned", "tuned"), *((("untuned", "untuned"),) if scores.get("untuned") else ()))
-        series = [
-            Series(label, _pictures(sorted((place / kind).glob(f"{number_:02d}-seed*.png"), key=_seed), scores)) for kind, label in labels
-        ]
+        found = {label: sorted((place / label).glob(f"{number_:02d}-seed*.png"), key=_seed) for label in _models(scores)}
+        series = [Series(label, _pictures(paths, scores)) for label, paths in found.items()]
         cards.append(Card(entry["prompt"], tuple(chips), tuple(s for s in series if s.pictures)))
     return cards
+
+
+def _models(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """Whose pictures there are; those of an earlier evaluation beside them do not count."""
+    return ("tuned", "untuned") if scores.get("untuned") else ("tuned",)
 
 
 def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
@@ -144,8 +147,8 @@ def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
     place = folder / "samples" / "evaluation"
     count = min(8, (scores.get("protocol") or {}).get("class_samples", 0))
     series = []
-    for kind, label in (("class", "tuned"), *((("class_untuned", "untuned"),) if scores.get("untuned") else ())):
-        paths = sorted((place / kind).glob("00-seed*.png"), key=_seed)[:count]
+    for label in _models(scores):
+        paths = sorted((place / {"tuned": "class", "untuned": "class_untuned"}[label]).glob("00-seed*.png"), key=_seed)[:count]
         series.append(Series(label, tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))))
     prompt = (scores.get("subject") or {}).get("class_prompt")
     kept = tuple(s for s in series if s.pictures)
