@@ -20,6 +20,7 @@ from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -234,6 +235,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
     if not isinstance(tree, dict):
         raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
+    return tree
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to."""
+    tree = read_yaml(path)
+    if path.name == CONFIG and (path.parent / RECORD).is_file():
+        tree["output"] = {**(tree.get("output") or {}), "output_dir": str(path.parent.absolute())}
     return tree
 
 

@@ -32,10 +32,10 @@ from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
-from dreambooth.outputs import RECORD, read_record
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
 from dreambooth.schema import is_set
+from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints

@@ -14,9 +14,9 @@ from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.opened import read_config, run_folder
-from dreambooth.outputs import read_record
 from dreambooth.photos.load import PhotoError, load, scan
 from dreambooth.prompts import class_prompt
+from dreambooth.setup.record import read_record
 
 
 @dataclass(frozen=True)

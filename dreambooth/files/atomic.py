@@ -53,28 +53,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-@contextmanager
-def whole_entries(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose entries move into `folder` one by one when the block ends well; other entries there stay."""
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-        try:
-            yield partial
-            _settle(partial)
-            for entry in sorted(partial.iterdir()):
-                place = folder / entry.name
-                if place.is_dir() and entry.is_dir():
-                    old = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-                    place.rename(old / entry.name)
-                    entry.rename(place)
-                    shutil.rmtree(old)
-                else:
-                    entry.replace(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
     with whole_file(path) as partial:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import write_json
+from dreambooth.files.atomic import writable_folder, write_json
 
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""
@@ -33,7 +33,7 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
     written is removed again.
     """
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, setting)
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()

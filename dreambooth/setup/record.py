@@ -1,10 +1,11 @@
 """`run.json`: where a result comes from and what its run is doing. One writer, from the first write to the last."""
 
+import json
 import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +22,10 @@ RECORD, CONFIG = "run.json", "config.yaml"
 class RunRecord:
     """The record of a run that this process is at work on; every change is on the disk at once."""
 
-    def __init__(self, folder: Path, values: Mapping[str, Any], *, spent: float = 0.0):
-        """`spent`: seconds of training by earlier starts of the run."""
-        self.folder, self.values = folder, {**values, "process": own_process()}
+    def __init__(self, folder: Path, values: Mapping[str, Any], *, spent: float = 0.0, writes: bool = True):
+        """`spent`: seconds of training by earlier starts of the run. One of several processes writes."""
+        self.folder, self.writes = folder, writes
+        self.values = {"state": State.RUNNING, **values, "process": own_process()}
         self.since, self.spent = time.perf_counter(), spent
         self.training_since: float | None = None
 
@@ -33,15 +35,26 @@ class RunRecord:
             self.training_since = time.perf_counter()
         self.note(state=State.RUNNING, phase=name)
 
-    def stopping(self) -> None:
-        """Say that the run was asked to stop."""
-        if self.values.get("state") != State.STOPPING:
-            self.note(state=State.STOPPING)
+    def watching(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """The same question, whose first yes is noted: from then on the run is stopping."""
+
+        def asked() -> bool:
+            wanted = stop()
+            if wanted and self.values["state"] != State.STOPPING:
+                self.note(state=State.STOPPING)
+            return wanted
+
+        return asked
+
+    def status(self) -> Status:
+        """What it says."""
+        return status_of(self.values)
 
     def note(self, **values: Any) -> None:
         """Change fields and write the file."""
         self.values |= values
-        write_json(self.folder / RECORD, self.values)
+        if self.writes:
+            write_json(self.folder / RECORD, self.values)
 
     def seconds(self) -> dict[str, float]:
         """Of training so far, over all starts, and of everything in this one."""
@@ -87,8 +100,6 @@ def _ending(error: BaseException) -> tuple[State, str]:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What `RunRecord` wrote."""
-    import json
-
     return json.loads((folder / RECORD).read_text(encoding="utf-8"))
 
 

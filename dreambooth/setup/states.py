@@ -1,12 +1,12 @@
-"""The states of a run, once. What a folder records is held against the process that recorded it: a run whose process has died was interrupted.
+"""The states of a run, once. What a folder records is held against the process that recorded it.
 
-    draft        settings are written down, nothing was started
-    queued       waits for its turn
-    running      its process is alive; `phase` says at what
-    stopping     asked to stop; saves its state
-    interrupted  asked to stop, or its process died; goes on with --resume_from_checkpoint latest
-    failed       ended by an error, which `cause` holds
-    finished     the result is there, with its report
+draft        settings are written down, nothing was started
+queued       waits for its turn
+running      its process is alive; `phase` says at what
+stopping     asked to stop; saves its state
+interrupted  asked to stop, or its process died; goes on with --resume_from_checkpoint latest
+failed       ended by an error, which `cause` holds
+finished     the result is there, with its report
 """
 
 import os

@@ -64,6 +64,8 @@ class Loop(Setting):
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
     allow_changed_settings: bool = False
     """Resume although other settings than --max_train_steps have changed."""
+    verify: bool = True
+    """Hold the bytes of a checkpoint against their digests before going on from it."""
 
     def steps(self, num_photos: int, photos_per_update: int) -> int:
         """Updates of the whole run."""

@@ -1,6 +1,5 @@
 """Entries that replace others together: an interruption at any file operation leaves all old or, after the next look, all new."""
 
-import os
 import subprocess
 import sys
 
@@ -44,7 +43,7 @@ def test_other_entries_stay_and_nothing_is_left_over(tmp_path):
     with whole_entries(tmp_path) as partial:
         fill(partial, "new")
     assert texts(tmp_path) == {"new"} and not (tmp_path / "unet" / "stale").exists()
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "model_index.json", "unet", "vae"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "model_index.json", "unet", "vae"]
 
 
 def test_an_error_in_the_block_leaves_the_old_ones(tmp_path):

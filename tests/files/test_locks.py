@@ -1,6 +1,5 @@
 """One command at a time in a folder, whoever asks and however it ends."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def test_a_folder_that_nothing_was_written_into_is_gone_again(tmp_path):
     assert not (tmp_path / "new").exists()
     with claimed(tmp_path / "new", "train"):
         (tmp_path / "new" / "result").touch()
-    assert sorted(os.listdir(tmp_path / "new")) == [LOCK, "result"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [LOCK, "result"]
 
 
 def test_a_waiting_lock_is_passed_on(tmp_path):
