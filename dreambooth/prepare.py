@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from dreambooth import sample
 from dreambooth.config import Text, TrainConfig
@@ -15,6 +16,7 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
 from dreambooth.prompts import fill
@@ -22,7 +24,7 @@ from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
 from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record, Told
+from dreambooth.training.records import Progress, Record, Told
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
 
 
@@ -123,7 +125,13 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         drawer.to(processes.device)
     for images in missing:
         images.folder.mkdir(parents=True, exist_ok=True)
-        yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        lock = FileLock(images.folder / LOCK, thread_local=False)
+        for _ in waiting_for(lock):
+            yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
+        try:
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        finally:
+            lock.release()
     if drawer is not family:
         del drawer
         free_memory(processes.device)

@@ -25,6 +25,16 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+def waiting_for(lock: FileLock, *, seconds: float = 1.0) -> Iterator[None]:
+    """Take a lock; yields every now and then while somebody else holds it, and ends with the lock held."""
+    while True:
+        try:
+            lock.acquire(timeout=seconds)
+            return
+        except Timeout:
+            yield
+
+
 @contextmanager
 def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterator[None]:
     """A block in which no other process trains, evaluates or exports in `folder`; the folder is made where it is missing.

@@ -49,7 +49,7 @@ def said(records):
 
 @pytest.mark.parametrize("method", ["full", "lora", "textual_inversion"])
 def test_a_finished_run_without_checkpoints_is_not_overwritten(method, pipelines, tmp_path):
-    word = {"initializer_token": "dog"} if method == "textual_inversion" else {}
+    word = {"initializer_token": "dog", "instance_prompt": "a [V] dog"} if method == "textual_inversion" else {}
     base = {"method": method, "with_prior_preservation": False, "class_data_dir": None, **word}
     go(pipelines, tmp_path, tmp_path / "run", **base, checkpointing_steps=100)
     before = kept(tmp_path / "run")
