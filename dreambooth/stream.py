@@ -9,26 +9,26 @@ from typing import Any
 
 import torch
 
-from dreambooth.config import TrainConfig, dump, resolve, settled, write_yaml
-from dreambooth.contradictions import check, idle, refuse_unnamed
+from dreambooth import request
+from dreambooth.config import TrainConfig, dump, named, resolve, settled, write_yaml
+from dreambooth.contradictions import check, idle
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import PREFIX, writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.material import as_chosen, contents, earlier
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import Stopwatch, check_push, kohya_prefixes, push, spent, start_record, write_record, write_result
+from dreambooth.outputs import Stopwatch, push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import (
     Material,
     attach,
     check_fit,
     draw_prior,
-    gather,
     hush,
     lighten,
-    look_at_photos,
     make_batches,
     plan_prior,
     read_as_told,
@@ -36,7 +36,6 @@ from dreambooth.prepare import (
 )
 from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.reporting.page import report
-from dreambooth.resuming import differences
 from dreambooth.schema import is_set
 from dreambooth.tokens import inspect, pick
 from dreambooth.trackers import Tracker, open_trackers
@@ -44,7 +43,7 @@ from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, told_seed
 from dreambooth.training.processes import Processes, join, launcher_settings
 from dreambooth.training.records import Done, Record, Saved, Step, Told
-from dreambooth.training.state import checkpoints, find_checkpoint, read_state, step_of
+from dreambooth.training.state import checkpoints, find_checkpoint, step_of
 from dreambooth.training.subjects import needs_identifier
 from dreambooth.watching import Watcher, open_eyes
 
@@ -65,27 +64,32 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     unused = idle(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
-    kind = family_of(config.model)
-    config = settled(resolve(config, kind))
-    folder = config.output_dir
-    checkpoint = _entry(config, folder)
-    writable_folder(folder, "--output_dir")
-    if config.loop.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    checkpoint = _entry(config, config.output_dir)
+    config = named(config)
+    config = as_chosen(config, checkpoint) if checkpoint else config
+    config = settled(resolve(config, family_of(config.model)) if config.model.is_here else config)
+    request.refuse(config, processes)
     hush()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
     yield from told(unused)
+    material = request.read(config)
+    kind = family_of(config.model)  # a Hub model is downloaded here
+    config = settled(resolve(config, kind))
+    yield from request.fit(config, kind, material)
+    if checkpoint:
+        material.earlier = earlier(config, material, fingerprint(config.model.folder()), checkpoint)
+    eyes = open_eyes(config, processes.device)
+    if config.loop.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
-    if config.output.output_kohya_format:
-        kohya_prefixes(family)
     read_as_told(family, config.text)
     family.embedded_guidance = config.objective.train_guidance_scale
-    seed, words = told_seed(config.loop.seed if config.loop.seed is not None else _seed_of(checkpoint))
+    seed, words = told_seed(config.loop.seed)
     seed = processes.agreed(seed)
     yield from words
     config = config.updated({("loop", "seed"): seed})
@@ -93,20 +97,10 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         identifier, words = pick_identifier(family, seed, config.photos.identifier_tokens)
         yield from words
         config = config.updated({("photos", "identifier"): identifier})
+        material = material.called(identifier)
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from told([warning] if warning else [])
-    refuse_unnamed(config)
-    yield from look_at_photos(config)
-    material = gather(config, config.photos.identifier)
-    yield from told(material.complaints)
-    if checkpoint and not config.loop.allow_changed_settings:
-        _refuse_changes(config, checkpoint)
-    if config.watching.stop_early and processes.count > 1:
-        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
-    if config.output.push_to_hub and processes.is_main:
-        check_push(config, folder)
-    eyes = open_eyes(config, processes.device)
     with ExitStack() as followers:
         yield from _run(config, family, material, processes, seed, checkpoint, eyes, stop, followers)
 
@@ -143,10 +137,12 @@ def _run(
         write_text(folder / "config.yaml", write_yaml(config))
         write_record(folder, record)
     yield from draw_prior(config, material, family, processes)
+    if checkpoint:
+        material.earlier = earlier(config, material, base, checkpoint)  # again, with the class images that were drawn anew
     batches = yield from _last(make_batches(config, material, family, processes, seed))
     trainer = Trainer(
         learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=seed,
-        settings=dump(config),
+        settings=dump(config), material={**contents(config, material, base), "earlier": material.earlier},
     )  # fmt: skip
     if checkpoint:
         trainer.resume(checkpoint)
@@ -252,17 +248,6 @@ def _entry(config: TrainConfig, folder: Path) -> Path | None:
         fix = "Go on with --resume_from_checkpoint latest, choose another folder, or pass --overwrite_output_dir."
         raise SettingError("--output_dir", f"{folder} holds the checkpoints of an earlier run.", fix=fix)
     return None
-
-
-def _refuse_changes(config: TrainConfig, checkpoint: Path) -> None:
-    changed = differences(read_state(checkpoint)["settings"], config)
-    if changed:
-        fix = "Set them back, or pass --allow_changed_settings."
-        raise SettingError("--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix)
-
-
-def _seed_of(checkpoint: Path | None) -> int | None:
-    return read_state(checkpoint)["settings"]["loop"]["seed"] if checkpoint else None
 
 
 def _clear(folder: Path) -> None:
