@@ -151,8 +151,8 @@ class TrainConfig(Setting):
 
     @property
     def output_dir(self) -> Path:
-        """The run's folder."""
-        return Path(self.output.output_dir or "dreambooth-model").expanduser()
+        """The run's folder; left out, named after the method as diffusers' scripts name it."""
+        return Path(self.output.output_dir or DIFFUSERS.get(self.method.kind, DIFFUSERS["full"])["output_dir"]).expanduser()
 
 
 FOLDERS = (
@@ -188,11 +188,11 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
-    return _named(config.updated(wanted))
+    return named(config.updated(wanted))
 
 
-def _named(config: TrainConfig) -> TrainConfig:
-    """With the new word of a method that learns one, which is the identifier."""
+def named(config: TrainConfig) -> TrainConfig:
+    """With the new word of a method that learns one, which is the identifier; no base model is asked."""
     noun = config.photos.class_noun or ("painting" if config.photos.concept == "style" else None)
     method = config.method.named(config.photos.identifier, noun)
     values = {("method", name): getattr(method, name) for name in type(method).model_fields}

@@ -21,6 +21,7 @@ from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import write_kohya
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.sums import write_sums
+from dreambooth.material import since
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
@@ -40,8 +41,9 @@ def origin(config: TrainConfig, material: Material, *, base: str, seed: int, dev
         "identifier": material.identifier,
         "instance_prompts": sorted({photo.prompt for photo in material.photos}),
         "class_prompts": sorted({images.prompt for images in material.prior}),
-        "photos": [{"name": photo.path.name, "sha256": file_digest(photo.path)} for photo in material.photos],
+        "photos": [_photo(photo.path, material) for photo in material.photos],
         "class_images": [{"folder": str(images.folder), "count": images.count} for images in material.prior],
+        **({"earlier": material.earlier} if material.earlier else {}),
         "seed": seed,
         "host": host(device, processes),
         "versions": {name: _version(name) for name in ("torch", "diffusers", "transformers", "peft", "accelerate")},
@@ -182,6 +184,12 @@ def _public(file: Path, card: str) -> str | bytes:
     return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
 
+def _photo(path: Path, material: Material) -> dict[str, Any]:
+    """A photo's name and bytes; of one that came later, also since which update."""
+    digest = file_digest(path)
+    return {"name": path.name, "sha256": digest, **since(material, digest)}
+
+
 def _quoted(text: str) -> str:
     """A text as Python writes it."""
     return json.dumps(text, ensure_ascii=False)
@@ -200,7 +208,7 @@ def _without_text_encoders(family: Family, save: Any) -> None:
         family.pipe.register_modules(**own)
 
 
-def kohya_prefixes(family: Family) -> dict[str, str]:
+def kohya_prefixes(family: Family | type[Family]) -> dict[str, str]:
     """How kohya's tools name a family's parts; raises SettingError for a family that they name otherwise."""
     if len(family.encoder_names) == 2 and family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}

@@ -14,7 +14,7 @@ from dreambooth.schema import at, flags, get, is_set
 from dreambooth.setup.journal import METRICS, RECORDS
 from dreambooth.setup.record import CONFIG, RECORD, read_record
 from dreambooth.setup.states import State
-from dreambooth.training.state import checkpoints, find_checkpoint, read_state, step_of
+from dreambooth.training.state import checkpoints, find_checkpoint, step_of
 
 RESULTS = ("model_index.json", "*.safetensors", "*/*.safetensors")
 """What shows that a folder holds a model: a pipeline, or what an adapter or a word has learned."""
@@ -109,16 +109,3 @@ def clear(folder: Path, *, overwrite: bool) -> None:
     asked = [*checkpoints(folder), folder / RECORDS, folder / METRICS, folder / INCOMING] if overwrite else []
     for path in [*asked, *folder.glob(f"{PREFIX}*"), *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def refuse_changes(config: TrainConfig, checkpoint: Path) -> None:
-    """Raise SettingError where settings that decide the result are others than those of a checkpoint."""
-    changed = differences(read_state(checkpoint)["settings"], config)
-    if changed:
-        fix = "Set them back, or pass --allow_changed_settings."
-        raise SettingError("--resume_from_checkpoint", f"settings have changed since {checkpoint.name}: {'; '.join(changed)}.", fix=fix)
-
-
-def seed_of(checkpoint: Path | None) -> int | None:
-    """The seed of the run that a checkpoint is of."""
-    return read_state(checkpoint)["settings"]["loop"]["seed"] if checkpoint else None

@@ -6,28 +6,27 @@ from pathlib import Path
 
 import torch
 
-from dreambooth.config import TrainConfig, dump, resolve, settled, write_yaml
-from dreambooth.contradictions import check, idle, refuse_unnamed
+from dreambooth import request
+from dreambooth.config import TrainConfig, dump, named, resolve, settled, write_yaml
+from dreambooth.contradictions import check, idle
 from dreambooth.core.device import reserved_mib
-from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
 from dreambooth.files.locks import claimed
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.material import as_chosen, contents, earlier
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.outputs import check_push, kohya_prefixes, origin, push, write_result
+from dreambooth.outputs import origin, push, write_result
 from dreambooth.plan import needed_bytes, plan, trial
 from dreambooth.prepare import (
     Material,
     attach,
     check_fit,
     draw_prior,
-    gather,
     hush,
     lighten,
-    look_at_photos,
     make_batches,
     plan_prior,
     read_as_told,
@@ -35,7 +34,7 @@ from dreambooth.prepare import (
 )
 from dreambooth.previews import final_pictures, preview, preview_interval
 from dreambooth.reporting.page import report
-from dreambooth.resuming import clear, refuse_changes, seed_of, starting_point
+from dreambooth.resuming import Start, clear, starting_point
 from dreambooth.schema import is_set
 from dreambooth.setup.journal import Journal
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
@@ -76,36 +75,42 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     unused = idle(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
-    kind = family_of(config.model)
-    config = settled(resolve(config, kind))
-    folder = config.output_dir
-    start = starting_point(config, folder)
+    config, folder = named(config), config.output_dir
+    start = starting_point(_resolved(config), folder)
     if start.is_done:
-        yield Told(f"{folder} is finished: {start.record['step']} steps. To go on, raise --max_train_steps.", important=True)
-        yield Done(folder, start.record)
+        yield from _nothing_to_do(folder, start)
         return
-    if processes.is_main:
-        held.enter_context(claimed(folder, "train"))
-        finish_entries(folder)
-        start = starting_point(config, folder)  # again: another start may have ended meanwhile
-    checkpoint = start.checkpoint
-    yield from told(start.remarks)
-    if config.loop.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    config = _resolved(as_chosen(config, start.checkpoint) if start.checkpoint else config)
+    request.refuse(config, processes)
     hush()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
     yield from told(unused)
+    material = request.read(config)
+    kind = family_of(config.model)  # a Hub model is downloaded here
+    config = settled(resolve(config, kind))
+    yield from request.fit(config, kind, material)
+    if processes.is_main:
+        held.enter_context(claimed(folder, "train"))
+        finish_entries(folder)
+        start = starting_point(config, folder)  # again: another start may have ended meanwhile
+        if start.is_done:
+            yield from _nothing_to_do(folder, start)
+            return
+    yield from told(start.remarks)
+    if start.checkpoint:
+        material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
+    eyes = open_eyes(config, processes.device)
+    if config.loop.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
     yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
-    if config.output.output_kohya_format:
-        kohya_prefixes(family)
     read_as_told(family, config.text)
     family.embedded_guidance = config.objective.train_guidance_scale
-    seed, words = told_seed(config.loop.seed if config.loop.seed is not None else seed_of(checkpoint))
+    seed, words = told_seed(config.loop.seed)
     seed = processes.agreed(seed)
     yield from words
     config = config.updated({("loop", "seed"): seed})
@@ -113,21 +118,21 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
         identifier, words = pick_identifier(family, seed, config.photos.identifier_tokens)
         yield from words
         config = config.updated({("photos", "identifier"): identifier})
+        material = material.called(identifier)
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from told([warning] if warning else [])
-    refuse_unnamed(config)
-    yield from look_at_photos(config)
-    material = gather(config, config.photos.identifier)
-    yield from told(material.complaints)
-    if checkpoint and not config.loop.allow_changed_settings:
-        refuse_changes(config, checkpoint)
-    if config.watching.stop_early and processes.count > 1:
-        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
-    if config.output.push_to_hub and processes.is_main:
-        check_push(config, folder)
-    eyes = open_eyes(config, processes.device)
-    yield from _run(config, family, material, processes, seed, checkpoint, eyes, stop, observers, held)
+    yield from _run(config, family, material, processes, seed, start.checkpoint, eyes, stop, observers, held)
+
+
+def _resolved(config: TrainConfig) -> TrainConfig:
+    """With the recipes' values where the model is on this disk: one of the Hub is not downloaded for that."""
+    return settled(resolve(config, family_of(config.model)) if config.model.is_here else config)
+
+
+def _nothing_to_do(folder: Path, start: Start) -> Iterator[Record]:
+    yield Told(f"{folder} is finished: {start.record['step']} steps. To go on, raise --max_train_steps.", important=True)
+    yield Done(folder, start.record)
 
 
 def _run(
@@ -168,11 +173,13 @@ def _run(
             observers.clear()
         record.phase("drawing class images")
         yield from draw_prior(config, material, family, processes)
+        if checkpoint:
+            material.earlier = earlier(config, material, base, checkpoint)  # again, with the class images that were drawn anew
         record.phase("encoding")
         batches = yield from _last(make_batches(config, material, family, processes, seed))
         trainer = Trainer(
             learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes,
-            seed=seed, settings=dump(config),
+            seed=seed, settings=dump(config), material={**contents(config, material, base), "earlier": material.earlier},
         )  # fmt: skip
         if checkpoint:
             trainer.resume(checkpoint)

@@ -4,6 +4,7 @@ A family's file says how prompts condition it, what it predicts and by which pro
 posterior, keeping parts on the right device and saving stand here, once.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ class Family(ABC):
     """Its text encoders, in the order of their tokenizers."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
+    default_latents: ClassVar[int] = 64
+    """Latents along a side of its pictures, where the denoiser's configuration does not say it."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -145,8 +148,19 @@ class Family(ABC):
     @property
     def native_resolution(self) -> int:
         """The side in pixels at which the base model was trained."""
-        latents = getattr(self.denoiser.config, "sample_size", None) or self.pipe.default_sample_size
-        return int(latents) * self.vae_factor
+        return int(getattr(self.denoiser.config, "sample_size", None) or self.default_latents) * self.vae_factor
+
+    @classmethod
+    def sizes(cls, source: ModelSource) -> tuple[int, int] | None:
+        """`native_resolution` and `pixel_step` by a pipeline's configurations alone; None where these do not say it."""
+        vae = source.pretrained_vae_name_or_path
+        place = Path(vae).expanduser() if vae else source.folder()
+        channels = _config(place / "vae" if (place / "vae").is_dir() else place).get("block_out_channels")
+        latents = _config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
+        if not isinstance(channels, list) or not isinstance(latents, int):
+            return None
+        factor = 2 ** (len(channels) - 1)
+        return latents * factor, factor * cls.packing
 
     @abstractmethod
     def make_process(self) -> Process:
@@ -241,6 +255,15 @@ class Family(ABC):
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""
         self.pipe.save_pretrained(folder, safe_serialization=True)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """A part's configuration; nothing where there is none or it is damaged, which loading tells."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:

@@ -25,6 +25,7 @@ class Flux(Family):
     embedding_names = ("clip_l", "t5")
     reads_alone: ClassVar[Mapping[str, str]] = {"text_encoder_2": "text"}
     packing = 2
+    default_latents = 128
     guidance_scale = 3.5
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",

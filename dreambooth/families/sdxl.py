@@ -18,6 +18,7 @@ class SDXL(Family):
 
     name = "Stable Diffusion XL"
     pipelines = ("StableDiffusionXLPipeline",)
+    default_latents = 128
     encoder_names = ("text_encoder", "text_encoder_2")
     embedding_names = ("clip_l", "clip_g")
     text_trainable = ("text_encoder", "text_encoder_2")

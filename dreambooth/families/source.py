@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
 
 FLAG = "--pretrained_model_name_or_path"
@@ -49,6 +50,20 @@ class ModelSource(Setting):
     """Where downloaded models are kept."""
     allow_pickle: bool = False
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its name is a place on this disk, so that nothing is downloaded for its configurations."""
+        path = Path(self.pretrained_model_name_or_path).expanduser()
+        return self.pretrained_model_name_or_path == TOYBOX or path.exists() or path.suffix in WEIGHTS
+
+    def refuse_missing(self) -> None:
+        """Raise SettingError for a name that was meant as a folder and is none; nothing is asked of the Hub."""
+        if not self.is_here:
+            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True)
+        for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
+            if name:
+                refuse_missing_folder(name, flag)
 
     def folder(self) -> Path:
         """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when there is none."""
@@ -131,8 +146,7 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import errors
 
     name = source.pretrained_model_name_or_path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise SettingError(FLAG, f"there is no folder {name}.", fix="Give a pipeline folder, or a Hub id such as owner/name.")
+    refuse_missing_folder(name, FLAG, needs_owner=True)
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
@@ -144,7 +158,7 @@ def _download(source: ModelSource) -> Path:
                 fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
                 raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
             if isinstance(cause, errors.RepositoryNotFoundError):
-                fix = "Check the name; for a private model `hf auth login` first."
+                fix = nearest_folder(Path(name)) or "Check the name; for a private model `hf auth login` first."
                 raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
             if isinstance(cause, errors.RevisionNotFoundError):
                 raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
@@ -158,7 +172,8 @@ def _download(source: ModelSource) -> Path:
             raise SettingError(FLAG, f"{name} has no safetensors weights.", fix=fix) from None
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
         reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
-        raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
+        fix = nearest_folder(Path(name)) or "Connect, or give the path of a pipeline folder."
+        raise SettingError(FLAG, reason, fix=fix) from None
     return Path(path)
 
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.errors import RunError
+from dreambooth.folders import refuse_unwritable
 
 PREFIX = ".partial-"
 
@@ -65,20 +66,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
-    """Make a folder and see that it can be written and has room, before any work starts; raises SettingError or RunError if not."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for leftover in path.glob(f"{PREFIX}*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SettingError(setting, f"{path} cannot be written ({reason}).", fix="Choose another folder.") from None
-    free = shutil.disk_usage(path).free
-    if free < needed_bytes:
-        lack = f"{path} has {free / 2**30:.1f} GiB free; this run needs about {needed_bytes / 2**30:.1f} GiB."
-        raise RunError(f"{lack} Free some space, choose another {setting}, or keep fewer checkpoints (--checkpoints_total_limit 1).")
+    """See that a folder can be written and has room, and delete what an interruption left half written; the first file makes the folder.
+
+    Raises SettingError or RunError if not.
+    """
+    refuse_unwritable(path, setting, needed_bytes=needed_bytes)
+    for leftover in path.glob(f"{PREFIX}*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
     """
     is_new = not folder.exists()
     writable_folder(folder, setting)
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
         lock.acquire()

@@ -77,10 +77,10 @@ class Trainer:
 
     def __init__(
         self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Processes,
-        seed: int, settings: Mapping[str, Any],
+        seed: int, settings: Mapping[str, Any], material: Mapping[str, Any],
     ):  # fmt: skip
         self.learner, self.batches, self.loop, self.objective = learner, batches, loop, objective
-        self.processes, self.seed, self.settings = processes, seed, settings
+        self.processes, self.seed, self.settings, self.material = processes, seed, settings, material
         self.family = learner.family
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
@@ -162,7 +162,7 @@ class Trainer:
             remove_checkpoint(before)
 
     def _write(self, folder: Path) -> None:
-        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings)
+        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings, material=self.material)
 
     def _one(self) -> None:
         """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""

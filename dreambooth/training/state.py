@@ -71,9 +71,10 @@ def _named_checkpoint(output_dir: Path, wanted: str, present: list[Path], *, ver
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any]
-) -> None:
-    """Write `checkpoint-N` whole, or not at all."""
+    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any],
+    material: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.material`)."""
     with whole_folder(folder) as partial:
         if average:
             with average.applied():
@@ -88,6 +89,7 @@ def save_checkpoint(
             save_tensors(state / "weights.safetensors", _named(average.parameters))
             save_tensors(state / "average.safetensors", _named(average.values))
         told = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
+        told["material"] = dict(material)
         write_json(state / "state.json", told)
         write_sums(partial)
 
