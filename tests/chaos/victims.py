@@ -95,18 +95,7 @@ def _evaluating(world: World, work: Path) -> list[str]:
 SHORT = ("--max_train_steps", "6", "--checkpointing_steps", "2")
 TRAINED = {
     "full": (*SHORT, "--use_ema"),
-    "lora": (
-        "--max_train_steps",
-        "6",
-        "--checkpointing_steps",
-        "2",
-        "--method",
-        "lora",
-        "--validation_prompt",
-        "a dog",
-        "--validation_steps",
-        "3",
-    ),
+    "lora": (*SHORT, "--method", "lora", "--validation_prompt", "a dog", "--validation_steps", "3"),
 }
 VICTIMS = {
     **{name: Victim(name, *_training(*words)) for name, words in TRAINED.items()},
@@ -131,13 +120,8 @@ def result(work: Path) -> dict[str, str]:
 
 def leftovers(work: Path) -> list[str]:
     """Half-written and passing files, of which none may stay when a command has ended well."""
-    return sorted(
-        path.relative_to(work).as_posix() for path in _all(work) if path.name.startswith(PREFIX) or path.name in (INCOMING, HOLDER)
-    )
-
-
-def _all(work: Path) -> Iterator[Path]:
-    return work.rglob("*")
+    found = [path for path in work.rglob("*") if path.name.startswith(PREFIX) or path.name in (INCOMING, HOLDER)]
+    return sorted(path.relative_to(work).as_posix() for path in found)
 
 
 def _timeless(value: object) -> object:
