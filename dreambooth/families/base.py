@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
+from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
 
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -46,8 +47,14 @@ class Family(ABC):
     """The `_class_name`s in model_index.json that are this family."""
     denoiser_name: ClassVar[str] = "unet"
     """The pipeline's name for the network that learns."""
+    denoiser_class: ClassVar[str] = "UNet2DConditionModel"
+    """diffusers' class of that network."""
     encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Its text encoders, in the order of their tokenizers."""
+    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
+    """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
+    added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
+    """What the denoiser's `addition_embed_type` may be: what it is told beside text and time."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
     default_latents: ClassVar[int] = 64
@@ -86,12 +93,15 @@ class Family(ABC):
         from transformers import AutoTokenizer
 
         index, own = source.index(), dict(replaced or {})
+        given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+        refuse_incomplete(cls, source, own | {name: None for name, value in given.items() if value})
         weights = {"dtype": torch.float32, "use_safetensors": None if source.allow_pickle else True}
         if source.pretrained_vae_name_or_path:
-            kind, name = getattr(diffusers, index["vae"][1]), source.pretrained_vae_name_or_path
+            name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or AUTOENCODERS[0])
             own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
         if source.tokenizer_name:
             own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, flag="--tokenizer_name", folder="tokenizer")
+        refuse_unfit(cls, source, own)
         optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
         if "safety_checker" in optional:
             optional["requires_safety_checker"] = False

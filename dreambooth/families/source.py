@@ -73,20 +73,19 @@ class ModelSource(Setting):
             raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
-            hint = "Give the folder that diffusers' save_pretrained wrote."
-            if list(folder.glob("*lora*.safetensors")):
-                hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
-            reason = f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder."
-            raise SettingError(FLAG, reason, fix=hint)
+            raise _no_pipeline(folder)
         return folder
 
     def index(self) -> dict[str, Any]:
         """`model_index.json`: the pipeline's class and its parts."""
         path = self.folder() / "model_index.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(index, dict):
+                raise ValueError("it is no JSON object")
         except ValueError as error:
             raise SettingError(FLAG, f"{path} is damaged ({error}).", fix="Save or download the pipeline again.") from None
+        return index
 
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder: {"full": {...}, "lora": {...}}."""
@@ -105,7 +104,7 @@ class ModelSource(Setting):
         Parts that are `replaced`, or that training has no use for, are not looked at.
         """
         folder = self.folder()
-        for part, (library, _) in _parts(self.index()).items():
+        for part, (library, _) in parts_of(self.index()).items():
             if library is None or part in replaced or part in UNUSED:
                 continue
             inside = {path.name for path in (folder / part).glob("*")}
@@ -177,6 +176,23 @@ def _download(source: ModelSource) -> Path:
     return Path(path)
 
 
+def _no_pipeline(folder: Path) -> SettingError:
+    """What a folder without model_index.json is, where its own files say so."""
+    kind = None
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str(config.get("_class_name") or config["architectures"][0])
+    if kind and "ControlNet" in kind:
+        return SettingError(FLAG, f"{folder} is a {kind}, which steers a base model and is none.", fix="Give the base model itself.")
+    if kind:
+        fix = f"Give {folder.parent}." if (folder.parent / "model_index.json").is_file() else "Give the whole pipeline's folder."
+        return SettingError(FLAG, f"{folder} is a {kind} alone, one part of a pipeline.", fix=fix)
+    hint = "Give the folder that diffusers' save_pretrained wrote."
+    if list(folder.glob("*lora*.safetensors")) or (folder / "adapter_config.json").is_file():
+        hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
+    return SettingError(FLAG, f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder.", fix=hint)
+
+
 def _conversion(path: Path, name: str) -> str:
     """The line that makes a pipeline folder of a single file, with the class that its weights ask for."""
     kind = "StableDiffusionPipeline"
@@ -210,7 +226,8 @@ def part_digest(name: str | None) -> str:
     return digest.hexdigest()
 
 
-def _parts(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """A pipeline's parts: the library and the class of each, None for one that it was saved without."""
     return {name: tuple(value) for name, value in index.items() if isinstance(value, list) and len(value) == 2}
 
 

@@ -3,10 +3,12 @@
 import errno
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name when the block ends well and vanishes when it does not."""
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = _beside(path, lambda free: free.touch(exist_ok=False))
+        mode = _permissions(partial)
         try:
             yield partial
             _flush(partial)
-            partial.chmod(0o666 & ~_umask())
+            _permit(partial, mode)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -38,7 +39,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which replaces it when the block ends well; an older folder stays until that moment."""
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent))
+        partial = _beside(path, Path.mkdir)
         try:
             yield partial
             _settle(partial)
@@ -88,12 +89,39 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def permit_as_folder(folder: Path) -> None:
+    """Let whoever may read a folder read all that is in it: safetensors' library makes files that nobody but their owner can open."""
+    mode = _permissions(folder)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            _permit(path, mode if path.is_dir() else mode & 0o666)
+
+
 def _settle(folder: Path) -> None:
     """Everything under a folder is on the disk, with ordinary permissions."""
-    folder.chmod(0o777 & ~_umask())
     for path in folder.rglob("*"):
         if path.is_file():
             _flush(path)
+    permit_as_folder(folder)
+
+
+def _beside(path: Path, make: Callable[[Path], None]) -> Path:
+    """A temporary file or folder beside `path`, with the permissions that umask gives to any other (those of `tempfile` are private)."""
+    while True:
+        free = path.with_name(f"{PREFIX}{secrets.token_hex(4)}{path.suffix}")
+        with suppress(FileExistsError):
+            make(free)
+            return free
+
+
+def _permissions(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode) & 0o777
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Set permissions where they differ: some disks keep none, and refuse to be asked."""
+    if _permissions(path) != mode:
+        path.chmod(mode)
 
 
 def _flush(path: Path) -> None:
@@ -107,9 +135,3 @@ def _flush_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,12 +1,12 @@
 """Several files and folders that replace others together: after any interruption all are the old ones, or all become the new ones."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreambooth.files.atomic import PREFIX, _disk_errors, _flush_folder, _settle
+from dreambooth.files.atomic import _beside as beside
+from dreambooth.files.atomic import _disk_errors, _flush_folder, _settle
 
 INCOMING = ".incoming"
 """New entries that count already and are on their way to their places."""
@@ -21,7 +21,7 @@ def whole_entries(folder: Path) -> Iterator[Path]:
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         finish_entries(folder)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+        partial = beside(folder / "entries", Path.mkdir)
         try:
             yield partial
             _settle(partial)
