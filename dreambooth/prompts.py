@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.text import read_text
 
 PLACEHOLDER = "[V]"
 
@@ -38,11 +39,8 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replac
 
 def read_prompts(path: Path, setting: str = "--prompts") -> list[str]:
     """One prompt a line; empty lines and lines that start with # do not count."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(setting, f"{path} cannot be read ({error}).", fix="Give a text file with one prompt a line.") from None
-    prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = (line.strip() for line in read_text(path, setting).splitlines())
+    prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
         raise SettingError(setting, f"{path} holds no prompt.", fix="Write one prompt a line.")
     return prompts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.text import as_text
 
 MAX_FILE_BYTES = 512 * 2**20
 """More than any camera writes for one picture; a bound on what one file can make us read."""
@@ -152,9 +153,9 @@ def caption_beside(path: Path) -> str | None:
             raise PhotoError(beside, "is a link that leaves the folder or leads nowhere.", fix="Put the file itself there.")
         data = read_bytes(beside, limit=MAX_CAPTION_BYTES)
         try:
-            text = " ".join(data.decode("utf-8-sig").split())
-        except UnicodeDecodeError:
-            raise PhotoError(beside, "is not UTF-8 text.", fix="Save the caption as UTF-8.") from None
+            text = " ".join(as_text(data).split())
+        except ValueError as error:
+            raise PhotoError(beside, f"{error}.", fix="Save the caption again as UTF-8.") from None
         if text:
             return text
     return None
