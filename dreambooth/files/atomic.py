@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.wording import size, written_out
 
 PREFIX = ".partial-"
 
@@ -76,9 +77,9 @@ def whole_entries(folder: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
+    """A text file, whole or not at all; bytes of names that are no UTF-8 are written out in it."""
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(written_out(text), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,7 +100,7 @@ def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
         raise SettingError(setting, f"{path} cannot be written ({reason}).", fix="Choose another folder.") from None
     free = shutil.disk_usage(path).free
     if free < needed_bytes:
-        lack = f"{path} has {free / 2**30:.1f} GiB free; this run needs about {needed_bytes / 2**30:.1f} GiB."
+        lack = f"{path} has {size(free)} free; this run needs about {size(needed_bytes)}."
         raise RunError(f"{lack} Free some space, choose another {setting}, or keep fewer checkpoints (--checkpoints_total_limit 1).")
 
 
