@@ -1,8 +1,10 @@
 """Words for people and for shells: letters that cannot be printed are written out, commands can be pasted, sizes have their unit."""
 
+import difflib
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 HALF = re.compile("[\ud800-\udfff]")
@@ -18,6 +20,17 @@ def shown(text: str | Path) -> str:
 def written_out(text: str) -> str:
     r"""A text as UTF-8 can hold it: bytes of names that are no UTF-8 are written out (`\udce9`), which JSON reads back as they were."""
     return HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A "did you mean" sentence for a name that does not exist, or nothing when no name is near."""
+    close = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def shortened(text: str, limit: int = 120) -> str:
+    """A text that may be anything, fit for the inside of a sentence."""
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
 
 
 def shell_words(*words: str | Path) -> str:
