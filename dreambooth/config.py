@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
@@ -229,10 +230,7 @@ def write_yaml(config: TrainConfig) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A nested mapping from a YAML file; raises SettingError when it is no such thing."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
+    tree = read_yaml_file(path, "--config")
     if not isinstance(tree, dict):
         raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
     return tree

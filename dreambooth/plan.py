@@ -9,6 +9,7 @@ import torch
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import reserved_mib
+from dreambooth.core.wording import size
 from dreambooth.families import Family
 from dreambooth.prepare import Material, learning_parts
 from dreambooth.training.loop import Trainer
@@ -71,7 +72,7 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
         seconds.append(time.perf_counter() - start)
     whole = min(seconds) * 1.15 * (trainer.total - trainer.step)
     peak = reserved_mib(trainer.processes.device)
-    memory = f", about {peak * 1.1 + _optimizer_mib(trainer):,.0f} MiB of GPU memory" if peak else ""
+    memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
     return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s an update){memory}"
 
 
@@ -101,9 +102,8 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
 
 
 def _disk(config: TrainConfig, trainable: int, family: Family) -> str:
-    one = checkpoint_bytes(config, trainable) / 2**20
-    free = shutil.disk_usage(_existing(config.output_dir)).free / 2**30
-    return f"checkpoints of {one:,.0f} MiB every {config.loop.checkpointing_steps} updates ({free:,.0f} GiB free)"
+    one, free = checkpoint_bytes(config, trainable), shutil.disk_usage(_existing(config.output_dir)).free
+    return f"checkpoints of {size(one)} every {config.loop.checkpointing_steps} updates ({size(free)} free)"
 
 
 def _existing(path: Path) -> Path:
@@ -115,5 +115,5 @@ def _precision(name: str) -> str:
     return {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[name]
 
 
-def _optimizer_mib(trainer: Trainer) -> float:
-    return sum(p.numel() for p in trainer.update.parameters) * 8 / 2**20
+def _optimizer_bytes(trainer: Trainer) -> int:
+    return sum(p.numel() for p in trainer.update.parameters) * 8

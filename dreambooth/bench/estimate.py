@@ -20,6 +20,7 @@ from dreambooth.bench.suite import prompts_of
 from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.wording import size
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
@@ -101,8 +102,8 @@ class Budget:
         yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {told}), and once a class its class images."
         shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
         most = max(own.under_way for own in self.sizes.values())
-        own = f"{_size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {_size(shared)} are shared"
-        yield f"Disk: {own}; each job under way takes up to {_size(most)} more."
+        own = f"{size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {size(shared)} are shared"
+        yield f"Disk: {own}; each job under way takes up to {size(most)} more."
 
 
 def estimate(request: Request) -> Iterator[str]:
@@ -228,8 +229,8 @@ def _learning(job: Job) -> int:
 
 def _low_rank(shape: tuple[int, ...], rank: int) -> int:
     rows, columns = shape[0] if shape else 1, 1
-    for size in shape[1:]:
-        columns *= size
+    for length in shape[1:]:
+        columns *= length
     return min(rows * columns, rank * (rows + columns)) if len(shape) > 1 else rows
 
 
@@ -253,7 +254,3 @@ def _model(job: Job) -> ModelSource:
 
 def _evaluation(job: Job) -> EvaluateConfig:
     return from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

@@ -9,16 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
 
-FLAG = "--pretrained_model_name_or_path"
+FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
@@ -88,15 +88,12 @@ class ModelSource(Setting):
         return index
 
     def recipe(self) -> dict[str, Any]:
-        """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder: {"full": {...}, "lora": {...}}."""
-        path = self.folder() / "dreambooth.yaml"
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingError(str(path), f"is no YAML ({first_line(error)}).", fix="Mend the file, or delete it.") from None
-        if not all(isinstance(values, dict) for values in (recipe or {}).values()):
-            raise SettingError(str(path), "has no settings by method.", fix="Write `full: {setting: value}`.")
-        return recipe or {}
+        """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder, as texts: {"full": {"rank": "8"}}."""
+        path = self.folder() / RECIPE
+        recipe = (read_yaml_file(path, RECIPE) if path.is_file() else None) or {}
+        if not isinstance(recipe, dict) or not all(isinstance(values, dict | None) for values in recipe.values()):
+            raise SettingError(RECIPE, f"{path} has no settings by method.", fix="Write `full: {setting: value}`.")
+        return {method: values or {} for method, values in recipe.items()}
 
     def check(self, *, replaced: Collection[str] = ()) -> None:
         """See, before anything is loaded, that every part is there, and is no pickle unless that was asked for.

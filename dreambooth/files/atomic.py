@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import RunError
+from dreambooth.core.wording import written_out
 from dreambooth.folders import refuse_unwritable
 
 PREFIX = ".partial-"
@@ -56,9 +57,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
+    """A text file, whole or not at all; bytes of names that are no UTF-8 are written out in it."""
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(written_out(text), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

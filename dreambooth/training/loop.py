@@ -14,6 +14,7 @@ from dreambooth.core.batch import spans
 from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved_mib
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
+from dreambooth.core.wording import size
 from dreambooth.methods.base import Learner
 from dreambooth.schema import Setting
 from dreambooth.training.batches import Batches
@@ -197,7 +198,7 @@ class Trainer:
         if not is_out_of_memory(error):
             return error
         peak = reserved_mib(self.processes.device)
-        told = f" (peak {peak:,.0f} MiB)" if peak else ""
+        told = f" (peak {size(peak * 2**20)})" if peak else ""
         return RunError(f"Out of memory in training update {self.step + 1}{told}. {self._lean_flags()} Finished checkpoints are kept.")
 
     def _lean_flags(self) -> str:

@@ -178,7 +178,7 @@ def test_recipes_of_a_model_are_read_from_its_folder(folder):
     source = ModelSource(pretrained_model_name_or_path=str(folder))
     assert source.recipe() == {}
     (folder / "dreambooth.yaml").write_text("full: {learning_rate: 0.001}")
-    assert source.recipe() == {"full": {"learning_rate": 0.001}}
+    assert source.recipe() == {"full": {"learning_rate": "0.001"}}
     for text in ("full: {", "full: fast"):
         (folder / "dreambooth.yaml").write_text(text)
         with pytest.raises(SettingError, match=r"dreambooth\.yaml"):
