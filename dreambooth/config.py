@@ -2,7 +2,7 @@
 
     given by hand  >  the base model's own recipe (dreambooth.yaml in its folder)  >  the family's recipe for the method  >  the default
 
-Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes.
+Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes, but for what DIFFUSERS says.
 """
 
 from collections.abc import Mapping
@@ -168,7 +168,10 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
         "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
         "center_crop": False, "random_flip": True, "output_dir": "text-inversion-model",
     },
-    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "output_dir": "custom-diffusion-model"},
+    "custom_diffusion": {
+        "resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "checkpointing_steps": 250,
+        "output_dir": "custom-diffusion-model",
+    },
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
@@ -180,7 +183,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     if family.guidance_scale != Sampling().guidance_scale:
         recipe |= dict.fromkeys(("prior_guidance_scale", "validation_guidance_scale"), family.guidance_scale)
     if config.preset == "diffusers":
-        recipe |= DIFFUSERS.get(kind, {})
+        recipe |= {"checkpointing_steps": 500, **DIFFUSERS.get(kind, {})}
     else:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:

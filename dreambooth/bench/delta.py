@@ -16,7 +16,7 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.base import Family
-from dreambooth.files.atomic import whole_entries
+from dreambooth.files.entries import whole_entries
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.opened import read_config
 from dreambooth.setup.record import RECORD

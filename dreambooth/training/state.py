@@ -8,7 +8,7 @@ function of (seed, update, row).
 import json
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +117,6 @@ def read_state(folder: Path) -> dict[str, Any]:
         return json.loads((folder / STATE / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
-
-
-def prune(output_dir: Path, limit: int | None, *, spared: Collection[Path | None]) -> None:
-    """Delete the oldest checkpoints until `limit` are left; never the one just written, nor the one that leads."""
-    if limit:
-        for path in [p for p in checkpoints(output_dir) if p not in spared][: -(limit - 1) or None]:
-            remove_checkpoint(path)
 
 
 def remove_checkpoint(path: Path) -> None:
