@@ -24,6 +24,7 @@ from dreambooth.files.digests import file_digest
 from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import write_kohya
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
@@ -31,6 +32,33 @@ from dreambooth.training.records import Record, Saved
 
 RECORD, CARD = "run.json", "README.md"
 ROW = re.compile(r"(\d+)-seed\d+\.png$")
+
+
+@open_shape
+class PhotoRecord(TypedDict):
+    """A photo that was learned from."""
+
+    name: str
+    sha256: str
+
+
+@open_shape
+class Provenance(TypedDict, total=False):
+    """What readers of `run.json` count on; there is more in it."""
+
+    state: str
+    step: int
+    started: str
+    ended: str
+    method: str
+    seed: int
+    identifier: str | None
+    base_model: dict[str, Any]
+    instance_prompts: list[str]
+    photos: list[PhotoRecord]
+    class_images: list[dict[str, Any]]
+    seconds: dict[str, float]
+    choice: dict[str, Any] | None
 
 
 def start_record(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
@@ -64,8 +92,15 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `write_record` wrote."""
-    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    """What `write_record` wrote; raises SettingError, with the way to have it written anew, where it is damaged."""
+    again = f"dreambooth train --config {folder / 'config.yaml'} --output_dir {folder} --resume_from_checkpoint latest"
+    return needed_json(folder / RECORD, Provenance, setting="run", fix=f"Have it written anew: {again}.")
+
+
+def unknown_photos(run: Path, photos: Sequence[Path]) -> list[str]:
+    """Names of photos that a run was not trained on, by their bytes: its configuration may name any folder of this machine."""
+    known = {photo["sha256"] for photo in read_record(run).get("photos", ())}
+    return [path.name for path in photos if file_digest(path) not in known]
 
 
 @dataclass(frozen=True)
@@ -97,9 +132,9 @@ def spent(folder: Path, step: int) -> float:
     """
     try:
         record = read_record(folder)
-        return float(record["seconds"]["training"]) * min(1.0, step / record["step"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return 0.0
+        return record["seconds"]["training"] * min(1.0, step / record["step"])
+    except (SettingError, KeyError, ZeroDivisionError):
+        return 0.0  # a damaged record is written anew by the run that goes on
 
 
 def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.reading import readings
 from dreambooth.training.records import Preview, Record, Step
 
 
@@ -20,10 +21,10 @@ class JsonLines:
     """`metrics.jsonl`: one line per reading, with fixed names. A resumed run drops the lines that lie ahead of it."""
 
     def __init__(self, path: Path, start: int):
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= start] if path.is_file() and start else []
+        kept = [row for row in readings(path) if row["step"] <= start] if start else []
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("w", encoding="utf-8")
-        self.file.writelines(f"{line}\n" for line in kept)
+        self.file.writelines(json.dumps(row) + "\n" for row in kept)
         self.file.flush()  # looks that begin later read what there was
 
     def take(self, record: Record) -> None:
@@ -91,13 +92,6 @@ def open_trackers(names: tuple[str, ...], folder: Path, logging_dir: Path, setti
     if "wandb" in names:
         trackers.append(Wandb(logging_dir, settings))
     return [*trackers, JsonLines(folder / "metrics.jsonl", start)]  # the last, for it forgets what lies ahead of `start`
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return 2**62  # a half-written last line
 
 
 def _pixels(path: Path) -> Any:

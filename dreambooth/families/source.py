@@ -1,7 +1,6 @@
 """Where a base model comes from: a local pipeline folder, a Hub id, or the embedded toybox; and what can be wrong with it."""
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.files.reading import needed_json
 from dreambooth.schema import Setting
 
 FLAG = "--pretrained_model_name_or_path"
@@ -67,11 +67,7 @@ class ModelSource(Setting):
 
     def index(self) -> dict[str, Any]:
         """`model_index.json`: the pipeline's class and its parts."""
-        path = self.folder() / "model_index.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise SettingError(FLAG, f"{path} is damaged ({error}).", fix="Save or download the pipeline again.") from None
+        return needed_json(self.folder() / "model_index.json", setting=FLAG, fix="Save or download the pipeline again.")
 
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder: {"full": {...}, "lora": {...}}."""
