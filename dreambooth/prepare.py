@@ -17,6 +17,7 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.atomic import writable_folder
 from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
@@ -130,6 +131,9 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     """Draw the class images that are missing; the first process does it, the others wait."""
     own = config.loop.mixed_precision
     precision = config.prior.prior_generation_precision or own
+    if processes.is_main:
+        for images in material.prior:
+            yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
     if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
@@ -138,6 +142,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         read_as_told(drawer, config.text)
         drawer.to(processes.device)
     for images in missing:
+        writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(images.folder / LOCK, thread_local=False)
         for _ in waiting_for(lock):

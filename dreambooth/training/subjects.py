@@ -1,6 +1,5 @@
 """Whose photos, and what they are called: one subject from the flags, or several from a list."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from annotated_types import Ge, Le
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.reading import needed_json
 from dreambooth.photos.load import PhotoError, PhotoFolder, caption_beside, load, scan
 from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
 from dreambooth.schema import Setting, nearest
@@ -121,12 +121,10 @@ _FIELDS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_d
 
 
 def _read_list(path: Path) -> Sequence[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError("--concepts_list", f"{path} cannot be read as JSON ({error}).") from None
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise SettingError("--concepts_list", f"{path} must hold a list of subjects.", fix='[{"instance_prompt": "...", ...}]')
+    example = 'Write a list of subjects: [{"instance_prompt": "...", ...}]'
+    entries = needed_json(path, list[dict[str, Any]], setting="--concepts_list", fix=example)
+    if not entries:
+        raise SettingError("--concepts_list", f"{path} names no subject.", fix=example)
     return entries
 
 
