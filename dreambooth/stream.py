@@ -97,8 +97,8 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from told([warning] if warning else [])
     refuse_unnamed(config)
-    yield from look_at_photos(config)
-    material = gather(config, config.photos.identifier)
+    readable = yield from look_at_photos(config)
+    material = gather(config, config.photos.identifier, readable=readable)
     yield from told(material.complaints)
     if checkpoint and not config.loop.allow_changed_settings:
         _refuse_changes(config, checkpoint)

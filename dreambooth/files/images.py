@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.files.atomic import whole_file
 
-MARGIN, TEXT = 12, 13
+MARGIN, TEXT, TILE = 12, 13, 192
 PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
 
 
@@ -30,8 +30,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         return json.loads(getattr(image, "text", {}).get("dreambooth", "{}"))
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "", tile: int = 192) -> Image.Image:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "") -> Image.Image:
     """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp."""
+    tile = TILE
     columns = max((len(images) for _, images in rows), default=1)
     width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)
     font, head = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 5)
@@ -49,16 +50,16 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: s
             draw.text((MARGIN, y), words, INK, font=font)
             y += line
         for column, image in enumerate(images):
-            sheet.paste(_fit(image, tile), (MARGIN + column * (tile + MARGIN // 2), y))
+            sheet.paste(fit(image), (MARGIN + column * (tile + MARGIN // 2), y))
         y += tile + MARGIN
     if footer:
         draw.text((MARGIN, y), footer, GREY, font=font)
     return sheet
 
 
-def _fit(image: Image.Image, tile: int) -> Image.Image:
-    """The picture in a square tile, whole, centred."""
-    image = image.convert("RGB")
+def fit(image: Image.Image) -> Image.Image:
+    """The picture in a square tile of a contact sheet, whole, centred; a tile stays as it is."""
+    image, tile = image.convert("RGB"), TILE
     scale = tile / max(image.size)
     if scale >= 2:
         image = image.resize((image.width * int(scale), image.height * int(scale)), Image.Resampling.NEAREST)

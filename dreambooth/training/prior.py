@@ -20,7 +20,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.atomic import write_json
 from dreambooth.files.images import read_settings, save_png
-from dreambooth.photos.load import load, scan
+from dreambooth.photos.load import scan
 from dreambooth.sample import Picture, Sampling, draw
 from dreambooth.schema import Setting
 from dreambooth.training.records import Progress, Record, Told
@@ -156,12 +156,12 @@ def shared_folder(made_with: dict[str, Any]) -> Path:
     return Path(root) / "class_images" / digest
 
 
-def read_class_images(images: ClassImages) -> list[tuple[Path, Image.Image]]:
-    """The set, decoded; raises SettingError when it is not complete."""
+def complete(images: ClassImages) -> list[Path]:
+    """The set's pictures; raises SettingError when it is not complete."""
     paths = images.present()
     if len(paths) < images.count:
         raise SettingError("--class_data_dir", f"{images.folder} holds {len(paths)} of {images.count} class images.")
-    return [(path, load(path)) for path in paths]
+    return paths
 
 
 def _fault(picture: Picture) -> str | None:

@@ -1,16 +1,15 @@
 """Whose photos, and what they are called: one subject from the flags, or several from a list."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from PIL import Image
 
 from dreambooth.core.errors import SettingError
-from dreambooth.photos.load import PhotoError, PhotoFolder, caption_beside, load, scan
+from dreambooth.photos.load import PhotoError, PhotoFile, PhotoFolder, caption_beside, load, scan
 from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
 from dreambooth.schema import Setting, nearest
 
@@ -54,11 +53,9 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One photo, upright and RGB, with its caption."""
+class Photo(PhotoFile):
+    """One photo on the disk, with its caption."""
 
-    path: Path
-    image: Image.Image
     prompt: str
 
 
@@ -94,16 +91,18 @@ def needs_identifier(photos: Photos) -> bool:
 
 
 def read_photos(
-    subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None, replaced: str | None = None
-) -> tuple[list[Photo], list[str]]:
-    """The subject's photos, decoded once, and a sentence for each that could not be read.
+    subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None, replaced: str | None = None,
+    readable: Collection[Path] = (),
+) -> tuple[list[Photo], list[str]]:  # fmt: skip
+    """The subject's photos with their prompts, and a sentence for each that cannot be read; those not known as `readable` are tried.
 
     Raises SettingError for a broken photo unless `ignore_errors`, and when none is left.
     """
     photos, complaints = [], []
     for path in subject.folder.photos:
         try:
-            image = load(path)
+            if path not in readable:
+                load(path)
         except PhotoError as error:
             if not ignore_errors:
                 raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
@@ -111,7 +110,7 @@ def read_photos(
             continue
         caption = caption_beside(path) if use_captions else None
         prompt = fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")), replaced=replaced)
-        photos.append(Photo(path, image, prompt))
+        photos.append(Photo(path, prompt))
     if not photos:
         raise SettingError("--instance_data_dir", f"none of the photos in {subject.folder.root} can be read.", fix=complaints[0])
     return photos, complaints
