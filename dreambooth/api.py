@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from dreambooth import stream
-from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
+from dreambooth.config import TrainConfig, config_type, named_in, read_settings
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import Drawn, GenerateConfig, opening
 from dreambooth.drawing import generate as draw_pictures
@@ -72,7 +72,7 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
 
 def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
     """The configuration from a file and flat names, later ones first."""
-    tree = read_yaml(Path(config)) if config else {}
+    tree = read_settings(Path(config).expanduser()) if config else {}
     method = settings.get("method") or named_in(tree)
     return from_arguments(config_type(method), settings, tree)
 

@@ -2,7 +2,7 @@
 
     given by hand  >  the base model's own recipe (dreambooth.yaml in its folder)  >  the family's recipe for the method  >  the default
 
-Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes.
+Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes, but for what DIFFUSERS says.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ from annotated_types import Ge, Gt, Lt
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -150,8 +152,8 @@ class TrainConfig(Setting):
 
     @property
     def output_dir(self) -> Path:
-        """The run's folder."""
-        return Path(self.output.output_dir or "dreambooth-model").expanduser()
+        """The run's folder; left out, named after the method as diffusers' scripts name it."""
+        return Path(self.output.output_dir or DIFFUSERS.get(self.method.kind, DIFFUSERS["full"])["output_dir"]).expanduser()
 
 
 FOLDERS = (
@@ -166,7 +168,10 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
         "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
         "center_crop": False, "random_flip": True, "output_dir": "text-inversion-model",
     },
-    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "output_dir": "custom-diffusion-model"},
+    "custom_diffusion": {
+        "resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "checkpointing_steps": 250,
+        "output_dir": "custom-diffusion-model",
+    },
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
@@ -178,7 +183,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     if family.guidance_scale != Sampling().guidance_scale:
         recipe |= dict.fromkeys(("prior_guidance_scale", "validation_guidance_scale"), family.guidance_scale)
     if config.preset == "diffusers":
-        recipe |= DIFFUSERS.get(kind, {})
+        recipe |= {"checkpointing_steps": 500, **DIFFUSERS.get(kind, {})}
     else:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
@@ -187,11 +192,11 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
-    return _named(config.updated(wanted))
+    return named(config.updated(wanted))
 
 
-def _named(config: TrainConfig) -> TrainConfig:
-    """With the new word of a method that learns one, which is the identifier."""
+def named(config: TrainConfig) -> TrainConfig:
+    """With the new word of a method that learns one, which is the identifier; no base model is asked."""
     noun = config.photos.class_noun or ("painting" if config.photos.concept == "style" else None)
     method = config.method.named(config.photos.identifier, noun)
     values = {("method", name): getattr(method, name) for name in type(method).model_fields}
@@ -228,12 +233,17 @@ def write_yaml(config: TrainConfig) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A nested mapping from a YAML file; raises SettingError when it is no such thing."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError("--config", f"{path} cannot be read ({str(error).splitlines()[0]}).", fix="Give a YAML file.") from None
+    tree = read_yaml_file(path, "--config")
     if not isinstance(tree, dict):
         raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
+    return tree
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to."""
+    tree = read_yaml(path)
+    if path.name == CONFIG and (path.parent / RECORD).is_file():
+        tree["output"] = {**(tree.get("output") or {}), "output_dir": str(path.parent.absolute())}
     return tree
 
 

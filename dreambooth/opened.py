@@ -11,8 +11,8 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE, told_as
 from dreambooth.methods import Learner
-from dreambooth.outputs import RECORD, read_record
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
+from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.state import STATE
 
 CONFIG = "config.yaml"

@@ -1,12 +1,14 @@
 """From a configuration to a trainer: photos read, class images drawn, pictures and prompts encoded, the method attached."""
 
 import logging
-from collections.abc import Collection, Generator, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from dreambooth import sample
 from dreambooth.config import Text, TrainConfig
@@ -15,15 +17,15 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
-from dreambooth.photos.check import quick
 from dreambooth.photos.load import load, load_with_facts
-from dreambooth.prompts import fill
+from dreambooth.prompts import PLACEHOLDER, fill
 from dreambooth.training.batches import Batches, Shelf, Shown, fill_shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record, Told
+from dreambooth.training.records import Progress, Record, Told
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
 
 
@@ -36,43 +38,36 @@ class Material:
     photos: list[Photo]
     complaints: list[str] = field(default_factory=list)
     prior: list[ClassImages] = field(default_factory=list)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """What a resumed run was trained on before, where that was something else (`dreambooth.material`)."""
 
     @property
     def instance_prompt(self) -> str:
         """What the first subject is called."""
         return self.subjects[0].instance_prompt
 
-
-def look_at_photos(config: TrainConfig) -> Generator[Record, None, set[Path]]:
-    """A short verdict on each folder of photos, and at last the photos that were read; raises SettingError for what must be mended,
-    unless that was waived."""
-    readable: set[Path] = set()
-    for subject in subjects(config.photos, config.photos.identifier):
-        report = quick(subject.folder, config.cropping.resolution or 512, config.photos.concept)
-        yield Told(report.verdict(), important=report.has_errors)
-        grave = [finding for finding in report.findings if finding.severity == "error"]
-        if grave and not config.photos.ignore_photo_errors:
-            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
-            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
-        readable |= {report.folder / name for name in report.places}
-    return readable
+    def called(self, identifier: str | None) -> "Material":
+        """The same with an identifier in the place of [V], where photos were read before it was known."""
+        if self.identifier != PLACEHOLDER:
+            return self
+        subjects = [
+            replace(
+                one, instance_prompt=fill(one.instance_prompt, identifier), class_prompt=fill(one.class_prompt or "", identifier) or None
+            )
+            for one in self.subjects
+        ]
+        photos = [replace(photo, prompt=fill(photo.prompt, identifier)) for photo in self.photos]
+        return replace(self, identifier=identifier, subjects=subjects, photos=photos)
 
 
-def gather(config: TrainConfig, identifier: str | None, *, readable: Collection[Path] = ()) -> Material:
-    """Find the photos and their prompts; raises SettingError for what is missing or broken. Photos known as `readable` are not tried."""
+def gather(config: TrainConfig, identifier: str | None) -> Material:
+    """Find the photos, which stay on the disk, and their prompts; raises SettingError for what is missing."""
     named = subjects(config.photos, identifier, replaced=config.replaced_noun)
     material = Material(identifier, named, [])
     for subject in named:
-        photos, complaints = read_photos(
-            subject,
-            use_captions=config.photos.use_captions,
-            ignore_errors=config.photos.ignore_photo_errors,
-            identifier=identifier,
-            replaced=config.replaced_noun,
-            readable=readable,
+        material.photos += read_photos(
+            subject, use_captions=config.photos.use_captions, identifier=identifier, replaced=config.replaced_noun
         )
-        material.photos += photos
-        material.complaints += complaints
         if config.has_prior and not subject.class_prompt:
             reason = f"there is no class prompt for {subject.folder.root}."
             raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
@@ -102,12 +97,10 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
         images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
-        images = replace(images, folder=folder or shared_folder(images.made_with))
+        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with))))
         known = sets.get(images.folder)
-        if known and known.prompt != images.prompt:
-            reason = f"{images.folder} cannot hold class images of both {known.prompt!r} and {images.prompt!r}."
-            raise SettingError("--class_data_dir", reason, fix="Give each subject its own class_data_dir in --concepts_list.")
-        sets[images.folder] = images
+        assert known is None or known.prompt == images.prompt, "`roles` refuses class images of two prompts in one folder"
+        sets[images.folder] = replace(images, count=max(count, known.count)) if known else images
     return list(sets.values())
 
 
@@ -129,7 +122,13 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         drawer.to(processes.device)
     for images in missing:
         images.folder.mkdir(parents=True, exist_ok=True)
-        yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        lock = FileLock(images.folder / LOCK, thread_local=False)
+        for _ in waiting_for(lock):
+            yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
+        try:
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        finally:
+            lock.release()
     if drawer is not family:
         del drawer
         free_memory(processes.device)
@@ -243,16 +242,21 @@ def read_as_told(family: Family, text: Text) -> None:
 
 def check_fit(config: TrainConfig, family: Family) -> None:
     """See that the model can be trained and drawn as asked: the size of the pictures, the samplers, the objective."""
-    resolution, step = config.cropping.resolution, family.pixel_step
+    resolution = config.cropping.resolution
     assert resolution
-    if resolution % step:
-        reason = f"{resolution} does not fit this model, whose pictures come in steps of {step}."
-        raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
+    check_resolution(resolution, step=family.pixel_step)
     config.objective.check(family.process)
     negative, shown = config.validation.validation_negative_prompt, config.validation.sampling(resolution)
     sample.check(family, shown, negative_prompt=negative, setting="--validation_scheduler")
     if config.has_prior:
         sample.check(family, config.prior.sampling(resolution), setting="--prior_scheduler")
+
+
+def check_resolution(resolution: int, *, step: int) -> None:
+    """Raise SettingError for a side in pixels that is no multiple of the model's `step`."""
+    if resolution % step:
+        reason = f"{resolution} does not fit this model, whose pictures come in steps of {step}."
+        raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
 
 
 def hush() -> None:

@@ -4,17 +4,20 @@ A setting is declared once, with its type, default, bounds and one docstring. Fr
 place in YAML (`method: {kind: lora, rank: 8}`), its keyword argument and its row in the documentation.
 """
 
-import difflib
+import re
 import types
-import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import nearest, shortened
+
+_LISTS = {tuple, list, dict}
 
 
 class Setting(BaseModel):
@@ -27,6 +30,19 @@ class Setting(BaseModel):
 
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _meant(cls, values: Any) -> Any:
+        """A branch or a list that holds nothing (all its lines commented out) is left out; a single value stands for a list of it."""
+        if not isinstance(values, Mapping):
+            return values
+        given = ((name, cls.model_fields.get(name), value) for name, value in values.items())
+        return {
+            name: _as_meant(info, value, is_prose=name in cls.prose) if info else value
+            for name, info, value in given
+            if not (info and value is None and _may_be_empty(info))
+        }
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -73,7 +89,7 @@ class Flag:
 
     def items(self, words: Sequence[str]) -> list[str]:
         """The items of a list, which may also stand in one word with commas between them; in free text a comma is a comma."""
-        return list(words) if self.is_prose else [item for word in words for item in word.split(",") if item]
+        return _items(words, is_prose=self.is_prose)
 
     @property
     def type_name(self) -> str:
@@ -102,12 +118,6 @@ def extended(tree: type[Setting], branch: str, member: type[Setting], kind: str)
     info = tree.model_fields[branch]
     union = Annotated[Union[(*_settings_of(info.annotation), known)], Field(discriminator="kind")]
     return new(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
-
-
-def nearest(name: str, names: typing.Iterable[str]) -> str:
-    """A "did you mean" sentence for a name that does not exist, or nothing when no name is near."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]}?" if close else ""
 
 
 def place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
@@ -162,6 +172,27 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(m for arg in get_args(annotation) for m in _members(arg) if m is not type(None))
     return (annotation,)
+
+
+def _items(words: Sequence[str], *, is_prose: bool) -> list[str]:
+    return list(words) if is_prose else [item.strip() for word in words for item in word.split(",") if item.strip()]
+
+
+def _may_be_empty(info: FieldInfo) -> bool:
+    """Whether a field holds a branch, a list or a mapping, and no None of its own."""
+    has_none = get_origin(info.annotation) in (Union, types.UnionType) and type(None) in get_args(info.annotation)
+    return not has_none and bool(_settings_of(info.annotation) or _LISTS & set(map(get_origin, _members(info.annotation))))
+
+
+def _as_meant(info: FieldInfo, value: Any, *, is_prose: bool) -> Any:
+    """A value as its field wants it: one of a list as a list, 1e3 as a whole number."""
+    members = _members(info.annotation)
+    kinds = _LISTS & set(map(get_origin, members))
+    if kinds and dict not in kinds and isinstance(value, str | int | float):
+        return _items([value], is_prose=is_prose) if isinstance(value, str) else [value]
+    if members == (int,) and isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?[eE]\+?[0-9]{1,2}", value):
+        return int(float(value)) if float(value).is_integer() else value
+    return value
 
 
 def _settings_of(annotation: Any) -> list[type[Setting]]:
@@ -223,12 +254,12 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
             default = info.get_default(call_default_factory=True)
             value.setdefault("kind", default.kind)
             by_kind = {b.model_fields["kind"].default: b for b in branches}
-            if value["kind"] not in by_kind:
+            if str(value["kind"]) not in by_kind:
                 raise SettingError(
                     f"--{name}", f"no {name} is named {value['kind']!r}; there are {', '.join(by_kind)}.",
                     fix=nearest(str(value["kind"]), by_kind),
                 )  # fmt: skip
-            chosen = by_kind[value["kind"]]
+            chosen = by_kind[str(value["kind"])]
         values[name] = _with_kinds(chosen, value)
     return values
 
@@ -253,8 +284,10 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
         return SettingError(path[-1], "there is no such setting.", fix=nearest(path[-1], all_flags))
     if kind == "missing":
         return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")
+    if given is None:
+        return SettingError(name, "has no value.", fix="Give one, or leave it out.")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return SettingError(name, f"{message}, got {given!r}." if kind != "value_error" else f"{message}.")
+    return SettingError(name, f"{message}, got {shortened(repr(given))}." if kind != "value_error" else f"{message}.")
 
 
 def _same_place(flag: Flag, path: tuple[str, ...]) -> bool:

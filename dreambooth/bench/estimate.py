@@ -20,11 +20,12 @@ from dreambooth.bench.suite import prompts_of
 from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.wording import size
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
 from dreambooth.photos.files import scan
-from dreambooth.plan import duration
+from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints, size
 from dreambooth.prepare import attach, hush
 from dreambooth.sample import draw
 from dreambooth.training.records import Step
@@ -101,8 +102,8 @@ class Budget:
         yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {told}), and once a class its class images."
         shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
         most = max(own.under_way for own in self.sizes.values())
-        own = f"{_size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {_size(shared)} are shared"
-        yield f"Disk: {own}; each job under way takes up to {_size(most)} more."
+        own = f"{size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {size(shared)} are shared"
+        yield f"Disk: {own}; each job under way takes up to {size(most)} more."
 
 
 def estimate(request: Request) -> Iterator[str]:
@@ -177,7 +178,7 @@ def _time_updates(job: Job, folder: Path) -> float:
     prior = job.settings.get("with_prior_preservation", bool(job.settings.get("class_noun")))
     given: dict[str, Any] = {
         **job.settings, **(rough if prior else {}), "instance_data_dir": job.photos, "output_dir": str(folder / "run"),
-        "max_train_steps": TRIAL_STEPS, "skip_final_inference": True,
+        "max_train_steps": TRIAL_STEPS, "checkpointing_steps": TRIAL_STEPS + 1, "skip_final_inference": True,
     }  # fmt: skip
     records = stream.train(train_config(**given))
     stamps: list[float] = []
@@ -191,17 +192,19 @@ def _time_updates(job: Job, folder: Path) -> float:
 
 
 def _bytes(job: Job) -> Bytes:
-    """A model in float32 or what stands beside it, checkpoints with both moments (two in the moment of their exchange), pictures."""
+    """A model in float32 or what stands beside it, its checkpoints (one more in the moment of an exchange), pictures."""
     pictures = _pictures(job) * _picture_bytes(job)
     if not job.trains:
         return Bytes(SMALL_BYTES + (pictures if job.keep == "everything" else 0), pictures)
     kept, learning = parse_keep(job.keep), _learning(job)
     model = 2 * _model_bytes(job) if _is_whole(job) else 4 * learning
+    config, updates = configured(job), _updates(job)
+    one, checkpoints = checkpoint_bytes(config, learning), kept_checkpoints(config, updates)
     stay = {
-        "scores": 0, "adapter": model, "everything": model + 12 * learning + pictures,
+        "scores": 0, "adapter": model, "everything": model + checkpoints * one + pictures,
         "delta": 2 * sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) if kept.kind == "delta" else 0,
     }  # fmt: skip
-    return Bytes(SMALL_BYTES + stay[kept.kind], model + 2 * 12 * learning + pictures)
+    return Bytes(SMALL_BYTES + stay[kept.kind], model + (checkpoints + 1) * one + pictures)
 
 
 def _picture_bytes(job: Job) -> int:
@@ -228,8 +231,8 @@ def _learning(job: Job) -> int:
 
 def _low_rank(shape: tuple[int, ...], rank: int) -> int:
     rows, columns = shape[0] if shape else 1, 1
-    for size in shape[1:]:
-        columns *= size
+    for length in shape[1:]:
+        columns *= length
     return min(rows * columns, rank * (rows + columns)) if len(shape) > 1 else rows
 
 
@@ -253,7 +256,3 @@ def _model(job: Job) -> ModelSource:
 
 def _evaluation(job: Job) -> EvaluateConfig:
     return from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

@@ -6,16 +6,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from annotated_types import Ge
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dreambooth.bench.job import MEASURED
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.tables import REAL, REAL_PAIRS, UNTUNED, Layout
-from dreambooth.config import config_type
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.config import Watching, config_type
+from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
 from dreambooth.schema import Setting, flags, nearest
 
@@ -50,9 +50,16 @@ class Arm(Setting):
     keep: str | None = None
     """What stays of each model: everything, adapter, delta:RANK, scores; left out, as the plan says."""
 
+    @field_validator("sweep", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, sweep: Any) -> Any:
+        return {field: some if isinstance(some, list) else [some] for field, some in sweep.items()} if isinstance(sweep, dict) else sweep
+
 
 class Plan(Setting):
     """A plan of `dreambooth bench`"""
+
+    prose = ("notes",)
 
     name: str
     """Short name, as on the command line."""
@@ -111,13 +118,8 @@ def read_plan(name: str) -> Plan:
         if name not in shipped:
             fix = nearest(name, shipped) or f"There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml."
             raise SettingError("plan", f"there is no plan {name!r}.", fix=fix)
-        return parse_plan(yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")), name)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(
-            "plan", f"{path} cannot be read ({first_line(error)}).", fix="Give a YAML file; docs/bench.md shows one."
-        ) from None
+        return parse_plan(_shipped(name), name)
+    tree = read_yaml_file(path, "plan")
     if not isinstance(tree, dict):
         raise SettingError("plan", f"{path} holds no plan.", fix="Write `arms:` and below it a name for each way of learning.")
     return parse_plan({"name": path.stem, **tree}, str(path))
@@ -167,7 +169,11 @@ def _check_arm(arm: Any, where: str) -> None:
 def plans() -> dict[str, str]:
     """The shipped plans and their titles."""
     found = sorted(path.name.removesuffix(".yaml") for path in SHIPPED.iterdir() if path.name.endswith(".yaml"))
-    return {name: yaml.safe_load((SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"))["title"] for name in found}
+    return {name: _shipped(name)["title"] for name in found}
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    return read_yaml_file(Path(str(SHIPPED / f"{name}.yaml")), "plan")
 
 
 def _look_up(plan: Plan, where: str) -> None:
@@ -207,7 +213,8 @@ def _look_up(plan: Plan, where: str) -> None:
 
 def _stops(plan: Plan, arm: Arm) -> bool:
     """Whether the looks decide when a training ends, so that how they look decides what is learned."""
-    return bool({**plan.settings, **arm.settings}.get("stop_early"))
+    given = {**plan.settings, **arm.settings}.get("stop_early")
+    return given is not None and Watching.parse({"stop_early": given}).stop_early
 
 
 def _laid_out(name: str, arm: Arm) -> Iterator[tuple[str, Arm]]:

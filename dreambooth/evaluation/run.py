@@ -15,7 +15,7 @@ from dreambooth.evaluation.results import assemble, write_all
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine
 from dreambooth.families import family_of
-from dreambooth.files.atomic import writable_folder
+from dreambooth.files.locks import claimed
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.opened import Opened, open_model
@@ -57,13 +57,13 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     yield Told("Loading the encoders ...")
     names = eyes.ready(("dino", "clip", "lpips"))
     folder = output_folder(config, subject)
-    writable_folder(folder, "--output_dir")
-    clock = time.perf_counter()
-    evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
-    drawn_seconds = time.perf_counter() - clock
-    yield Told("Scoring ...")
-    scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
-    report = write_all(folder, subject, scores, evidence, untuned)
+    with claimed(folder, "evaluate"):
+        clock = time.perf_counter()
+        evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
+        drawn_seconds = time.perf_counter() - clock
+        yield Told("Scoring ...")
+        scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
+        report = write_all(folder, subject, scores, evidence, untuned)
     yield Told(scores["verdict"]["sentence"])
     yield Scored(folder, scores, report)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
-from dreambooth.families import ModelSource, fingerprint
+from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.opened import read_config, run_folder
-from dreambooth.outputs import read_record
 from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
 from dreambooth.prompts import class_prompt
+from dreambooth.setup.record import read_record
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     config = read_config(run) if run else None
     if config is None:
         with told_as("run"):
-            ModelSource(pretrained_model_name_or_path=name).folder()  # a name that was mistyped is told first
+            family_of(ModelSource(pretrained_model_name_or_path=name))  # a mistyped name, or a model of another kind, is told first
     photos_setting = config.photos if config else None
     if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
         fix = "Say which one: --instance_data_dir, --class_noun and --identifier."

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import size
 
 MAX_TEXT_BYTES = 64 * 2**20
 """More than any list of prompts or answers; a bound on what one file can make us read."""
@@ -32,8 +33,7 @@ def read_text(path: Path, setting: str) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise SettingError(setting, f"{path} is not an ordinary file.", fix="Save what it holds as a file.")
         if status.st_size > MAX_TEXT_BYTES:
-            most = MAX_TEXT_BYTES // 2**20
-            raise SettingError(setting, f"{path} holds {status.st_size / 2**20:,.1f} MiB; at most {most} MiB of text are read.")
+            raise SettingError(setting, f"{path} is too large: at most {size(MAX_TEXT_BYTES)} of text are read.", fix="Split it.")
         data = path.read_bytes()
     except FileNotFoundError:
         raise SettingError(setting, f"{path} does not exist.", fix="Check the name.") from None

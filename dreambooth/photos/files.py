@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shown, size
 from dreambooth.files.text import as_text
 
 MAX_FILE_BYTES = 512 * 2**20
@@ -54,11 +55,6 @@ class PhotoFolder:
     root: Path
     photos: tuple[Path, ...]
     skipped: tuple[tuple[Path, str], ...]
-
-
-def shown(path: str | Path) -> str:
-    """A path for a message: newlines, control characters and undecodable bytes are written out, emoji stay."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
 def kind_of(head: bytes) -> str | None:
@@ -124,8 +120,7 @@ def read_bytes(path: Path, *, limit: int = MAX_FILE_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise PhotoError(path, "is not an ordinary file.", fix="Remove it from the folder.")
         if status.st_size > limit:
-            size, most = status.st_size / 2**20, limit / 2**20
-            raise PhotoError(path, f"is {size:,.1f} MiB; at most {most:,.2f} MiB are read.", fix="Save it smaller.")
+            raise PhotoError(path, f"is too large: at most {size(limit)} are read.", fix="Save it smaller.")
         with path.open("rb") as file:
             return file.read(limit + 1)[:limit]
     except FileNotFoundError:

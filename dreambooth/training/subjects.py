@@ -1,7 +1,7 @@
 """Whose photos, and what they are called: one subject from the flags, or several from a list."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from dreambooth.core.errors import SettingError
-from dreambooth.photos.load import PhotoError, PhotoFile, PhotoFolder, caption_beside, load, scan
+from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_beside, scan
 from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
 from dreambooth.schema import Setting, nearest
 
@@ -90,30 +90,14 @@ def needs_identifier(photos: Photos) -> bool:
     return PLACEHOLDER in prompts_of(photos)[0]
 
 
-def read_photos(
-    subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None, replaced: str | None = None,
-    readable: Collection[Path] = (),
-) -> tuple[list[Photo], list[str]]:  # fmt: skip
-    """The subject's photos with their prompts, and a sentence for each that cannot be read; those not known as `readable` are tried.
-
-    Raises SettingError for a broken photo unless `ignore_errors`, and when none is left.
-    """
-    photos, complaints = [], []
+def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[Photo]:
+    """The subject's photos, which are not opened, with what each is called; raises SettingError for a caption that cannot be read."""
+    photos = []
     for path in subject.folder.photos:
-        try:
-            if path not in readable:
-                load(path)
-        except PhotoError as error:
-            if not ignore_errors:
-                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
-            complaints.append(str(error))
-            continue
         caption = caption_beside(path) if use_captions else None
         prompt = fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")), replaced=replaced)
         photos.append(Photo(path, prompt))
-    if not photos:
-        raise SettingError("--instance_data_dir", f"none of the photos in {subject.folder.root} can be read.", fix=complaints[0])
-    return photos, complaints
+    return photos
 
 
 _FIELDS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir", "num_class_images")

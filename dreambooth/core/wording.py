@@ -1,0 +1,63 @@
+"""Words for people and for shells: letters that cannot be printed are written out, commands can be pasted, sizes have their unit."""
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair: no letter, but how Python carries a byte of a file's name that is no UTF-8."""
+QUOTING = "'\\"
+
+
+def shown(text: str | Path) -> str:
+    r"""A text or a path in one line: newlines, control characters and bytes of names that are no UTF-8 are written out (`\udce9`)."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def written_out(text: str) -> str:
+    r"""A text as UTF-8 can hold it: bytes of names that are no UTF-8 are written out (`\udce9`), which JSON reads back as they were."""
+    return HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A "did you mean" sentence for a name that does not exist, or nothing when no name is near."""
+    close = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def shortened(text: str, limit: int = 120) -> str:
+    """A text that may be anything, fit for the inside of a sentence."""
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+
+
+def shell_words(*words: str | Path) -> str:
+    """A command that can be pasted into a shell: `generate "my dog" "a [V] dog on the beach"`.
+
+    A path that begins with a dash gets `./` before it, so that it is not taken for a flag.
+    """
+    return " ".join(_quoted(f".{os.sep}{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)) for word in words)
+
+
+def size(count: int | float) -> str:
+    """A number of bytes in the unit in which it is read best: 870 bytes, 16 KiB, 1.5 MiB, 94 MiB, 3.4 GiB."""
+    power = next((power for power in range(3) if count < 1023.5 * 1024**power), 3)
+    value = count / 1024**power
+    number = f"{value:,.{int(power > 0 and value < 9.95)}f}".removesuffix(".0")
+    return f"{number} {('byte' if number == '1' else 'bytes', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+def _quoted(word: str) -> str:
+    """Double quotes, which all shells know, where they keep a word as it is; else what a POSIX shell needs."""
+    if word and not re.search(r"[^\w@%+=:,./-]", word, re.ASCII):
+        return word
+    if not word.isprintable():  # bash, zsh and ksh write such letters out
+        return f"$'{''.join(c if c.isprintable() and c not in QUOTING else _bytes(c) for c in word)}'"
+    return f'"{word}"' if not re.search(r'["$`\\!]', word) else shlex.quote(word)
+
+
+def _bytes(letter: str) -> str:
+    kind = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", kind))

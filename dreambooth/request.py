@@ -1,0 +1,135 @@
+"""A request is looked at before its model is: what is wrong in it costs no download and no loading, and leaves no folder behind.
+
+In three steps, each of which raises SettingError: `refuse` by names and folders alone, `read` by the photos, `fit` by the model's
+configurations.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from dreambooth.config import TrainConfig
+from dreambooth.contradictions import refuse_unnamed
+from dreambooth.core.errors import SettingError
+from dreambooth.families import Family, fingerprint
+from dreambooth.folders import refuse_unwritable
+from dreambooth.loading import refuse_missing_folder
+from dreambooth.metrics.encoders import NONE
+from dreambooth.outputs import check_push, kohya_prefixes
+from dreambooth.photos.check import quick
+from dreambooth.photos.load import PhotoError, load_with_facts
+from dreambooth.prepare import Material, check_resolution, gather, plan_prior, told
+from dreambooth.prompts import PLACEHOLDER
+from dreambooth.roles import refuse_mixed_training
+from dreambooth.training.masks import mask_of
+from dreambooth.training.processes import Processes
+from dreambooth.training.records import Record, Told
+from dreambooth.training.subjects import Subject, needs_identifier, subjects
+
+LEAST_RESOLUTION = 64
+"""At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
+
+
+def refuse(config: TrainConfig, processes: Processes) -> None:
+    """What names and folders show: no photo is opened, no model asked for; of the Hub, where the result is to go, only who asks."""
+    subjects(config.photos, _stand_in(config))
+    refuse_unnamed(config)
+    config.model.refuse_missing()
+    for name in type(config.encoders).model_fields if config.watching.evaluate_every else ():
+        where = getattr(config.encoders, name)
+        if where and where != NONE:
+            refuse_missing_folder(where, f"--{name}")
+    refuse_mixed_training(config)
+    refuse_unwritable(config.output_dir, "--output_dir")
+    for package, setting in _packages(config):
+        if not find_spec(package):
+            raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}")
+    if config.watching.stop_early and processes.count > 1:
+        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
+    if config.output.push_to_hub and processes.is_main:
+        check_push(config, config.output_dir)
+
+
+def read(config: TrainConfig) -> Material:
+    """The photos with their captions and masks; an identifier that is still to be picked is left as [V]."""
+    material = gather(config, _stand_in(config))
+    if config.objective.masked_loss:
+        _refuse_shared_masks(config, material)
+    if not config.model.is_here:
+        for _ in _look_at_photos(config, material, config.cropping.resolution or LEAST_RESOLUTION):
+            pass
+    return material
+
+
+def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator[Record]:
+    """What a pipeline's configurations show, once it is on this disk: the photos at its resolution, and folders of class images."""
+    source, optimization, sizes = config.model, config.optimization, kind.sizes(config.model)
+    replaced = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    source.check(replaced=[part for part, given in replaced.items() if given])
+    if config.output.output_kohya_format:
+        kohya_prefixes(kind)
+    if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
+        optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
+    resolution = config.cropping.resolution or (sizes[0] if sizes else LEAST_RESOLUTION)
+    if sizes:
+        check_resolution(resolution, step=sizes[1])
+    yield from _look_at_photos(config, material, resolution)
+    yield from told(material.complaints)
+    if sizes and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
+        sized = config.updated({("cropping", "resolution"): resolution})
+        for images in plan_prior(sized, material, kind, fingerprint(source.folder())):
+            images.refuse_unusable()
+
+
+def _look_at_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
+    """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
+    SettingError for what must be mended, unless that was waived."""
+    for subject in material.subjects:
+        report = quick(subject.folder, resolution, config.photos.concept)
+        yield Told(report.verdict(), important=report.has_errors)
+        grave = [finding for finding in report.findings if finding.severity == "error"]
+        if grave and not config.photos.ignore_photo_errors:
+            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
+            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
+        _leave_out(config, material, subject, readable=report.places)
+    for photo in material.photos if config.objective.masked_loss else ():
+        mask_of(photo.path, load_with_facts(photo.path)[1], config.photos.mask_dir)
+
+
+def _leave_out(config: TrainConfig, material: Material, subject: Subject, *, readable: Collection[str]) -> None:
+    """Take the photos of a subject that cannot be read out of the material; those whose names are `readable` were read by the check."""
+    for photo in [photo for photo in material.photos if photo.path.parent == subject.folder.root and photo.path.name not in readable]:
+        try:
+            photo.read()
+        except PhotoError as error:
+            if not config.photos.ignore_photo_errors:
+                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
+            material.photos.remove(photo)
+            material.complaints.append(str(error))
+    if not any(photo.path.parent == subject.folder.root for photo in material.photos):
+        reason = f"none of the photos in {subject.folder.root} can be read."
+        raise SettingError("--instance_data_dir", reason, fix=material.complaints[-1])
+
+
+def _stand_in(config: TrainConfig) -> str | None:
+    """The identifier, or, where it is to be picked from the model's tokenizers, [V] in its place."""
+    return config.photos.identifier or (PLACEHOLDER if needs_identifier(config.photos) else None)
+
+
+def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    """Packages that the settings need beside those that are always there, with the setting that needs each."""
+    yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
+    if config.optimization.optimizer == "prodigy":
+        yield "prodigyopt", "--optimizer"
+    if config.optimization.use_8bit_adam:
+        yield "bitsandbytes", "--use_8bit_adam"
+
+
+def _refuse_shared_masks(config: TrainConfig, material: Material) -> None:
+    """Raise SettingError where one mask would serve photos of two subjects: masks are found by the photos' names."""
+    named = Counter(stem for subject in material.subjects for stem in {path.stem for path in subject.folder.photos})
+    twice = next((stem for stem, count in named.items() if count > 1), None)
+    if config.photos.mask_dir and twice is not None:
+        reason = f"two subjects have a photo named {twice}, and {Path(config.photos.mask_dir).name} holds one mask of that name."
+        raise SettingError("--mask_dir", reason, fix="Name the photos apart, or put masks into a folder `masks` beside each subject's.")
