@@ -58,6 +58,11 @@ def is_inside(path: Path, folder: Path) -> bool:
     return chain(folder)[-1] in chain(path)
 
 
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two paths are one folder, as the disk knows them."""
+    return chain(path)[-1] == chain(other)[-1]
+
+
 def expanded(name: str, setting: str) -> Path:
     """A folder's path with `~` filled in; raises SettingError for a `~user` whom nobody here knows."""
     try:

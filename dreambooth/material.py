@@ -30,7 +30,8 @@ def contents(config: TrainConfig, material: Material, base: str) -> dict[str, An
     """What decides beside the settings what a run learns, as JSON: sha256 of each file, and what each photo is called.
 
     {"models": {"base model": sha256}, "photos": {name: {"sha256", "prompt", "mask"}}, "class_images": {prompt: {name: sha256}}}.
-    Photos of the second of several subjects are called 2/name; class images that are still to be drawn are left out.
+    Photos of the second of several subjects are called 2/name. Of class images that are still to be drawn nothing is known, and nothing
+    of any while the sets are not planned.
     """
     photos = {}
     roots = [subject.folder.root for subject in material.subjects]
@@ -38,8 +39,14 @@ def contents(config: TrainConfig, material: Material, base: str) -> dict[str, An
         name = photo.path.name if len(roots) == 1 else f"{roots.index(photo.path.parent) + 1}/{photo.path.name}"
         mask = mask_file(photo.path, config.photos.mask_dir) if config.objective.masked_loss else None
         photos[name] = {"sha256": file_digest(photo.path), "prompt": photo.prompt, "mask": mask and file_digest(mask)}
-    class_images = {images.prompt: {path.name: file_digest(path) for path in images.present()} for images in material.prior}
-    return {"models": {"base model": base, **replaced(config.model)}, "photos": photos, "class_images": class_images}
+    found = {"models": {"base model": base, **replaced(config.model)}, "photos": photos}
+    if config.has_prior and not material.prior:
+        return found
+    class_images: dict[str, dict[str, str]] = {}
+    for images in material.prior:
+        prompt = f"{images.prompt} ({len(class_images) + 1})" if images.prompt in class_images else images.prompt
+        class_images[prompt] = {path.name: file_digest(path) for path in images.present()}
+    return {**found, "class_images": class_images}
 
 
 def as_chosen(config: TrainConfig, checkpoint: Path) -> TrainConfig:
@@ -90,8 +97,10 @@ def changes(before: Contents, now: Contents) -> Iterator[str]:
     masks = [name for name in both if before["photos"][name]["mask"] != now["photos"][name]["mask"]]
     if masks:
         yield f"the mask of {_listed(masks)} is another"
+    if "class_images" not in now:
+        return
     for prompt, old in before["class_images"].items():
-        new = now["class_images"].get(prompt, {})
+        new = now["class_images"].get(prompt)
         if new:
             yield from _files("class image ", old, new)
     fresh = now["class_images"].keys() ^ before["class_images"].keys()

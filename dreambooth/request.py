@@ -4,15 +4,15 @@ In three steps, each of which raises SettingError: `refuse` by names and folders
 configurations.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from dreambooth.config import TrainConfig
 from dreambooth.contradictions import refuse_unnamed
 from dreambooth.core.errors import SettingError
-from dreambooth.families import Family, fingerprint
+from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.folders import refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE
@@ -51,19 +51,22 @@ def refuse(config: TrainConfig, processes: Processes) -> None:
         check_push(config, config.output_dir)
 
 
-def read(config: TrainConfig) -> Material:
-    """The photos with their captions and masks; an identifier that is still to be picked is left as [V]."""
+def read(config: TrainConfig) -> Generator[Record, None, Material]:
+    """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
     material = gather(config, _stand_in(config))
     if config.objective.masked_loss:
         _refuse_shared_masks(config, material)
-    if not config.model.is_here:
-        for _ in _look_at_photos(config, material, config.cropping.resolution or LEAST_RESOLUTION):
-            pass
+    judged = _look_at_photos(config, material, _resolution(config))
+    if config.model.is_here:
+        yield from judged
+    else:  # `fit` says how they look at the model's own resolution
+        deque(judged, maxlen=0)
+    yield from told(material.complaints)
     return material
 
 
 def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator[Record]:
-    """What a pipeline's configurations show, once it is on this disk: the photos at its resolution, and folders of class images."""
+    """What a pipeline's configurations show, once it is on this disk; of the material, its sets of class images."""
     source, optimization, sizes = config.model, config.optimization, kind.sizes(config.model)
     replaced = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
     source.check(replaced=[part for part, given in replaced.items() if given])
@@ -71,14 +74,15 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
         optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
-    resolution = config.cropping.resolution or (sizes[0] if sizes else LEAST_RESOLUTION)
+    resolution = _resolution(config, kind)
     if sizes:
         check_resolution(resolution, step=sizes[1])
-    yield from _look_at_photos(config, material, resolution)
-    yield from told(material.complaints)
+    if not source.is_here:
+        yield from _look_at_photos(config, material, resolution)
     if sizes and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
-        for images in plan_prior(sized, material, kind, fingerprint(source.folder())):
+        material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
+        for images in material.prior:
             images.refuse_unusable()
 
 
@@ -115,6 +119,15 @@ def _leave_out(config: TrainConfig, material: Material, subject: Subject, *, rea
 def _stand_in(config: TrainConfig) -> str | None:
     """The identifier, or, where it is to be picked from the model's tokenizers, [V] in its place."""
     return config.photos.identifier or (PLACEHOLDER if needs_identifier(config.photos) else None)
+
+
+def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
+    """Side in pixels at which photos are judged: as given, or the model's own once that is on this disk."""
+    if config.cropping.resolution:
+        return config.cropping.resolution
+    kind = kind or (family_of(config.model) if config.model.is_here else None)
+    sizes = kind.sizes(config.model) if kind else None
+    return sizes[0] if sizes else LEAST_RESOLUTION
 
 
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:

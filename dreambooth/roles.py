@@ -7,7 +7,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.folders import Place, chain, is_inside, refuse_mixing
+from dreambooth.folders import Place, chain, is_inside, is_same, refuse_mixing
 from dreambooth.prompts import PLACEHOLDER
 from dreambooth.training.masks import MASKS
 from dreambooth.training.prior import MANIFEST
@@ -34,14 +34,19 @@ def refuse_mixed_training(config: TrainConfig) -> None:
     refuse([*read_by(config), *models(config.model), *others, Place("--output_dir", folder, "output", writes=writes)])
 
 
-def refuse_mixed_pictures(out: Path, run: Path | None, places: Sequence[Place]) -> None:
-    """Raise SettingError where pictures or scores in `out` would be taken for a run's photos, masks or class images, or replace its own.
+def refuse_mixed_pictures(out: Path, run: Path | None, config: TrainConfig | None, others: Sequence[Place] = ()) -> None:
+    """Raise SettingError where what is written into `out` would be taken for a run's photos, masks or class images, or replace its own.
 
-    A run's own folder is left to the caller: scores of the run lie there.
+    `others` are folders that are read beside those of the run's `config`. The run's own folder as `out` is left to the caller.
     """
+    try:
+        known = read_by(config) if config else []
+    except SettingError:
+        known = []  # the run's list of concepts is gone, and with it its folders' names
+    places = [*others, *(place for place in known if not any(is_same(place.path, other.path) for other in others))]
     own = [Place("run", run, "output", content="run", writes=RUN_WRITES)] if run else []
     refuse([*places, *own, Place("--output_dir", out, "output", content="run")])
-    if (out / RECORD).is_file() and not (run and chain(out)[-1] == chain(run)[-1]):
+    if (out / RECORD).is_file() and not (run and is_same(out, run)):
         raise SettingError("--output_dir", f"{out} is the folder of another run.", fix="Choose another folder.")
 
 

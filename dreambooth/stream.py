@@ -86,7 +86,7 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
     yield from told(unused)
-    material = request.read(config)
+    material = yield from request.read(config)
     kind = family_of(config.model)  # a Hub model is downloaded here
     config = settled(resolve(config, kind))
     yield from request.fit(config, kind, material)

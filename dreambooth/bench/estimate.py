@@ -25,7 +25,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
 from dreambooth.photos.files import scan
-from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints, size
+from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.prepare import attach, hush
 from dreambooth.sample import draw
 from dreambooth.training.records import Step
