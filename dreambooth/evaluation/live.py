@@ -20,6 +20,7 @@ from dreambooth.families import Family
 from dreambooth.files.reading import readings
 from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
 from dreambooth.metrics.real import real_row
+from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
 from dreambooth.training.state import checkpoints, step_of
@@ -53,7 +54,7 @@ class LiveScores:
     prompts: Sequence[Prompt]
     identifier: str | None
     class_prompt: str
-    photos: Sequence[Image.Image]
+    photos: Sequence[Image.Image | PhotoFile]
     sampling: Sampling
     num_images: int = 2
     class_samples: int = 8

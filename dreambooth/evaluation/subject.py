@@ -4,8 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
@@ -14,7 +12,7 @@ from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.opened import read_config, refuse_no_model, run_folder
-from dreambooth.photos.load import PhotoError, load, scan
+from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
 from dreambooth.prompts import class_prompt
 from dreambooth.setup.record import unknown_photos
 
@@ -31,7 +29,7 @@ class Examined:
     identifier: str | None
     class_prompt: str
     is_style: bool
-    photos: tuple[Image.Image, ...]
+    photos: tuple[PhotoFile, ...]
     photo_names: tuple[str, ...]
     base: ModelSource
     weights: str
@@ -90,12 +88,13 @@ def weights_digest(path: Path, base: str) -> str:
     return digest.hexdigest()
 
 
-def read_folder(folder: str) -> tuple[tuple[Image.Image, ...], tuple[str, ...]]:
-    """All readable photos of a folder, upright; raises SettingError when there is none."""
+def read_folder(folder: str) -> tuple[tuple[PhotoFile, ...], tuple[str, ...]]:
+    """All photos of a folder that can be read, and their names; raises SettingError when there is none."""
     pictures, names, complaint = [], [], "it holds no photo."
     for path in scan(folder).photos:
         try:
-            pictures.append(load(path))
+            load(path)
+            pictures.append(PhotoFile(path))
             names.append(path.name)
         except PhotoError as error:
             complaint = str(error)

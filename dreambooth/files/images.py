@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.reading import Damaged, parse_json
 
-MARGIN, TEXT = 12, 13
+MARGIN, TEXT, TILE = 12, 13, 192
 BROKEN = (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, or half of one, or a trap."""
 PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
@@ -48,8 +48,9 @@ def is_whole_png(path: Path) -> bool:
     return True
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "", tile: int = 192) -> Image.Image:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "") -> Image.Image:
     """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp."""
+    tile = TILE
     columns = max((len(images) for _, images in rows), default=1)
     width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)
     font, head = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 5)
@@ -67,16 +68,16 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: s
             draw.text((MARGIN, y), words, INK, font=font)
             y += line
         for column, image in enumerate(images):
-            sheet.paste(_fit(image, tile), (MARGIN + column * (tile + MARGIN // 2), y))
+            sheet.paste(fit(image), (MARGIN + column * (tile + MARGIN // 2), y))
         y += tile + MARGIN
     if footer:
         draw.text((MARGIN, y), footer, GREY, font=font)
     return sheet
 
 
-def _fit(image: Image.Image, tile: int) -> Image.Image:
-    """The picture in a square tile, whole, centred."""
-    image = image.convert("RGB")
+def fit(image: Image.Image) -> Image.Image:
+    """The picture in a square tile of a contact sheet, whole, centred; a tile stays as it is."""
+    image, tile = image.convert("RGB"), TILE
     scale = tile / max(image.size)
     if scale >= 2:
         image = image.resize((image.width * int(scale), image.height * int(scale)), Image.Resampling.NEAREST)

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
+from dreambooth.photos.load import PhotoFile
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -52,13 +53,13 @@ class Preprocessing:
     def __str__(self) -> str:
         return f"resize {self.resize} {self.resample}, centre crop {self.crop}"
 
-    def __call__(self, images: Sequence[Image.Image]) -> Float[Tensor, "n 3 crop crop"]:
-        """A batch in float32, of pictures of any sizes."""
+    def __call__(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n 3 crop crop"]:
+        """A batch in float32, of pictures of any sizes; photos on the disk are read one at a time."""
         return torch.stack([self.one(image) for image in images])
 
-    def one(self, image: Image.Image) -> Float[Tensor, "3 crop crop"]:
+    def one(self, image: Image.Image | PhotoFile) -> Float[Tensor, "3 crop crop"]:
         """A single picture."""
-        image = image.convert("RGB")
+        image = (image.read() if isinstance(image, PhotoFile) else image).convert("RGB")
         width, height = image.size
         short = min(width, height)
         side = (max(self.resize, int(self.resize * width / short)), max(self.resize, int(self.resize * height / short)))

@@ -239,12 +239,12 @@ def set_digest(made_with: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_class_images(images: ClassImages) -> list[tuple[Path, Image.Image]]:
-    """The set, decoded; raises SettingError when it is not complete."""
+def complete(images: ClassImages) -> list[Path]:
+    """The set's pictures; raises SettingError when it is not complete."""
     paths = images.present()
     if len(paths) < images.count:
         raise SettingError("--class_data_dir", f"{images.folder} holds {len(paths)} of {images.count} class images.")
-    return [(path, load(path)) for path in paths]
+    return paths
 
 
 def _is_drawn(path: Path) -> bool:

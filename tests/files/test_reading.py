@@ -13,8 +13,8 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource, family_of
 from dreambooth.files.images import read_settings, save_png
 from dreambooth.files.reading import Damaged, needed_json, parse_json, readings
-from dreambooth.setup.record import read_record, spent
 from dreambooth.reporting import report
+from dreambooth.setup.record import read_record, spent
 from dreambooth.training.state import read_state
 from dreambooth.training.subjects import Photos, subjects
 from tests import tiny
