@@ -42,6 +42,9 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
     if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
+    if config.watching.keep_best and not config.watching.evaluate_every:
+        reason = "no checkpoint is evaluated, so none is known to be the best."
+        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 

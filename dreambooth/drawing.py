@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt
 from dreambooth.core.device import Precision
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
-from dreambooth.opened import Opened, open_model
+from dreambooth.opened import Opened, named, open_model, run_folder
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in
@@ -25,7 +25,7 @@ class GenerateConfig(Setting):
     prose = ("prompt",)
 
     run: str
-    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
     prompt: tuple[str, ...] = ()
     """One or more prompts; [V] stands for the run's identifier."""
     prompts: str | None = None
@@ -39,9 +39,9 @@ class GenerateConfig(Setting):
     batch_size: Annotated[int, Ge(1)] = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
-    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run, beside what is there."""
+    """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
     lora: str | None = None
-    """A LoRA file or folder to put on the model."""
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model."""
     identifier: str | None = None
     """What [V] stands for, where the model does not say."""
     mixed_precision: Precision | None = None
@@ -93,7 +93,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
     rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     first = 0 if config.output_dir else free_row(folder)
-    made_with = {"model": opened.name, "precision": precision, **({"lora": config.lora} if config.lora else {})}
+    made_with = {"model": opened.name, "precision": precision, **({"lora": str(named(config.lora))} if config.lora else {})}
     paths = write_pictures(folder, rows, extra=made_with, first=first)
     told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
     seeds = f"seeds {config.seed}-{config.seed + count - 1}"
@@ -120,5 +120,9 @@ def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
 def _folder(config: GenerateConfig, opened: Opened) -> Path:
     if config.output_dir:
         return Path(config.output_dir).expanduser()
-    run = Path(config.run).expanduser()
-    return run / "samples" / "generated" if opened.config else Path("generated")
+    path = Path(opened.name)
+    run = run_folder(path) if opened.config else None
+    if run is None:
+        return Path("generated")
+    place = run / "samples" / "generated"
+    return place if path == run else place / path.name  # not in the checkpoint: it may be deleted, the pictures may not

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dreambooth.commands import best_words
 from dreambooth.config import TrainConfig, dump, resolve, settled, write_yaml
 from dreambooth.contradictions import check, idle, refuse_unnamed
 from dreambooth.core.device import reserved_mib
@@ -154,13 +155,12 @@ def _run(
     yield Told(f"Estimate: {trial(trainer, config)}.")
     stopwatch = Stopwatch(folder, record, time.perf_counter() - before)
     try:
-        watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
+        watcher = Watcher(config, trainer, material, eyes, folder, record) if eyes and processes.is_main else None
         trackers += [stopwatch] if processes.is_main else []
         if watcher:
             trackers.append(watcher.page)
             followers.callback(watcher.page.close)
         yield from _train_and_look(config, trainer, material, folder, watcher, trackers, stop)
-        record["choice"] = watcher.choice() if watcher else None
     except BaseException as error:
         record["seconds"] = stopwatch.seconds()
         _close(
@@ -173,8 +173,11 @@ def _run(
         raise
     record["seconds"] = stopwatch.seconds()
     if processes.is_main:
+        if watcher and config.watching.keep_best:
+            yield from watcher.take_best()
+        record |= {"step": trainer.step, "result_step": trainer.shown_step}
         with trainer.shown():
-            written = write_result(config, material, learner, folder)
+            written = write_result(config, material, learner, folder, record)
         retire(folder, base)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
@@ -182,11 +185,11 @@ def _run(
         record["seconds"]["everything"] = round(time.perf_counter() - began, 2)
         record["peak_memory_mib"] = reserved_mib(processes.device)
         _close(folder, record, processes, state="finished", step=trainer.step)
-        if record["choice"]:
-            yield Told(f"Best checkpoint: update {record['choice']['step']}. {record['choice']['why']}")
         yield Told(f"Report: {report(folder)}")
         if config.output.push_to_hub:
-            yield Told(f"Uploaded to {push(config, material, learner, folder, written)}.")
+            yield Told(f"Uploaded to {push(config, material, learner, folder, written, record)}.")
+        if record.get("choice"):
+            yield Told(best_words(folder, record))
     processes.wait()
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
@@ -232,6 +235,8 @@ def _train_and_look(
         if watcher:
             yield from tell(watcher.after(record.step))
             if watcher.has_enough:
+                if trainer.moments.every is None:  # the end has come early, and is a moment to save all the same
+                    yield from tell(trainer.save(folder))
                 return
 
 

@@ -22,7 +22,6 @@ from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
-from dreambooth.training.state import checkpoints, step_of
 
 CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
 SEED = 1000
@@ -124,10 +123,3 @@ def read_curve(metrics: Path) -> dict[int, Signals]:
         if "dino" in values:
             curve[int(values["step"])] = signals_of(values)
     return curve
-
-
-def choose_checkpoint(run: Path, *, real_dino: float | None = None) -> Choice | None:
-    """The checkpoint of a run to keep, from its metrics.jsonl; None when it was not looked at, or not at step 0."""
-    curve = read_curve(run / "metrics.jsonl")
-    seen = {step: curve[step] for step in map(step_of, checkpoints(run)) if step in curve}
-    return choose(seen, curve[0], real_dino=real_dino) if seen and 0 in curve else None

@@ -90,13 +90,12 @@ def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]
 
 
 def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
-    """Where everything goes: the run itself; a checkpoint's beside it; another model's in a folder of its own."""
+    """Where everything goes: the run itself; RUN/evaluation/checkpoint-N for a checkpoint; another model's in a folder of its own."""
     if config.output_dir:
         return Path(config.output_dir).expanduser()
     if subject.run is None:
         return Path("evaluation")
-    path = Path(config.run).expanduser()
-    return subject.run if path == subject.run else subject.run / "evaluation" / path.name
+    return subject.run if subject.path == subject.run else subject.run / "evaluation" / subject.path.name
 
 
 def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:
