@@ -86,11 +86,13 @@ class Watching(Setting):
     """Scores while it trains"""
 
     evaluate_every: Annotated[int, Ge(1)] | None = None
-    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and a checkpoint named at the end."""
+    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Largest share of the time that these looks may take; one that would exceed it is left out."""
     stop_early: bool = False
     """Stop when the looks give no hope of a better checkpoint."""
+    keep_best: bool = False
+    """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
 
 
 class Output(Setting):

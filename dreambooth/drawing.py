@@ -12,7 +12,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
 from dreambooth.folders import expanded, is_same, refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
-from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
@@ -28,7 +28,7 @@ class GenerateConfig(Setting):
     prose = ("prompt",)
 
     run: str
-    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
     prompt: tuple[str, ...] = ()
     """One or more prompts; [V] stands for the run's identifier."""
     prompts: str | None = None
@@ -42,9 +42,9 @@ class GenerateConfig(Setting):
     batch_size: Annotated[int, Ge(1)] = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
-    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run, beside what is there."""
+    """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
     lora: str | None = None
-    """A LoRA file or folder to put on the model."""
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model."""
     identifier: str | None = None
     """What [V] stands for, where the model does not say."""
     mixed_precision: Precision | None = None
@@ -85,7 +85,8 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    path = expanded(config.run, "run")
+    expanded(config.run, "run")
+    path = named(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -93,11 +94,12 @@ def asked(config: GenerateConfig) -> Asked:
         refuse_no_model(config.run)
     own = read_config(run) if run else None
     if config.lora:
-        refuse_missing_folder(config.lora, "--lora")
+        refuse_missing_folder(str(named(config.lora, "--lora")), "--lora")
     pick_device(config.device)
     identifier = config.identifier or (own.photos.identifier if own else None)
     filled = tuple(fill(prompt, identifier, replaced=own.replaced_noun if own else None) for prompt in prompts)
-    own_folder = run / "samples" / "generated" if run else Path("generated")
+    below = Path() if path == run else Path(path.name)  # not in the checkpoint: it may be deleted, the pictures may not
+    own_folder = run / "samples" / "generated" / below if run else Path("generated")
     folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
     refuse_mixed_pictures(folder, run, own)
     if run and is_same(folder, run):
@@ -131,7 +133,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
     rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     first = 0 if config.output_dir else free_row(folder)
-    made_with = {"model": opened.name, "precision": precision, **({"lora": config.lora} if config.lora else {})}
+    made_with = {"model": opened.name, "precision": precision, **({"lora": str(named(config.lora))} if config.lora else {})}
     paths = write_pictures(folder, rows, extra=made_with, first=first)
     told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
     seeds = f"seeds {config.seed}-{config.seed + count - 1}"

@@ -13,7 +13,7 @@ from dreambooth.families.source import UNREADABLE, told_as
 from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
-from dreambooth.training.state import STATE
+from dreambooth.training.state import STATE, checkpoints, step_of
 
 CONFIG = "config.yaml"
 
@@ -48,12 +48,12 @@ def open_model(
     name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
     variant: str | None = None, revision: str | None = None,
 ) -> Opened:  # fmt: skip
-    """Load a run, `RUN/checkpoint-N`, a pipeline folder or a Hub id, with a LoRA file on top when one is given.
+    """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id, with a LoRA file (or another run's) on top when one is given.
 
     `precision` is the arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole.
     Raises SettingError when there is nothing of the kind.
     """
-    path = Path(name).expanduser()
+    path = named(name)
     run = run_folder(path)
     hush()
     if run:
@@ -65,7 +65,7 @@ def open_model(
             opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
     if lora:
-        _add_lora(opened.family, lora, allow_pickle=allow_pickle)
+        _add_lora(opened.family, str(named(lora, "--lora")), allow_pickle=allow_pickle)
     opened.family.to(pick_device(device))
     return opened
 
@@ -111,6 +111,34 @@ def _refuse_own_code(run: Path, method: str) -> None:
         if code.is_relative_to(run.resolve()) and (code.is_dir() or code.with_suffix(".py").exists()):
             reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({code})."
             raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
+
+
+def named(name: str, setting: str = "run") -> Path:
+    """The folder that a name means: RUN@300 is a checkpoint that the run has kept, RUN@best the one that its evaluations chose.
+
+    A folder that is called so itself comes first. Raises SettingError, with the steps that there are, for a checkpoint that is not there.
+    """
+    path = Path(name).expanduser()
+    head, _, which = name.rstrip("/").rpartition("@")
+    run = Path(head).expanduser()
+    is_run = bool(head) and run_folder(run) == run
+    if path.exists() or not (is_run or (head and (which == "best" or which.isdecimal()))):
+        return path
+    if not is_run:
+        reason = "is no run, so it has no checkpoints." if run.exists() else "does not exist."
+        raise SettingError(setting, f"{head} {reason}", fix="Before the @ stands the folder that `dreambooth train` wrote.")
+    record = read_record(run)
+    found: dict[int, Path] = {record["result_step"]: run} if record.get("state") == "finished" and "result_step" in record else {}
+    found |= {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
+    there = f"There are {', '.join(f'{head}@{step}' for step in sorted(found))}." if found else "It has kept none."
+    if which == "best" and not record.get("choice"):
+        reason = f"no checkpoint of {head} was evaluated while it trained, so none is known to be the best."
+        raise SettingError(setting, reason, fix=f"Train with --evaluate_every. {there}")
+    step = record["choice"]["step"] if which == "best" else int(which) if which.isdecimal() else None
+    if step not in found:
+        what = f"{head} has no checkpoint {which}" if which != "best" else f"the best of {head}, step {step}, is no longer there"
+        raise SettingError(setting, f"{what}.", fix=there)
+    return found[step]
 
 
 def run_folder(path: Path) -> Path | None:

@@ -234,8 +234,8 @@ def _learned(config: TrainConfig) -> dict[str, Any]:
         tree["photos"].pop("identifier_tokens", None)  # nothing is picked
     tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
-    ends_by_itself = config.watching.stop_early  # then the looks, and how they draw, decide when the training ends
-    for branch in ("output", "encoders", "preset", *(() if ends_by_itself else ("validation", "watching"))):
+    looks_decide = config.watching.stop_early or config.watching.keep_best  # when the training ends, which of its steps is the result
+    for branch in ("output", "encoders", "preset", *(() if looks_decide else ("validation", "watching"))):
         tree.pop(branch, None)
     return tree
 

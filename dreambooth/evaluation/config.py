@@ -17,7 +17,7 @@ class EvaluateConfig(Setting):
     positional = ("run",)
 
     run: str
-    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
     num_images: Annotated[int, Ge(1)] = 4
     """Pictures of each prompt."""
     num_prompts: Annotated[int, Ge(1)] | None = None
@@ -41,7 +41,7 @@ class EvaluateConfig(Setting):
     instance_data_dir: str | None = None
     """Folder of the subject's photos; left out, as in the run."""
     output_dir: str | None = None
-    """Folder of scores, report and pictures; left out, the run's own."""
+    """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
     batch_size: Annotated[int, Ge(1)] = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     mixed_precision: Precision | None = None

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dreambooth.commands import best_words
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
@@ -84,7 +85,7 @@ def _context(
         "cards": _scored_cards(folder, scores) if scores else (),
         "samples": () if scores else _sample_cards(run),
         "steps": _step_cards(run),
-        "choice": record.get("choice"),
+        "choice": record.get("choice"), "best": best_words(Path(run.name), record) if record.get("choice") else "",
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
         "charts": charts(readings(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
@@ -207,10 +208,13 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
     optimization = config.get("optimization") or {}
     rate = optimization.get("learning_rate")
+    step, result = record.get("step", ""), record.get("result_step")
+    if record.get("state") and result not in (None, step):
+        step = f"{step}, the result is of step {result}"
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(record.get("step", ""))), ("Learning rate", f"{rate:g}" if rate else ""),
+        ("Updates", str(step)), ("Learning rate", f"{rate:g}" if rate else ""),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]

@@ -25,7 +25,7 @@ from dreambooth.training.optimizers import Optimization
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Saved, Step, Told
 from dreambooth.training.ring import Ring, Rows
-from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint
+from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import Update, accumulate, sum_over_processes
 
 
@@ -98,7 +98,8 @@ class Trainer:
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
         self.leading: Path | None = None
-        """The checkpoint that looks best so far; it outlives --checkpoints_total_limit."""
+        """The best checkpoint so far; it outlives --checkpoints_total_limit."""
+        self.taken: int | None = None
         if processes.device.type == "cpu":
             keep_freed_memory()
         self.learner.mode(train=True)
@@ -107,6 +108,16 @@ class Trainer:
         """Go on from a checkpoint of this run."""
         self.step = load_checkpoint(checkpoint, self.learner, self.update, self.average)
         self.last_checkpoint = checkpoint
+
+    def take(self, checkpoint: Path) -> None:
+        """Draw and write from here on with what a checkpoint has learned. No update can follow."""
+        self.learner.load(checkpoint)
+        self.average, self.taken = None, step_of(checkpoint)  # where there was an average, the checkpoint's own files hold it
+
+    @property
+    def shown_step(self) -> int:
+        """The update whose weights the model has."""
+        return self.step if self.taken is None else self.taken
 
     @contextmanager
     def shown(self, *, averaged: bool = True) -> Iterator[None]:
