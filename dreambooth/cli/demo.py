@@ -14,6 +14,7 @@ from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import Drawn, GenerateConfig, generate
 from dreambooth.files.images import save_png
+from dreambooth.folders import refuse_unwritable
 from dreambooth.outputs import write_sheet
 from dreambooth.schema import Setting, nearest
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def demo(config: DemoConfig) -> Iterator[Record]:
     """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
     subject, folder = _subject(config.subject), Path(config.output_dir).expanduser()
+    refuse_unwritable(folder, "--output_dir")
     settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
     photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"
