@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge, Lt
+from typing import Any
 
 from dreambooth.core.device import Precision
 from dreambooth.core.errors import SettingError
@@ -14,7 +12,7 @@ from dreambooth.opened import Opened, open_model
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 from dreambooth.training.records import Progress, Told
 
 
@@ -32,11 +30,11 @@ class GenerateConfig(Setting):
     """Text file with one prompt a line."""
     negative_prompt: str | None = None
     """What the pictures should not show."""
-    num_images: Annotated[int, Ge(1)] = 4
+    num_images: Count = 4
     """Pictures of each prompt."""
-    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    seed: Seed = 0
     """Seed of each prompt's first picture; the next ones count up."""
-    batch_size: Annotated[int, Ge(1)] = 4
+    batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
     """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run, beside what is there."""

@@ -12,21 +12,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from annotated_types import Ge, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from dreambooth.core.errors import SettingError
+
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+"""What torch takes as a seed, also with a picture's number added to it."""
+Count = Annotated[int, Ge(1), Le(10**6)]
+Updates = Annotated[int, Ge(1), Le(10**9)]
+Pixels = Annotated[int, Ge(1), Le(8192)]
+Share = Annotated[float, Ge(0), Le(1)]
+Guidance = Annotated[float, Ge(0), Le(1000)]
 
 
 class Setting(BaseModel):
     """A frozen value which knows its job. Its docstring heads its group of flags, its fields' docstrings are their help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )  # fmt: skip
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
 
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
+
+    @field_validator("*")
+    @classmethod
+    def _without_sign(cls, value: Any) -> Any:
+        """-0.0 is 0: one value has one text, in files and in the keys of caches."""
+        return 0.0 if isinstance(value, float) and value == 0 else value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -254,7 +271,12 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
     if kind == "missing":
         return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return SettingError(name, f"{message}, got {given!r}." if kind != "value_error" else f"{message}.")
+    return SettingError(name, f"{message}, got {_shortened(repr(given))}." if kind != "value_error" else f"{message}.")
+
+
+def _shortened(text: str, most: int = 80) -> str:
+    """A value as it can stand in a sentence."""
+    return text if len(text) <= most else f"{text[: most - 20]} ... ({len(text)} characters)"
 
 
 def _same_place(flag: Flag, path: tuple[str, ...]) -> bool:
