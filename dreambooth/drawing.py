@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge, Lt
+from typing import Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
@@ -17,7 +15,7 @@ from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 from dreambooth.training.records import Progress, Told
 
 
@@ -35,11 +33,11 @@ class GenerateConfig(Setting):
     """Text file with one prompt a line."""
     negative_prompt: str | None = None
     """What the pictures should not show."""
-    num_images: Annotated[int, Ge(1)] = 4
+    num_images: Count = 4
     """Pictures of each prompt."""
-    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    seed: Seed = 0
     """Seed of each prompt's first picture; the next ones count up."""
-    batch_size: Annotated[int, Ge(1)] = 4
+    batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
     """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""

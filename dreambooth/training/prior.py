@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from annotated_types import Ge
 from PIL import Image
 from pydantic import Field
 
@@ -29,7 +28,7 @@ from dreambooth.files.reading import Damaged, TypedDict, read_json
 from dreambooth.folders import refuse_unwritable
 from dreambooth.photos.load import load, scan
 from dreambooth.sample import Picture, Sampling, draw
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Guidance, Setting, Share
 from dreambooth.training.records import Progress, Record, Told
 
 MANIFEST = "class_images.json"
@@ -60,19 +59,19 @@ class Prior(Setting):
     """Add the prior's term to the loss (Eq. 2); left out, on when there is a class noun."""
     class_data_dir: str | None = None
     """Folder of class images; drawn into it when there are too few. Left out, a cache that all runs share."""
-    num_class_images: Annotated[int, Ge(1)] = 100
+    num_class_images: Count = 100
     """How many class images to train with."""
-    sample_batch_size: Annotated[int, Ge(1)] = 4
+    sample_batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = None
     """Precision in which class images are drawn; left out, that of the training."""
     prior_scheduler: str = "DDIMScheduler"
     """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
-    prior_eta: Annotated[float, Ge(0)] = 1.0
+    prior_eta: Share = 1.0
     """Noise put back at each step of DDIM: 1 is ancestral, 0 deterministic."""
-    prior_inference_steps: Annotated[int, Ge(1)] = 50
+    prior_inference_steps: Count = 50
     """Steps of that sampler."""
-    prior_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    prior_guidance_scale: Guidance = 7.5
     """Guidance of the class images; small models want less (2), or they learn their own exaggeration."""
 
     def sampling(self, resolution: int) -> Sampling:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from PIL import Image, ImageOps
 
 from dreambooth.bench.study.sources import Shown, Source, photo_folder, source
@@ -21,7 +21,7 @@ from dreambooth.folders import Place, refuse_mixing, refuse_unwritable, tidy
 from dreambooth.photos.files import scan
 from dreambooth.photos.load import load
 from dreambooth.reporting.inline import SIDE, data_uri
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 
 KEY, FOLDER = "key.json", "questionnaires"
 MOST = 24
@@ -41,16 +41,16 @@ class StudyMake(Setting):
     """Folder of the study: questionnaires/ to be sent to people, key.json to be kept."""
     photos: str | None = None
     """Folder of the photos that are shown for reference, or one with a folder for each subject; left out, as the runs say."""
-    num_questionnaires: Annotated[int, Ge(1)] | None = None
+    num_questionnaires: Count | None = None
     """Different questionnaires; left out, as many as the pictures fill, 24 at most."""
-    comparisons: Annotated[int, Ge(1)] = 25
+    comparisons: Count = 25
     """Pairs in each questionnaire."""
-    trick_questions: Annotated[int, Ge(0)] = 0
+    trick_questions: Annotated[int, Ge(0), Le(10**6)] = 0
     """Pairs more in each questionnaire, whose answer is known: a photo of the subject beside a picture of another. Who misses them has
     not looked."""
-    raters: Annotated[int, Ge(1)] = 3
+    raters: Count = 3
     """How many people are to answer each questionnaire."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Decides which pairs are asked for, their order, and which side is which."""
 
 
