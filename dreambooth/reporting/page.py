@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.photos.load import PhotoError, load, scan
 from dreambooth.reporting.curves import charts, read
 from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
+from dreambooth.schema import at
 
 REPORT = "report.html"
 MAX_PHOTOS = 12
@@ -56,7 +59,7 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
     config_text = _text(run / "config.yaml")
     if not record and not scores:
         raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
-    config = _yaml(config_text)
+    config = (read_yaml_file(run / "config.yaml", "run") if config_text else None) or {}
     if folder != run and CHECKPOINT.fullmatch(folder.name):  # scores of a checkpoint: the run went on, or came from there
         record = {**record, "step": int(folder.name.rpartition("-")[2]), "seconds": {}, "state": ""}
     path = folder / REPORT
@@ -68,7 +71,7 @@ def _context(
     folder: Path, run: Path, record: Mapping[str, Any], scores: Mapping[str, Any], config: Mapping[str, Any], config_text: str
 ) -> dict[str, Any]:
     subject, protocol = scores.get("subject", {}), scores.get("protocol", {})
-    noun = subject.get("class_noun") or (config.get("photos") or {}).get("class_noun") or ""
+    noun = subject.get("class_noun") or at(config, ("photos", "class_noun")) or ""
     base = (record.get("base_model") or {}).get("name") or protocol.get("base_model", "")
     verdict = scores.get("verdict")
     return {
@@ -106,7 +109,7 @@ def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
 
 
 def _photos(config: Mapping[str, Any]) -> list[str]:
-    folder = (config.get("photos") or {}).get("instance_data_dir")
+    folder = at(config, ("photos", "instance_data_dir"))
     if not folder:
         return []
     try:
@@ -191,15 +194,19 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     seconds = (record.get("seconds") or {}).get("training")
     photos = record.get("photos") or (scores.get("subject") or {}).get("photos") or []
     class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
-    optimization = config.get("optimization") or {}
-    rate = optimization.get("learning_rate")
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(record.get("step", ""))), ("Learning rate", f"{rate:g}" if rate else ""),
+        ("Updates", str(record.get("step", ""))), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", str(record.get("state", ""))),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
+
+
+def _rate(text: str | None) -> str:
+    with suppress(TypeError, ValueError):
+        return f"{float(text or ''):g}"
+    return str(text or "")
 
 
 def _short(name: str) -> str:
@@ -236,9 +243,3 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(text) or {} if text else {}

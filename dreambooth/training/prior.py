@@ -55,7 +55,10 @@ class Prior(Setting):
         return Sampling(
             num_inference_steps=self.prior_inference_steps, guidance_scale=self.prior_guidance_scale, scheduler=self.prior_scheduler,
             eta=self.prior_eta, height=resolution, width=resolution,
-        )  # fmt: skip
+        ).given_by({
+            "num_inference_steps": "--prior_inference_steps", "scheduler": "--prior_scheduler", "height": "--resolution",
+            "width": "--resolution",
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)
