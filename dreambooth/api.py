@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from dreambooth import stream
-from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
+from dreambooth.config import TrainConfig, config_type, named_in, read_settings
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import Drawn, GenerateConfig, opening
+from dreambooth.drawing import Drawn, GenerateConfig, asked, opening
 from dreambooth.drawing import generate as draw_pictures
 from dreambooth.opened import Opened, open_model
 from dreambooth.schema import Setting, flags, merged, nearest, place
@@ -32,6 +32,7 @@ class Run:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
+        asked(config)  # what is wrong in the request costs no loading
         wanted = opening(config)
         if self._opened is None or self._as != wanted:
             self._as, self._opened = wanted, None  # the one before goes first: two may not fit
@@ -72,7 +73,7 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
 
 def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
     """The configuration from a file and flat names, later ones first."""
-    tree = read_yaml(Path(config)) if config else {}
+    tree = read_settings(Path(config).expanduser()) if config else {}
     method = settings.get("method") or named_in(tree)
     return from_arguments(config_type(method), settings, tree)
 

@@ -2,7 +2,7 @@
 
     given by hand  >  the base model's own recipe (dreambooth.yaml in its folder)  >  the family's recipe for the method  >  the default
 
-Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes.
+Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes, but for what DIFFUSERS says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,6 +23,7 @@ from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
 from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
@@ -156,8 +157,8 @@ class TrainConfig(Setting):
 
     @property
     def output_dir(self) -> Path:
-        """The run's folder."""
-        return Path(self.output.output_dir or "dreambooth-model").expanduser()
+        """The run's folder; left out, named after the method as diffusers' scripts name it."""
+        return Path(self.output.output_dir or DIFFUSERS.get(self.method.kind, DIFFUSERS["full"])["output_dir"]).expanduser()
 
 
 FOLDERS = (
@@ -172,7 +173,10 @@ DIFFUSERS: Mapping[str, Mapping[str, Any]] = {
         "resolution": 512, "learning_rate": 1e-4, "train_batch_size": 16, "max_train_steps": 5000, "image_interpolation_mode": "bicubic",
         "center_crop": False, "random_flip": True, "output_dir": "text-inversion-model",
     },
-    "custom_diffusion": {"resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "output_dir": "custom-diffusion-model"},
+    "custom_diffusion": {
+        "resolution": 512, "learning_rate": 1e-5, "num_class_images": 200, "checkpointing_steps": 250,
+        "output_dir": "custom-diffusion-model",
+    },
 }  # fmt: skip
 """What diffusers' scripts set otherwise than the tree's own defaults."""
 
@@ -184,7 +188,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     if family.guidance_scale != Sampling().guidance_scale:
         recipe |= dict.fromkeys(("prior_guidance_scale", "validation_guidance_scale"), family.guidance_scale)
     if config.preset == "diffusers":
-        recipe |= DIFFUSERS.get(kind, {})
+        recipe |= {"checkpointing_steps": 500, **DIFFUSERS.get(kind, {})}
     else:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
@@ -194,7 +198,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
     with recipe_named(config):
-        return _named(config.updated(wanted))
+        return named(config.updated(wanted))
 
 
 @contextmanager
@@ -212,8 +216,8 @@ def recipe_named(config: TrainConfig) -> Iterator[None]:
         raise SettingError(f"{RECIPE} ({kind}: {name})", error.reason, fix=error.fix) from None
 
 
-def _named(config: TrainConfig) -> TrainConfig:
-    """With the new word of a method that learns one, which is the identifier."""
+def named(config: TrainConfig) -> TrainConfig:
+    """With the new word of a method that learns one, which is the identifier; no base model is asked."""
     noun = config.photos.class_noun or ("painting" if config.photos.concept == "style" else None)
     method = config.method.named(config.photos.identifier, noun)
     values = {("method", name): getattr(method, name) for name in type(method).model_fields}
@@ -253,6 +257,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     tree = read_yaml_file(path, "--config")
     if not isinstance(tree, dict):
         raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")
+    return tree
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to."""
+    tree = read_yaml(path)
+    if path.name == CONFIG and (path.parent / RECORD).is_file():
+        tree["output"] = {**(tree.get("output") or {}), "output_dir": str(path.parent.absolute())}
     return tree
 
 

@@ -2,17 +2,23 @@
 
 from pathlib import Path
 
-from dreambooth.config import TrainConfig
+from dreambooth.config import FOLDERS, TrainConfig
 from dreambooth.core.errors import SettingError
+from dreambooth.folders import expanded
 from dreambooth.methods.words import WordMethod
 from dreambooth.prompts import PLACEHOLDER
 from dreambooth.schema import Flag, flags, get, is_set
+from dreambooth.training.subjects import needs_identifier
 
 PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
 
 
 def check(config: TrainConfig) -> None:
     """Refuse settings that contradict each other, before anything is loaded."""
+    for branch, name in (*FOLDERS, ("output", "output_dir"), ("model", "cache_dir")):
+        value = get(config, (branch, name))
+        if value:
+            expanded(value, f"--{name}")
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
@@ -36,19 +42,23 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
     if photos.identifier is not None and not photos.identifier.strip():
         raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out: one is picked.")
+    if config.watching.evaluate_every and not photos.class_noun:
+        raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
     if photos.mask_dir and not config.objective.masked_loss:
         raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
     if config.output.output_kohya_format and config.method.kind != "lora":
         raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
     if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
+    if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
+        raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 
 
 def refuse_unnamed(config: TrainConfig) -> None:
     """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
-    if config.photos.identifier or config.photos.concepts_list:
+    if config.photos.identifier or needs_identifier(config.photos):
         return
     if PLACEHOLDER in (config.validation.validation_prompt or ""):
         fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."

@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 
-from dreambooth.core.device import Precision
+from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
-from dreambooth.opened import Opened, open_model
+from dreambooth.folders import expanded, is_same, refuse_unwritable
+from dreambooth.loading import refuse_missing_folder
+from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
+from dreambooth.roles import refuse_mixed_pictures
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in
 from dreambooth.schema import Setting
 from dreambooth.training.records import Progress, Told
@@ -66,18 +69,53 @@ class Drawn:
     sheet: Path
 
 
-def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
-    """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
+@dataclass(frozen=True)
+class Asked:
+    """What is to be drawn, and where its pictures go."""
+
+    prompts: tuple[str, ...]
+    folder: Path
+
+
+def asked(config: GenerateConfig) -> Asked:
+    """The prompts as the model will read them, and the folder; nothing is loaded, downloaded or written.
+
+    Raises SettingError for all of a request that can be seen to be wrong without its model.
+    """
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
+    path = expanded(config.run, "run")
+    run = run_folder(path)
+    if run:
+        refuse_unfinished(run, path)
+    else:
+        refuse_no_model(config.run)
+    own = read_config(run) if run else None
+    if config.lora:
+        refuse_missing_folder(config.lora, "--lora")
+    pick_device(config.device)
+    identifier = config.identifier or (own.photos.identifier if own else None)
+    filled = tuple(fill(prompt, identifier, replaced=own.replaced_noun if own else None) for prompt in prompts)
+    own_folder = run / "samples" / "generated" if run else Path("generated")
+    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
+    refuse_mixed_pictures(folder, run, own)
+    if run and is_same(folder, run):
+        reason = f"{folder} is the run's own folder, whose contact sheet would be replaced."
+        raise SettingError("--output_dir", reason, fix="Leave it out, or name a folder below samples.")
+    refuse_unwritable(folder, "--output_dir")
+    return Asked(filled, folder)
+
+
+def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
+    """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
+    wanted = asked(config)
+    prompts, folder = list(wanted.prompts), wanted.folder
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
-    prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)
-    folder = _folder(config, opened)
     writable_folder(folder, "--output_dir")
     count, total = config.num_images, config.num_images * len(prompts)
     precision = config.mixed_precision or opened.precision
@@ -115,10 +153,3 @@ def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
     run = opened.config
     own = run.validation.sampling(run.cropping.resolution or opened.family.native_resolution) if run else None
     return filled_in(config, own, type(opened.family))
-
-
-def _folder(config: GenerateConfig, opened: Opened) -> Path:
-    if config.output_dir:
-        return Path(config.output_dir).expanduser()
-    run = Path(config.run).expanduser()
-    return run / "samples" / "generated" if opened.config else Path("generated")

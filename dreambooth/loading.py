@@ -1,11 +1,39 @@
 """Models out of transformers' folders: whole, in float32, or not at all."""
 
+import difflib
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dreambooth.core.errors import SettingError, first_line
+
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""How a model is named on the Hub: owner/name; a few old ones have no owner."""
+
+
+def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False) -> None:
+    """Raise SettingError for the name of a model that is nothing on this disk and can be nothing on the Hub: it was meant as a folder."""
+    path = Path(name)
+    try:
+        path = path.expanduser()
+        is_there = path.exists()
+    except (OSError, RuntimeError):  # a name that no disk takes, a user whom nobody knows
+        is_there = False
+    if not is_there and not (HUB_ID.fullmatch(name) and ("/" in name or not needs_owner)):
+        hub = "Give a folder, or a Hub id such as owner/name."
+        raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(path) or hub)
+
+
+def nearest_folder(path: Path) -> str:
+    """Which folder beside it may have been meant, as a question; nothing where none is near."""
+    try:
+        names = [found.name for found in path.parent.iterdir() if found.is_dir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"Did you mean {path.parent / near[0]}?" if near else ""
 
 
 def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, **options: Any) -> Any:
@@ -16,6 +44,7 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     """
     import transformers
 
+    refuse_missing_folder(where, flag)
     transformers.logging.disable_progress_bar()
     place = str(Path(where).expanduser())
     try:

@@ -11,8 +11,8 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE, told_as
 from dreambooth.methods import Learner
-from dreambooth.outputs import RECORD, read_record
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
+from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.state import STATE
 
 CONFIG = "config.yaml"
@@ -58,10 +58,8 @@ def open_model(
     hush()
     if run:
         opened = _open_run(run, path, precision)
-    elif (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
-        fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
-        raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
     else:
+        refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
         with told_as("run"):
             opened = Opened(family_of(source).load(source), name)
@@ -70,6 +68,31 @@ def open_model(
         _add_lora(opened.family, lora, allow_pickle=allow_pickle)
     opened.family.to(pick_device(device))
     return opened
+
+
+def refuse_no_model(name: str) -> None:
+    """Raise SettingError for what can be seen to be no model, with nothing loaded or downloaded; a run is another matter."""
+    path, source = Path(name).expanduser(), ModelSource(pretrained_model_name_or_path=name)
+    if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
+        fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
+        raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
+    with told_as("run"):
+        source.refuse_missing()
+        if source.is_here:
+            family_of(source)
+
+
+def refuse_unfinished(run: Path, path: Path) -> None:
+    """Raise SettingError for a run without a result, for a checkpoint of it that is not whole, and for a base model that is gone."""
+    config, record = read_config(run), read_record(run)
+    if path != run and not (path / STATE / "state.json").is_file():
+        raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
+    result = path / ("model_index.json" if config.method.trains_whole_parts else "README.md")
+    if path == run and record.get("state") != "finished" and not result.is_file():
+        fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
+        raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
+    if path != run or not config.method.trains_whole_parts:
+        config.model.refuse_missing()
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -101,14 +124,8 @@ def run_folder(path: Path) -> Path | None:
 
 def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
     config, record = read_config(run), read_record(run)
-    is_checkpoint = path != run
-    if is_checkpoint and not (path / STATE / "state.json").is_file():
-        raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
-    whole = config.method.trains_whole_parts
-    if not is_checkpoint and record.get("state") != "finished" and not (path / ("model_index.json" if whole else "README.md")).is_file():
-        fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
-        raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
-    if whole and not is_checkpoint:
+    refuse_unfinished(run, path)
+    if config.method.trains_whole_parts and path == run:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
                                        ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip
         family = family_of(source).load(source, replaced=_encoders_of_base(config))

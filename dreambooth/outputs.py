@@ -1,13 +1,8 @@
 """What a run leaves: the pipeline or the LoRA file, its record, its card and its pictures."""
 
 import json
-import os
-import platform
 import re
-import socket
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,100 +14,57 @@ import dreambooth
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families import Family
-from dreambooth.files.atomic import whole_entries, whole_file, write_json
+from dreambooth.files.atomic import whole_file
 from dreambooth.files.digests import file_digest
+from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import write_kohya
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.files.sums import write_sums
+from dreambooth.material import since
 from dreambooth.methods import Learner
 from dreambooth.prepare import Material
 from dreambooth.sample import Picture
-from dreambooth.training.records import Record, Saved
+from dreambooth.setup.record import host
 
-RECORD, CARD = "run.json", "README.md"
+CARD = "README.md"
 ROW = re.compile(r"(\d+)-seed\d+\.png$")
 
 
-def start_record(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
+def origin(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
     """Where a result comes from: base model, photos, seeds, versions, host and clock. Settings themselves are in config.yaml."""
     return {
         "dreambooth": dreambooth.__version__,
-        "state": "running",
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "base_model": {"name": config.model.pretrained_model_name_or_path, "revision": config.model.revision, "sha256": base},
         "method": config.method.kind,
         "identifier": material.identifier,
         "instance_prompts": sorted({photo.prompt for photo in material.photos}),
         "class_prompts": sorted({images.prompt for images in material.prior}),
-        "photos": [{"name": photo.path.name, "sha256": file_digest(photo.path)} for photo in material.photos],
+        "photos": [_photo(photo.path, material) for photo in material.photos],
         "class_images": [{"folder": str(images.folder), "count": images.count} for images in material.prior],
+        **({"earlier": material.earlier} if material.earlier else {}),
         "seed": seed,
-        "host": {
-            "name": socket.gethostname(),
-            "system": platform.platform(),
-            "device": device,
-            "processes": processes,
-            "cores": os.cpu_count(),
-        },
+        "host": host(device, processes),
         "versions": {name: _version(name) for name in ("torch", "diffusers", "transformers", "peft", "accelerate")},
     }
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """`run.json`."""
-    write_json(folder / RECORD, dict(record))
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `write_record` wrote."""
-    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """A tracker that notes in the run's record, at every checkpoint, how far training is and what it has taken."""
-
-    folder: Path
-    record: dict[str, Any]
-    since: float
-    """When training began, as `time.perf_counter` tells it; earlier by what earlier starts have taken."""
-
-    def seconds(self) -> dict[str, float]:
-        """Of training so far."""
-        return {"training": round(time.perf_counter() - self.since, 2)}
-
-    def take(self, record: Record) -> None:
-        if isinstance(record, Saved):
-            self.record.update(step=record.step, seconds=self.seconds())
-            write_record(self.folder, self.record)
-
-    def close(self) -> None:
-        return
-
-
-def spent(folder: Path, step: int) -> float:
-    """Seconds of training until a checkpoint's update, by the record of the start that made it; 0 where there is none.
-
-    An earlier checkpoint than the newest counts its part of them.
-    """
-    try:
-        record = read_record(folder)
-        return float(record["seconds"]["training"]) * min(1.0, step / record["step"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return 0.0
-
-
 def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> list[str]:
-    """The learned, loadable by diffusers, and its card, in the run's folder; earlier files of other names stay. Returns their names."""
+    """The learned, loadable by diffusers, and its card, in the run's folder; earlier files of other names stay. Returns their names.
+
+    All of them replace an earlier result together, and SHA256SUMS says which belong together.
+    """
     with whole_entries(folder) as partial:
         if config.output.skip_save_text_encoder and config.method.trains_whole_parts:
             _without_text_encoders(learner.family, lambda: learner.save(partial, whole=True))
         else:
             learner.save(partial, whole=True)
+        if config.output.output_kohya_format:
+            write_kohya(partial, prefixes=kohya_prefixes(learner.family))
         (partial / CARD).write_text(card(config, material, learner), encoding="utf-8")
         written = sorted(path.name for path in partial.iterdir())
-    if config.output.output_kohya_format:
-        written.append(write_kohya(folder, prefixes=kohya_prefixes(learner.family)).name)
+        write_sums(partial)
     return written
 
 
@@ -232,6 +184,12 @@ def _public(file: Path, card: str) -> str | bytes:
     return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
 
+def _photo(path: Path, material: Material) -> dict[str, Any]:
+    """A photo's name and bytes; of one that came later, also since which update."""
+    digest = file_digest(path)
+    return {"name": path.name, "sha256": digest, **since(material, digest)}
+
+
 def _quoted(text: str) -> str:
     """A text as Python writes it."""
     return json.dumps(text, ensure_ascii=False)
@@ -250,7 +208,7 @@ def _without_text_encoders(family: Family, save: Any) -> None:
         family.pipe.register_modules(**own)
 
 
-def kohya_prefixes(family: Family) -> dict[str, str]:
+def kohya_prefixes(family: Family | type[Family]) -> dict[str, str]:
     """How kohya's tools name a family's parts; raises SettingError for a family that they name otherwise."""
     if len(family.encoder_names) == 2 and family.denoiser_name == "unet":
         return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}

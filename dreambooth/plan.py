@@ -13,6 +13,8 @@ from dreambooth.core.wording import size
 from dreambooth.families import Family
 from dreambooth.prepare import Material, learning_parts
 from dreambooth.training.loop import Trainer
+from dreambooth.training.moments import MINUTES
+from dreambooth.training.state import checkpoints
 from dreambooth.training.step import accumulate
 
 
@@ -50,7 +52,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         missing = images.missing()
         todo = f"{missing} of {images.count} to be drawn" if missing else f"all {images.count} are there"
         lines.append(("prior", f'"{images.prompt}": {todo} ({images.folder})'))
-    lines.append(("output", f"{config.output_dir}, {_disk(config, trainable, family)}"))
+    lines += [("checkpoints", _saving(config, trainable, steps)), ("output", f"{config.output_dir}, {_free(config)}")]
     return Plan(tuple(lines))
 
 
@@ -84,26 +86,46 @@ def duration(seconds: float) -> str:
 
 
 def checkpoint_bytes(config: TrainConfig, trainable: int) -> int:
-    """Bytes of one checkpoint: weights, and two moments unless they are kept in 8 bits; twice more with a moving average."""
-    return trainable * (4 + (2 if config.optimization.use_8bit_adam else 8) + (8 if config.loop.use_ema else 0))
+    """Bytes of one checkpoint: weights and the optimizer's state, and twice more weights with a moving average.
+
+    AdamW keeps two moments, of a byte each in 8 bits; Prodigy also its starting point and a sum.
+    """
+    state = 16 if config.optimization.optimizer == "prodigy" else 2 if config.optimization.use_8bit_adam else 8
+    return trainable * (4 + state + (8 if config.loop.use_ema else 0))
+
+
+def kept_checkpoints(config: TrainConfig, steps: int) -> int:
+    """How many checkpoints a run leaves at most, the best by its evaluations among them."""
+    moments = config.loop.moments(steps)
+    saved = steps // moments.every if moments.every else steps  # by the clock it may be any number
+    return min(saved, moments.limit or saved) + bool(config.watching.evaluate_every)
 
 
 def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int) -> int:
-    """Bytes on the disk that a run will take at most, the moment in which one checkpoint replaces another included."""
-    kept = steps // config.loop.checkpointing_steps
-    kept = min(kept, (config.loop.checkpoints_total_limit or kept) + 1)
-    kept += 2 if config.watching.evaluate_every else 0  # the leader, and the moment in which another takes its place
+    """Bytes that a run will take beside what lies in its folder, the moment in which one checkpoint replaces another included."""
+    replacing = config.loop.moments(steps).limit is not None or config.watching.evaluate_every is not None
+    missing = kept_checkpoints(config, steps) - len(checkpoints(config.output_dir))
     whole = (
         sum(p.numel() for part in family.parts.values() for p in part.parameters()) * 4
         if config.method.trains_whole_parts
         else trainable * 4
     )
-    return checkpoint_bytes(config, trainable) * kept + whole
+    return checkpoint_bytes(config, trainable) * (max(0, missing) + replacing) + whole
 
 
-def _disk(config: TrainConfig, trainable: int, family: Family) -> str:
-    one, free = checkpoint_bytes(config, trainable), shutil.disk_usage(_existing(config.output_dir)).free
-    return f"checkpoints of {size(one)} every {config.loop.checkpointing_steps} updates ({size(free)} free)"
+def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
+    """When the run is saved, what stays, and the bytes of that."""
+    moments, one, kept = config.loop.moments(steps), checkpoint_bytes(config, trainable), kept_checkpoints(config, steps)
+    when = f"every {moments.every} updates" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
+    if not kept:
+        return f"{when}, so none"
+    best = " and the best" if config.watching.evaluate_every else ""
+    which = f"the newest {moments.limit}" if moments.limit else "all"
+    return f"{when}; {which}{best} are kept, at most {kept} of {size(one)}: {size(kept * one)}"
+
+
+def _free(config: TrainConfig) -> str:
+    return f"{size(shutil.disk_usage(_existing(config.output_dir)).free)} free"
 
 
 def _existing(path: Path) -> Path:

@@ -1,12 +1,14 @@
 """From a configuration to a trainer: photos read, class images drawn, pictures and prompts encoded, the method attached."""
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from dreambooth import sample
 from dreambooth.config import Text, TrainConfig, recipe_named
@@ -15,14 +17,15 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.check import quick
-from dreambooth.prompts import fill
+from dreambooth.prompts import PLACEHOLDER, fill
 from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
 from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record, Told
+from dreambooth.training.records import Progress, Record, Told
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
 
 
@@ -35,17 +38,32 @@ class Material:
     photos: list[Photo]
     complaints: list[str] = field(default_factory=list)
     prior: list[ClassImages] = field(default_factory=list)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """What a resumed run was trained on before, where that was something else (`dreambooth.material`)."""
 
     @property
     def instance_prompt(self) -> str:
         """What the first subject is called."""
         return self.subjects[0].instance_prompt
 
+    def called(self, identifier: str | None) -> "Material":
+        """The same with an identifier in the place of [V], where photos were read before it was known."""
+        if self.identifier != PLACEHOLDER:
+            return self
+        subjects = [
+            replace(
+                one, instance_prompt=fill(one.instance_prompt, identifier), class_prompt=fill(one.class_prompt or "", identifier) or None
+            )
+            for one in self.subjects
+        ]
+        photos = [replace(photo, prompt=fill(photo.prompt, identifier)) for photo in self.photos]
+        return replace(self, identifier=identifier, subjects=subjects, photos=photos)
 
-def look_at_photos(config: TrainConfig) -> Iterator[Record]:
+
+def look_at_photos(config: TrainConfig, identifier: str | None, resolution: int) -> Iterator[Record]:
     """A short verdict on each folder of photos; raises SettingError for what must be mended, unless that was waived."""
-    for subject in subjects(config.photos, config.photos.identifier):
-        report = quick(subject.folder, config.cropping.resolution or 512, config.photos.concept)
+    for subject in subjects(config.photos, identifier):
+        report = quick(subject.folder, resolution, config.photos.concept)
         yield Told(report.verdict(), important=report.has_errors)
         grave = [finding for finding in report.findings if finding.severity == "error"]
         if grave and not config.photos.ignore_photo_errors:
@@ -96,12 +114,10 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
         images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
-        images = replace(images, folder=folder or shared_folder(images.made_with))
+        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with))))
         known = sets.get(images.folder)
-        if known and known.prompt != images.prompt:
-            reason = f"{images.folder} cannot hold class images of both {known.prompt!r} and {images.prompt!r}."
-            raise SettingError("--class_data_dir", reason, fix="Give each subject its own class_data_dir in --concepts_list.")
-        sets[images.folder] = images
+        assert known is None or known.prompt == images.prompt, "`roles` refuses class images of two prompts in one folder"
+        sets[images.folder] = replace(images, count=max(count, known.count)) if known else images
     return list(sets.values())
 
 
@@ -123,7 +139,13 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         drawer.to(processes.device)
     for images in missing:
         images.folder.mkdir(parents=True, exist_ok=True)
-        yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        lock = FileLock(images.folder / LOCK, thread_local=False)
+        for _ in waiting_for(lock):
+            yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
+        try:
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        finally:
+            lock.release()
     if drawer is not family:
         del drawer
         free_memory(processes.device)
@@ -239,15 +261,20 @@ def check_fit(config: TrainConfig, family: Family) -> None:
 
 
 def _check_fit(config: TrainConfig, family: Family) -> None:
-    resolution, step = config.cropping.resolution, family.pixel_step
+    resolution = config.cropping.resolution
     assert resolution
-    if resolution % step:
-        reason = f"{resolution} does not fit this model, whose pictures come in steps of {step}."
-        raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
+    check_resolution(resolution, step=family.pixel_step)
     config.objective.check(family.process)
     sample.check(family, config.validation.sampling(resolution), negative_prompt=config.validation.validation_negative_prompt)
     if config.has_prior:
         sample.check(family, config.prior.sampling(resolution))
+
+
+def check_resolution(resolution: int, *, step: int) -> None:
+    """Raise SettingError for a side in pixels that is no multiple of the model's `step`."""
+    if resolution % step:
+        reason = f"{resolution} does not fit this model, whose pictures come in steps of {step}."
+        raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
 
 
 def hush() -> None:

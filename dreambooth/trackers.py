@@ -1,6 +1,5 @@
-"""Readers of a run's records: metrics.jsonl always, TensorBoard and wandb by name. They look on; a run does not know them."""
+"""Readers of a run's records by name: TensorBoard and wandb. They observe; a run does not know them."""
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,25 +13,6 @@ class Tracker(Protocol):
     def take(self, record: Record) -> None: ...
 
     def close(self) -> None: ...
-
-
-class JsonLines:
-    """`metrics.jsonl`: one line per reading, with fixed names. A resumed run drops the lines that lie ahead of it."""
-
-    def __init__(self, path: Path, start: int):
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= start] if path.is_file() and start else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
-        self.file.writelines(f"{line}\n" for line in kept)
-        self.file.flush()  # looks that begin later read what there was
-
-    def take(self, record: Record) -> None:
-        if isinstance(record, Step) and record.values:
-            self.file.write(json.dumps({"step": record.step, **record.values}) + "\n")
-            self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
 
 
 class TensorBoard:
@@ -83,21 +63,14 @@ class Wandb:
         self.run.finish()
 
 
-def open_trackers(names: tuple[str, ...], folder: Path, logging_dir: Path, settings: dict[str, Any], start: int) -> list[Tracker]:
-    """The trackers asked for, and metrics.jsonl."""
+def open_trackers(names: tuple[str, ...], logging_dir: Path, settings: dict[str, Any]) -> list[Tracker]:
+    """The trackers asked for."""
     trackers: list[Tracker] = []
     if "tensorboard" in names:
         trackers.append(TensorBoard(logging_dir))
     if "wandb" in names:
         trackers.append(Wandb(logging_dir, settings))
-    return [*trackers, JsonLines(folder / "metrics.jsonl", start)]  # the last, for it forgets what lies ahead of `start`
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return 2**62  # a half-written last line
+    return trackers
 
 
 def _pixels(path: Path) -> Any:

@@ -30,8 +30,6 @@ def open_eyes(config: TrainConfig, device: torch.device) -> LoadedEncoders | Non
     """The encoders, loaded before any long work; None when nothing is to be scored. Raises SettingError when they are not to be had."""
     if not config.watching.evaluate_every:
         return None
-    if not config.photos.class_noun:
-        raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
     eyes = config.encoders.beside(config.model.pretrained_model_name_or_path).look(device=device)
     if "dino" not in eyes.ready(("dino", "clip", "lpips")):
         raise SettingError("--dino_encoder", "--evaluate_every chooses a checkpoint by DINO, first of all.", fix="Leave out one of them.")

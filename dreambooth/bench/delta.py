@@ -16,9 +16,10 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.base import Family
+from dreambooth.files.entries import whole_entries
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.opened import read_config
-from dreambooth.outputs import RECORD
+from dreambooth.setup.record import RECORD
 
 DELTA, CONFIG = "delta.safetensors", "config.yaml"
 
@@ -63,9 +64,10 @@ def restore(folder: str | Path, output_dir: str | Path) -> Path:
         raise SettingError("base model", reason, fix="Put the base model's old files back.")
     family = _family(config.model)
     apply(family, tensors)
-    family.save(output_dir)
-    for file in (CONFIG, RECORD):
-        shutil.copyfile(folder / file, output_dir / file)
+    with whole_entries(output_dir) as partial:
+        family.save(partial)
+        for file in (CONFIG, RECORD):
+            shutil.copyfile(folder / file, partial / file)
     return output_dir
 
 

@@ -25,7 +25,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import WEIGHTS
 from dreambooth.photos.files import scan
-from dreambooth.plan import duration
+from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.prepare import attach, hush
 from dreambooth.sample import draw
 from dreambooth.training.records import Step
@@ -178,7 +178,7 @@ def _time_updates(job: Job, folder: Path) -> float:
     prior = job.settings.get("with_prior_preservation", bool(job.settings.get("class_noun")))
     given: dict[str, Any] = {
         **job.settings, **(rough if prior else {}), "instance_data_dir": job.photos, "output_dir": str(folder / "run"),
-        "max_train_steps": TRIAL_STEPS, "skip_final_inference": True,
+        "max_train_steps": TRIAL_STEPS, "checkpointing_steps": TRIAL_STEPS + 1, "skip_final_inference": True,
     }  # fmt: skip
     records = stream.train(train_config(**given))
     stamps: list[float] = []
@@ -192,17 +192,19 @@ def _time_updates(job: Job, folder: Path) -> float:
 
 
 def _bytes(job: Job) -> Bytes:
-    """A model in float32 or what stands beside it, checkpoints with both moments (two in the moment of their exchange), pictures."""
+    """A model in float32 or what stands beside it, its checkpoints (one more in the moment of an exchange), pictures."""
     pictures = _pictures(job) * _picture_bytes(job)
     if not job.trains:
         return Bytes(SMALL_BYTES + (pictures if job.keep == "everything" else 0), pictures)
     kept, learning = parse_keep(job.keep), _learning(job)
     model = 2 * _model_bytes(job) if _is_whole(job) else 4 * learning
+    config, updates = configured(job), _updates(job)
+    one, checkpoints = checkpoint_bytes(config, learning), kept_checkpoints(config, updates)
     stay = {
-        "scores": 0, "adapter": model, "everything": model + 12 * learning + pictures,
+        "scores": 0, "adapter": model, "everything": model + checkpoints * one + pictures,
         "delta": 2 * sum(_low_rank(shape, kept.rank) for shape in _shapes(job)) if kept.kind == "delta" else 0,
     }  # fmt: skip
-    return Bytes(SMALL_BYTES + stay[kept.kind], model + 2 * 12 * learning + pictures)
+    return Bytes(SMALL_BYTES + stay[kept.kind], model + (checkpoints + 1) * one + pictures)
 
 
 def _picture_bytes(job: Job) -> int:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from dreambooth.bench.delta import DELTA, write_delta
 from dreambooth.core.errors import SettingError
-from dreambooth.outputs import RECORD
+from dreambooth.setup.record import RECORD
 
 RUN = "run"
 """A job's run folder, below the job's own."""

@@ -27,6 +27,7 @@ def held(path: Path) -> Iterator[None]:
 def alone(folder: Path) -> Iterator[None]:
     """A block in which this bench is the only one on an output folder; raises SettingError naming the other one."""
     writable_folder(folder, "--output_dir")
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".bench.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

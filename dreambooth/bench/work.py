@@ -32,10 +32,9 @@ from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
-from dreambooth.outputs import RECORD, read_record
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
-from dreambooth.schema import is_set
+from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
@@ -44,9 +43,6 @@ ROW, SHOWN, SIDE = "row.json", 4, 128
 """Prompts whose pictures are kept for the page, and their longest side in pixels."""
 SHOWN_IMAGES = 2
 """Pictures kept of each."""
-SAVED = 3
-"""Checkpoints that a training is cut into, at least MIN_STEPS updates apart; the newest stays."""
-MIN_STEPS = 50
 
 Tell = Callable[[Moved], None]
 
@@ -87,8 +83,8 @@ def work(job: Job, tell: Tell) -> Row:
 
 
 def configured(job: Job) -> TrainConfig:
-    """The resolved training configuration of a job."""
-    config = train_config(**job.settings, instance_data_dir=job.photos)
+    """The resolved training configuration of a job. Of its checkpoints the newest is enough, unless more were asked for."""
+    config = train_config(**{"checkpoints_total_limit": 1, **job.settings}, instance_data_dir=job.photos)
     return resolve(config, family_of(config.model))
 
 
@@ -118,12 +114,8 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
         **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run), "class_data_dir": drawn and str(drawn),
         "skip_final_inference": True, "allow_changed_settings": True,  # the key has seen to it that only folders differ
         "resume_from_checkpoint": "latest" if checkpoints(run) else None,
+        "checkpoints_total_limit": config.loop.checkpoints_total_limit,
     }  # fmt: skip
-    steps = config.loop.max_train_steps
-    if steps and not is_set(config, ("loop", "checkpointing_steps")):
-        settings["checkpointing_steps"] = max(MIN_STEPS, steps // SAVED)
-    if not is_set(config, ("loop", "checkpoints_total_limit")):
-        settings["checkpoints_total_limit"] = 1
     done: Done | None = None
     for told in stream.train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
         if isinstance(told, Step):

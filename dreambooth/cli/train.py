@@ -9,7 +9,7 @@ from dreambooth import stream
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
-from dreambooth.config import config_type, named_in, read_yaml
+from dreambooth.config import config_type, named_in, read_settings
 from dreambooth.core.errors import Interrupted
 from dreambooth.schema import merged
 from dreambooth.training.records import Done, Progress
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
-        base = read_yaml(Path(others["config"]))
+        base = read_settings(Path(others["config"]).expanduser())
         tree = config_type(named_method(argv) or named_in(base))
         values = merged(base, values)
     config = tree.parse(values)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         for record in records:
             terminal.take(record)
             if isinstance(record, Progress) and stop():
-                raise Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on.")
+                records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on."))
             if isinstance(record, Done):
                 _goodbye(terminal, record)
     finally:
@@ -60,13 +60,14 @@ def _goodbye(terminal: Terminal, done: Done) -> None:
 
 
 def _signals() -> Callable[[], bool]:
-    """Ctrl-C and SIGTERM ask the run to save and stop; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and a terminal that is closed ask the run to save and stop; a second Ctrl-C stops at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one comes when a terminal is closed; Windows has none
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), ask)
     return lambda: bool(asked)

@@ -15,12 +15,15 @@ from dreambooth.evaluation.results import assemble, write_all
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine
 from dreambooth.families import family_of
-from dreambooth.files.atomic import writable_folder
+from dreambooth.files.locks import claimed
+from dreambooth.folders import Place, expanded, is_same, refuse_unwritable
+from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
-from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.opened import Opened, open_model
+from dreambooth.metrics.encoders import NONE, LoadedEncoders
+from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.prepare import hush, read_as_told
-from dreambooth.prompts import fill, read_prompts
+from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
+from dreambooth.roles import models, refuse_mixed_pictures
 from dreambooth.sample import Sampling, filled_in
 from dreambooth.training.records import Progress, Told
 
@@ -49,6 +52,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
     Raises SettingError before anything is drawn for encoders, photos or words that are missing.
     """
+    folder = refuse(config)
     hush()
     subject = examine(config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier)
     prompts = suite_of(config, subject)
@@ -56,25 +60,53 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     eyes = config.encoders.beside(subject.base.pretrained_model_name_or_path).look(device=device)
     yield Told("Loading the encoders ...")
     names = eyes.ready(("dino", "clip", "lpips"))
-    folder = output_folder(config, subject)
-    writable_folder(folder, "--output_dir")
-    clock = time.perf_counter()
-    evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
-    drawn_seconds = time.perf_counter() - clock
-    yield Told("Scoring ...")
-    scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
-    report = write_all(folder, subject, scores, evidence, untuned)
+    with claimed(folder, "evaluate"):
+        clock = time.perf_counter()
+        evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
+        drawn_seconds = time.perf_counter() - clock
+        yield Told("Scoring ...")
+        scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
+        report = write_all(folder, subject, scores, evidence, untuned)
     yield Told(scores["verdict"]["sentence"])
     yield Scored(folder, scores, report)
 
 
+def refuse(config: EvaluateConfig) -> Path:
+    """Where everything goes: the run itself; a checkpoint's beside it; another model's in a folder of its own.
+
+    Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
+    """
+    path = expanded(config.run, "run")
+    run = run_folder(path)
+    if run:
+        refuse_unfinished(run, path)
+    else:
+        refuse_no_model(config.run)
+    own = read_config(run) if run else None
+    _refuse_two_lists(config, is_style=bool(own and own.photos.concept == "style"))
+    if config.prompts:
+        protocol.of_file(read_prompts(Path(config.prompts)))
+    fill(PLACEHOLDER, config.identifier or (own.photos.identifier if own else None), setting="--identifier")
+    for name in type(config.encoders).model_fields:
+        where = getattr(config.encoders, name)
+        if where and where != NONE:
+            refuse_missing_folder(where, f"--{name}")
+    pick_device(config.device)
+    own_folder = (run if path == run else run / "evaluation" / path.name) if run else Path("evaluation")
+    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
+    photos = [Place("--instance_data_dir", Path(config.instance_data_dir), "photos")] if config.instance_data_dir else []
+    base = models(own.model) if own else [Place("run", path, "a model", content="")] if path.is_dir() else []
+    refuse_mixed_pictures(folder, run, own, [*photos, *base])
+    if run and path != run and is_same(folder, run):
+        reason = f"{folder} holds the scores of the run itself, which those of {path.name} would replace."
+        raise SettingError("--output_dir", reason, fix="Leave it out, or choose another folder.")
+    refuse_unwritable(folder, "--output_dir")
+    return folder
+
+
 def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]:
     """The prompts that the settings ask for."""
-    if config.prompts and config.applications:
-        raise SettingError("--applications", "the prompts are already given by --prompts.", fix="Leave out one of the two.")
-    if config.prompt_list != "auto" and (config.prompts or config.applications or subject.is_style):
-        why = "a style has prompts of its own." if subject.is_style else "the prompts are already given."
-        raise SettingError("--prompt_list", why, fix="Leave it out.")
+    _refuse_two_lists(config, is_style=subject.is_style)
     live = protocol.is_live(subject.noun) if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
     if config.prompts:
         prompts = protocol.of_file(read_prompts(Path(config.prompts)))
@@ -89,14 +121,13 @@ def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]
     return protocol.some(prompts, config.num_prompts)
 
 
-def output_folder(config: EvaluateConfig, subject: Examined) -> Path:
-    """Where everything goes: the run itself; a checkpoint's beside it; another model's in a folder of its own."""
-    if config.output_dir:
-        return Path(config.output_dir).expanduser()
-    if subject.run is None:
-        return Path("evaluation")
-    path = Path(config.run).expanduser()
-    return subject.run if path == subject.run else subject.run / "evaluation" / path.name
+def _refuse_two_lists(config: EvaluateConfig, *, is_style: bool) -> None:
+    """Raise SettingError where two settings, or the subject, say which prompts."""
+    if config.prompts and config.applications:
+        raise SettingError("--applications", "the prompts are already given by --prompts.", fix="Leave out one of the two.")
+    if config.prompt_list != "auto" and (config.prompts or config.applications or is_style):
+        why = "a style has prompts of its own." if is_style else "the prompts are already given."
+        raise SettingError("--prompt_list", why, fix="Leave it out.")
 
 
 def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:

@@ -9,14 +9,14 @@ from PIL import Image
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
-from dreambooth.families.source import told_as
+from dreambooth.families.source import FLAG, told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.opened import read_config, run_folder
-from dreambooth.outputs import read_record
+from dreambooth.opened import read_config, refuse_no_model, run_folder
 from dreambooth.photos.load import PhotoError, load, scan
 from dreambooth.prompts import class_prompt
+from dreambooth.setup.record import read_record
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     path = Path(name).expanduser()
     run = run_folder(path)
     config = read_config(run) if run else None
-    if config is None:
-        with told_as("run"):
-            ModelSource(pretrained_model_name_or_path=name).folder()  # a name that was mistyped is told first
+    if run is None:
+        refuse_no_model(name)  # a name that was mistyped is told first
     photos_setting = config.photos if config else None
     if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
         fix = "Say which one: --instance_data_dir, --class_noun and --identifier."
@@ -65,7 +64,8 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
         _see_that_they_are_the_same(run, folder, names)
     base = config.model if config else ModelSource(pretrained_model_name_or_path=name)
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
-    base_weights = fingerprint(base.folder())
+    with told_as("run" if config is None else FLAG):
+        base_weights = fingerprint(base.folder())
     return Examined(
         name=name, run=run, config=config, noun=noun, identifier=identifier or (photos_setting.identifier if photos_setting else None),
         class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,

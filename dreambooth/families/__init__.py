@@ -2,6 +2,7 @@
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
+from dreambooth.families.fitting import FIX, purpose, refuse_unfit
 from dreambooth.families.flux import Flux
 from dreambooth.families.sdxl import SDXL
 from dreambooth.families.source import FLAG, ModelSource, fingerprint
@@ -11,14 +12,19 @@ FAMILIES: tuple[type[Family], ...] = (StableDiffusion, SDXL, Flux)
 
 
 def family_of(source: ModelSource) -> type[Family]:
-    """The family of a pipeline folder, by the class in its model_index.json; raises SettingError for one that is not known."""
+    """The family of a pipeline folder, by the class in its model_index.json.
+
+    Raises SettingError for one that is not known, and for networks that are not those of a text-to-image model of it.
+    """
     kind = source.index().get("_class_name")
     for family in FAMILIES:
         if kind in family.pipelines:
+            refuse_unfit(family, source)
             return family
     known = ", ".join(name for family in FAMILIES for name in family.pipelines)
-    reason = f"{kind} is no family that can be trained yet; known are {known}."
-    raise SettingError(FLAG, reason, fix="Choose a base model of these.")
+    what = purpose(kind)
+    reason = f"{kind} is {what}." if what else f"{kind} is no family that can be trained yet; known are {known}."
+    raise SettingError(FLAG, reason, fix=FIX if what else "Choose a base model of these.")
 
 
 __all__ = ["FAMILIES", "Family", "ModelSource", "family_of", "fingerprint"]

@@ -4,6 +4,7 @@ A family's file says how prompts condition it, what it predicts and by which pro
 posterior, keeping parts on the right device and saving stand here, once.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
+from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
 
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -45,10 +47,18 @@ class Family(ABC):
     """The `_class_name`s in model_index.json that are this family."""
     denoiser_name: ClassVar[str] = "unet"
     """The pipeline's name for the network that learns."""
+    denoiser_class: ClassVar[str] = "UNet2DConditionModel"
+    """diffusers' class of that network."""
     encoder_names: ClassVar[tuple[str, ...]] = ("text_encoder",)
     """Its text encoders, in the order of their tokenizers."""
+    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
+    """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
+    added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
+    """What the denoiser's `addition_embed_type` may be: what it is told beside text and time."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
+    default_latents: ClassVar[int] = 64
+    """Latents along a side of its pictures, where the denoiser's configuration does not say it."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -83,12 +93,15 @@ class Family(ABC):
         from transformers import AutoTokenizer
 
         index, own = source.index(), dict(replaced or {})
+        given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+        refuse_incomplete(cls, source, own | {name: None for name, value in given.items() if value})
         weights = {"dtype": torch.float32, "use_safetensors": None if source.allow_pickle else True}
         if source.pretrained_vae_name_or_path:
-            kind, name = getattr(diffusers, index["vae"][1]), source.pretrained_vae_name_or_path
+            name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or AUTOENCODERS[0])
             own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
         if source.tokenizer_name:
             own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, flag="--tokenizer_name", folder="tokenizer")
+        refuse_unfit(cls, source, own)
         optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
         if "safety_checker" in optional:
             optional["requires_safety_checker"] = False
@@ -145,8 +158,19 @@ class Family(ABC):
     @property
     def native_resolution(self) -> int:
         """The side in pixels at which the base model was trained."""
-        latents = getattr(self.denoiser.config, "sample_size", None) or self.pipe.default_sample_size
-        return int(latents) * self.vae_factor
+        return int(getattr(self.denoiser.config, "sample_size", None) or self.default_latents) * self.vae_factor
+
+    @classmethod
+    def sizes(cls, source: ModelSource) -> tuple[int, int] | None:
+        """`native_resolution` and `pixel_step` by a pipeline's configurations alone; None where these do not say it."""
+        vae = source.pretrained_vae_name_or_path
+        place = Path(vae).expanduser() if vae else source.folder()
+        channels = _config(place / "vae" if (place / "vae").is_dir() else place).get("block_out_channels")
+        latents = _config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
+        if not isinstance(channels, list) or not isinstance(latents, int):
+            return None
+        factor = 2 ** (len(channels) - 1)
+        return latents * factor, factor * cls.packing
 
     @abstractmethod
     def make_process(self) -> Process:
@@ -241,6 +265,15 @@ class Family(ABC):
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""
         self.pipe.save_pretrained(folder, safe_serialization=True)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """A part's configuration; nothing where there is none or it is damaged, which loading tells."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:

@@ -21,10 +21,15 @@ class Flux(Family):
     name = "FLUX.1"
     pipelines = ("FluxPipeline",)
     denoiser_name = "transformer"
+    denoiser_class = "FluxTransformer2DModel"
     encoder_names = ("text_encoder", "text_encoder_2")
+    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "joint_attention_dim": ("text_encoder_2",), "pooled_projection_dim": ("text_encoder",),
+    }  # fmt: skip
     embedding_names = ("clip_l", "t5")
     reads_alone: ClassVar[Mapping[str, str]] = {"text_encoder_2": "text"}
     packing = 2
+    default_latents = 128
     guidance_scale = 3.5
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",

@@ -18,7 +18,10 @@ class SDXL(Family):
 
     name = "Stable Diffusion XL"
     pipelines = ("StableDiffusionXLPipeline",)
+    default_latents = 128
     encoder_names = ("text_encoder", "text_encoder_2")
+    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder", "text_encoder_2")}
+    added_embeddings = ("text_time",)
     embedding_names = ("clip_l", "clip_g")
     text_trainable = ("text_encoder", "text_encoder_2")
     recipe: ClassVar[Recipe] = {

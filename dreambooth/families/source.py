@@ -15,6 +15,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
@@ -50,6 +51,20 @@ class ModelSource(Setting):
     allow_pickle: bool = False
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its name is a place on this disk, so that nothing is downloaded for its configurations."""
+        path = Path(self.pretrained_model_name_or_path).expanduser()
+        return self.pretrained_model_name_or_path == TOYBOX or path.exists() or path.suffix in WEIGHTS
+
+    def refuse_missing(self) -> None:
+        """Raise SettingError for a name that was meant as a folder and is none; nothing is asked of the Hub."""
+        if not self.is_here:
+            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True)
+        for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
+            if name:
+                refuse_missing_folder(name, flag)
+
     def folder(self) -> Path:
         """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when there is none."""
         name = self.pretrained_model_name_or_path
@@ -58,20 +73,19 @@ class ModelSource(Setting):
             raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
-            hint = "Give the folder that diffusers' save_pretrained wrote."
-            if list(folder.glob("*lora*.safetensors")):
-                hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
-            reason = f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder."
-            raise SettingError(FLAG, reason, fix=hint)
+            raise _no_pipeline(folder)
         return folder
 
     def index(self) -> dict[str, Any]:
         """`model_index.json`: the pipeline's class and its parts."""
         path = self.folder() / "model_index.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(index, dict):
+                raise ValueError("it is no JSON object")
         except ValueError as error:
             raise SettingError(FLAG, f"{path} is damaged ({error}).", fix="Save or download the pipeline again.") from None
+        return index
 
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder, as texts: {"full": {"rank": "8"}}."""
@@ -87,7 +101,7 @@ class ModelSource(Setting):
         Parts that are `replaced`, or that training has no use for, are not looked at.
         """
         folder = self.folder()
-        for part, (library, _) in _parts(self.index()).items():
+        for part, (library, _) in parts_of(self.index()).items():
             if library is None or part in replaced or part in UNUSED:
                 continue
             inside = {path.name for path in (folder / part).glob("*")}
@@ -128,8 +142,7 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import errors
 
     name = source.pretrained_model_name_or_path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise SettingError(FLAG, f"there is no folder {name}.", fix="Give a pipeline folder, or a Hub id such as owner/name.")
+    refuse_missing_folder(name, FLAG, needs_owner=True)
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
@@ -141,7 +154,7 @@ def _download(source: ModelSource) -> Path:
                 fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
                 raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
             if isinstance(cause, errors.RepositoryNotFoundError):
-                fix = "Check the name; for a private model `hf auth login` first."
+                fix = nearest_folder(Path(name)) or "Check the name; for a private model `hf auth login` first."
                 raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
             if isinstance(cause, errors.RevisionNotFoundError):
                 raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
@@ -155,8 +168,26 @@ def _download(source: ModelSource) -> Path:
             raise SettingError(FLAG, f"{name} has no safetensors weights.", fix=fix) from None
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
         reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
-        raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
+        fix = nearest_folder(Path(name)) or "Connect, or give the path of a pipeline folder."
+        raise SettingError(FLAG, reason, fix=fix) from None
     return Path(path)
+
+
+def _no_pipeline(folder: Path) -> SettingError:
+    """What a folder without model_index.json is, where its own files say so."""
+    kind = None
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str(config.get("_class_name") or config["architectures"][0])
+    if kind and "ControlNet" in kind:
+        return SettingError(FLAG, f"{folder} is a {kind}, which steers a base model and is none.", fix="Give the base model itself.")
+    if kind:
+        fix = f"Give {folder.parent}." if (folder.parent / "model_index.json").is_file() else "Give the whole pipeline's folder."
+        return SettingError(FLAG, f"{folder} is a {kind} alone, one part of a pipeline.", fix=fix)
+    hint = "Give the folder that diffusers' save_pretrained wrote."
+    if list(folder.glob("*lora*.safetensors")) or (folder / "adapter_config.json").is_file():
+        hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
+    return SettingError(FLAG, f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder.", fix=hint)
 
 
 def _conversion(path: Path, name: str) -> str:
@@ -192,7 +223,8 @@ def part_digest(name: str | None) -> str:
     return digest.hexdigest()
 
 
-def _parts(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """A pipeline's parts: the library and the class of each, None for one that it was saved without."""
     return {name: tuple(value) for name, value in index.items() if isinstance(value, list) and len(value) == 2}
 
 

@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dreambooth.core.errors import RunError, SettingError
-from dreambooth.core.wording import size, written_out
+from dreambooth.core.errors import RunError
+from dreambooth.core.wording import written_out
+from dreambooth.folders import refuse_unwritable
 
 PREFIX = ".partial-"
 
@@ -21,13 +24,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name when the block ends well and vanishes when it does not."""
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = _beside(path, lambda free: free.touch(exist_ok=False))
+        mode = _permissions(partial)
         try:
             yield partial
             _flush(partial)
-            partial.chmod(0o666 & ~_umask())
+            _permit(partial, mode)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -38,7 +40,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which replaces it when the block ends well; an older folder stays until that moment."""
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent))
+        partial = _beside(path, Path.mkdir)
         try:
             yield partial
             _settle(partial)
@@ -50,28 +52,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             else:
                 partial.rename(path)
             _flush_folder(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def whole_entries(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose entries move into `folder` one by one when the block ends well; other entries there stay."""
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-        try:
-            yield partial
-            _settle(partial)
-            for entry in sorted(partial.iterdir()):
-                place = folder / entry.name
-                if place.is_dir() and entry.is_dir():
-                    old = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-                    place.rename(old / entry.name)
-                    entry.rename(place)
-                    shutil.rmtree(old)
-                else:
-                    entry.replace(place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -88,20 +68,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
-    """Make a folder and see that it can be written and has room, before any work starts; raises SettingError or RunError if not."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for leftover in path.glob(f"{PREFIX}*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SettingError(setting, f"{path} cannot be written ({reason}).", fix="Choose another folder.") from None
-    free = shutil.disk_usage(path).free
-    if free < needed_bytes:
-        lack = f"{path} has {size(free)} free; this run needs about {size(needed_bytes)}."
-        raise RunError(f"{lack} Free some space, choose another {setting}, or keep fewer checkpoints (--checkpoints_total_limit 1).")
+    """See that a folder can be written and has room, and delete what an interruption left half written; the first file makes the folder.
+
+    Raises SettingError or RunError if not.
+    """
+    refuse_unwritable(path, setting, needed_bytes=needed_bytes)
+    for leftover in path.glob(f"{PREFIX}*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @contextmanager
@@ -117,12 +90,39 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def permit_as_folder(folder: Path) -> None:
+    """Let whoever may read a folder read all that is in it: safetensors' library makes files that nobody but their owner can open."""
+    mode = _permissions(folder)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            _permit(path, mode if path.is_dir() else mode & 0o666)
+
+
 def _settle(folder: Path) -> None:
     """Everything under a folder is on the disk, with ordinary permissions."""
-    folder.chmod(0o777 & ~_umask())
     for path in folder.rglob("*"):
         if path.is_file():
             _flush(path)
+    permit_as_folder(folder)
+
+
+def _beside(path: Path, make: Callable[[Path], None]) -> Path:
+    """A temporary file or folder beside `path`, with the permissions that umask gives to any other (those of `tempfile` are private)."""
+    while True:
+        free = path.with_name(f"{PREFIX}{secrets.token_hex(4)}{path.suffix}")
+        with suppress(FileExistsError):
+            make(free)
+            return free
+
+
+def _permissions(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode) & 0o777
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Set permissions where they differ: some disks keep none, and refuse to be asked."""
+    if _permissions(path) != mode:
+        path.chmod(mode)
 
 
 def _flush(path: Path) -> None:
@@ -136,9 +136,3 @@ def _flush_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

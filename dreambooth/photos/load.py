@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dreambooth.photos.files import SUPPORTED, PhotoError, PhotoFolder, caption_beside, kind_of, photo_hash, read_bytes, scan
+from dreambooth.photos.colour import colours_of, to_srgb
+from dreambooth.photos.files import SUPPORTED, PhotoError, PhotoFolder, caption_beside, kind_of, photo_hash, read_bytes, scan, shown
 
 __all__ = ["Facts", "PhotoError", "PhotoFolder", "caption_beside", "load", "load_with_facts", "photo_hash", "scan"]
 
@@ -43,9 +44,13 @@ class Facts:
     """EXIF's 1 to 8; 1 is upright."""
     frames: int
     profile: str
-    """The embedded colour profile's own name, empty without one."""
+    """The embedded colour profile's own name, or what else says what the colours mean; empty for plain sRGB."""
     alpha: Image.Image | None
     """The upright alpha channel (mode L) where at least one pixel is not opaque."""
+    is_converted: bool = False
+    """Whether its colours were in another space than sRGB."""
+    colour_problem: str = ""
+    """Why its colours may be off; empty where they are right."""
 
 
 def load(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
@@ -53,7 +58,10 @@ def load(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> I
 
     Raises PhotoError, and nothing else, for whatever the bytes are: truncated, corrupt, no picture, or larger than `MAX_PIXELS`.
     """
-    return load_with_facts(path, background=background)[0]
+    image, facts = load_with_facts(path, background=background)
+    if facts.colour_problem:
+        log.warning("%s: %s", shown(path.name), facts.colour_problem)
+    return image
 
 
 def load_with_facts(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> tuple[Image.Image, Facts]:
@@ -99,17 +107,18 @@ def _decode(path: Path, kind: str, data: bytes, background: tuple[int, int, int]
     frames = _count_frames(image)
     orientation = _orientation(image)
     image.load()
-    mode, profile = image.mode, image.info.get("icc_profile")
+    mode, turn = image.mode, UPRIGHT.get(_orientation(image))  # of a TIFF, Pillow has turned it by now, and says so
     alpha = _alpha(image)
-    colour = _to_srgb(path, _eight_bits(image), profile)
-    if orientation in UPRIGHT:
-        colour = colour.transpose(UPRIGHT[orientation])
-        alpha = alpha.transpose(UPRIGHT[orientation]) if alpha else None
+    profile, name, problem = colours_of(image, data)
+    colour, is_converted, misfit = to_srgb(_eight_bits(image), profile)
+    if turn is not None:
+        colour = colour.transpose(turn)
+        alpha = alpha.transpose(turn) if alpha else None
     if alpha:
         flat = Image.new("RGB", colour.size, background)
         flat.paste(colour, mask=alpha)
         colour = flat
-    facts = Facts(image.format or kind, mode, colour.size, orientation, frames, _profile_name(profile), alpha)
+    facts = Facts(image.format or kind, mode, colour.size, orientation, frames, name, alpha, is_converted, problem or misfit)
     colour.info = {}  # no EXIF or profile stays, which would be applied a second time when it is saved
     return colour, facts
 
@@ -147,6 +156,9 @@ def _count_frames(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    """What is still to be done to a picture, as EXIF counts: before it is loaded, all; after it, what Pillow has not done by itself."""
+    if image.format == "AVIF":
+        image.info.pop("xmp", None)  # `irot` and `imir` alone count there, and come as EXIF
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # corrupt EXIF raises anything; the picture itself is still good
@@ -193,33 +205,3 @@ def _scaled(image: Image.Image) -> Image.Image:
         fits = [1.0] * (image.mode == "F") + [255.0, 65535.0]
         scale = next((s for s in fits if top <= s), top)
     return Image.fromarray(np.rint(np.clip(values / scale, 0, 1) * 255).astype(np.uint8))
-
-
-def _to_srgb(path: Path, image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Through the embedded profile where there is one that fits, else by Pillow's plain conversion."""
-    if (not profile or _is_srgb(profile)) and image.mode != "LAB":
-        return image.convert("RGB")
-    from PIL import ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        log.warning("%s: its colour profile does not fit and is left out.", path.name)
-        return image.convert("RGB")
-    return converted if converted is not None else image.convert("RGB")
-
-
-def _is_srgb(profile: bytes) -> bool:
-    return "srgb" in _profile_name(profile).lower()
-
-
-def _profile_name(profile: bytes | None) -> str:
-    if not profile:
-        return ""
-    from PIL import ImageCms
-
-    try:
-        return ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip()
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return "unreadable"

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,13 +96,12 @@ def write(out: Path, relative: str, data: bytes, ours: Collection[str]) -> bool:
             return False
         if relative not in ours:
             raise SettingError(shown(path), "is there already and was not made here.", fix="Name an empty folder for the copies.")
+    partial = path.with_name(f".partial-{secrets.token_hex(4)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
+        partial.replace(path)
     finally:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return True

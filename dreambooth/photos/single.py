@@ -54,9 +54,9 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
         deep = facts.mode.startswith("I") or facts.mode == "F"
         what = "It has more than 8 bits of grey" if deep else f"Its colours are stored as {facts.mode}"
         add("mode", "info", facts.mode, f"{what}; it is converted to sRGB here.", "Nothing to do.")
-    if facts.profile == "unreadable":
-        add("profile", "warning", facts.profile, "Its colour profile is damaged, so its colours may be off.", "Export it as sRGB.")
-    elif facts.profile and "srgb" not in facts.profile.lower():
+    if facts.colour_problem:
+        add("profile", "warning", facts.profile, f"{facts.colour_problem} Its colours may be off.", "Export it as sRGB.")
+    elif facts.is_converted and facts.mode != "LAB":  # which is told as its mode
         add(
             "profile",
             "info",

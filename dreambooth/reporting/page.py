@@ -19,6 +19,7 @@ from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
 from dreambooth.schema import at
+from dreambooth.setup.states import status_of
 
 REPORT = "report.html"
 MAX_PHOTOS = 12
@@ -198,7 +199,7 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
         ("Updates", str(record.get("step", ""))), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
-        ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", str(record.get("state", ""))),
+        ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
 
@@ -213,6 +214,12 @@ def _short(name: str) -> str:
     """A Hub id as it is; of a path on somebody's disk the last two parts."""
     parts = Path(name).parts
     return "/".join(parts[-2:]) if len(parts) > 2 else name
+
+
+def _state(record: Mapping[str, Any]) -> str:
+    """How a run ended; nothing while it is at work: this page is written by the run itself, as its last deed."""
+    status = status_of(record)
+    return "" if status.state.is_active or not record.get("state") else str(status)
 
 
 def _duration(seconds: float) -> str:

@@ -19,12 +19,13 @@ from dreambooth.methods.base import Learner
 from dreambooth.schema import Setting
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
+from dreambooth.training.moments import Moments
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Saved, Step, Told
 from dreambooth.training.ring import Ring, Rows
-from dreambooth.training.state import load_checkpoint, prune, remove_checkpoint, save_checkpoint, step_of
+from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint
 from dreambooth.training.step import Update, accumulate, sum_over_processes
 
 
@@ -57,18 +58,24 @@ class Loop(Setting):
     """Updates between two readings of the numbers from the device."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
-    checkpointing_steps: Annotated[int, Ge(1)] = 500
-    """Updates between two checkpoints; `kill -9` loses at most these."""
+    checkpointing_steps: Annotated[int, Ge(1)] | None = None
+    """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
     checkpoints_total_limit: Annotated[int, Ge(1)] | None = None
-    """Checkpoints to keep; the oldest are deleted. The one that looks best by --evaluate_every stays beside them."""
+    """Newest checkpoints to keep, beside the best by --evaluate_every; left out, 2, with --checkpointing_steps all of them."""
     resume_from_checkpoint: str | None = None
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
     allow_changed_settings: bool = False
     """Resume although other settings than --max_train_steps have changed."""
+    verify: bool = True
+    """Hold the bytes of a checkpoint against their digests before going on from it."""
 
     def steps(self, num_photos: int, photos_per_update: int) -> int:
         """Updates of the whole run."""
         return self.max_train_steps or math.ceil(num_photos / photos_per_update) * self.num_train_epochs
+
+    def moments(self, steps: int) -> Moments:
+        """When a run of so many updates is saved, and what stays."""
+        return Moments(self.checkpointing_steps, limit=self.checkpoints_total_limit, total=steps)
 
 
 class Trainer:
@@ -76,13 +83,14 @@ class Trainer:
 
     def __init__(
         self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Processes,
-        seed: int, settings: Mapping[str, Any],
+        seed: int, settings: Mapping[str, Any], material: Mapping[str, Any],
     ):  # fmt: skip
         self.learner, self.batches, self.loop, self.objective = learner, batches, loop, objective
-        self.processes, self.seed, self.settings = processes, seed, settings
+        self.processes, self.seed, self.settings, self.material = processes, seed, settings, material
         self.family = learner.family
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
+        self.moments = loop.moments(self.total)
         optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
         self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
@@ -113,6 +121,7 @@ class Trainer:
     def updates(self, output_dir: Path, *, stop: Callable[[], bool] = lambda: False) -> Iterator[Record]:
         """All updates to the end, with their checkpoints. When `stop()` becomes true the state is saved and Interrupted raised."""
         since, clock = self.step, time.perf_counter()
+        self.moments.saved()
         while self.step < self.total:
             try:
                 self._one()
@@ -125,29 +134,32 @@ class Trainer:
                 values["images_per_second"] = pictures / max(1e-9, time.perf_counter() - clock)
                 since, clock = self.step, time.perf_counter()
             yield Step(self.step, self.total, values)
-            if self.step % self.loop.checkpointing_steps == 0:
+            may_agree = self.processes.count == 1 or self.step % self.loop.log_interval == 0
+            is_due = self.moments.due(self.step) or (may_agree and bool(self.processes.agreed(int(self.moments.overdue()))))
+            if is_due:
                 yield from self.save(output_dir)
-            if (self.processes.count == 1 or self.step % self.loop.log_interval == 0) and self.processes.any(stop()):
-                if self.step % self.loop.checkpointing_steps:  # else it has just been saved; told alike by all processes
+            if may_agree and self.processes.any(stop()):
+                if not is_due:
                     yield from self.save(output_dir)
                 raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
 
     def save(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment, by the main process."""
-        self._read()
+        self.ring.check(self._last())
         folder = output_dir / f"checkpoint-{self.step}"
-        is_there = folder == self.last_checkpoint  # a look has led to it
+        is_there = folder == self.last_checkpoint  # an evaluation has led to it
         if self.processes.is_main:
             if not is_there:
                 self._write(folder)
-            prune(output_dir, self.loop.checkpoints_total_limit, spared={folder, self.leading})
+            self.moments.prune(output_dir, newest=folder, best=self.leading)
         self.processes.wait()
+        self.moments.saved()
         self.last_checkpoint = folder
         if not is_there:
             yield Saved(self.step, folder)
 
     def lead(self, output_dir: Path) -> Iterator[Record]:
-        """A checkpoint of this moment as the one that looks best so far; the leader before it goes, unless it was due anyway.
+        """A checkpoint of this moment as the best so far; the one before it goes, unless it was due anyway.
 
         By the main process alone: the others wait for nothing.
         """
@@ -155,13 +167,15 @@ class Trainer:
         self.leading = folder
         if folder != self.last_checkpoint:
             self._write(folder)
+            self.moments.saved()
             self.last_checkpoint = folder
             yield Saved(self.step, folder)
-        if before and step_of(before) % self.loop.checkpointing_steps:
+        if before and before != folder and not self.moments.owns(before):
             remove_checkpoint(before)
+        self.moments.prune(output_dir, newest=folder, best=folder)
 
     def _write(self, folder: Path) -> None:
-        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings)
+        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings, material=self.material)
 
     def _one(self) -> None:
         """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""
@@ -184,12 +198,15 @@ class Trainer:
         self.ring.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
 
     def _read(self) -> dict[str, float]:
-        values = self.ring.read(str(self.last_checkpoint) if self.last_checkpoint else None)
+        values = self.ring.read(self._last())
         if values:
             weight = self.objective.prior_loss_weight
             values["loss"] = values.get("loss_subject", 0.0) + weight * values.get("loss_prior", 0.0)
             values["learning_rate"] = float(self.update.optimizer.param_groups[0]["lr"])
         return values
+
+    def _last(self) -> str | None:
+        return str(self.last_checkpoint) if self.last_checkpoint else None
 
     def _explained(self, error: Exception) -> Exception:
         """Memory that ran out, in the words of the flags that save it; other errors as they are."""

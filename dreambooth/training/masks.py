@@ -11,21 +11,27 @@ MASKS = "masks"
 """Below the photos, where `dreambooth photos prepare --masks` puts them."""
 
 
-def mask_of(photo: Path, folder: str | None) -> Image.Image:
-    """The mask of a photo in its size, mode L, white where the subject is.
-
-    Looked for in `folder`, else in `masks` beside the photo, by the photo's name without its ending; else its alpha channel. Raises
-    SettingError for a photo without any, and for a mask of another shape.
-    """
+def mask_file(photo: Path, folder: str | None) -> Path | None:
+    """The file with a photo's mask: named as the photo without its ending, in `folder`, else in `masks` beside it; None without one."""
     place = Path(folder) if folder else photo.parent / MASKS
     named = {path.stem: path for path in scan(str(place)).photos} if folder or place.is_dir() else {}
+    return named.get(photo.stem)
+
+
+def mask_of(photo: Path, folder: str | None) -> Image.Image:
+    """The mask of a photo in its size, mode L, white where the subject is: its `mask_file`, else its alpha channel.
+
+    Raises SettingError for a photo without any, and for a mask of another shape.
+    """
+    file = mask_file(photo, folder)
     picture, facts = load_with_facts(photo)
-    if photo.stem not in named:
+    if file is None:
         if facts.alpha and not folder:
             return facts.alpha
+        place = folder or photo.parent / MASKS
         fix = f"Add one to {place}, or cut the subject out (PNG with transparency), or leave --masked_loss out."
         raise SettingError("--masked_loss", f"{photo.name} has no mask.", fix=fix)
-    mask = load(named[photo.stem], background=(0, 0, 0)).convert("L")
+    mask = load(file, background=(0, 0, 0)).convert("L")
     if mask.size != picture.size:
         reason = f"the mask of {photo.name} is {mask.width} x {mask.height} pixels, the photo {picture.width} x {picture.height}."
         raise SettingError("--masked_loss", reason, fix="Save the mask in the photo's own size.")

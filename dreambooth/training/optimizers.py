@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules: libraries' own, built from one setting; the rate is a function of the update alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 import torch
@@ -86,11 +86,13 @@ class Optimization(Setting):
         )  # fmt: skip
         return schedule.lr_lambdas[0]
 
-    def _prodigy(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.Optimizer:
-        if self.use_8bit_adam:
-            raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
-        if len({group["lr"] for group in groups}) > 1:
+    def refuse_two_rates(self, rates: Collection[float]) -> None:
+        """Raise SettingError for two learning rates where the optimizer finds one."""
+        if len(rates) > 1:
             raise SettingError("--text_encoder_lr", "Prodigy finds one rate for all that learns.", fix="Leave it out.")
+
+    def _prodigy(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.Optimizer:
+        self.refuse_two_rates({group["lr"] for group in groups})
         try:
             from prodigyopt import Prodigy
         except ImportError:

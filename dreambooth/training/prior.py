@@ -20,6 +20,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.atomic import write_json
 from dreambooth.files.images import read_settings, save_png
+from dreambooth.folders import refuse_unwritable
 from dreambooth.photos.load import load, scan
 from dreambooth.sample import Picture, Sampling, draw
 from dreambooth.schema import Setting
@@ -91,9 +92,17 @@ class ClassImages:
 
     def _given(self) -> list[Path]:
         """Pictures in the folder that were not drawn here; a drawn one that an interruption kept out of the manifest is none of them."""
-        if not self.folder.is_dir() or not any(path.suffix != ".json" for path in self.folder.iterdir()):
+        if not self.folder.is_dir():
             return []
-        return [path for path in scan(self.folder).photos if not (path.suffix == ".png" and "model" in read_settings(path))]
+        return [path for path in scan(self.folder, needs_photo=False).photos if not _is_drawn(path)]
+
+    def refuse_unusable(self) -> None:
+        """Raise SettingError for pictures of the user's that cannot be read, and, where some are missing, for a folder that cannot be
+        written."""
+        for path in self._given()[: self.count]:
+            load(path)
+        if self.missing():
+            refuse_unwritable(self.folder, "--class_data_dir")
 
     def draw(self, family: Family, *, batch_size: int, precision: str) -> Iterator[Record]:
         """Draw what is missing. Interrupted, it goes on with the next seed."""
@@ -165,6 +174,14 @@ def read_class_images(images: ClassImages) -> list[tuple[Path, Image.Image]]:
     if len(paths) < images.count:
         raise SettingError("--class_data_dir", f"{images.folder} holds {len(paths)} of {images.count} class images.")
     return [(path, load(path)) for path in paths]
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a picture says that a model drew it."""
+    try:
+        return path.suffix == ".png" and "model" in read_settings(path)
+    except (OSError, ValueError, SyntaxError):
+        return False  # a damaged picture of the user's, which `load` names
 
 
 def _fault(picture: Picture) -> str | None:

@@ -24,7 +24,7 @@ class Rows:
 
 
 class Ring:
-    """Updates since the last reading. An update that is not finite has already been skipped; reading it stops the run.
+    """Updates since the last reading. An update that is not finite has already been skipped; checking it stops the run.
 
     With a gradient scaler (float16) a skipped update is ordinary; ten in a row are not.
     """
@@ -32,22 +32,26 @@ class Ring:
     def __init__(self, *, num_photos: int, names: list[str], scaled: bool):
         self.num_photos, self.names, self.scaled = num_photos, names, scaled
         self.rows: list[Rows] = []
-        self.overflows = 0
+        self.checked = self.overflows = 0
 
     def add(self, rows: Rows) -> None:
         """Keep an update; nothing is read from the device."""
         self.rows.append(rows)
 
-    def read(self, last_checkpoint: str | None) -> dict[str, float]:
-        """Means over the updates since the last reading; raises RunError, naming picture, time and step, if one was not finite."""
-        if not self.rows:
-            return {}
-        for rows, skipped in zip(self.rows, torch.stack([r.skipped for r in self.rows]).tolist(), strict=True):
+    def check(self, last_checkpoint: str | None) -> None:
+        """Raise RunError, naming picture, time and step, if an update since the last check was not finite; the means are not touched."""
+        fresh = self.rows[self.checked :]
+        for rows, skipped in zip(fresh, torch.stack([r.skipped for r in fresh]).tolist() if fresh else (), strict=True):
             self.overflows = self.overflows + 1 if skipped else 0
             if skipped and (not self.scaled or not bool(rows.error.isfinite().all()) or self.overflows >= MAX_OVERFLOWS):
                 raise RunError(self._blame(rows, last_checkpoint))
-        values = self._means()
-        self.rows = []
+        self.checked = len(self.rows)
+
+    def read(self, last_checkpoint: str | None) -> dict[str, float]:
+        """Means over the updates since the last reading, checked."""
+        self.check(last_checkpoint)
+        values = self._means() if self.rows else {}
+        self.rows, self.checked = [], 0
         return values
 
     def _means(self) -> dict[str, float]:

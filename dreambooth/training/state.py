@@ -8,7 +8,7 @@ function of (seed, update, row).
 import json
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.files.sums import differing, refuse, write_sums
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner
 from dreambooth.schema import nearest
@@ -37,24 +38,43 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("checkpoint-"))
 
 
-def find_checkpoint(output_dir: Path, wanted: str) -> Path | None:
-    """`latest` (None when there is none yet), or a checkpoint by name; raises SettingError for one that is missing or half written."""
+def find_checkpoint(output_dir: Path, wanted: str, *, verify: bool = True) -> tuple[Path | None, list[str]]:
+    """`latest` (None when there is none yet) or a checkpoint by name, and a sentence for each newer one that `latest` had to skip.
+
+    Raises SettingError for a checkpoint that is named and missing, half written or damaged, and where `latest` finds none but damaged ones.
+    """
     present = checkpoints(output_dir)
-    if wanted == "latest":
-        return present[-1] if present else None
+    if wanted != "latest":
+        return _named_checkpoint(output_dir, wanted, present, verify=verify), []
+    skipped: list[str] = []
+    for path in reversed(present):
+        harm = differing(path) if verify else []
+        if not harm:
+            return path, skipped
+        skipped.append(f"{path.name} is skipped: {harm[0]} is damaged.")
+    if skipped:
+        fix = "Start anew with --overwrite_output_dir, or use them as they are with --no_verify."
+        raise SettingError("--resume_from_checkpoint", f"no checkpoint in {output_dir} is whole. {' '.join(skipped)}", fix=fix)
+    return None, []
+
+
+def _named_checkpoint(output_dir: Path, wanted: str, present: list[Path], *, verify: bool) -> Path:
     path = output_dir / Path(wanted).name
-    if path in present:
-        return path
     names = [p.name for p in present]
-    state = "is half written" if path.is_dir() else "does not exist"
-    there = f"There are {', '.join(names)}." if names else "This run has no checkpoint; leave the flag out."
-    raise SettingError("--resume_from_checkpoint", f"{path} {state}.", fix=f"{there} {nearest(path.name, names)}")
+    if path not in present:
+        state = "is half written" if path.is_dir() else "does not exist"
+        there = f"There are {', '.join(names)}." if names else "This run has no checkpoint; leave the flag out."
+        raise SettingError("--resume_from_checkpoint", f"{path} {state}.", fix=f"{there} {nearest(path.name, names)}")
+    if verify:
+        refuse(path, differing(path), fix="Resume from another checkpoint (`latest` takes the newest whole one), or pass --no_verify.")
+    return path
 
 
 def save_checkpoint(
-    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any]
-) -> None:
-    """Write `checkpoint-N` whole, or not at all."""
+    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any],
+    material: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.material`)."""
     with whole_folder(folder) as partial:
         if average:
             with average.applied():
@@ -69,7 +89,9 @@ def save_checkpoint(
             save_tensors(state / "weights.safetensors", _named(average.parameters))
             save_tensors(state / "average.safetensors", _named(average.values))
         told = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
+        told["material"] = dict(material)
         write_json(state / "state.json", told)
+        write_sums(partial)
 
 
 def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None) -> int:
@@ -95,13 +117,6 @@ def read_state(folder: Path) -> dict[str, Any]:
         return json.loads((folder / STATE / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
-
-
-def prune(output_dir: Path, limit: int | None, *, spared: Collection[Path | None]) -> None:
-    """Delete the oldest checkpoints until `limit` are left; never the one just written, nor the one that leads."""
-    if limit:
-        for path in [p for p in checkpoints(output_dir) if p not in spared][: -(limit - 1) or None]:
-            remove_checkpoint(path)
 
 
 def remove_checkpoint(path: Path) -> None:

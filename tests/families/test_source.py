@@ -110,7 +110,7 @@ def test_a_damaged_configuration_is_told_with_the_fix(folder):
 
 def test_weights_of_another_shape_than_the_configuration_says_are_told(folder):
     path = folder / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"cross_attention_dim": 16}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": [8, 32]}))
     assert "cannot be loaded" in refused(folder)
 
 

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.photos.load import PhotoError, load, load_with_facts
 
@@ -20,16 +21,78 @@ def near(image: Image.Image, array: np.ndarray, within: int = 3) -> bool:
     return image.mode == "RGB" and np.abs(np.asarray(image, int) - array.astype(int)).max() <= within
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_turned_upright(tmp_path, orientation):
+def as_stored(orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """QUARTERS as a camera held in one of eight ways stores it, and what it writes beside."""
     upright = Image.fromarray(QUARTERS)
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what the camera did, as Pillow numbers transpositions
-    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(back[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
-    image, facts = load_with_facts(tmp_path / "a.png")
-    assert near(image, QUARTERS) and facts.orientation == orientation
+    return upright if orientation == 1 else upright.transpose(Image.Transpose(back[orientation])), exif
+
+
+def tiled_tiff(image: Image.Image, orientation: int) -> bytes:
+    """Tiles of 16 x 16, which Pillow reads and does not write."""
+    width, height = image.size
+    padded = np.zeros((-(-height // 16) * 16, -(-width // 16) * 16, 3), np.uint8)
+    padded[:height, :width] = np.asarray(image)
+    places = [(y, x) for y in range(0, padded.shape[0], 16) for x in range(0, padded.shape[1], 16)]
+    data = b"".join(padded[y : y + 16, x : x + 16].tobytes() for y, x in places)
+    count, at = len(places), 8 + len(data)
+    bits, offsets = at + 8 * count, struct.pack(f"<{count}I", *(8 + 768 * i for i in range(count)))
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits), (259, 3, 1, 1), (262, 3, 1, 2), (274, 3, 1, orientation),
+               (277, 3, 1, 3), (322, 4, 1, 16), (323, 4, 1, 16), (324, 4, count, at), (325, 4, count, at + 4 * count)]  # fmt: skip
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    tail = offsets + struct.pack(f"<{count}I", *[768] * count) + struct.pack("<4H", 8, 8, 8, 0)
+    return b"II*\0" + struct.pack("<I", bits + 8) + data + tail + directory
+
+
+TURNED = {
+    "jpg": {"quality": 100, "subsampling": 0}, "mpo": {"quality": 100, "subsampling": 0, "save_all": True},
+    "png": {}, "webp": {"lossless": True},
+    "avif": {"quality": 100, "subsampling": "4:4:4"}, "heic": {"quality": 100}, "raw.tif": {}, "strips.tif": {"strip_size": 180 * 8},
+    "lzw.tif": {"compression": "tiff_lzw"}, "deflate.tif": {"compression": "tiff_adobe_deflate"},
+    "packbits.tif": {"compression": "packbits"}, "jpeg.tif": {"compression": "jpeg", "quality": 100},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", TURNED)
+def test_every_orientation_is_turned_upright_once_in_every_format_that_has_one(tmp_path, name, orientation):
+    if name == "heic":
+        pytest.importorskip("pillow_heif", reason="dreambooth[photos] is not installed").register_heif_opener()
+    stored, exif = as_stored(orientation)
+    more = {"append_images": [stored.copy()]} if name == "mpo" else {}
+    stored.save(path := tmp_path / f"photo.{name}", exif=exif.tobytes(), **TURNED[name], **more)
+    image, facts = load_with_facts(path)
+    assert image.size == facts.size == (60, 40)
+    assert all(
+        near(image.crop(box), QUARTERS[box[1] : box[3], box[0] : box[2]], 12) for box in ((4, 4, 26, 16), (34, 4, 56, 16), (4, 24, 26, 36))
+    )
+    assert facts.orientation == orientation or name == "heic", "of HEIC, only the upright picture is to be had"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_of_tiles_and_one_of_two_pages_are_turned_once(tmp_path, orientation):
+    stored, exif = as_stored(orientation)
+    (tmp_path / "tiles.tif").write_bytes(tiled_tiff(stored, orientation))
+    stored.save(tmp_path / "pages.tif", exif=exif, save_all=True, append_images=[stored.rotate(90, expand=True)])
+    for name in ("tiles.tif", "pages.tif"):
+        assert near(load(tmp_path / name), QUARTERS, 0)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+def test_an_orientation_in_xmp_alone_counts_and_its_transparency_turns_with_it(tmp_path, name):
+    stored, _ = as_stored(6)
+    stored.putalpha(Image.fromarray(np.where(QUARTERS[..., 2] > 100, 0, 255).astype(np.uint8)).transpose(Image.Transpose.ROTATE_90))
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    more = {"tiffinfo": {700: xmp}} if name == "a.tif" else {"xmp": xmp}
+    if name == "a.png":
+        more = {"pnginfo": PngInfo()}
+        more["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    stored.save(tmp_path / name, lossless=True, **more)
+    image, facts = load_with_facts(tmp_path / name)
+    white = np.where(QUARTERS[..., 2:] > 100, 255, QUARTERS)
+    assert facts.orientation == 6 and facts.alpha.size == image.size and near(image, white, 0)
 
 
 def test_transparent_parts_take_the_background_and_soft_edges_blend(tmp_path):

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource, family_of
 from dreambooth.files.images import read_settings
+from dreambooth.files.locks import LOCK
 from dreambooth.sample import Picture, Sampling
 from dreambooth.stream import train
 from dreambooth.training import prior
@@ -124,3 +126,19 @@ def test_two_runs_share_their_class_images_and_another_guidance_does_not(pipelin
         phases.append(sum(isinstance(record, Progress) and record.phase == "class images" for record in records))
     assert phases[0] == 4 and phases[1] == 0 and phases[2] == 4
     assert shared_folder({"model": "a"}) != shared_folder({"model": "b"})
+
+
+def test_of_two_runs_that_want_the_same_class_images_one_draws_and_one_waits(pipelines, tmp_path):
+    folder, waited = tmp_path / "class", []
+    folder.mkdir()
+    lock = FileLock(folder / LOCK)
+    lock.acquire()
+    wanted = config(
+        pipelines("stable_diffusion"), root=tmp_path, output_dir=tmp_path / "run", max_train_steps=1, class_data_dir=str(folder)
+    )
+    for record in train(wanted):
+        if isinstance(record, Progress) and "another run" in record.phase:
+            waited.append(record)
+            assert not list(folder.glob("*.png"))
+            lock.release()
+    assert len(waited) == 1 and len(list(folder.glob("*.png"))) == 3

@@ -1,5 +1,6 @@
 """What each of two processes runs in the tests of data parallel training."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.batch import Batch, picture_weights, spans
 from dreambooth.families import ModelSource, family_of
 from dreambooth.stream import train
+from dreambooth.training import moments
 from dreambooth.training.loop import Trainer
 from dreambooth.training.objective import Objective
 from dreambooth.training.processes import join
+from dreambooth.training.records import Saved
 from dreambooth.training.step import accumulate, sum_over_processes
 from tests.training.runs import config
 
@@ -73,13 +76,26 @@ def seeds(model: Path, root: Path) -> None:
     (root / f"rank{join('cpu').rank}.txt").write_text(f"{trainer.seed} {weights!r}")
 
 
+def clocks(model: Path, root: Path, first: str) -> None:
+    """A run that is saved by itself, in which the first process waits `first` minutes and the others none; each notes its savings."""
+    rank = int(os.environ["RANK"])
+    moments.MINUTES = float(first) if rank == 0 else 0.0
+    given = {"method": "lora", "with_prior_preservation": False, "max_train_steps": 5, "train_batch_size": 2, "log_interval": 1}
+    wanted = config(model, root=root, output_dir=root / "out", checkpointing_steps=None, **given)
+    saved = [record.step for record in train(wanted) if isinstance(record, Saved) and record.path.name.startswith("checkpoint-")]
+    (root / f"rank{rank}.txt").write_text(" ".join(map(str, saved)))
+
+
 def main() -> None:
-    """`sum`, `gradients MODEL FILE`, or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
+    """A part by its name and what it needs; or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
     if sys.argv[1] == "gradients":
         gradients(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     if sys.argv[1] == "seeds":
         seeds(Path(sys.argv[2]), Path(sys.argv[3]))
+        return
+    if sys.argv[1] == "clocks":
+        clocks(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
         return
     if sys.argv[1] == "sum":
         summed()

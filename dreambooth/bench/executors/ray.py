@@ -222,6 +222,7 @@ def _mark(folder: Path) -> str:
     """
     token = f"{TOKEN}{uuid.uuid4().hex}"
     writable_folder(folder, "--output_dir")
+    folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{TOKEN}*"):
         old.unlink(missing_ok=True)
     (folder / token).touch()

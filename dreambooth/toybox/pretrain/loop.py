@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
+from dreambooth.files.atomic import permit_as_folder
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -172,6 +174,8 @@ class Run:
             for p, mean in zip(self.weights, self.averaged, strict=True):
                 p.copy_(mean)
             figures = self.stage.export(self.folder)
+            for written in filter(Path.is_dir, (self.folder / "pipeline", self.folder / "encoders")):
+                permit_as_folder(written)
             for p, own in zip(self.weights, held, strict=True):
                 p.copy_(own)
         return figures

@@ -1,0 +1,47 @@
+"""Several files and folders that replace others together: after any interruption all are the old ones, or all become the new ones."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dreambooth.files.atomic import _beside as beside
+from dreambooth.files.atomic import _disk_errors, _flush_folder, _settle
+
+INCOMING = ".incoming"
+"""New entries that count already and are on their way to their places."""
+
+
+@contextmanager
+def whole_entries(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose entries take their places in `folder` when the block ends well; other entries there stay.
+
+    One rename decides. What an interruption leaves on the way after it, `finish_entries` brings to its place.
+    """
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        finish_entries(folder)
+        partial = beside(folder / "entries", Path.mkdir)
+        try:
+            yield partial
+            _settle(partial)
+            partial.rename(folder / INCOMING)
+            _flush_folder(folder)
+            finish_entries(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish_entries(folder: Path) -> bool:
+    """Bring to their places what `whole_entries` was interrupted at; returns whether there was anything. Again does no harm."""
+    incoming = folder / INCOMING
+    if not incoming.is_dir():
+        return False
+    for entry in sorted(incoming.iterdir()):
+        place = folder / entry.name
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        entry.replace(place)
+    incoming.rmdir()
+    _flush_folder(folder)
+    return True

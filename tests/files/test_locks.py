@@ -1,0 +1,70 @@
+"""One command at a time in a folder, whoever asks and however it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dreambooth.core.errors import SettingError
+from dreambooth.files.locks import HOLDER, LOCK, claimed, held
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dreambooth.files.locks import claimed
+with claimed(Path(sys.argv[1]), "train"):
+    time.sleep(60)
+"""
+
+
+def holder(folder):
+    """Another process that holds the lock of a folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)])
+    deadline = time.monotonic() + 60
+    while not (folder / HOLDER).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+def test_a_second_command_in_a_folder_is_refused_and_told_who_is_there(tmp_path):
+    process = holder(tmp_path / "run")
+    try:
+        with pytest.raises(SettingError) as refused, claimed(tmp_path / "run", "evaluate"):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    assert refused.value.setting == "--output_dir" and str(process.pid) in str(refused.value) and "dreambooth train" in str(refused.value)
+
+
+def test_a_lock_is_free_when_its_holder_was_killed(tmp_path):
+    process = holder(tmp_path / "run")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with claimed(tmp_path / "run", "train"):
+        pass
+
+
+def test_two_starts_in_one_process_exclude_each_other_too(tmp_path):
+    with claimed(tmp_path, "train"), pytest.raises(SettingError), claimed(tmp_path, "train"):
+        pass
+    with claimed(tmp_path, "train"):
+        pass
+
+
+def test_a_folder_that_nothing_was_written_into_is_gone_again(tmp_path):
+    with pytest.raises(KeyError), claimed(tmp_path / "new", "train"):
+        raise KeyError
+    assert not (tmp_path / "new").exists()
+    with claimed(tmp_path / "new", "train"):
+        (tmp_path / "new" / "result").touch()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [LOCK, "result"]
+
+
+def test_a_waiting_lock_is_passed_on(tmp_path):
+    with held(tmp_path / "lock"):
+        pass
+    with held(tmp_path / "lock"):
+        assert (tmp_path / "lock").exists()
