@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.base import Family
+from dreambooth.prompts import refuse_unreadable
 from dreambooth.schema import Setting, get, is_set, nearest
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
     if negative_prompt and "true_cfg_scale" in _options(family):
         reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
         raise SettingError(sampling.source("negative_prompt"), reason, fix="Leave it out.")
+    refuse_unreadable(negative_prompt or "", sampling.source("negative_prompt"))
     for side in ("height", "width"):
         size = getattr(sampling, side)
         if size and size % family.pixel_step:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
@@ -31,11 +31,18 @@ class Setting(BaseModel):
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_zero_byte(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("it holds a zero byte, which is no text and no name of a file")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _meant(cls, values: Any) -> Any:
         """A branch or a list that holds nothing (all its lines commented out) is left out; a single value stands for a list of it."""
-        if not isinstance(values, Mapping):
+        if not isinstance(values, Mapping) or cls.model_config.get("strict"):
             return values
         given = ((name, cls.model_fields.get(name), value) for name, value in values.items())
         return {
