@@ -17,13 +17,14 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.atomic import writable_folder
 from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
-from dreambooth.photos.check import quick
+from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts import PLACEHOLDER, fill
-from dreambooth.training.batches import Batches, Shelf, encode_shelf, text_table
+from dreambooth.training.batches import Batches, Shelf, Shown, fill_shelf, text_table
 from dreambooth.training.masks import mask_of
-from dreambooth.training.prior import ClassImages, read_class_images, shared_folder
+from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Progress, Record, Told
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
@@ -60,31 +61,14 @@ class Material:
         return replace(self, identifier=identifier, subjects=subjects, photos=photos)
 
 
-def look_at_photos(config: TrainConfig, identifier: str | None, resolution: int) -> Iterator[Record]:
-    """A short verdict on each folder of photos; raises SettingError for what must be mended, unless that was waived."""
-    for subject in subjects(config.photos, identifier):
-        report = quick(subject.folder, resolution, config.photos.concept)
-        yield Told(report.verdict(), important=report.has_errors)
-        grave = [finding for finding in report.findings if finding.severity == "error"]
-        if grave and not config.photos.ignore_photo_errors:
-            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
-            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
-
-
 def gather(config: TrainConfig, identifier: str | None) -> Material:
-    """Read the photos; raises SettingError for what is missing or broken."""
+    """Find the photos, which stay on the disk, and their prompts; raises SettingError for what is missing."""
     named = subjects(config.photos, identifier, replaced=config.replaced_noun)
     material = Material(identifier, named, [])
     for subject in named:
-        photos, complaints = read_photos(
-            subject,
-            use_captions=config.photos.use_captions,
-            ignore_errors=config.photos.ignore_photo_errors,
-            identifier=identifier,
-            replaced=config.replaced_noun,
+        material.photos += read_photos(
+            subject, use_captions=config.photos.use_captions, identifier=identifier, replaced=config.replaced_noun
         )
-        material.photos += photos
-        material.complaints += complaints
         if config.has_prior and not subject.class_prompt:
             reason = f"there is no class prompt for {subject.folder.root}."
             raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
@@ -130,6 +114,9 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     """Draw the class images that are missing; the first process does it, the others wait."""
     own = config.loop.mixed_precision
     precision = config.prior.prior_generation_precision or own
+    if processes.is_main:
+        for images in material.prior:
+            yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
     if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
@@ -138,6 +125,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         read_as_told(drawer, config.text)
         drawer.to(processes.device)
     for images in missing:
+        writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(images.folder / LOCK, thread_local=False)
         for _ in waiting_for(lock):
@@ -159,23 +147,18 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     assert resolution
     prompts: list[str] = []
     photos, prior = Shelf(), Shelf()
-    options = {"cropping": config.cropping, "resolution": resolution, "seed": seed, "mirrored": config.cropping.random_flip}
-    for photo in material.photos:
-        shown = [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)]
-        mask = mask_of(photo.path, config.photos.mask_dir) if config.objective.masked_loss else None
-        photos.add(photo.path.name, photo.image, shown, **options, mask=mask)
-    for images in material.prior:
-        for path, image in read_class_images(images):
-            prior.add(path.name, image, [_place(prompts, images.prompt)], **options)
-    if config.cropping.cache_latents:
-        try:
-            yield from encode_shelf(family, photos, what="photos")
-            if len(prior):
-                yield from encode_shelf(family, prior, what="class images")
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+    options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
+    encoder = family if config.cropping.cache_latents else None
+    class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
+    shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
+    try:
+        yield from fill_shelf(photos, _shown(config, material, prompts), encoder, count=len(material.photos), what="photos", **options)
+        if class_images:
+            yield from fill_shelf(prior, shown, encoder, count=len(class_images), what="class images", **options)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     rest(config, family)
@@ -183,6 +166,14 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
         family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
         num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
     )  # fmt: skip
+
+
+def _shown(config: TrainConfig, material: Material, prompts: list[str]) -> Iterator[Shown]:
+    """The photos, each read when its turn comes, with its mask where the loss has one; their prompts are entered into the table."""
+    for photo in material.photos:
+        image, facts = load_with_facts(photo.path)
+        mask = mask_of(photo.path, facts, config.photos.mask_dir) if config.objective.masked_loss else None
+        yield Shown(photo.path.name, image, [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)], mask)
 
 
 def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from dreambooth.config import TrainConfig
+from dreambooth.files.images import fit
 from dreambooth.outputs import write_pictures, write_sheet
 from dreambooth.prepare import Material, rest
 from dreambooth.prompts import fill
@@ -36,7 +37,7 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     drawn = _pictures(config, trainer, prompts, count)
     rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     paths = write_pictures(folder / "samples" / "final", rows, extra={"step": trainer.step})
-    photos = [photo.image for photo in material.photos[:count]]
+    photos = [fit(photo.read()) for photo in material.photos[:count]]
     sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
     title = f"{material.instance_prompt}: {trainer.step} updates"
     write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))

@@ -5,7 +5,7 @@ configurations.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from dreambooth.folders import refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE
 from dreambooth.outputs import check_push, kohya_prefixes
-from dreambooth.prepare import Material, check_resolution, gather, look_at_photos, plan_prior, told
+from dreambooth.photos.check import quick
+from dreambooth.photos.load import PhotoError, load_with_facts
+from dreambooth.prepare import Material, check_resolution, gather, plan_prior, told
 from dreambooth.prompts import PLACEHOLDER
 from dreambooth.roles import refuse_mixed_training
 from dreambooth.training.masks import mask_of
 from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record
-from dreambooth.training.subjects import needs_identifier, subjects
+from dreambooth.training.records import Record, Told
+from dreambooth.training.subjects import Subject, needs_identifier, subjects
 
 LEAST_RESOLUTION = 64
 """At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
@@ -50,19 +52,16 @@ def refuse(config: TrainConfig, processes: Processes) -> None:
 
 
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
-    """The photos judged, and read with their captions and masks; an identifier that is still to be picked is left as [V]."""
-    identifier = _stand_in(config)
-    judged = look_at_photos(config, identifier, _resolution(config))
+    """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    material = gather(config, _stand_in(config))
+    if config.objective.masked_loss:
+        _refuse_shared_masks(config, material)
+    judged = _look_at_photos(config, material, _resolution(config))
     if config.model.is_here:
         yield from judged
     else:  # `fit` says how they look at the model's own resolution
         deque(judged, maxlen=0)
-    material = gather(config, identifier)
     yield from told(material.complaints)
-    if config.objective.masked_loss:
-        _refuse_shared_masks(config, material)
-        for photo in material.photos:
-            mask_of(photo.path, config.photos.mask_dir)
     return material
 
 
@@ -79,12 +78,42 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     if sizes:
         check_resolution(resolution, step=sizes[1])
     if not source.is_here:
-        yield from look_at_photos(config, material.identifier, resolution)
+        yield from _look_at_photos(config, material, resolution)
     if sizes and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
         for images in material.prior:
             images.refuse_unusable()
+
+
+def _look_at_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
+    """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
+    SettingError for what must be mended, unless that was waived."""
+    for subject in material.subjects:
+        report = quick(subject.folder, resolution, config.photos.concept)
+        yield Told(report.verdict(), important=report.has_errors)
+        grave = [finding for finding in report.findings if finding.severity == "error"]
+        if grave and not config.photos.ignore_photo_errors:
+            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
+            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
+        _leave_out(config, material, subject, readable=report.places)
+    for photo in material.photos if config.objective.masked_loss else ():
+        mask_of(photo.path, load_with_facts(photo.path)[1], config.photos.mask_dir)
+
+
+def _leave_out(config: TrainConfig, material: Material, subject: Subject, *, readable: Collection[str]) -> None:
+    """Take the photos of a subject that cannot be read out of the material; those whose names are `readable` were read by the check."""
+    for photo in [photo for photo in material.photos if photo.path.parent == subject.folder.root and photo.path.name not in readable]:
+        try:
+            photo.read()
+        except PhotoError as error:
+            if not config.photos.ignore_photo_errors:
+                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
+            material.photos.remove(photo)
+            material.complaints.append(str(error))
+    if not any(photo.path.parent == subject.folder.root for photo in material.photos):
+        reason = f"none of the photos in {subject.folder.root} can be read."
+        raise SettingError("--instance_data_dir", reason, fix=material.complaints[-1])
 
 
 def _stand_in(config: TrainConfig) -> str | None:

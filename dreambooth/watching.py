@@ -46,7 +46,7 @@ class Watcher:
         self.every = config.watching.evaluate_every
         self.live = LiveScores(
             trainer.family, eyes, held_out(noun, toybox=config.model.pretrained_model_name_or_path == TOYBOX), material.identifier,
-            class_prompt(noun), [photo.image for photo in material.photos], config.validation.sampling(resolution),
+            class_prompt(noun), material.photos, config.validation.sampling(resolution),
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip

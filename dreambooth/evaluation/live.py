@@ -4,7 +4,6 @@ The pictures are drawn under generators of their own, so a run with and without 
 model: a method changes nothing before its first update.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -18,8 +17,10 @@ from dreambooth.evaluation.protocol import Prompt, without_identifier
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
+from dreambooth.files.reading import readings
 from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
 from dreambooth.metrics.real import real_row
+from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
 from dreambooth.training.state import checkpoints, step_of
@@ -53,7 +54,7 @@ class LiveScores:
     prompts: Sequence[Prompt]
     identifier: str | None
     class_prompt: str
-    photos: Sequence[Image.Image]
+    photos: Sequence[Image.Image | PhotoFile]
     sampling: Sampling
     num_images: int = 2
     class_samples: int = 8
@@ -115,15 +116,7 @@ def signals_of(values: Mapping[str, float]) -> Signals:
 
 def read_curve(metrics: Path) -> dict[int, Signals]:
     """The looks that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
-    curve: dict[int, Signals] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # a half-written last line
-        if "dino" in values:
-            curve[int(values["step"])] = signals_of(values)
-    return curve
+    return {int(row["step"]): signals_of(row) for row in readings(metrics) if "dino" in row}
 
 
 def choose_checkpoint(run: Path, *, real_dino: float | None = None) -> Choice | None:

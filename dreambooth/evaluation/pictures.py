@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth.files.images import read_settings, save_png
+from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import Shot
 from dreambooth.opened import Opened
 from dreambooth.sample import Sampling, draw
@@ -97,7 +97,7 @@ def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any])
             return None
         with Image.open(path) as image:
             return Shot(image.convert("RGB"), wanted.prompt, wanted.plain, wanted.row, wanted.seed, finite)
-    except (OSError, ValueError, SyntaxError):
+    except BROKEN:
         return None  # a damaged file is drawn again
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from dreambooth.evaluation.scoring import BY_PROMPT, by_prompt, real_scores, sco
 from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
+from dreambooth.files.images import fit
+from dreambooth.files.reading import Damaged, read_json
 from dreambooth.metrics import Evidence, Eyes, Terms
 from dreambooth.outputs import write_sheet
 from dreambooth.reporting import report
@@ -67,7 +68,7 @@ def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: 
         "toybox" if subject.is_toybox else "", "left: tuned, right: untuned, equal seeds" if untuned else "",
         f"seeds {table['protocol']['seeds'][0]}-{table['protocol']['seeds'][1]}",
     ]))  # fmt: skip
-    rows = [("photos", list(subject.photos[: 2 * table["protocol"]["images_per_prompt"]]))]
+    rows = [("photos", [fit(photo.read()) for photo in subject.photos[: 2 * table["protocol"]["images_per_prompt"]]])]
     for number, entry in enumerate(table["per_prompt"]):
         mine = [shot.image for shot in evidence.drawn if shot.row == number]
         rows.append((entry["prompt"], mine + [shot.image for shot in (untuned.drawn if untuned else ()) if shot.row == number]))
@@ -78,12 +79,12 @@ def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: 
 def retire(run: Path, base: str) -> None:
     """Delete a run's scores where they are of other weights than it has now, on a base model with this fingerprint."""
     try:
-        scored = json.loads((run / SCORES).read_text(encoding="utf-8"))["protocol"]["weights"]
+        scored = read_json(run / SCORES).get("protocol")
     except FileNotFoundError:
         return
-    except (OSError, ValueError, LookupError, TypeError):
+    except Damaged:
         scored = None
-    if scored != weights_digest(run, base):
+    if not isinstance(scored, dict) or scored.get("weights") != weights_digest(run, base):
         for name in (SCORES, TABLE, SHEET):
             (run / name).unlink(missing_ok=True)
 

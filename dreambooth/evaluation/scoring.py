@@ -8,6 +8,7 @@ from PIL import Image
 from dreambooth.evaluation.bootstrap import interval
 from dreambooth.metrics import METRICS, Evidence, Eyes, Metric, Terms, Undefined
 from dreambooth.metrics.real import real_row
+from dreambooth.photos.load import PhotoFile
 
 Score = dict[str, Any]
 """{value, low, high, n}, or {value: None, reason} where the metric is undefined."""
@@ -51,7 +52,7 @@ def by_prompt(measured: dict[str, Terms | str], count: int, *, seed: int) -> lis
     return table
 
 
-def real_scores(photos: Sequence[Image.Image], eyes: Eyes, *, seed: int) -> dict[str, dict[str, Score]]:
+def real_scores(photos: Sequence[Image.Image | PhotoFile], eyes: Eyes, *, seed: int) -> dict[str, dict[str, Score]]:
     """The real-photos row, without self-pairs (the ceiling) and with them (as the paper's row seems to be)."""
     table: dict[str, dict[str, Score]] = {"without_self_pairs": {}, "with_self_pairs": {}}
     for name, embed in (("dino", eyes.dino), ("clip_i", eyes.clip)):

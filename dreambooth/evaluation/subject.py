@@ -4,8 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
@@ -14,9 +12,9 @@ from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.opened import read_config, refuse_no_model, run_folder
-from dreambooth.photos.load import PhotoError, load, scan
+from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
 from dreambooth.prompts import class_prompt
-from dreambooth.setup.record import read_record
+from dreambooth.setup.record import unknown_photos
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Examined:
     identifier: str | None
     class_prompt: str
     is_style: bool
-    photos: tuple[Image.Image, ...]
+    photos: tuple[PhotoFile, ...]
     photo_names: tuple[str, ...]
     base: ModelSource
     weights: str
@@ -60,8 +58,10 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     if not folder:
         raise SettingError("--instance_data_dir", "the photos of the subject are not known.", fix="Name their folder.")
     pictures, names = read_folder(folder)
-    if run and not instance_data_dir:
-        _see_that_they_are_the_same(run, folder, names)
+    others = unknown_photos(run, [Path(folder).expanduser() / name for name in names]) if run and not instance_data_dir else []
+    if others:
+        reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
+        raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
     base = config.model if config else ModelSource(pretrained_model_name_or_path=name)
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
     with told_as("run" if config is None else FLAG):
@@ -71,15 +71,6 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
         class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,
         base=base, weights=weights_digest(path, base_weights) if run else base_weights, base_weights=base_weights,
     )  # fmt: skip
-
-
-def _see_that_they_are_the_same(run: Path, folder: str, names: tuple[str, ...]) -> None:
-    """Raise SettingError where a folder that a run was trained from holds other photos now."""
-    known = {photo["sha256"] for photo in read_record(run).get("photos", [])}
-    others = [name for name in names if known and file_digest(Path(folder).expanduser() / name) not in known]
-    if others:
-        reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
-        raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
 
 
 def is_toybox(base: str) -> bool:
@@ -97,12 +88,13 @@ def weights_digest(path: Path, base: str) -> str:
     return digest.hexdigest()
 
 
-def read_folder(folder: str) -> tuple[tuple[Image.Image, ...], tuple[str, ...]]:
-    """All readable photos of a folder, upright; raises SettingError when there is none."""
+def read_folder(folder: str) -> tuple[tuple[PhotoFile, ...], tuple[str, ...]]:
+    """All photos of a folder that can be read, and their names; raises SettingError when there is none."""
     pictures, names, complaint = [], [], "it holds no photo."
     for path in scan(folder).photos:
         try:
-            pictures.append(load(path))
+            load(path)
+            pictures.append(PhotoFile(path))
             names.append(path.name)
         except PhotoError as error:
             complaint = str(error)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth.core.errors import DreamboothError, RunError
+from dreambooth.photos.load import PhotoFile
 
 EncoderName = Literal["dino", "clip", "lpips"]
 Better = Literal["higher", "lower", "neither"]
@@ -47,7 +48,7 @@ class Evidence:
 
     drawn: tuple[Shot, ...]
     """Pictures of the subject, by the prompts of the suite."""
-    photos: tuple[Image.Image, ...] = ()
+    photos: tuple[Image.Image | PhotoFile, ...] = ()
     """The real photos of the subject."""
     class_drawn: tuple[Shot, ...] = ()
     """Pictures of "a [class noun]" by the model under test."""
@@ -59,11 +60,11 @@ class Eyes(ABC):
     """What metrics look through: embeddings of pictures and words, and perceptual distances."""
 
     @abstractmethod
-    def dino(self, images: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
+    def dino(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
         """Embeddings."""
 
     @abstractmethod
-    def clip(self, images: Sequence[Image.Image]) -> Float[Tensor, "n d"]:
+    def clip(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
         """Embeddings."""
 
     @abstractmethod

@@ -14,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.loading import from_pretrained
 from dreambooth.metrics.base import EncoderName, Eyes, Undefined
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
+from dreambooth.photos.load import PhotoFile
 from dreambooth.schema import Setting
 
 DINO, CLIP = "facebook/dino-vits16", "openai/clip-vit-base-patch32"
@@ -82,17 +84,17 @@ class LoadedEncoders(Eyes):
                 self._model(name)
         return dict(self.names)
 
-    def dino(self, images: Sequence[Image.Image]) -> Tensor:
+    def dino(self, images: Sequence[Image.Image | PhotoFile]) -> Tensor:
         """Class tokens [n, d]; of a residual network, which has none, the means of its last feature map."""
         model, preprocess = self._model("dino")
 
-        def embed(batch: Sequence[Image.Image]) -> Tensor:
+        def embed(batch: Sequence[Image.Image | PhotoFile]) -> Tensor:
             seen: Tensor = model(pixel_values=preprocess(batch).to(self.device)).last_hidden_state
             return seen[:, 0] if seen.ndim == 3 else seen.mean((2, 3))
 
         return self._embedded("dino", images, embed)
 
-    def clip(self, images: Sequence[Image.Image]) -> Tensor:
+    def clip(self, images: Sequence[Image.Image | PhotoFile]) -> Tensor:
         """Projected image embeddings [n, d]."""
         model, preprocess, _ = self._model("clip")
         return self._embedded("clip", images, lambda b: model.get_image_features(pixel_values=preprocess(b).to(self.device)).pooler_output)
@@ -117,7 +119,9 @@ class LoadedEncoders(Eyes):
             parts = [model.embed(model.preprocess(some).to(self.device)) for some in _batches(images, self.batch_size)]
         return all_distances(torch.cat(parts))
 
-    def _embedded(self, name: EncoderName, images: Sequence[Image.Image], embed: Callable[[Sequence[Image.Image]], Tensor]) -> Tensor:
+    def _embedded(
+        self, name: EncoderName, images: Sequence[Image.Image | PhotoFile], embed: Callable[[Sequence[Image.Image | PhotoFile]], Tensor]
+    ) -> Tensor:
         keys = [(name, picture_hash(image)) for image in images]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.seen}
         with torch.no_grad():
@@ -167,8 +171,10 @@ def shown(where: str) -> str:
     return f"…/{path.parent.name}/{path.name}" if path.is_dir() else where
 
 
-def picture_hash(image: Image.Image) -> str:
-    """A digest of the pixels, whatever file they came from."""
+def picture_hash(image: Image.Image | PhotoFile) -> str:
+    """A digest of the pixels, whatever file they came from; of a photo on the disk, of its file."""
+    if isinstance(image, PhotoFile):
+        return f"file {file_digest(image.path)}"
     image = image.convert("RGB")
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import remove
 from dreambooth.photos.crop import Box, Cropping, centred, square
 from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
 from dreambooth.photos.load import Facts, load, load_with_facts
@@ -133,7 +134,7 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
         if is_edited(out, relative, ours):
             edited.append(relative)
         else:
-            (out / relative).unlink(missing_ok=True)
+            remove(out / relative, root=out)
     preview = _preview(done, out)
     write(out, RECORD, as_json(entries), {RECORD})
     return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None, tuple(edited))

@@ -4,7 +4,7 @@ Everything a row shows is a function of (seed, update, row). A cache entry belon
 the cache the same set of crops is trained.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -51,7 +51,8 @@ class Cropping(Setting):
 class Cut:
     """One (picture, crop, flip): uint8 pixels [3, r, r], and what some families are told about the crop."""
 
-    pixels: UInt8[Tensor, "3 r r"]
+    pixels: UInt8[Tensor, "3 r r"] | None
+    """None once they are encoded and kept as moments."""
     original: tuple[int, int]
     corner: tuple[int, int]
     mask: UInt8[Tensor, "1 r r"] | None = None
@@ -83,7 +84,7 @@ class Shelf:
         cuts = list(cut_picture(image, name, **options))
         if mask:
             masks = cut_picture(mask.convert("RGB"), name, **options)
-            cuts = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(cuts, masks, strict=True)]
+            cuts = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(cuts, masks, strict=True) if own.pixels is not None]
         self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
         self.cuts += cuts
         self.prompts_of.append(prompts)
@@ -116,18 +117,42 @@ def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed:
 
 def as_pixels(cuts: Sequence[Cut], device: torch.device) -> Float[Tensor, "b 3 r r"]:
     """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
-    return torch.stack([cut.pixels for cut in cuts]).to(device, torch.float32) / 127.5 - 1
+    return torch.stack([cut.pixels for cut in cuts if cut.pixels is not None]).to(device, torch.float32) / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of a shelf, decoded, with the places of its prompts."""
+
+    name: str
+    image: Image.Image
+    prompts: list[int]
+    mask: Image.Image | None = None
 
 
 @torch.no_grad()
-def encode_shelf(family: Family, shelf: Shelf, *, what: str, batch_size: int = 4) -> Iterator[Record]:
-    """Fill a shelf's `moments`, a few cuts at a time."""
+def fill_shelf(
+    shelf: Shelf, pictures: Iterable[Shown], family: Family | None, *, count: int, what: str, cropping: Cropping, resolution: int,
+    seed: int, batch_size: int = 4,
+) -> Iterator[Record]:  # fmt: skip
+    """Cut `count` pictures to size as they are read, so that one at a time is held decoded, whatever its size.
+
+    With a family their cuts are encoded at once, a few at a time, into the shelf's `moments`, and their pixels let go.
+    """
     some: list[Tensor] = []
-    for start in range(0, len(shelf.cuts), batch_size):
-        yield Progress(f"encoding {what}", start, len(shelf.cuts))
-        some.append(family.encode(as_pixels(shelf.cuts[start : start + batch_size], family.device)))
-    shelf.moments = torch.cat(some)
-    yield Progress(f"encoding {what}", len(shelf.cuts), len(shelf.cuts))
+    encoded, phase = 0, f"{'encoding' if family else 'reading'} {what}"
+    for number, shown in enumerate(pictures):
+        yield Progress(phase, number, count)
+        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": cropping.random_flip}
+        shelf.add(shown.name, shown.image, shown.prompts, mask=shown.mask, **options)
+        is_last = number == count - 1
+        while family and (len(shelf.cuts) - encoded >= batch_size or (is_last and encoded < len(shelf.cuts))):
+            place = slice(encoded, encoded + batch_size)
+            some.append(family.encode(as_pixels(shelf.cuts[place], family.device)))
+            shelf.cuts[place] = [replace(cut, pixels=None) for cut in shelf.cuts[place]]
+            encoded = min(encoded + batch_size, len(shelf.cuts))
+    shelf.moments = torch.cat(some) if some else None
+    yield Progress(phase, count, count)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
-from dreambooth.photos.load import load, load_with_facts, scan
+from dreambooth.photos.load import Facts, load, scan
 
 MASKS = "masks"
 """Below the photos, where `dreambooth photos prepare --masks` puts them."""
@@ -18,13 +18,13 @@ def mask_file(photo: Path, folder: str | None) -> Path | None:
     return named.get(photo.stem)
 
 
-def mask_of(photo: Path, folder: str | None) -> Image.Image:
-    """The mask of a photo in its size, mode L, white where the subject is: its `mask_file`, else its alpha channel.
+def mask_of(photo: Path, facts: Facts, folder: str | None) -> Image.Image:
+    """The mask of a photo (of which `facts` were found when it was read) in its size, mode L, white where the subject is: its
+    `mask_file`, else its alpha channel.
 
     Raises SettingError for a photo without any, and for a mask of another shape.
     """
     file = mask_file(photo, folder)
-    picture, facts = load_with_facts(photo)
     if file is None:
         if facts.alpha and not folder:
             return facts.alpha
@@ -32,7 +32,7 @@ def mask_of(photo: Path, folder: str | None) -> Image.Image:
         fix = f"Add one to {place}, or cut the subject out (PNG with transparency), or leave --masked_loss out."
         raise SettingError("--masked_loss", f"{photo.name} has no mask.", fix=fix)
     mask = load(file, background=(0, 0, 0)).convert("L")
-    if mask.size != picture.size:
-        reason = f"the mask of {photo.name} is {mask.width} x {mask.height} pixels, the photo {picture.width} x {picture.height}."
+    if mask.size != facts.size:
+        reason = f"the mask of {photo.name} is {mask.width} x {mask.height} pixels, the photo {facts.size[0]} x {facts.size[1]}."
         raise SettingError("--masked_loss", reason, fix="Save the mask in the photo's own size.")
     return mask

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
-from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
-from dreambooth.photos.load import PhotoError, PhotoFolder, caption_beside, load, scan
+from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_beside, scan
 from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
@@ -54,11 +53,9 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One photo, upright and RGB, with its caption."""
+class Photo(PhotoFile):
+    """One photo on the disk, with its caption."""
 
-    path: Path
-    image: Image.Image
     prompt: str
 
 
@@ -94,28 +91,14 @@ def needs_identifier(photos: Photos) -> bool:
     return PLACEHOLDER in prompts_of(photos)[0]
 
 
-def read_photos(
-    subject: Subject, *, use_captions: bool, ignore_errors: bool, identifier: str | None, replaced: str | None = None
-) -> tuple[list[Photo], list[str]]:
-    """The subject's photos, decoded once, and a sentence for each that could not be read.
-
-    Raises SettingError for a broken photo unless `ignore_errors`, and when none is left.
-    """
-    photos, complaints = [], []
+def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[Photo]:
+    """The subject's photos, which are not opened, with what each is called; raises SettingError for a caption that cannot be read."""
+    photos = []
     for path in subject.folder.photos:
-        try:
-            image = load(path)
-        except PhotoError as error:
-            if not ignore_errors:
-                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
-            complaints.append(str(error))
-            continue
         caption = caption_beside(path) if use_captions else None
         prompt = fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")), replaced=replaced)
-        photos.append(Photo(path, image, prompt))
-    if not photos:
-        raise SettingError("--instance_data_dir", f"none of the photos in {subject.folder.root} can be read.", fix=complaints[0])
-    return photos, complaints
+        photos.append(Photo(path, prompt))
+    return photos
 
 
 def _subject(concept: Concept, number: int, photos: Photos, identifier: str | None) -> Subject:

@@ -10,7 +10,7 @@ from dreambooth.api import train_config
 from dreambooth.families import ModelSource, family_of
 from dreambooth.prepare import gather, make_batches
 from dreambooth.stream import train
-from dreambooth.training.batches import Batches, Cropping, corners, cut_picture
+from dreambooth.training.batches import Batches, Cropping, as_pixels, corners, cut_picture
 from dreambooth.training.processes import Processes
 from tests import tiny
 from tests.training.runs import SETTINGS, config, same_files, weights
@@ -125,3 +125,15 @@ def test_a_run_from_its_own_config_file_is_the_same_run(pipelines, tmp_path):
     for _ in train(train_config(config=tmp_path / "one" / "config.yaml", output_dir=tmp_path / "two")):
         pass
     same_files(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_pictures_cut_as_they_are_read_are_encoded_as_all_at_once(pipelines, tmp_path):
+    """In the same fours, so that not a bit of what is trained depends on when a photo was read; no pixel is kept beside its moments."""
+    folder = tiny.photos(tmp_path / "wide", count=5, size=(41, 24))
+    settings = {"instance_data_dir": str(folder), "center_crop": False, "random_flip": True}
+    cached, fresh = batches(pipelines, settings), batches(pipelines, {**settings, "cache_latents": False})
+    cuts = fresh.photos.cuts
+    encoded = [fresh.family.encode(as_pixels(cuts[start : start + 4], torch.device("cpu"))) for start in range(0, len(cuts), 4)]
+    assert len(cuts) == 40 and torch.equal(cached.photos.moments, torch.cat(encoded))
+    assert not any(cut.pixels is not None for cut in cached.photos.cuts)
+    assert [(cut.original, cut.corner) for cut in cached.photos.cuts] == [(cut.original, cut.corner) for cut in cuts]

@@ -1,11 +1,14 @@
 """The masked loss: where masks come from, how they are cut, and that the background teaches nothing."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
+from dreambooth.photos.load import load_with_facts
 from dreambooth.stream import train
 from dreambooth.training.batches import Batches, Cropping, Shelf, text_table
 from dreambooth.training.masks import mask_of
@@ -19,6 +22,10 @@ def half(size: tuple[int, int] = (24, 24)) -> Image.Image:
     mask = Image.new("L", size)
     mask.paste(255, (0, 0, size[0] // 2, size[1]))
     return mask
+
+
+def found(photo: Path, folder: str | None) -> Image.Image:
+    return mask_of(photo, load_with_facts(photo)[1], folder)
 
 
 def test_the_mean_is_over_what_the_mask_shows():
@@ -56,18 +63,18 @@ def test_a_mask_comes_from_the_folder_or_the_transparency(tmp_path):
     folder = tiny.photos(tmp_path / "photos", count=3)
     (folder / "masks").mkdir()
     half().save(folder / "masks" / "0.png")
-    assert mask_of(folder / "0.png", None).tobytes() == half().tobytes()
+    assert found(folder / "0.png", None).tobytes() == half().tobytes()
     cut_out = Image.open(folder / "1.png").convert("RGBA")
     cut_out.putalpha(half())
     cut_out.save(folder / "1.png")
-    assert mask_of(folder / "1.png", None).tobytes() == half().tobytes()
+    assert found(folder / "1.png", None).tobytes() == half().tobytes()
     with pytest.raises(SettingError, match=r"--masked_loss: 2\.png has no mask.*photos/masks"):
-        mask_of(folder / "2.png", None)
+        found(folder / "2.png", None)
     other = tmp_path / "other"
     other.mkdir()
     half((12, 24)).save(other / "2.png")
     with pytest.raises(SettingError, match="12 x 24 pixels, the photo 24 x 24"):
-        mask_of(folder / "2.png", str(other))
+        found(folder / "2.png", str(other))
 
 
 def test_a_run_learns_with_masks_and_refuses_a_folder_that_has_no_use(pipelines, tmp_path):

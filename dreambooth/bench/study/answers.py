@@ -2,15 +2,24 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.reading import TypedDict, open_shape, parse_json
 
 QUESTIONS, CHOICES = ("identity", "prompt"), ("A", "B", "equal")
+
+
+@open_shape
+class Answers(TypedDict):
+    """A file of answers as a questionnaire saves it."""
+
+    study: str
+    rater: str
+    answers: dict[str, dict[str, str | float | None]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,10 @@ def _read(path: Path) -> Iterator[tuple[str, Answer]]:
             for line in csv.DictReader(io.StringIO(text)):
                 yield line["study"], _answer(line["rater"], line["comparison"], line)
         else:
-            told = json.loads(text)
+            told = parse_json(text, Answers)
             for name, given in told["answers"].items():
                 yield told["study"], _answer(told["rater"], name, given)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise SettingError(str(path), f"is no file of answers ({type(error).__name__}: {error}).") from None
 
 
