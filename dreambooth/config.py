@@ -5,7 +5,8 @@
 Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes, but for what DIFFUSERS says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
+from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
@@ -79,7 +81,10 @@ class Validation(Setting):
         return Sampling(
             num_inference_steps=self.validation_inference_steps, guidance_scale=self.validation_guidance_scale,
             scheduler=self.validation_scheduler, height=resolution, width=resolution,
-        )  # fmt: skip
+        ).given_by({
+            "num_inference_steps": "--validation_inference_steps", "scheduler": "--validation_scheduler", "height": "--resolution",
+            "width": "--resolution", "negative_prompt": "--validation_negative_prompt",
+        })  # fmt: skip
 
 
 class Watching(Setting):
@@ -190,11 +195,27 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
         if name not in tree:
-            raise SettingError("dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
+            raise SettingError(RECIPE, f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
-    return named(config.updated(wanted))
+    with recipe_named(config):
+        return named(config.updated(wanted))
+
+
+@contextmanager
+def recipe_named(config: TrainConfig) -> Iterator[None]:
+    """A block in which a wrong value that came from the base model's own recipe is told as that, and not as a flag's that nobody gave."""
+    try:
+        yield
+    except SettingError as error:
+        name, kind = error.setting.removeprefix("--"), config.method.kind
+        own, flag = config.model.recipe().get(kind, {}), flags(type(config)).get(name)
+        if config.preset == "diffusers" or not flag or name not in own:
+            raise
+        if is_set(config, flag.path) and str(get(config, flag.path)) != own[name]:
+            raise
+        raise SettingError(f"{RECIPE} ({kind}: {name})", error.reason, fix=error.fix) from None
 
 
 def named(config: TrainConfig) -> TrainConfig:

@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from dreambooth import sample
-from dreambooth.config import Text, TrainConfig
+from dreambooth.config import Text, TrainConfig, recipe_named
 from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
@@ -247,14 +247,18 @@ def read_as_told(family: Family, text: Text) -> None:
 
 def check_fit(config: TrainConfig, family: Family) -> None:
     """See that the model can be trained and drawn as asked: the size of the pictures, the samplers, the objective."""
+    with recipe_named(config):
+        _check_fit(config, family)
+
+
+def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(family.process)
-    negative, shown = config.validation.validation_negative_prompt, config.validation.sampling(resolution)
-    sample.check(family, shown, negative_prompt=negative, setting="--validation_scheduler")
+    sample.check(family, config.validation.sampling(resolution), negative_prompt=config.validation.validation_negative_prompt)
     if config.has_prior:
-        sample.check(family, config.prior.sampling(resolution), setting="--prior_scheduler")
+        sample.check(family, config.prior.sampling(resolution))
 
 
 def check_resolution(resolution: int, *, step: int) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from PIL import Image
+from pydantic import PrivateAttr
 
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.base import Family
+from dreambooth.prompts import refuse_unreadable
 from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set, nearest
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,17 @@ class Sampling(Setting):
     """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
     width: Pixels | None = None
     """Width of the pictures in pixels; left out, as height."""
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def given_by(self, sources: Mapping[str, str]) -> "Sampling":
+        """The same, with the flag or the file that a value comes from, where that is not the flag of its name: for what is said of it."""
+        copy = self.model_copy()
+        copy._sources = {**self._sources, **sources}
+        return copy
+
+    def source(self, name: str) -> str:
+        """What a value was given by."""
+        return self._sources.get(name, f"--{name}")
 
 
 @dataclass(frozen=True)
@@ -78,24 +91,25 @@ def draw(
             done += len(drawn[0])
 
 
-def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None, setting: str = "--scheduler") -> Any:
+def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
     if negative_prompt and "true_cfg_scale" in _options(family):
         reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
-        raise SettingError("--negative_prompt", reason, fix="Leave it out.")
+        raise SettingError(sampling.source("negative_prompt"), reason, fix="Leave it out.")
+    refuse_unreadable(negative_prompt or "", sampling.source("negative_prompt"))
     for side in ("height", "width"):
         size = getattr(sampling, side)
         if size and size % family.pixel_step:
             near = max(1, round(size / family.pixel_step)) * family.pixel_step
             reason = f"{family.name} draws multiples of {family.pixel_step} pixels, got {size}."
-            raise SettingError(f"--{side}", reason, fix=f"Give {near}.")
-    scheduler = make_scheduler(family, sampling.scheduler, setting=setting)
+            raise SettingError(sampling.source(side), reason, fix=f"Give {near}.")
+    scheduler = make_scheduler(family, sampling.scheduler, setting=sampling.source("scheduler"))
     known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
     if steps > known:
-        raise SettingError("--num_inference_steps", f"the model knows {known} times, got {steps}.", fix="Lower it.")
+        raise SettingError(sampling.source("num_inference_steps"), f"the model knows {known} times, got {steps}.", fix="Lower it.")
     if steps >= known - 1 and family.process.prediction != "flow" and not _reaches_the_end(scheduler, steps):
         reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
-        raise SettingError("--num_inference_steps", reason, fix="Lower it.")
+        raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
     return scheduler
 
 
@@ -225,4 +239,8 @@ def filled_in(asked: Setting, own: Sampling | None, kind: type[Family]) -> Sampl
     given = {name: getattr(wanted, name) for name in Sampling.model_fields if is_set(asked, ("sampling", name))}
     if own is None:
         return wanted.model_copy(update={"guidance_scale": kind.guidance_scale} | given)
-    return own.model_copy(update={"width": given.get("height") or own.width} | given)
+    sources = {
+        name: f"--{name}" if name in given else f"config.yaml: {own.source(name).removeprefix('--')}" for name in Sampling.model_fields
+    }
+    filled = own.model_copy(update={"width": given.get("height") or own.width} | given)
+    return filled.given_by({**sources, "negative_prompt": "--negative_prompt"})

@@ -42,11 +42,18 @@ class Setting(BaseModel):
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_zero_byte(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("it holds a zero byte, which is no text and no name of a file")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _meant(cls, values: Any) -> Any:
         """A branch or a list that holds nothing (all its lines commented out) is left out; a single value stands for a list of it."""
-        if not isinstance(values, Mapping):
+        if not isinstance(values, Mapping) or cls.model_config.get("strict"):
             return values
         given = ((name, cls.model_fields.get(name), value) for name, value in values.items())
         return {

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,12 +14,14 @@ from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import needed_json, readings
+from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.photos.load import PhotoError, load, photo_hash, scan
 from dreambooth.reporting.curves import charts
 from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
+from dreambooth.schema import at
 from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 
@@ -61,7 +64,7 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
     config_text = _text(run / "config.yaml")
     if not record and not scores:
         raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
-    config = _yaml(config_text)
+    config = (read_yaml_file(run / "config.yaml", "run") if config_text else None) or {}
     if folder != run and CHECKPOINT.fullmatch(folder.name):  # scores of a checkpoint: the run went on, or came from there
         record = {**record, "step": int(folder.name.rpartition("-")[2]), "seconds": {}, "state": ""}
     path = folder / REPORT
@@ -73,7 +76,7 @@ def _context(
     folder: Path, run: Path, record: Mapping[str, Any], scores: Mapping[str, Any], config: Mapping[str, Any], config_text: str
 ) -> dict[str, Any]:
     subject, protocol = scores.get("subject", {}), scores.get("protocol", {})
-    noun = subject.get("class_noun") or (config.get("photos") or {}).get("class_noun") or ""
+    noun = subject.get("class_noun") or at(config, ("photos", "class_noun")) or ""
     base = (record.get("base_model") or {}).get("name") or protocol.get("base_model", "")
     verdict = scores.get("verdict")
     return {
@@ -112,7 +115,7 @@ def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
 
 def _photos(config: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """The photos that were learned from, by their bytes: a run that somebody has sent may name any folder of this machine."""
-    folder, learned = (config.get("photos") or {}).get("instance_data_dir"), {photo["sha256"] for photo in record.get("photos", ())}
+    folder, learned = at(config, ("photos", "instance_data_dir")), {photo["sha256"] for photo in record.get("photos", ())}
     if not folder:
         return []
     try:
@@ -206,18 +209,22 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     seconds = (record.get("seconds") or {}).get("training")
     photos = record.get("photos") or (scores.get("subject") or {}).get("photos") or []
     class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
-    optimization = config.get("optimization") or {}
-    rate = optimization.get("learning_rate")
     step, result = record.get("step", ""), record.get("result_step")
     if record.get("state") and result not in (None, step):
         step = f"{step}, the result is of step {result}"
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(step)), ("Learning rate", f"{rate:g}" if rate else ""),
+        ("Updates", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
+
+
+def _rate(text: str | None) -> str:
+    with suppress(TypeError, ValueError):
+        return f"{float(text or ''):g}"
+    return str(text or "")
 
 
 def _short(name: str) -> str:
@@ -254,9 +261,3 @@ def _found(path: Path, shape: Any) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(text) or {} if text else {}

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 from PIL import Image
 from pydantic import Field
 
@@ -79,7 +80,10 @@ class Prior(Setting):
         return Sampling(
             num_inference_steps=self.prior_inference_steps, guidance_scale=self.prior_guidance_scale, scheduler=self.prior_scheduler,
             eta=self.prior_eta, height=resolution, width=resolution,
-        )  # fmt: skip
+        ).given_by({
+            "num_inference_steps": "--prior_inference_steps", "scheduler": "--prior_scheduler", "height": "--resolution",
+            "width": "--resolution",
+        })  # fmt: skip
 
 
 @dataclass(frozen=True)
