@@ -186,8 +186,10 @@ def _warning(row: Row | None, tokenizers: Sequence[object]) -> str | None:
 def _pipeline(name: str) -> Path:
     """The folder of a pipeline, downloaded first when it is a Hub id."""
     from dreambooth.families import ModelSource
+    from dreambooth.families.source import told_as
 
-    return ModelSource(pretrained_model_name_or_path=name).folder()
+    with told_as("model"):
+        return ModelSource(pretrained_model_name_or_path=name).folder()
 
 
 def _pictures(words: Sequence[str], folder: Path, settings: IdentifierSearch) -> dict[str | None, tuple[Image.Image, ...]]:
