@@ -1,17 +1,18 @@
 """`generate`: pictures from a run, a checkpoint, a pipeline or a LoRA, with a contact sheet."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import writable_folder
+from dreambooth.files.locks import claimed
 from dreambooth.folders import expanded, is_same, refuse_unwritable
+from dreambooth.gallery import Gallery
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
-from dreambooth.outputs import free_row, write_pictures, write_sheet
+from dreambooth.outputs import write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in
@@ -55,6 +56,8 @@ class GenerateConfig(Setting):
     """Branch, tag or commit of a Hub model; a run knows its own."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    verify: bool = True
+    """Hold the bytes of a run's weights against their digests while they are loaded."""
     sampling: Sampling = Sampling()
 
 
@@ -116,35 +119,51 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         opened = open_model(config.run, **opening(config))
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)
-    writable_folder(folder, "--output_dir")
-    count, total = config.num_images, config.num_images * len(prompts)
     precision = config.mixed_precision or opened.precision
-    pictures: list[Picture] = []
-    for picture in draw(
-        opened.family, [p for p in prompts for _ in range(count)], [config.seed + i for i in range(count)] * len(prompts),
-        sampling=sampling, negative_prompt=config.negative_prompt, batch_size=config.batch_size,
-        precision=precision,
-    ):  # fmt: skip
-        pictures.append(picture)
-        yield Progress("drawing", len(pictures), total)
+    made_with = {
+        **sampling.model_dump(exclude_none=True), "negative_prompt": config.negative_prompt, "model": opened.name,
+        "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
+    }  # fmt: skip
+    seeds = [config.seed + i for i in range(config.num_images)]
+    with claimed(folder, "generate"):
+        made_with = {name: value for name, value in made_with.items() if value is not None}
+        gallery = Gallery.opened(folder, prompts, seeds, made_with, again=bool(config.output_dir))
+        pictures = yield from _draw_missing(gallery, opened, config, sampling, precision)
+        count = len(seeds)
+        rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
+        how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+        write_sheet(gallery.sheet, rows, title="", footer=f"{opened.name} · {how} · seeds {seeds[0]}-{seeds[-1]}")
+    yield Drawn(tuple(pictures), tuple(gallery.path(place) for place in range(len(pictures))), gallery.sheet)
+
+
+def _draw_missing(
+    gallery: Gallery, opened: Opened, config: GenerateConfig, sampling: Sampling, precision: Precision
+) -> Generator[Told | Progress, None, list[Picture]]:
+    """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
+    pictures = gallery.present()
+    if pictures:
+        yield Told(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
+    todo = gallery.missing(pictures, config.batch_size)
+    drawn = draw(
+        opened.family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], sampling=sampling,
+        negative_prompt=config.negative_prompt, batch_size=config.batch_size, precision=precision,
+    )  # fmt: skip
+    for place, picture in zip(todo, drawn, strict=True):
+        if place in pictures:
+            continue  # drawn for its batch alone
+        gallery.save(place, picture)
+        pictures[place] = picture
+        yield Progress("drawing", len(pictures), len(gallery.wanted))
         if not picture.finite:
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
-    rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-    first = 0 if config.output_dir else free_row(folder)
-    made_with = {"model": opened.name, "precision": precision, **({"lora": str(named(config.lora))} if config.lora else {})}
-    paths = write_pictures(folder, rows, extra=made_with, first=first)
-    told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
-    seeds = f"seeds {config.seed}-{config.seed + count - 1}"
-    sheet = folder / (f"contact_sheet-{first:02d}.png" if first else "contact_sheet.png")
-    write_sheet(sheet, [(label, [p.image for p in drawn]) for label, drawn in rows], title="", footer=f"{told} · {seeds}")
-    yield Drawn(tuple(pictures), paths, sheet)
+    return [pictures[place] for place in range(len(gallery.wanted))]
 
 
 def opening(config: GenerateConfig) -> dict[str, Any]:
     """What `open_model` is to be told."""
     return {
         "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
-        "variant": config.variant, "revision": config.revision,
+        "variant": config.variant, "revision": config.revision, "verify": config.verify,
     }  # fmt: skip
 
 

@@ -10,6 +10,10 @@ from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE, told_as
+from dreambooth.files.digests import file_digest
+from dreambooth.files.entries import INCOMING, finish_entries
+from dreambooth.files.locks import claimed
+from dreambooth.files.sums import SUMS, verified
 from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
@@ -39,6 +43,12 @@ class Opened:
         return self.config.replaced_noun if self.config else None
 
     @property
+    def weights(self) -> str | None:
+        """A digest of the run's or checkpoint's own files, where they were noted when they were saved."""
+        sums = Path(self.name) / SUMS
+        return file_digest(sums)[:16] if self.config and sums.is_file() else None
+
+    @property
     def precision(self) -> str:
         """The arithmetic the run was trained and previewed in."""
         return self.config.loop.mixed_precision if self.config else "no"
@@ -46,7 +56,7 @@ class Opened:
 
 def open_model(
     name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
-    variant: str | None = None, revision: str | None = None,
+    variant: str | None = None, revision: str | None = None, verify: bool = True,
 ) -> Opened:  # fmt: skip
     """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id, with a LoRA file (or another run's) on top when one is given.
 
@@ -57,7 +67,7 @@ def open_model(
     run = run_folder(path)
     hush()
     if run:
-        opened = _open_run(run, path, precision)
+        opened = _open_run(run, path, precision, verify=verify)
     else:
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
@@ -150,9 +160,23 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
+def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool) -> Opened:
     config, record = read_config(run), read_record(run)
+    _finish_replacing(run)
     refuse_unfinished(run, path)
+    fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
+    with verified(path, fix=fix, enabled=verify):
+        return _loaded(run, path, config, record, precision)
+
+
+def _finish_replacing(run: Path) -> None:
+    """Bring a result to its place that a run was interrupted at replacing; a run that is at work does so itself."""
+    if (run / INCOMING).is_dir():
+        with claimed(run, "generate", setting="run"):
+            finish_entries(run)
+
+
+def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], precision: str | None) -> Opened:
     if config.method.trains_whole_parts and path == run:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
                                        ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip

@@ -1,7 +1,6 @@
 """What a run leaves: the pipeline or the LoRA file, its record, its card and its pictures."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +27,6 @@ from dreambooth.sample import Picture
 from dreambooth.setup.record import host
 
 CARD = "README.md"
-ROW = re.compile(r"(\d+)-seed\d+\.png$")
 
 
 def origin(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
@@ -79,11 +77,6 @@ def write_pictures(
             save_png(path, picture.image, {**picture.settings, **extra})
             paths.append(path)
     return tuple(paths)
-
-
-def free_row(folder: Path) -> int:
-    """The number after the last row of pictures in a folder, 0 where there is none."""
-    return max((int(found[1]) for path in folder.glob("*-seed*.png") if (found := ROW.match(path.name))), default=-1) + 1
 
 
 def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title: str, footer: str) -> None:

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +89,15 @@ def draw(
             for image, finite, prompt, seed in zip(*drawn, prompts[some], seeds[some], strict=True):
                 yield Picture(image, prompt, seed, finite, _record(prompt, seed, negative_prompt, sampling, scheduler))
             done += len(drawn[0])
+
+
+def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
+    """The places of all pictures in the batches of 0, 1, 2 ... that hold a wanted one, in order.
+
+    A picture's last bits depend on the company it is drawn in: what an interruption left out is drawn anew in its own batch.
+    """
+    batches = sorted({place // batch_size for place in wanted})
+    return [batch * batch_size + place for batch in batches for place in range(batch_size)]
 
 
 def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:

@@ -5,7 +5,6 @@ are broken (not finite, one colour, or the same as another) are thrown away and 
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -28,7 +27,7 @@ from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, TypedDict, read_json
 from dreambooth.folders import refuse_unwritable
 from dreambooth.photos.load import load, scan
-from dreambooth.sample import Picture, Sampling, draw
+from dreambooth.sample import Picture, Sampling, draw, whole_batches
 from dreambooth.schema import Count, Guidance, Setting, Share
 from dreambooth.training.records import Progress, Record, Told
 
@@ -155,14 +154,16 @@ class ClassImages:
         lost = self._lost(manifest)
         yield from (Told(f"{self.folder / name} is damaged or gone; it is drawn anew.", important=True) for name in lost)
         seen = {entry["look"] for name, entry in manifest["images"].items() if name not in lost}
-        have, rejected = len(self.present()), len(manifest["rejected"])
-        next_seeds = itertools.chain(lost.values(), itertools.count(manifest["next_seed"]))
+        have, rejected, again = len(self.present()), len(manifest["rejected"]), set(lost.values())
         yield Progress("class images", have, self.count)
         while have < self.count:
-            some = min(4 * batch_size, self.count - have)
-            seeds = list(itertools.islice(next_seeds, some))
-            pictures = draw(family, [self.prompt] * some, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision)
-            for picture in pictures:
+            some = sorted(again) or range(manifest["next_seed"], manifest["next_seed"] + self.count - have)
+            seeds = whole_batches(some, batch_size)[: 4 * batch_size]
+            words = [self.prompt] * len(seeds)
+            for picture in draw(family, words, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision):
+                if have == self.count or not (picture.seed in again or picture.seed >= manifest["next_seed"]):
+                    continue  # drawn for the batch alone
+                again.discard(picture.seed)
                 fault = self._keep(picture, manifest, seen)
                 manifest["next_seed"] = max(manifest["next_seed"], picture.seed + 1)
                 if fault:
