@@ -42,13 +42,6 @@ class Setting(BaseModel):
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_zero_byte(cls, value: Any) -> Any:
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("it holds a zero byte, which is no text and no name of a file")
-        return value
-
     @model_validator(mode="before")
     @classmethod
     def _meant(cls, values: Any) -> Any:
@@ -64,8 +57,10 @@ class Setting(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _without_sign(cls, value: Any) -> Any:
-        """-0.0 is 0: one value has one text, in files and in the keys of caches."""
+    def _plain(cls, value: Any) -> Any:
+        """-0.0 is 0: one value has one text, in files and in the keys of caches. A zero byte is in no text."""
+        if any("\0" in one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)):
+            raise ValueError("it holds a zero byte, which is no text and no name of a file")
         return 0.0 if isinstance(value, float) and value == 0 else value
 
     @classmethod
