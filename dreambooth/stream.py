@@ -150,7 +150,7 @@ def _run(
 ) -> Iterator[Record]:
     """Everything after the request has been understood. Trackers are opened before anything long is done, and closed when all has ended."""
     folder, start = config.output_dir, step_of(checkpoint) if checkpoint else 0
-    base = fingerprint(config.model.folder())
+    base = fingerprint(config.model.folder(), again=config.model.verify_base)
     material.prior = plan_prior(config, material, type(family), base)
     if not checkpoint and processes.is_main:
         clear(folder, overwrite=config.output.overwrite_output_dir)

@@ -48,5 +48,7 @@ class EvaluateConfig(Setting):
     """Precision of the drawing; left out, that of the run."""
     device: str | None = None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    verify: bool = True
+    """Hold the bytes of a run's weights against their digests while they are loaded."""
     encoders: Encoders = Encoders()
     sampling: Sampling = Sampling()

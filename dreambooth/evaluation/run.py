@@ -153,7 +153,7 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device, precision=config.mixed_precision))
+    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device, precision=config.mixed_precision, verify=config.verify))
     own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
     if subject.config and subject.config.text.reading:
         base_stamp |= {"read": subject.config.text.reading}
