@@ -17,7 +17,7 @@ from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
 from dreambooth.files.locks import claimed
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.material import as_chosen, contents, earlier
+from dreambooth.material import as_chosen, changed_since, contents, earlier
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.outputs import origin, push, write_result
 from dreambooth.plan import needed_bytes, plan, trial
@@ -101,6 +101,7 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     yield from told(start.remarks)
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
+        yield from told(changed_since(material, start.checkpoint))
     eyes = open_eyes(config, processes.device)
     if config.loop.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -230,11 +230,16 @@ class Family(ABC):
             if number == 1 and hasattr(self.pipe, "tokenizer_max_length"):
                 self.pipe.tokenizer_max_length = tokenizer.model_max_length
         if use_attention_mask:
-            if not self.masks_padding:
-                reason = f"{self.name}'s text encoders read padding, as they were trained to."
-                raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
+            self.refuse_masked_padding()
             for encoder in self.encoders:
                 encoder.config.use_attention_mask = True
+
+    @classmethod
+    def refuse_masked_padding(cls) -> None:
+        """Raise SettingError where the pipeline has no use for a mask over padding."""
+        if not cls.masks_padding:
+            reason = f"{cls.name}'s text encoders read padding, as they were trained to."
+            raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""
