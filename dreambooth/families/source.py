@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.digests import file_digest
+from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.schema import Setting
 
@@ -55,7 +56,7 @@ class ModelSource(Setting):
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
-            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+            raise _single_file(path, name)
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
@@ -159,6 +160,14 @@ def _download(source: ModelSource) -> Path:
         reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
         raise SettingError(FLAG, reason, fix="Connect, or give the path of a pipeline folder.") from None
     return Path(path)
+
+
+def _single_file(path: Path, name: str) -> SettingError:
+    """What a file is that was given in the place of a pipeline, and what to do about it."""
+    if is_lora(path):
+        fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {name}`."
+        return SettingError(FLAG, f"{name} is a LoRA, which changes a base model and is none.", fix=fix)
+    return SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
 
 
 def _no_pipeline(folder: Path) -> SettingError:
