@@ -10,6 +10,7 @@ import torch
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import reserved_mib
 from dreambooth.families import Family
+from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.prepare import Material, learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.step import accumulate
@@ -49,6 +50,8 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         missing = images.missing()
         todo = f"{missing} of {images.count} to be drawn" if missing else f"all {images.count} are there"
         lines.append(("prior", f'"{images.prompt}": {todo} ({images.folder})'))
+    if config.method.kind == "lora":
+        lines.append(("files", _lora_files(config, type(family))))
     lines.append(("output", f"{config.output_dir}, {_disk(config, trainable, family)}"))
     return Plan(tuple(lines))
 
@@ -104,6 +107,16 @@ def _disk(config: TrainConfig, trainable: int, family: Family) -> str:
     one = checkpoint_bytes(config, trainable) / 2**20
     free = shutil.disk_usage(_existing(config.output_dir)).free / 2**30
     return f"checkpoints of {one:,.0f} MiB every {config.loop.checkpointing_steps} updates ({free:,.0f} GiB free)"
+
+
+def _lora_files(config: TrainConfig, family: type[Family]) -> str:
+    """Which programs will read the result."""
+    if config.writes_kohya(family):
+        return f"{DIFFUSERS_FILE} for diffusers, {KOHYA_FILE} for ComfyUI and A1111"
+    if not family.kohya_prefixes:
+        return f"{DIFFUSERS_FILE} for diffusers and ComfyUI"
+    dora = ": their readers do not agree on DoRA" if getattr(config.method, "use_dora", False) else ""
+    return f"{DIFFUSERS_FILE} for diffusers; none for ComfyUI and A1111{dora}"
 
 
 def _existing(path: Path) -> Path:
