@@ -121,8 +121,9 @@ class Output(Setting):
     """Make the model private on the Hub."""
     skip_save_text_encoder: bool = False
     """Leave the text encoder out of the saved pipeline."""
-    output_kohya_format: bool = False
-    """Also write the LoRA as kohya's tools, ComfyUI and A1111 name its weights (SD and SDXL)."""
+    output_kohya_format: bool | None = None
+    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); left out, it is
+    written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
 
 
 class TrainConfig(Setting):
@@ -151,6 +152,13 @@ class TrainConfig(Setting):
         and the method has a use for it."""
         wanted = self.prior.with_prior_preservation
         return bool(self.photos.class_noun) and not self.method.why_no_prior() if wanted is None else wanted
+
+    def writes_kohya(self, family: type[Family]) -> bool:
+        """Whether a LoRA is written in kohya's names, too."""
+        if self.output.output_kohya_format is not None:
+            return self.output.output_kohya_format
+        is_plain = self.method.kind == "lora" and not getattr(self.method, "use_dora", False)
+        return is_plain and bool(family.kohya_prefixes) and self.preset != "diffusers"
 
     @property
     def replaced_noun(self) -> str | None:

@@ -117,6 +117,8 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
+        if opened.added:
+            yield Told(opened.added)
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)
     precision = config.mixed_precision or opened.precision

@@ -67,6 +67,8 @@ class Family(ABC):
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
     """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {}
+    """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
     masks_padding: ClassVar[bool] = False

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest, remembered_digest
+from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.reading import needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
@@ -72,7 +73,7 @@ class ModelSource(Setting):
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
-            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+            raise _single_file(path, name)
         if not path.is_dir():
             refuse_missing_folder(name, FLAG, needs_owner=True)
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
@@ -167,6 +168,14 @@ def _download(source: ModelSource) -> Path:
         fix = nearest_folder(Path(name)) or "Connect, or give the path of a pipeline folder."
         raise SettingError(FLAG, reason, fix=fix) from None
     return Path(path)
+
+
+def _single_file(path: Path, name: str) -> SettingError:
+    """What a file is that was given in the place of a pipeline, and what to do about it."""
+    if is_lora(path):
+        fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {name}`."
+        return SettingError(FLAG, f"{name} is a LoRA, which changes a base model and is none.", fix=fix)
+    return SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
 
 
 def _no_pipeline(folder: Path) -> SettingError:
