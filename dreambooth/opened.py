@@ -19,6 +19,7 @@ from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.state import STATE, checkpoints, step_of
+from dreambooth.trust import refuse_pickles_of, trust_method
 
 CONFIG = "config.yaml"
 
@@ -71,7 +72,7 @@ def open_model(
     hush()
     added = read_lora(str(named(lora, "--lora")), allow_pickle=allow_pickle) if lora else None
     if run:
-        opened = _open_run(run, path, precision, verify=verify)
+        opened = _open_run(run, path, precision, verify=verify, allow_pickle=allow_pickle)
     else:
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
@@ -114,7 +115,7 @@ def read_config(run: Path) -> TrainConfig:
     tree = read_yaml(run / CONFIG)
     method = named_in(tree)
     _refuse_own_code(run, method or "")
-    return config_type(method).parse(tree)
+    return config_type(method, by_hand=False).parse(tree)
 
 
 def _refuse_own_code(run: Path, method: str) -> None:
@@ -164,8 +165,16 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool) -> Opened:
+def trust_run(name: str) -> None:
+    """Let the code of a method be run that a run's config.yaml names: the user says so."""
+    run = run_folder(named(name))
+    if run:
+        trust_method(named_in(read_yaml(run / CONFIG)))
+
+
+def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool, allow_pickle: bool) -> Opened:
     config, record = read_config(run), read_record(run)
+    refuse_pickles_of(str(run / CONFIG), asked=config.model.allow_pickle, given=allow_pickle)
     _finish_replacing(run)
     refuse_unfinished(run, path)
     fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
