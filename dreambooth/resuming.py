@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dreambooth.config import FOLDERS, TrainConfig, read_yaml, rooted
+from dreambooth.config import FOLDERS, TrainConfig, dump, read_yaml, rooted
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import PREFIX
 from dreambooth.files.entries import INCOMING
@@ -97,7 +97,7 @@ def _refuse_occupied(config: TrainConfig, folder: Path) -> None:
 
 def _refuse_other_request(config: TrainConfig, folder: Path) -> None:
     """Raise SettingError where a finished run's own settings are others than those given now."""
-    changed = differences(read_yaml(folder / CONFIG), config, given=True)
+    changed = differences(dump(type(config).parse(read_yaml(folder / CONFIG))), config, given=True)
     if changed and not config.loop.allow_changed_settings:
         fix = "Choose another --output_dir, or train longer with a larger --max_train_steps."
         raise SettingError("--resume_from_checkpoint", f"{folder} is finished, with other settings: {'; '.join(changed)}.", fix=fix)

@@ -140,7 +140,8 @@ class WordMethod(Method, ABC):
         return self.placeholder_token
 
     def named(self, word: str | None, noun: str | None) -> "WordMethod":
-        word = f"<{word}>" if word and word.isalnum() else word  # a bare word would be found inside others: sks in asks
+        if word and word.isalnum() and word != self.placeholder_token:
+            word = f"<{word}>"  # a bare word would be found inside others: sks in asks
         if self.placeholder_token and word and self.placeholder_token != word:
             reason = f"{self.placeholder_token!r} and --identifier {word!r} are two names for one word."
             raise SettingError("--placeholder_token", reason, fix="Leave out one of the two.")
