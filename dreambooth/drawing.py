@@ -16,7 +16,7 @@ from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, 
 from dreambooth.outputs import free_row, write_pictures, write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
-from dreambooth.sample import Picture, Sampling, check, draw, filled_in
+from dreambooth.sample import Picture, Sampling, check, draw, filled_in, unread
 from dreambooth.schema import Setting
 from dreambooth.training.records import Progress, Told
 
@@ -74,6 +74,7 @@ class Asked:
     """What is to be drawn, and where its pictures go."""
 
     prompts: tuple[str, ...]
+    negative_prompt: str | None
     folder: Path
 
 
@@ -96,7 +97,9 @@ def asked(config: GenerateConfig) -> Asked:
         refuse_missing_folder(config.lora, "--lora")
     pick_device(config.device)
     identifier = config.identifier or (own.photos.identifier if own else None)
-    filled = tuple(fill(prompt, identifier, replaced=own.replaced_noun if own else None) for prompt in prompts)
+    noun = own.replaced_noun if own else None
+    filled = tuple(fill(prompt, identifier, replaced=noun) for prompt in prompts)
+    negative = config.negative_prompt and fill(config.negative_prompt, identifier, setting="--negative_prompt", replaced=noun)
     own_folder = run / "samples" / "generated" if run else Path("generated")
     folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
     refuse_mixed_pictures(folder, run, own)
@@ -104,25 +107,28 @@ def asked(config: GenerateConfig) -> Asked:
         reason = f"{folder} is the run's own folder, whose contact sheet would be replaced."
         raise SettingError("--output_dir", reason, fix="Leave it out, or name a folder below samples.")
     refuse_unwritable(folder, "--output_dir")
-    return Asked(filled, folder)
+    return Asked(filled, negative, folder)
 
 
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
     wanted = asked(config)
-    prompts, folder = list(wanted.prompts), wanted.folder
+    prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
     sampling = sampling_of(config, opened)
-    check(opened.family, sampling, negative_prompt=config.negative_prompt)
+    check(opened.family, sampling, negative_prompt=negative)
+    for prompt in [*prompts, *([negative] if negative else [])]:
+        for sentence in unread(opened.family, prompt):
+            yield Told(sentence, important=True)
     writable_folder(folder, "--output_dir")
     count, total = config.num_images, config.num_images * len(prompts)
     precision = config.mixed_precision or opened.precision
     pictures: list[Picture] = []
     for picture in draw(
         opened.family, [p for p in prompts for _ in range(count)], [config.seed + i for i in range(count)] * len(prompts),
-        sampling=sampling, negative_prompt=config.negative_prompt, batch_size=config.batch_size,
+        sampling=sampling, negative_prompt=negative, batch_size=config.batch_size,
         precision=precision,
     ):  # fmt: skip
         pictures.append(picture)

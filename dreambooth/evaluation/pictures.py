@@ -12,7 +12,7 @@ from PIL import Image
 from dreambooth.files.images import read_settings, save_png
 from dreambooth.metrics import Shot
 from dreambooth.opened import Opened
-from dreambooth.sample import Sampling, draw
+from dreambooth.sample import Sampling, draw, unread
 from dreambooth.training.records import Progress, Told
 
 
@@ -73,6 +73,9 @@ def have(
         yield Told(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
     if missing:
         family = model().family
+        for prompt in dict.fromkeys(w.prompt for w in missing):
+            for sentence in unread(family, prompt):
+                yield Told(sentence, important=True)
         drawn = draw(
             family, [w.prompt for w in missing], [w.seed for w in missing], sampling=sampling, batch_size=batch_size, precision=precision,
         )  # fmt: skip
