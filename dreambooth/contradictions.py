@@ -7,7 +7,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
 from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts import PLACEHOLDER
+from dreambooth.prompts import holds_placeholder
 from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.training.subjects import needs_identifier
 
@@ -66,7 +66,7 @@ def refuse_unnamed(config: TrainConfig) -> None:
     """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
     if config.photos.identifier or needs_identifier(config.photos):
         return
-    if PLACEHOLDER in (config.validation.validation_prompt or ""):
+    if holds_placeholder(config.validation.validation_prompt):
         fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
         raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
     if config.watching.evaluate_every:

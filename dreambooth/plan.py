@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.captions import summary
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
@@ -33,16 +34,15 @@ class Plan:
 def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
+    photos, captions = summary(config, material)
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
     lines = [
         (
             "model",
             f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
         ),
-        (
-            "subject",
-            f'{num_photos} photos of "{material.instance_prompt}"' + (f", identifier {material.identifier}" if material.identifier else ""),
-        ),
+        ("subject", photos),
+        *([("captions", captions)] if captions else []),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",

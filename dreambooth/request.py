@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from dreambooth.captions import unnamed
 from dreambooth.config import TrainConfig
 from dreambooth.contradictions import refuse_unnamed
 from dreambooth.core.errors import SettingError
@@ -55,6 +56,7 @@ def refuse(config: TrainConfig, processes: Processes) -> None:
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
     material = gather(config, _stand_in(config))
+    material.complaints += unnamed(config, material)
     if config.objective.masked_loss:
         _refuse_shared_masks(config, material)
     judged = _look_at_photos(config, material, _resolution(config))

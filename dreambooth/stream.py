@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dreambooth import request
+from dreambooth.captions import cut_off
 from dreambooth.commands import best_words
 from dreambooth.config import TrainConfig, dump, named, resolve, settled, write_yaml
 from dreambooth.contradictions import check, idle
@@ -153,11 +154,12 @@ def _run(
     folder, start = config.output_dir, step_of(checkpoint) if checkpoint else 0
     base = fingerprint(config.model.folder(), again=config.model.verify_base)
     material.prior = plan_prior(config, material, type(family), base)
-    if not checkpoint and processes.is_main:
-        clear(folder, overwrite=config.output.overwrite_output_dir)
     lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
     family.to(processes.device)
     learner = attach(config, family, seed)
+    yield from told(cut_off(config, material, family))  # with the tokens of a new word
+    if not checkpoint and processes.is_main:
+        clear(folder, overwrite=config.output.overwrite_output_dir)
     trainable = learner.num_weights
     photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     steps = config.loop.steps(len(material.photos), photos_per_update)

@@ -220,6 +220,25 @@ class Family(ABC):
         places = getattr(self.encoders[number - 1].config, "max_position_embeddings", None) or LONGEST_TEXT
         return min(own, places)
 
+    @property
+    def longest_text(self) -> int:
+        """Tokens per prompt for the tokenizer that takes most."""
+        return max(map(self.text_length, range(1, len(self.tokenizers) + 1)))
+
+    def as_read(self, prompt: str) -> tuple[str, str]:
+        """What is read of a prompt, new words spelt out, and the end that is cut off by every tokenizer; empty for one that is read whole.
+
+        FLUX's CLIP takes fewer tokens than its T5: what T5 reads is read.
+        """
+        found: list[tuple[str, str]] = []
+        for number, tokenizer in enumerate(self.tokenizers, start=1):
+            words = self.pipe.maybe_convert_prompt(prompt, tokenizer) if tokenizer.added_tokens_encoder else prompt
+            out = tokenizer(words, max_length=self.text_length(number), truncation=True, return_offsets_mapping=True)
+            is_full = len(out.input_ids) == self.text_length(number)
+            end = max(stop for _, stop in out.offset_mapping) if is_full else len(words)
+            found.append((words[:end], words[end:].strip()))
+        return max(found, key=lambda parts: len(parts[0]))
+
     def read(self, *, max_length: int | None, use_attention_mask: bool = False) -> None:
         """Have tokenizers and encoders read prompts so, where diffusers' own pipeline looks for it: pictures then see what training saw.
 
