@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
@@ -30,13 +30,6 @@ class Setting(BaseModel):
 
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_zero_byte(cls, value: Any) -> Any:
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("it holds a zero byte, which is no text and no name of a file")
-        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -251,6 +244,8 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
     for name, info in tree.model_fields.items():
         branches = _settings_of(info.annotation)
         value = values.get(name)
+        if isinstance(value, str) and "\0" in value:
+            raise SettingError(f"--{name}", "it holds a zero byte, so it is no text and no name of a file.")
         if len(branches) > 1 and isinstance(value, str):
             value = {"kind": value}
         if not branches or not isinstance(value, Mapping):
