@@ -12,8 +12,9 @@ import yaml
 import dreambooth
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.wording import written_out
 from dreambooth.families import Family
-from dreambooth.files.atomic import whole_file
+from dreambooth.files.atomic import whole_file, write_text
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import contact_sheet, save_png
@@ -60,7 +61,7 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
             learner.save(partial, whole=True)
         if config.writes_kohya(type(learner.family)):
             write_kohya(partial, prefixes=kohya_prefixes(learner.family))
-        (partial / CARD).write_text(card(config, material, learner, record), encoding="utf-8")
+        write_text(partial / CARD, card(config, material, learner, record))
         written = sorted(path.name for path in partial.iterdir())
         write_sums(partial)
     if KOHYA_FILE not in written:
@@ -173,13 +174,13 @@ def _hub_name(config: TrainConfig, folder: Path) -> str:
 def _public(file: Path, card: str) -> str | bytes:
     """A file as it may be seen by all: the card's public text, configurations without the folder that they were read from."""
     if file.name == CARD:
-        return card.encode()
+        return written_out(card).encode()
     if file.suffix != ".json":
         return str(file)
     content = json.loads(file.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if name not in ("_name_or_path", "name_or_path")}
-    return json.dumps(content, indent=2, ensure_ascii=False).encode()
+    return written_out(json.dumps(content, indent=2, ensure_ascii=False)).encode()
 
 
 def _photo(path: Path, material: Material) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
 from dreambooth.families.fitting import AUTOENCODERS, part_config, refuse_incomplete, refuse_unfit, vae_config
 from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
+from dreambooth.loading import readable_name
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -109,7 +110,8 @@ class Family(ABC):
         source.check(replaced=own)
         kind = getattr(diffusers, index["_class_name"])
         try:
-            pipe = kind.from_pretrained(source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own)
+            with readable_name(source.folder()) as folder:
+                pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
         except (*UNREADABLE, RuntimeError) as error:
             where = f"{source.folder()} cannot be loaded: {first_line(error)}"
             raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
@@ -287,13 +289,15 @@ class Family(ABC):
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""
-        self.pipe.save_pretrained(folder, safe_serialization=True)
+        with readable_name(folder) as place:
+            self.pipe.save_pretrained(place, safe_serialization=True)
 
 
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:
     """A part from its own folder or Hub id; a folder of a whole pipeline, which has it in `folder`, will do, too."""
     nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
     try:
-        return kind.from_pretrained(name, cache_dir=source.cache_dir, **nested, **options)
+        with readable_name(name) as place:
+            return kind.from_pretrained(place, cache_dir=source.cache_dir, **nested, **options)
     except UNREADABLE as error:
         raise SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.") from None

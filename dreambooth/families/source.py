@@ -224,7 +224,7 @@ def part_digest(name: str | None) -> str:
     digest, root = hashlib.sha256(), Path(name).expanduser()
     for path in sorted(root.rglob("*")):
         if path.is_file():
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + bytes.fromhex(file_digest(path)))
+            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0") + bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
 
 
@@ -243,5 +243,5 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
         if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
             inside = path.relative_to(folder)
             if not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts):
-                digest.update(f"{inside.as_posix()}\0{remembered_digest(path, again=again)}\0".encode())
+                digest.update(os.fsencode(f"{inside.as_posix()}\0{remembered_digest(path, again=again)}\0"))
     return digest.hexdigest()
