@@ -15,8 +15,9 @@ from dreambooth.core.device import reserved_mib
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
-from dreambooth.files.atomic import PREFIX, writable_folder, write_text
+from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.files.places import remove
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.outputs import Stopwatch, check_push, kohya_prefixes, push, spent, start_record, write_record, write_result
 from dreambooth.plan import needed_bytes, plan, trial
@@ -267,10 +268,8 @@ def _seed_of(checkpoint: Path | None) -> int | None:
 
 def _clear(folder: Path) -> None:
     """Delete what an earlier run left that would be taken for this one's: checkpoints (that was asked for), and pictures of its steps."""
-    import shutil
-
-    for path in [*checkpoints(folder), *folder.glob(f"{PREFIX}*"), *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in [*checkpoints(folder), *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
+        remove(path, root=folder)
 
 
 def _close(folder: Path, record: dict[str, Any], processes: Processes, *, state: str, step: int) -> None:

@@ -1,10 +1,12 @@
 """Readers of a run's records: metrics.jsonl always, TensorBoard and wandb by name. They look on; a run does not know them."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.disk import disk_errors
 from dreambooth.files.reading import readings
 from dreambooth.training.records import Preview, Record, Step
 
@@ -22,18 +24,22 @@ class JsonLines:
 
     def __init__(self, path: Path, start: int):
         kept = [row for row in readings(path) if row["step"] <= start] if start else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
-        self.file.writelines(json.dumps(row) + "\n" for row in kept)
-        self.file.flush()  # looks that begin later read what there was
+        self.path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("w", encoding="utf-8")
+            self.file.writelines(json.dumps(row) + "\n" for row in kept)
+            self.file.flush()  # looks that begin later read what there was
 
     def take(self, record: Record) -> None:
         if isinstance(record, Step) and record.values:
-            self.file.write(json.dumps({"step": record.step, **record.values}) + "\n")
-            self.file.flush()
+            with disk_errors(self.path):
+                self.file.write(json.dumps({"step": record.step, **record.values}) + "\n")
+                self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with suppress(OSError):  # what could not be written was told when it was taken
+            self.file.close()
 
 
 class TensorBoard:
@@ -44,18 +50,22 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install tensorboard") from None
-        self.writer = SummaryWriter(str(folder))
+        self.folder = folder
+        with disk_errors(folder):
+            self.writer = SummaryWriter(str(folder))
 
     def take(self, record: Record) -> None:
-        if isinstance(record, Step):
-            for name, value in record.values.items():
-                self.writer.add_scalar(name, value, record.step)
-        if isinstance(record, Preview):
-            for path, prompt in zip(record.paths, record.prompts, strict=True):
-                self.writer.add_image(f"{prompt}/{path.stem}", _pixels(path), record.step, dataformats="HWC")
+        with disk_errors(self.folder):
+            if isinstance(record, Step):
+                for name, value in record.values.items():
+                    self.writer.add_scalar(name, value, record.step)
+            if isinstance(record, Preview):
+                for path, prompt in zip(record.paths, record.prompts, strict=True):
+                    self.writer.add_image(f"{prompt}/{path.stem}", _pixels(path), record.step, dataformats="HWC")
 
     def close(self) -> None:
-        self.writer.close()
+        with disk_errors(self.folder):
+            self.writer.close()
 
 
 class Wandb:
@@ -66,7 +76,8 @@ class Wandb:
             import wandb
         except ImportError:
             raise SettingError("--report_to", "wandb is not installed.", fix="pip install wandb") from None
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=str(folder), config=settings)
         except Exception as error:  # its own errors differ from version to version

@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.device import is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
+from dreambooth.families.source import FLAG, UNUSED, ModelSource
+from dreambooth.files.disk import failing
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -96,9 +98,12 @@ class Family(ABC):
         kind = getattr(diffusers, index["_class_name"])
         try:
             pipe = kind.from_pretrained(source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own)
-        except (*UNREADABLE, RuntimeError) as error:
-            where = f"{source.folder()} cannot be loaded: {first_line(error)}"
-            raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
+        except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
+            if is_out_of_memory(error):
+                raise RunError(f"Out of memory while loading {source.folder()}. A smaller model needs less.") from error
+            where = f"{source.folder()} cannot be loaded: {first_line(error)}."
+            fix = "The folder is damaged or half written; save it again."
+            raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
         pipe.set_progress_bar_config(disable=True)
         family = cls(pipe)
         family._see_that_it_is_whole(source)
@@ -248,5 +253,8 @@ def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, 
     nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
     try:
         return kind.from_pretrained(name, cache_dir=source.cache_dir, **nested, **options)
-    except UNREADABLE as error:
-        raise SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.") from None
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise RunError(f"Out of memory while loading {name}.") from error
+        wrong = SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.")
+        raise failing(error, Path(name)) or wrong from None

@@ -1,78 +1,72 @@
 """Files that are either there whole or not there: written beside their place, flushed to the disk, then renamed."""
 
-import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import RunError, SettingError
-
-PREFIX = ".partial-"
+from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import prefix, sweep
+from dreambooth.files.places import remove
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name when the block ends well and vanishes when it does not."""
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PREFIX, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix(), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         partial = Path(name)
-        try:
+        with _unfinished(partial, path):
             yield partial
             _flush(partial)
             partial.chmod(0o666 & ~_umask())
             partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which replaces it when the block ends well; an older folder stays until that moment."""
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent))
-        try:
+        partial = Path(tempfile.mkdtemp(prefix=prefix(), dir=path.parent))
+        with _unfinished(partial, path):
             yield partial
             _settle(partial)
             if path.exists():
-                doomed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent)) / path.name
+                doomed = Path(tempfile.mkdtemp(prefix=prefix(), dir=path.parent)) / path.name
                 path.rename(doomed)
                 partial.rename(path)
-                shutil.rmtree(doomed.parent)
+                remove(doomed.parent, root=path.parent)
             else:
                 partial.rename(path)
             _flush_folder(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def whole_entries(folder: Path) -> Iterator[Path]:
     """A temporary folder whose entries move into `folder` one by one when the block ends well; other entries there stay."""
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-        try:
+        partial = Path(tempfile.mkdtemp(prefix=prefix(), dir=folder))
+        with _unfinished(partial, folder):
             yield partial
             _settle(partial)
             for entry in sorted(partial.iterdir()):
                 place = folder / entry.name
                 if place.is_dir() and entry.is_dir():
-                    old = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+                    old = Path(tempfile.mkdtemp(prefix=prefix(), dir=folder))
                     place.rename(old / entry.name)
                     entry.rename(place)
-                    shutil.rmtree(old)
+                    remove(old, root=folder)
                 else:
                     entry.replace(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -90,8 +84,7 @@ def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
     """Make a folder and see that it can be written and has room, before any work starts; raises SettingError or RunError if not."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for leftover in path.glob(f"{PREFIX}*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        sweep(path)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
@@ -99,21 +92,27 @@ def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
         raise SettingError(setting, f"{path} cannot be written ({reason}).", fix="Choose another folder.") from None
     free = shutil.disk_usage(path).free
     if free < needed_bytes:
-        lack = f"{path} has {free / 2**30:.1f} GiB free; this run needs about {needed_bytes / 2**30:.1f} GiB."
+        lack = f"{path} has {_size(free)} free; this run needs about {_size(needed_bytes)}."
         raise RunError(f"{lack} Free some space, choose another {setting}, or keep fewer checkpoints (--checkpoints_total_limit 1).")
 
 
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
+
+
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """A full disk, or one that may not be written, as a sentence."""
+def _unfinished(partial: Path, path: Path) -> Iterator[None]:
+    """A block that writes what is to become `path`; what does not become it is gone afterwards, and what a disk says is said of `path`."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"The disk is full: {path} was not written. Earlier files are untouched; free some space and resume.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunError(f"{path} may not be written ({error.strerror}). Earlier files are untouched.") from error
-        raise
+        with disk_errors(path):
+            yield
+    except RunError as error:
+        if str(partial) not in str(error):
+            raise
+        raise RunError(str(error).replace(str(partial), str(path))) from error
+    finally:
+        with suppress(OSError):  # that it cannot be taken away is no news: what kept it from being finished is told
+            remove(partial, root=partial.parent)
 
 
 def _settle(folder: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import prefix
 from dreambooth.files.places import is_plain_name
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.photos.files import PhotoFolder, shown
@@ -105,13 +107,14 @@ def write(out: Path, relative: str, data: bytes, ours: Collection[str]) -> bool:
             return False
         if relative not in ours:
             raise SettingError(shown(path), "is there already and was not made here.", fix="Name an empty folder for the copies.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=prefix(), dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(partial).chmod(0o644)
+            Path(partial).replace(path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
     return True

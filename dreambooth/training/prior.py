@@ -221,8 +221,16 @@ class ClassImages:
 
 def shared_folder(made_with: dict[str, Any]) -> Path:
     """Where class images of one model, prompt and sampling are kept for all runs: below $DREAMBOOTH_CACHE or ~/.cache/dreambooth."""
-    root = os.environ.get("DREAMBOOTH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dreambooth"
+    root = os.environ.get("DREAMBOOTH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "dreambooth"
     return Path(root) / "class_images" / set_digest(made_with)
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        reason = "there is no folder to keep class images in: HOME is not set, and the system does not know this user."
+        raise SettingError("--class_data_dir", reason, fix="Give it, or set DREAMBOOTH_CACHE or HOME.") from None
 
 
 def set_digest(made_with: Mapping[str, Any]) -> str:
