@@ -10,13 +10,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.files.atomic import PREFIX, whole_file
+from dreambooth.files.atomic import whole_file
+from dreambooth.files.leftovers import PREFIX
+from dreambooth.files.places import remove
 
 SECONDS_BETWEEN_PASSES = 1.0
 WHOLE = ".whole"
@@ -120,7 +122,8 @@ class Mirror:
             self.files.pipe_file(self._place(f"{name}/{WHOLE}"), b"")
             return True
         finally:
-            shutil.rmtree(self.near / SENDING, ignore_errors=True)
+            with suppress(OSError):
+                remove(self.near / SENDING, root=self.near)
 
     def _send_files(self, near: Path, files: Iterable[_File]) -> bool:
         """Send files as the walk saw them; False when one has been replaced since."""
@@ -142,7 +145,8 @@ class Mirror:
         names has the files themselves.
         """
         place = self.near / SENDING
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            remove(place, root=self.near)
         try:
             for file in files:
                 (place / file.path).parent.mkdir(parents=True, exist_ok=True)
