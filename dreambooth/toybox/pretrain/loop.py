@@ -21,7 +21,6 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from .muon import Muon
 
-
 LONGEST = 30.0
 """Seconds that an update may count as training: a process that was stopped for an hour has not trained for an hour."""
 
