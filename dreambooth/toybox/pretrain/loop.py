@@ -37,6 +37,8 @@ class Budget:
     decay: float = 0.2
     """The last part of the minutes, in which the rate falls to a fiftieth."""
     save_seconds: float = 180.0
+    export_every: int = 1
+    """Saves after which the stage also writes its files, which may take longer than to save."""
     log_every: int = 100
     seed: int = 0
 
@@ -240,7 +242,7 @@ class Run:
         """Train until the minutes are spent, save and export on the way and at the end."""
         total, ticked, saved = self.budget.minutes * 60, time.time(), time.time()
         sums: dict[str, float] = {}
-        seen, since, mark = 0, 0, time.time()
+        seen, since, mark, saves = 0, 0, time.time(), 0
         while True:
             done = torch.tensor([self.spent / total])
             if self.processes > 1:
@@ -260,7 +262,9 @@ class Run:
                 sums, seen, since, mark = {}, 0, 0, time.time()
             if self.rank == 0 and time.time() - saved > self.budget.save_seconds:
                 self.save()
-                self.export()
+                saves += 1
+                if saves % self.budget.export_every == 0:
+                    self.export()
                 saved = time.time()
         if self.rank == 0:
             self.save()
