@@ -167,7 +167,7 @@ class Run:
         self.optimizers = optimizers(groups, stage)
         self.averaged = [p.detach().clone() for p in self.weights]
         self.buffers = [buffer for module, _ in self.parts.values() for buffer in module.buffers()]
-        self.step, self.spent, self.fresh = 0, 0.0, 0
+        self.step, self.spent = 0, 0.0
 
     def resume(self) -> None:
         """Continue from the last saved state, if there is one."""
@@ -205,7 +205,7 @@ class Run:
     def rate(self, done: float) -> float:
         """Factor of the learning rate: warm-up, constant, and a short cosine fall at the end."""
         late = max(0.0, (done - 1 + self.budget.decay) / self.budget.decay) if self.budget.decay else 0.0
-        return min(1.0, (self.fresh + 1) / self.budget.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(late, 1.0))))
+        return min(1.0, (self.step + 1) / self.budget.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(late, 1.0))))
 
     def share(self) -> None:
         """Average the gradients over the processes, as one bf16 vector.
@@ -233,7 +233,6 @@ class Run:
             if torch.isfinite(norm):
                 optimizer.step()
         self.step += 1
-        self.fresh += 1
         keep = min(self.stage.average, self.step / (self.step + 30))
         torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - keep)
         return loss.detach(), figures, seen
