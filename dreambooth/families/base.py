@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.fitting import AUTOENCODERS, part_config, refuse_incomplete, refuse_unfit, vae_config
+from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource
 from dreambooth.files.disk import failing
 from dreambooth.loading import readable_name
@@ -167,16 +167,6 @@ class Family(ABC):
     def native_resolution(self) -> int:
         """The side in pixels at which the base model was trained."""
         return int(getattr(self.denoiser.config, "sample_size", None) or self.default_latents) * self.vae_factor
-
-    @classmethod
-    def sizes(cls, source: ModelSource) -> tuple[int, int] | None:
-        """`native_resolution` and `pixel_step` by a pipeline's configurations alone; None where these do not say it."""
-        channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
-        latents = part_config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
-        if not isinstance(channels, list) or not isinstance(latents, int):
-            return None
-        factor = 2 ** (len(channels) - 1)
-        return latents * factor, factor * cls.packing
 
     @abstractmethod
     def make_process(self) -> Process:

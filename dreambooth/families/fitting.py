@@ -63,6 +63,16 @@ def refuse_incomplete(family: "type[Family]", source: ModelSource, loaded: Mappi
     raise SettingError(FLAG, f"{folder} has no {' and no '.join(absent)}.", fix=f"Choose a whole {family.name} pipeline.")
 
 
+def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None:
+    """The native resolution of a pipeline, and what sides of its pictures are multiples of, in pixels; None where nobody says it yet."""
+    channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
+    latents = part_config(source.folder() / family.denoiser_name).get("sample_size") or family.default_latents
+    if not isinstance(channels, list) or not isinstance(latents, int):
+        return None
+    factor = 2 ** (len(channels) - 1)
+    return latents * factor, factor * family.packing
+
+
 def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, str | None]], denoiser: Config) -> None:
     kinds = [index.get(family.denoiser_name, (None, None))[1], denoiser.get("_class_name")]
     other = next((kind for kind in kinds if kind and kind != family.denoiser_class), None)
