@@ -72,7 +72,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     if opened is None:
-        yield Told(f"Loading {config.run} ...")
+        yield Told(f"Loading {named(config.run)} ...")
         opened = open_model(config.run, **opening(config))
     prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
