@@ -122,7 +122,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     wanted = asked(config)
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
-        yield Told(f"Loading {config.run} ...")
+        yield Told(f"Loading {named(config.run)} ...")
         opened = open_model(config.run, **opening(config))
         if opened.added:
             yield Told(opened.added)
