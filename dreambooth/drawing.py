@@ -73,7 +73,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
         if opened.added:
-            yield Told(f"{opened.added}")
+            yield Told(opened.added)
     prompts = [fill(prompt, config.identifier or opened.identifier, replaced=opened.replaced_noun) for prompt in prompts]
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=config.negative_prompt)

@@ -38,7 +38,7 @@ def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[st
     `loaded` are parts that take the place of the folder's own.
     """
     folder, index = source.folder(), parts_of(source.index())
-    own = {name: part.config for name, part in (loaded or {}).items() if hasattr(part, "config")}
+    own = {name: _settings(part) for name, part in (loaded or {}).items() if hasattr(part, "config")}
     denoiser = own.get(family.denoiser_name) or _config(folder / family.denoiser_name)
     encoders = {name: own.get(name) or _config(folder / name) for name in family.encoder_names}
     _refuse_class(family, index, denoiser)
@@ -119,6 +119,11 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
         if wanted != sum(known):
             reason = f"its {family.denoiser_name} reads text of width {wanted}; {sum(known)} come from {' and '.join(names)}."
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
+
+
+def _settings(part: Any) -> Config:
+    """Of a loaded part: diffusers' are mappings, those of transformers become one."""
+    return part.config if isinstance(part.config, Mapping) else part.config.to_dict()
 
 
 def _vae_config(folder: Path, other: str | None) -> Config:
