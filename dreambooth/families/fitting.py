@@ -27,9 +27,9 @@ PURPOSES = {
 """What diffusers' pipelines that want more than text are for, by a part of their class' name."""
 
 
-def purpose(pipeline: str | None) -> str | None:
+def purpose(pipeline: object) -> str | None:
     """What a pipeline class of diffusers' is for, where that is something else than drawing from text."""
-    return next((words for part, words in PURPOSES.items() if part in (pipeline or "")), None)
+    return next((words for part, words in PURPOSES.items() if part in str(pipeline or "")), None)
 
 
 def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[str, Any] | None = None) -> None:
