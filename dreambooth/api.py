@@ -13,10 +13,11 @@ from PIL import Image
 from dreambooth import stream
 from dreambooth.config import TrainConfig, config_type, named_in, read_settings
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import merged, place
 from dreambooth.drawing import Drawn, GenerateConfig, asked, opening
 from dreambooth.drawing import generate as draw_pictures
 from dreambooth.opened import Opened, open_model
-from dreambooth.schema import Setting, flags, merged, nearest, place
+from dreambooth.schema import Setting, flags, nearest
 from dreambooth.training.records import Done, Record
 
 
@@ -62,7 +63,7 @@ def train(*, on_record: Callable[[Record], None] = lambda record: None, **settin
 
 
 def open_run(path: str | Path) -> Run:
-    """A run, a checkpoint, a pipeline folder or a Hub id, to draw with."""
+    """A run, one of its checkpoints (RUN@300, RUN@best), a pipeline folder or a Hub id, to draw with."""
     return Run(path)
 
 

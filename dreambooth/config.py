@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
@@ -22,7 +22,7 @@ from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, extended, flags, get, is_set
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
@@ -39,7 +39,7 @@ class Text(Setting):
     """Train the text encoder too: more faithful, above all for faces, and more memory."""
     pre_compute_text_embeddings: bool = False
     """Run the text encoder once per prompt. Always so while it does not learn; only its contradiction is checked."""
-    tokenizer_max_length: Annotated[int, Ge(1)] | None = None
+    tokenizer_max_length: Count | None = None
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
     """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
@@ -57,21 +57,21 @@ class Validation(Setting):
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_negative_prompt: str | None = None
     """What those pictures should not show."""
-    num_validation_images: Annotated[int, Ge(1)] = 4
+    num_validation_images: Count = 4
     """How many pictures are drawn each time."""
-    validation_steps: Annotated[int, Ge(1)] | None = None
+    validation_steps: Updates | None = None
     """Updates between two drawings; left out, 100."""
-    validation_epochs: Annotated[int, Ge(1)] | None = None
+    validation_epochs: Updates | None = None
     """Epochs between two drawings, instead of --validation_steps."""
-    validation_min_steps: Annotated[int, Ge(0)] = 0
+    validation_min_steps: Annotated[int, Ge(0), Le(10**9)] = 0
     """No drawing before this update."""
     validation_scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler of those pictures, as `generate --scheduler` names them."""
-    validation_inference_steps: Annotated[int, Ge(1)] = 25
+    validation_inference_steps: Count = 25
     """Steps of that sampler."""
-    validation_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    validation_guidance_scale: Guidance = 7.5
     """Guidance of those pictures."""
-    validation_seed: Annotated[int, Ge(0)] = 0
+    validation_seed: Seed = 0
     """Seed of the first picture; the next ones count up. The same in every drawing, so that progress can be seen."""
     skip_final_inference: bool = False
     """Do not draw the contact sheet at the end."""
@@ -90,12 +90,14 @@ class Validation(Setting):
 class Watching(Setting):
     """Scores while it trains"""
 
-    evaluate_every: Annotated[int, Ge(1)] | None = None
-    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and a checkpoint named at the end."""
+    evaluate_every: Updates | None = None
+    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Largest share of the time that these looks may take; one that would exceed it is left out."""
     stop_early: bool = False
     """Stop when the looks give no hope of a better checkpoint."""
+    keep_best: bool = False
+    """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
 
 
 class Output(Setting):

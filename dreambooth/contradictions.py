@@ -52,6 +52,9 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
     if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
         raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
+    if config.watching.keep_best and not config.watching.evaluate_every:
+        reason = "no checkpoint is evaluated, so none is known to be the best."
+        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 

@@ -1,14 +1,14 @@
 """Pictures from a loaded family: a seed each, in batches that halve when memory runs out, by any of diffusers' samplers."""
 
+import copy
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt
 from PIL import Image
 from pydantic import PrivateAttr
 
@@ -16,7 +16,7 @@ from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.base import Family
 from dreambooth.prompts import refuse_unreadable
-from dreambooth.schema import Setting, get, is_set, nearest
+from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set, nearest
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,17 @@ SHORT_NAMES = {
 class Sampling(Setting):
     """How pictures are drawn"""
 
-    num_inference_steps: Annotated[int, Ge(1)] = 30
+    num_inference_steps: Count = 30
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
-    guidance_scale: Annotated[float, Ge(0)] = 7.5
+    guidance_scale: Guidance = 7.5
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev is told about 3.5."""
     scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
-    eta: Annotated[float, Ge(0)] = 0.0
+    eta: Share = 0.0
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
-    height: Annotated[int, Gt(0)] | None = None
+    height: Pixels | None = None
     """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
-    width: Annotated[int, Gt(0)] | None = None
+    width: Pixels | None = None
     """Width of the pictures in pixels; left out, as height."""
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
@@ -91,6 +91,15 @@ def draw(
             done += len(drawn[0])
 
 
+def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
+    """The places of all pictures in the batches of 0, 1, 2 ... that hold a wanted one, in order.
+
+    A picture's last bits depend on the company it is drawn in: what an interruption left out is drawn anew in its own batch.
+    """
+    batches = sorted({place // batch_size for place in wanted})
+    return [batch * batch_size + place for batch in batches for place in range(batch_size)]
+
+
 def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
     if negative_prompt and "true_cfg_scale" in _options(family):
@@ -104,11 +113,27 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
             reason = f"{family.name} draws multiples of {family.pixel_step} pixels, got {size}."
             raise SettingError(sampling.source(side), reason, fix=f"Give {near}.")
     scheduler = make_scheduler(family, sampling.scheduler, setting=sampling.source("scheduler"))
-    known = scheduler.config.num_train_timesteps
-    if sampling.num_inference_steps > known:
-        reason = f"the model knows {known} times, got {sampling.num_inference_steps}."
+    known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
+    if steps > known:
+        raise SettingError(sampling.source("num_inference_steps"), f"the model knows {known} times, got {steps}.", fix="Lower it.")
+    if steps >= known - 1 and family.process.prediction != "flow" and not _reaches_the_end(scheduler, steps):
+        reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
         raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
     return scheduler
+
+
+def _reaches_the_end(scheduler: Any, steps: int) -> bool:
+    """Whether a sampler gets through so many steps: asked for nearly all of a model's times, some fail, and some divide by 0."""
+    probe, x = copy.deepcopy(scheduler), torch.ones(1, 1, 1, 1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            probe.set_timesteps(steps)
+            for time in probe.timesteps:
+                probe.scale_model_input(x, time)
+                x = probe.step(torch.zeros_like(x), time, x).prev_sample
+    except (IndexError, AssertionError, ValueError):
+        return False
+    return bool(x.isfinite().all())
 
 
 def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:

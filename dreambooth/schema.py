@@ -11,19 +11,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from annotated_types import Ge, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import place
 from dreambooth.core.wording import nearest, shortened
 
 _LISTS = {tuple, list, dict}
+
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+"""What torch takes as a seed, also with a picture's number added to it."""
+Count = Annotated[int, Ge(1), Le(10**6)]
+Updates = Annotated[int, Ge(1), Le(10**9)]
+Pixels = Annotated[int, Ge(1), Le(8192)]
+Share = Annotated[float, Ge(0), Le(1)]
+Guidance = Annotated[float, Ge(0), Le(1000)]
 
 
 class Setting(BaseModel):
     """A frozen value which knows its job. Its docstring heads its group of flags, its fields' docstrings are their help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )  # fmt: skip
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
@@ -43,6 +55,14 @@ class Setting(BaseModel):
             for name, info, value in given
             if not (info and value is None and _may_be_empty(info))
         }
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """-0.0 is 0: one value has one text, in files and in the keys of caches. A zero byte is in no text."""
+        if any("\0" in one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)):
+            raise ValueError("it holds a zero byte, which is no text and no name of a file")
+        return 0.0 if isinstance(value, float) and value == 0 else value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -118,34 +138,6 @@ def extended(tree: type[Setting], branch: str, member: type[Setting], kind: str)
     info = tree.model_fields[branch]
     union = Annotated[Union[(*_settings_of(info.annotation), known)], Field(discriminator="kind")]
     return new(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
-
-
-def place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Put a value into a nested dictionary, making the branches on the way."""
-    for branch in path[:-1]:
-        tree = tree.setdefault(branch, {})
-    tree[path[-1]] = value
-
-
-def at(tree: Any, path: tuple[str, ...], default: Any = None) -> Any:
-    """The leaf of a nested dictionary; `default` where it is not there."""
-    for step in path:
-        if not isinstance(tree, Mapping) or step not in tree:
-            return default
-        tree = tree[step]
-    return tree
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second winning; another kind in a branch empties it first. A text in a branch's place is its kind."""
-    out = dict(base)
-    for name, value in over.items():
-        old = {"kind": out[name]} if isinstance(out.get(name), str) and isinstance(value, Mapping) else out.get(name)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            out[name] = dict(value) if value.get("kind", old.get("kind")) != old.get("kind") else merged(old, value)
-        else:
-            out[name] = value
-    return out
 
 
 def is_set(setting: Setting, path: tuple[str, ...]) -> bool:
@@ -244,8 +236,6 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
     for name, info in tree.model_fields.items():
         branches = _settings_of(info.annotation)
         value = values.get(name)
-        if isinstance(value, str) and "\0" in value:
-            raise SettingError(f"--{name}", "it holds a zero byte, so it is no text and no name of a file.")
         if len(branches) > 1 and isinstance(value, str):
             value = {"kind": value}
         if not branches or not isinstance(value, Mapping):

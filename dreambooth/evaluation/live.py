@@ -23,7 +23,6 @@ from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
-from dreambooth.training.state import checkpoints, step_of
 
 CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
 SEED = 1000
@@ -117,10 +116,3 @@ def signals_of(values: Mapping[str, float]) -> Signals:
 def read_curve(metrics: Path) -> dict[int, Signals]:
     """The looks that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
     return {int(row["step"]): signals_of(row) for row in readings(metrics) if "dino" in row}
-
-
-def choose_checkpoint(run: Path, *, real_dino: float | None = None) -> Choice | None:
-    """The checkpoint of a run to keep, from its metrics.jsonl; None when it was not looked at, or not at step 0."""
-    curve = read_curve(run / "metrics.jsonl")
-    seen = {step: curve[step] for step in map(step_of, checkpoints(run)) if step in curve}
-    return choose(seen, curve[0], real_dino=real_dino) if seen and 0 in curve else None

@@ -12,7 +12,7 @@ from PIL import Image
 from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import Shot
 from dreambooth.opened import Opened
-from dreambooth.sample import Sampling, draw
+from dreambooth.sample import Sampling, draw, whole_batches
 from dreambooth.training.records import Progress, Told
 
 
@@ -68,15 +68,18 @@ def have(
         kept = _kept(series.folder / wanted.file, wanted, sampling, stamp)
         if kept:
             shots[wanted] = kept
-    missing = [wanted for wanted in series.wanted if wanted not in shots]
+    missing = [place for place, wanted in enumerate(series.wanted) if wanted not in shots]
     if missing and shots:
         yield Told(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
     if missing:
         family = model().family
+        todo = [series.wanted[place] for place in whole_batches(missing, batch_size) if place < len(series.wanted)]
         drawn = draw(
-            family, [w.prompt for w in missing], [w.seed for w in missing], sampling=sampling, batch_size=batch_size, precision=precision,
+            family, [w.prompt for w in todo], [w.seed for w in todo], sampling=sampling, batch_size=batch_size, precision=precision,
         )  # fmt: skip
-        for wanted, picture in zip(missing, drawn, strict=True):
+        for wanted, picture in zip(todo, drawn, strict=True):
+            if wanted in shots:
+                continue  # drawn for its batch alone
             notes = {**picture.settings, **stamp} | ({} if picture.finite else {"finite": False})
             save_png(series.folder / wanted.file, picture.image, notes)
             shots[wanted] = Shot(picture.image, wanted.prompt, wanted.plain, wanted.row, wanted.seed, picture.finite)

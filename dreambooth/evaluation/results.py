@@ -33,7 +33,7 @@ def assemble(
     own, untuned = scores(measured, seed=config.seed), scores(base, seed=config.seed)
     real = real_scores(subject.photos, eyes, seed=config.seed) if {"dino", "clip"} & names.keys() else {}
     rows, old = by_prompt(measured, len(prompts), seed=config.seed), by_prompt(base, len(prompts), seed=config.seed)
-    judged = verdict(own, untuned, real.get("without_self_pairs", {}))
+    judged = verdict(own, untuned, real.get("without_self_pairs", {}), standing=subject.standing)
     return {
         **own,
         "untuned": untuned,

@@ -7,15 +7,18 @@ from pathlib import Path
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.selection import Choice
+from dreambooth.evaluation.verdict import Standing
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.families.source import FLAG, told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.opened import read_config, refuse_no_model, run_folder
+from dreambooth.opened import named, read_config, refuse_no_model, run_folder
 from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
 from dreambooth.prompts import class_prompt
-from dreambooth.setup.record import unknown_photos
+from dreambooth.setup.record import read_record, unknown_photos
+from dreambooth.training.state import step_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Examined:
     """One model and one subject."""
 
     name: str
-    """The run, checkpoint, folder or Hub id, as it was given."""
+    """The run, checkpoint, folder or Hub id."""
+    path: Path
+    """That as a folder; RUN@best is then a checkpoint by its number."""
     run: Path | None
     config: TrainConfig | None
     noun: str
@@ -38,6 +43,17 @@ class Examined:
     base_weights: str
 
     @property
+    def standing(self) -> Standing | None:
+        """Where the model stands among the checkpoints of its run; None where that was not evaluated while it trained."""
+        if self.run is None:
+            return None
+        record = read_record(self.run)
+        choice, at = record.get("choice"), record.get("result_step") if self.path == self.run else step_of(self.path)
+        if not choice or at is None or "last" not in choice:  # never evaluated, or by an earlier version, which said less
+            return None
+        return Standing(self.run.name, at, Choice(choice["step"], choice["why"], choice["last"]))
+
+    @property
     def is_toybox(self) -> bool:
         """Whether the base model is the embedded toybox, whose figures say nothing about real models."""
         return is_toybox(self.base.pretrained_model_name_or_path)
@@ -45,7 +61,7 @@ class Examined:
 
 def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None) -> Examined:
     """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
-    path = Path(name).expanduser()
+    path = named(name)
     run = run_folder(path)
     config = read_config(run) if run else None
     if run is None:
@@ -68,7 +84,8 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     with told_as("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())
     return Examined(
-        name=name, run=run, config=config, noun=noun, identifier=identifier or (photos_setting.identifier if photos_setting else None),
+        name=str(path) if run else name, path=path, run=run, config=config, noun=noun,
+        identifier=identifier or (photos_setting.identifier if photos_setting else None),
         class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,
         base=base, weights=weights_digest(path, base_weights) if run else base_weights, base_weights=base_weights,
     )  # fmt: skip

@@ -71,6 +71,8 @@ class ModelSource(Setting):
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
             raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+        if not path.is_dir():
+            refuse_missing_folder(name, FLAG, needs_owner=True)
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
@@ -135,7 +137,6 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import errors
 
     name = source.pretrained_model_name_or_path
-    refuse_missing_folder(name, FLAG, needs_owner=True)
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,

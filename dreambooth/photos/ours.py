@@ -10,6 +10,7 @@ from typing import Any
 from dreambooth.core.errors import SettingError
 from dreambooth.files.places import is_plain_name
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
+from dreambooth.folders import Place, refuse_mixing, refuse_unwritable
 from dreambooth.photos.files import PhotoFolder, shown
 
 
@@ -24,16 +25,14 @@ RECORD = "preview/record.json"
 """Photo -> where its copy comes from and which files were made of it."""
 
 
-def refuse_overlap(source: Path, out: Path) -> None:
-    """Raise where writing could touch the originals, or would lead out of the output folder through a link."""
-    inner, outer = source.resolve(), out.resolve()
-    if outer == inner or inner in outer.parents:
-        raise SettingError(shown(out), "lies in the folder of the originals, which are never touched.", fix="Name another folder.")
-    if out.exists() and not out.is_dir():
-        raise SettingError(shown(out), "is a file, not a folder.", fix="Name a folder for the copies.")
+def refuse_overlap(source: Path, out: Path, masks: Path | None = None) -> None:
+    """Raise where writing could touch the originals or their masks, or would lead out of the output folder through a link."""
+    given = [Place("DIR (the originals)", source, "photos"), *([Place("--masks", masks, "masks")] if masks else [])]
+    refuse_mixing([*given, Place("OUT", out, "output", writes=("preview", "masks"))])
     for part in ("preview", "masks"):
         if (out / part).is_symlink():
             raise SettingError(shown(out / part), "is a link; nothing is written through it.", fix="Remove it.")
+    refuse_unwritable(out, "OUT")
 
 
 def names_of(folder: PhotoFolder) -> dict[Path, str]:

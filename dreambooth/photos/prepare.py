@@ -101,16 +101,12 @@ class PrepareReport:
 def prepare(settings: PhotosPrepare) -> PrepareReport:
     """The clean copies. Raises SettingError for a folder or colour that will not do; photos that cannot be read are left out."""
     folder, out = scan(settings.folder), Path(settings.out).expanduser()
-    refuse_overlap(folder.root, out)
+    refuse_overlap(folder.root, out, Path(settings.masks).expanduser() if settings.masks not in (None, "alpha") else None)
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)
     detector = _detector(settings)
     earlier = read_record(out)
     ours = made_before(earlier)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(shown(out), f"cannot be made ({error.strerror}).", fix="Name another folder.") from None
     done: list[Prepared] = []
     left_out: list[tuple[Path, str]] = list(folder.skipped)
     edited: list[str] = []

@@ -8,7 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dreambooth.commands import best_words
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
@@ -20,7 +22,6 @@ from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
-from dreambooth.schema import at
 from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 
@@ -87,7 +88,7 @@ def _context(
         "cards": _scored_cards(folder, scores) if scores else (),
         "samples": () if scores else _sample_cards(run),
         "steps": _step_cards(run),
-        "choice": record.get("choice"),
+        "choice": record.get("choice"), "best": best_words(Path(run.name), record) if record.get("choice") else "",
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
         "charts": charts(readings(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
@@ -208,10 +209,13 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     seconds = (record.get("seconds") or {}).get("training")
     photos = record.get("photos") or (scores.get("subject") or {}).get("photos") or []
     class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
+    step, result = record.get("step", ""), record.get("result_step")
+    if record.get("state") and result not in (None, step):
+        step = f"{step}, the result is of step {result}"
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(record.get("step", ""))), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
+        ("Updates", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]

@@ -5,7 +5,6 @@ are broken (not finite, one colour, or the same as another) are thrown away and 
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -28,8 +27,8 @@ from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, TypedDict, read_json
 from dreambooth.folders import refuse_unwritable
 from dreambooth.photos.load import load, scan
-from dreambooth.sample import Picture, Sampling, draw
-from dreambooth.schema import Setting
+from dreambooth.sample import Picture, Sampling, draw, whole_batches
+from dreambooth.schema import Count, Guidance, Setting, Share
 from dreambooth.training.records import Progress, Record, Told
 
 MANIFEST = "class_images.json"
@@ -60,19 +59,19 @@ class Prior(Setting):
     """Add the prior's term to the loss (Eq. 2); left out, on when there is a class noun."""
     class_data_dir: str | None = None
     """Folder of class images; drawn into it when there are too few. Left out, a cache that all runs share."""
-    num_class_images: Annotated[int, Ge(1)] = 100
+    num_class_images: Count = 100
     """How many class images to train with."""
-    sample_batch_size: Annotated[int, Ge(1)] = 4
+    sample_batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = None
     """Precision in which class images are drawn; left out, that of the training."""
     prior_scheduler: str = "DDIMScheduler"
     """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
-    prior_eta: Annotated[float, Ge(0)] = 1.0
+    prior_eta: Share = 1.0
     """Noise put back at each step of DDIM: 1 is ancestral, 0 deterministic."""
-    prior_inference_steps: Annotated[int, Ge(1)] = 50
+    prior_inference_steps: Count = 50
     """Steps of that sampler."""
-    prior_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    prior_guidance_scale: Guidance = 7.5
     """Guidance of the class images; small models want less (2), or they learn their own exaggeration."""
 
     def sampling(self, resolution: int) -> Sampling:
@@ -155,14 +154,16 @@ class ClassImages:
         lost = self._lost(manifest)
         yield from (Told(f"{self.folder / name} is damaged or gone; it is drawn anew.", important=True) for name in lost)
         seen = {entry["look"] for name, entry in manifest["images"].items() if name not in lost}
-        have, rejected = len(self.present()), len(manifest["rejected"])
-        next_seeds = itertools.chain(lost.values(), itertools.count(manifest["next_seed"]))
+        have, rejected, again = len(self.present()), len(manifest["rejected"]), set(lost.values())
         yield Progress("class images", have, self.count)
         while have < self.count:
-            some = min(4 * batch_size, self.count - have)
-            seeds = list(itertools.islice(next_seeds, some))
-            pictures = draw(family, [self.prompt] * some, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision)
-            for picture in pictures:
+            some = sorted(again) or range(manifest["next_seed"], manifest["next_seed"] + self.count - have)
+            seeds = whole_batches(some, batch_size)[: 4 * batch_size]
+            words = [self.prompt] * len(seeds)
+            for picture in draw(family, words, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision):
+                if have == self.count or not (picture.seed in again or picture.seed >= manifest["next_seed"]):
+                    continue  # drawn for the batch alone
+                again.discard(picture.seed)
                 fault = self._keep(picture, manifest, seen)
                 manifest["next_seed"] = max(manifest["next_seed"], picture.seed + 1)
                 if fault:

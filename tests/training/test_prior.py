@@ -118,6 +118,23 @@ def test_pictures_that_the_user_has_put_there_are_used_as_they_are(family, tmp_p
     assert len(list(tmp_path.glob("*.png"))) == 1
 
 
+def test_a_folder_that_holds_no_picture_is_filled_as_an_empty_one(family, tmp_path):
+    """Hidden files, folders and texts were taken for a folder of photos that nobody can read."""
+    (tmp_path / "more").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "README.md", "names.csv"):
+        (tmp_path / name).write_text("no picture")
+    assert images(tmp_path, 2).missing() == 2
+    draw(family, images(tmp_path, 2))
+    assert [path.name for path in images(tmp_path, 2).present()] == ["00000.png", "00001.png"]
+    assert (tmp_path / "notes.txt").read_text() == "no picture"
+
+
+def test_a_damaged_picture_of_the_users_is_named(tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(SettingError, match=r"mine\.png"):
+        images(tmp_path, 2).refuse_unusable()
+
+
 def test_two_runs_share_their_class_images_and_another_guidance_does_not(pipelines, tmp_path):
     base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 1}
     phases = []

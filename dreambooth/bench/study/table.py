@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from dreambooth.bench.study.answers import QUESTIONS, Answer, read_answers
 from dreambooth.bench.study.make import KEY
@@ -20,7 +20,7 @@ from dreambooth.bench.tables.text import as_markdown
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Setting
 
 PAPER = {"identity": (0.68, 0.22, 0.10), "prompt": (0.81, 0.12, 0.07)}
 """Table 2: DreamBooth, Textual Inversion (both Stable Diffusion), undecided; 600 pairs, 3 users each."""
@@ -71,9 +71,9 @@ class StudyTable(Setting):
     """Folder of the study, with its key.json."""
     answers: tuple[str, ...] = ()
     """Files of answers (.json or .csv), or folders of them."""
-    min_raters: Annotated[int, Ge(1)] = 2
+    min_raters: Count = 2
     """A pair that fewer people have answered is left out of a question, and counted as such."""
-    max_missed: Annotated[int, Ge(0)] | None = None
+    max_missed: Annotated[int, Ge(0), Le(10**6)] | None = None
     """Who answers more trick questions wrongly is left out of everything, and named; left out, everybody counts."""
 
 
