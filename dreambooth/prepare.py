@@ -72,19 +72,7 @@ def gather(config: TrainConfig, identifier: str | None) -> Material:
         if config.has_prior and not subject.class_prompt:
             reason = f"there is no class prompt for {subject.folder.root}."
             raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
-    if config.method.new_word:
-        material.complaints += unshown(config, material, config.method.new_word)
     return material
-
-
-def unshown(config: TrainConfig, material: Material, word: str) -> list[str]:
-    """A sentence where some photos are never called by the new word; raises SettingError where none is, for then nothing would learn."""
-    without = [photo.path.name for photo in material.photos if not any(word in prompt for prompt in prompts_shown(config, material, photo))]
-    fix = "Write [V] in --instance_prompt and captions, or pass --no-use_captions."
-    if len(without) == len(material.photos):
-        reason = f"no photo's prompt or caption has the word that is to be learned, {word}."
-        raise SettingError(f"--method {config.method.kind}", reason, fix=fix)
-    return [f"Nothing is learned from {', '.join(without)}: the caption lacks {word}. {fix}"] if without else []
 
 
 def plan_prior(config: TrainConfig, material: Material, family: type[Family], model: str) -> list[ClassImages]:
@@ -179,7 +167,7 @@ def _shown(config: TrainConfig, material: Material, prompts: list[str]) -> Itera
 def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:
     """What a photo is called: its caption, or the method's templates in turn, or the instance prompt."""
     templates = config.method.templates(config.photos.concept)
-    if not templates or config.photos.instance_prompt or photo.prompt != material.instance_prompt:
+    if not templates or config.photos.instance_prompt or photo.caption:
         return [photo.prompt]
     return [fill(template, material.identifier) for template in templates]
 

@@ -20,8 +20,8 @@ FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow",
 
 def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
     """The validation prompt, drawn with the weights as they are."""
-    prompt = _validation_prompt(config, material)
-    pictures = _pictures(config, trainer, [prompt], config.validation.num_validation_images)
+    prompt = _filled(config, material, "validation_prompt")
+    pictures = _pictures(config, trainer, material, [prompt], config.validation.num_validation_images)
     place = folder / "samples" / f"step-{trainer.step:06d}"
     paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
     return Preview(trainer.step, paths, (prompt,) * len(paths))
@@ -31,10 +31,10 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
     prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
     if config.validation.validation_prompt:
-        prompts.insert(1, _validation_prompt(config, material))
+        prompts.insert(1, _filled(config, material, "validation_prompt"))
     prompts += sorted({images.prompt for images in material.prior})
     count = config.validation.num_validation_images
-    drawn = _pictures(config, trainer, prompts, count)
+    drawn = _pictures(config, trainer, material, prompts, count)
     rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     step = trainer.shown_step
     paths = write_pictures(folder / "samples" / "final", rows, extra={"step": step})
@@ -45,25 +45,26 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
 
 
-def _pictures(config: TrainConfig, trainer: Trainer, prompts: list[str], count: int) -> list[Picture]:
+def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts: list[str], count: int) -> list[Picture]:
     """`count` pictures of each prompt, as `generate` would draw them from the saved run."""
     family, validation, resolution = trainer.family, config.validation, config.cropping.resolution
     assert resolution
     family.to(trainer.processes.device)
+    negative = _filled(config, material, "validation_negative_prompt") or None
     seeds = [validation.validation_seed + i for i in range(count)]
     with trainer.shown(), torch.random.fork_rng():
         drawn = list(draw(
             family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
-            negative_prompt=validation.validation_negative_prompt, batch_size=config.prior.sample_batch_size,
+            negative_prompt=negative, batch_size=config.prior.sample_batch_size,
             precision=config.loop.mixed_precision,
         ))  # fmt: skip
     rest(config, family)
     return drawn
 
 
-def _validation_prompt(config: TrainConfig, material: Material) -> str:
-    wanted = config.validation.validation_prompt or ""
-    return fill(wanted, material.identifier, setting="--validation_prompt", replaced=config.replaced_noun)
+def _filled(config: TrainConfig, material: Material, name: str) -> str:
+    """A prompt of the settings with the identifier in it."""
+    return fill(getattr(config.validation, name) or "", material.identifier, setting=f"--{name}", replaced=config.replaced_noun)
 
 
 def _footer(config: TrainConfig, sampler: str) -> str:

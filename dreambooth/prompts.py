@@ -8,6 +8,8 @@ from dreambooth.core.wording import HALF, shown
 from dreambooth.files.text import read_text
 
 PLACEHOLDER = "[V]"
+SPELLINGS = re.compile(r"\[\s*(?:v|trigger)\s*\]", re.IGNORECASE)
+"""How the placeholder is written: in small letters, too, and as ai-toolkit's captions have it. Nothing else can be meant by these."""
 
 STYLE_PROMPT, STYLE_CLASS = f"a painting in the style of {PLACEHOLDER}", "a painting"
 """What a style's photos and its prior are called."""
@@ -23,17 +25,23 @@ def class_prompt(noun: str) -> str:
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
+def holds_placeholder(prompt: str | None) -> bool:
+    """Whether a prompt has a place for the identifier."""
+    return bool(SPELLINGS.search(prompt or ""))
+
+
 def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replaced: str | None = None) -> str:
     """The prompt with the identifier in the place of every `[V]`; raises SettingError where there is none to put there.
 
     `replaced` is the class noun for which the identifier stands too, where it is a word learned as a whole: "a [V] dog" is "a <my-dog>".
     """
     refuse_unreadable(f"{prompt} {identifier}", setting)
-    if PLACEHOLDER not in prompt:
+    if not holds_placeholder(prompt):
         return prompt
     if not identifier:
         fix = f"Give --identifier, or write the words in full instead of {PLACEHOLDER}."
         raise SettingError(setting, f"{prompt!r} holds {PLACEHOLDER}, but this model has no identifier.", fix=fix)
+    prompt = SPELLINGS.sub(PLACEHOLDER, prompt)
     if replaced:
         prompt = re.sub(rf"{re.escape(PLACEHOLDER)}\s+(?i:{re.escape(replaced)})(?!\w)", PLACEHOLDER, prompt)
     return prompt.replace(PLACEHOLDER, identifier)
@@ -46,9 +54,9 @@ def refuse_unreadable(prompt: str, setting: str) -> None:
 
 
 def read_prompts(path: Path, setting: str = "--prompts") -> list[str]:
-    """One prompt a line; empty lines and lines that start with # do not count."""
+    """One prompt a line, the placeholder as [V]; empty lines and lines that start with # do not count."""
     lines = (line.strip() for line in read_text(path, setting).splitlines())
-    prompts = [line for line in lines if line and not line.startswith("#")]
+    prompts = [SPELLINGS.sub(PLACEHOLDER, line) for line in lines if line and not line.startswith("#")]
     if not prompts:
         raise SettingError(setting, f"{path} holds no prompt.", fix="Write one prompt a line.")
     return prompts

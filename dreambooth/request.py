@@ -9,6 +9,7 @@ from collections.abc import Collection, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from dreambooth.captions import unnamed
 from dreambooth.config import TrainConfig
 from dreambooth.contradictions import refuse_unnamed
 from dreambooth.core.errors import SettingError
@@ -55,6 +56,7 @@ def refuse(config: TrainConfig, processes: Processes) -> None:
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
     material = gather(config, _stand_in(config))
+    material.complaints += unnamed(config, material)
     if config.objective.masked_loss:
         _refuse_shared_masks(config, material)
     judged = _look_at_photos(config, material, _resolution(config))
@@ -75,6 +77,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     source.check(replaced=replaced)
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
+    if config.text.text_encoder_use_attention_mask:
+        kind.refuse_masked_padding()
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
         optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
     resolution = _resolution(config, kind)

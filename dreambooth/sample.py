@@ -14,6 +14,7 @@ from pydantic import PrivateAttr
 
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
+from dreambooth.core.wording import shortened, shown
 from dreambooth.families.base import Family
 from dreambooth.prompts import refuse_unreadable
 from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set, nearest
@@ -237,6 +238,15 @@ def _options(family: Family) -> Mapping[str, Any]:
 def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling, scheduler: Any) -> dict[str, Any]:
     record = {"prompt": prompt, "seed": seed, **sampling.model_dump(exclude_none=True), "sampler": type(scheduler).__name__}
     return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})
+
+
+def unread(family: Family, prompt: str, where: str = "") -> list[str]:
+    """A sentence for a prompt (which comes from `where`) that is longer than the model reads; none for one that is read whole."""
+    rest = family.as_read(prompt)[1]
+    if not rest:
+        return []
+    where = where or f'The prompt "{shortened(shown(prompt), 60)}"'
+    return [f'{where} is longer than the {family.longest_text} tokens that the model reads; cut off: "{shortened(shown(rest))}".']
 
 
 def filled_in(asked: Setting, own: Sampling | None, kind: type[Family]) -> Sampling:

@@ -12,7 +12,7 @@ from dreambooth.cli.show import Terminal
 from dreambooth.commands import draw_command
 from dreambooth.config import config_type, named_in, read_settings
 from dreambooth.core.errors import Interrupted
-from dreambooth.core.trees import merged
+from dreambooth.core.trees import at, merged
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.training.records import Done, Progress
 
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
-        base = read_settings(Path(others["config"]).expanduser())
-        tree = config_type(named_method(argv) or named_in(base))
+        base = read_settings(Path(others["config"]).expanduser(), allow_pickle=bool(at(values, ("model", "allow_pickle"))))
+        tree = config_type(named_method(argv) or named_in(base), by_hand=bool(named_method(argv)))
         values = merged(base, values)
     config = tree.parse(values)
     terminal, stop = Terminal(), _signals()

@@ -12,7 +12,7 @@ from PIL import Image
 from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import Shot
 from dreambooth.opened import Opened
-from dreambooth.sample import Sampling, draw, whole_batches
+from dreambooth.sample import Sampling, draw, unread, whole_batches
 from dreambooth.training.records import Progress, Told
 
 
@@ -74,6 +74,9 @@ def have(
     if missing:
         family = model().family
         todo = [series.wanted[place] for place in whole_batches(missing, batch_size) if place < len(series.wanted)]
+        for prompt in dict.fromkeys(series.wanted[place].prompt for place in missing):
+            for sentence in unread(family, prompt):
+                yield Told(sentence, important=True)
         drawn = draw(
             family, [w.prompt for w in todo], [w.seed for w in todo], sampling=sampling, batch_size=batch_size, precision=precision,
         )  # fmt: skip

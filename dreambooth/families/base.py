@@ -68,6 +68,8 @@ class Family(ABC):
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
     """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {}
+    """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
     masks_padding: ClassVar[bool] = False
@@ -220,6 +222,25 @@ class Family(ABC):
         places = getattr(self.encoders[number - 1].config, "max_position_embeddings", None) or LONGEST_TEXT
         return min(own, places)
 
+    @property
+    def longest_text(self) -> int:
+        """Tokens per prompt for the tokenizer that takes most."""
+        return max(map(self.text_length, range(1, len(self.tokenizers) + 1)))
+
+    def as_read(self, prompt: str) -> tuple[str, str]:
+        """What is read of a prompt, new words spelt out, and the end that is cut off by every tokenizer; empty for one that is read whole.
+
+        FLUX's CLIP takes fewer tokens than its T5: what T5 reads is read.
+        """
+        found: list[tuple[str, str]] = []
+        for number, tokenizer in enumerate(self.tokenizers, start=1):
+            words = self.pipe.maybe_convert_prompt(prompt, tokenizer) if tokenizer.added_tokens_encoder else prompt
+            out = tokenizer(words, max_length=self.text_length(number), truncation=True, return_offsets_mapping=True)
+            is_full = len(out.input_ids) == self.text_length(number)
+            end = max(stop for _, stop in out.offset_mapping) if is_full else len(words)
+            found.append((words[:end], words[end:].strip()))
+        return max(found, key=lambda parts: len(parts[0]))
+
     def read(self, *, max_length: int | None, use_attention_mask: bool = False) -> None:
         """Have tokenizers and encoders read prompts so, where diffusers' own pipeline looks for it: pictures then see what training saw.
 
@@ -232,11 +253,16 @@ class Family(ABC):
             if number == 1 and hasattr(self.pipe, "tokenizer_max_length"):
                 self.pipe.tokenizer_max_length = tokenizer.model_max_length
         if use_attention_mask:
-            if not self.masks_padding:
-                reason = f"{self.name}'s text encoders read padding, as they were trained to."
-                raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
+            self.refuse_masked_padding()
             for encoder in self.encoders:
                 encoder.config.use_attention_mask = True
+
+    @classmethod
+    def refuse_masked_padding(cls) -> None:
+        """Raise SettingError where the pipeline has no use for a mask over padding."""
+        if not cls.masks_padding:
+            reason = f"{cls.name}'s text encoders read padding, as they were trained to."
+            raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""

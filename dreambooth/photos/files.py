@@ -140,21 +140,37 @@ def photo_hash(path: str | Path) -> str:
 
 
 def caption_beside(path: Path) -> str | None:
-    """The caption in the `.txt` or `.caption` file of the same name (UTF-8) as one line; None where it is absent or empty."""
-    for suffix in CAPTION_SUFFIXES:
-        beside = path.with_suffix(suffix)
-        if not beside.is_file() and not beside.is_symlink():
-            continue
+    """The caption of a photo as one line; None where there is none, or an empty one. Raises PhotoError as `caption_of` does."""
+    found = caption_of(path)
+    return found[1] if found else None
+
+
+def caption_of(path: Path) -> tuple[Path, str] | None:
+    """The file with a photo's caption, and the caption as one line: the photo's name with `.txt` or `.caption`, in letters of any case.
+
+    Raises PhotoError for a file that is no text (`read_text`), leaves the folder or is too large, and for two that say different things.
+    """
+    found: list[tuple[Path, str]] = []
+    with os.scandir(path.parent) as entries:
+        start = len(path.stem)
+        names = [e.name for e in entries if e.name.startswith(path.stem) and e.name[start:].lower() in CAPTION_SUFFIXES]
+    for name in sorted(names):
+        beside = path.with_name(name)
         if beside.is_symlink() and not _is_inside(beside, path.parent):
             raise PhotoError(beside, "is a link that leaves the folder or leads nowhere.", fix="Put the file itself there.")
-        data = read_bytes(beside, limit=MAX_CAPTION_BYTES)
+        if not beside.is_file():
+            continue
         try:
-            text = " ".join(as_text(data).split())
+            text = " ".join(as_text(read_bytes(beside, limit=MAX_CAPTION_BYTES)).split())
         except ValueError as error:
+            if isinstance(error, PhotoError):
+                raise
             raise PhotoError(beside, f"{error}.", fix="Save the caption again as UTF-8.") from None
         if text:
-            return text
-    return None
+            found.append((beside, text))
+    if len({text for _, text in found}) > 1:
+        raise PhotoError(found[1][0], f"and {shown(found[0][0].name)} are two captions of {shown(path.name)}.", fix="Remove one of them.")
+    return found[0] if found else None
 
 
 def _must_be_folder(root: Path) -> None:

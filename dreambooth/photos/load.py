@@ -14,9 +14,31 @@ from pathlib import Path
 from PIL import Image
 
 from dreambooth.photos.colour import colours_of, to_srgb
-from dreambooth.photos.files import SUPPORTED, PhotoError, PhotoFolder, caption_beside, kind_of, photo_hash, read_bytes, scan, shown
+from dreambooth.photos.files import (
+    SUPPORTED,
+    PhotoError,
+    PhotoFolder,
+    caption_beside,
+    caption_of,
+    kind_of,
+    photo_hash,
+    read_bytes,
+    scan,
+    shown,
+)
 
-__all__ = ["Facts", "PhotoError", "PhotoFile", "PhotoFolder", "caption_beside", "load", "load_with_facts", "photo_hash", "scan"]
+__all__ = [
+    "Facts",
+    "PhotoError",
+    "PhotoFile",
+    "PhotoFolder",
+    "caption_beside",
+    "caption_of",
+    "load",
+    "load_with_facts",
+    "photo_hash",
+    "scan",
+]
 
 log = logging.getLogger(__name__)
 

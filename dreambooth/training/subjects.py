@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shown
 from dreambooth.folders import expanded
-from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_beside, scan
-from dreambooth.prompts import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, instance_prompt
+from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, scan
+from dreambooth.prompts import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
 
@@ -54,9 +55,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Photo(PhotoFile):
-    """One photo on the disk, with its caption."""
+    """One photo on the disk, and what it is called."""
 
     prompt: str
+    caption: Path | None = None
+    """The file of its caption; None for one that is called by the instance prompt."""
 
 
 def subjects(photos: Photos, identifier: str | None, *, replaced: str | None = None) -> list[Subject]:
@@ -87,17 +90,17 @@ def prompts_of(photos: Photos) -> tuple[str, str | None]:
 def needs_identifier(photos: Photos) -> bool:
     """Whether any prompt of the settings holds [V]."""
     if photos.concepts_list:
-        return any(PLACEHOLDER in concept.instance_prompt for concept in read_concepts(Path(photos.concepts_list)))
-    return PLACEHOLDER in prompts_of(photos)[0]
+        return any(holds_placeholder(concept.instance_prompt) for concept in read_concepts(Path(photos.concepts_list)))
+    return holds_placeholder(prompts_of(photos)[0])
 
 
 def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[Photo]:
     """The subject's photos, which are not opened, with what each is called; raises SettingError for a caption that cannot be read."""
     photos = []
     for path in subject.folder.photos:
-        caption = caption_beside(path) if use_captions else None
-        prompt = fill(caption or subject.instance_prompt, identifier, setting=str(path.with_suffix(".txt")), replaced=replaced)
-        photos.append(Photo(path, prompt))
+        file, caption = (caption_of(path) if use_captions else None) or (None, subject.instance_prompt)
+        prompt = fill(caption, identifier, setting=shown(file or "--instance_prompt"), replaced=replaced)
+        photos.append(Photo(path, prompt, file))
     return photos
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.core.errors import SettingError
-from dreambooth.photos.load import PhotoError, caption_beside, photo_hash, scan
+from dreambooth.photos.load import PhotoError, caption_beside, caption_of, photo_hash, scan
 from tests.photos.conftest import scene
 
 
@@ -103,6 +103,7 @@ def test_captions_are_read_as_one_bounded_line(album, tmp_path):
     assert caption_beside(photo) is None
     (album / "0.caption").write_text("  from the other tool \n")
     assert caption_beside(photo) == "from the other tool"
+    (album / "0.caption").unlink()
     (album / "0.txt").write_bytes("\ufeffa photo of\n  [V] ball ".encode())
     assert caption_beside(photo) == "a photo of [V] ball"
     (album / "0.txt").write_bytes(b"x" * 20_000)
@@ -117,6 +118,32 @@ def test_captions_are_read_as_one_bounded_line(album, tmp_path):
     (album / "0.txt").symlink_to(secret)
     with pytest.raises(PhotoError, match="leaves"):
         caption_beside(photo)
+
+
+@pytest.mark.parametrize("suffix", [".TXT", ".Txt", ".tXT", ".CAPTION", ".Caption"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_captions_ending_may_be_in_letters_of_any_case(album, suffix, encoding):
+    (album / f"0{suffix}").write_bytes("a [V] ball, größer".encode(encoding))
+    assert caption_of(album / "0.jpg") == (album / f"0{suffix}", "a [V] ball, größer")
+    assert scan(album).skipped == () and caption_beside(album / "1.jpg") is None
+
+
+@pytest.mark.parametrize("other", ["0.TXT", "0.caption", "0.Caption"])
+def test_two_captions_of_one_photo_are_named_unless_they_say_the_same(album, other):
+    (album / "0.txt").write_text("a [V] ball")
+    (album / other).write_text("a  [V]\nball")
+    assert caption_beside(album / "0.jpg") == "a [V] ball"
+    (album / other).write_text("another")
+    with pytest.raises(PhotoError, match=r"0\.txt|0\.TXT") as raised:
+        caption_beside(album / "0.jpg")
+    assert other in str(raised.value) and "0.jpg" in str(raised.value)
+    (album / other).write_text("\n")
+    assert caption_beside(album / "0.jpg") == "a [V] ball"
+
+
+def test_a_caption_of_another_photo_whose_name_begins_alike_is_not_taken(album):
+    (album / "0.more.txt").write_text("of another")
+    assert caption_beside(album / "0.jpg") is None
 
 
 def test_a_hash_belongs_to_the_bytes(album):
