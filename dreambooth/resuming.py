@@ -7,9 +7,10 @@ from typing import Any
 
 from dreambooth.config import FOLDERS, TrainConfig, dump, read_yaml, rooted
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.files.entries import INCOMING
 from dreambooth.files.places import remove
-from dreambooth.schema import at, flags, get, is_set
+from dreambooth.schema import flags, get, is_set
 from dreambooth.setup.journal import METRICS, RECORDS
 from dreambooth.setup.record import CONFIG, RECORD, read_record
 from dreambooth.setup.states import State
