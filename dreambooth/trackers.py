@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.places import open_itself
 from dreambooth.files.reading import readings
 from dreambooth.training.records import Preview, Record, Step
 
@@ -27,7 +28,7 @@ class JsonLines:
         self.path = path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("w", encoding="utf-8")
+            self.file = open_itself(path, "w")
             self.file.writelines(json.dumps(row) + "\n" for row in kept)
             self.file.flush()  # looks that begin later read what there was
 
