@@ -23,6 +23,7 @@ SENTENCES: dict[int, tuple[str, str]] = {
     errno.ENAMETOOLONG: ("The name of {file} is too long for its disk.", "Choose shorter names."),
     errno.EMFILE: ("Too many files are open for {file}.", "Raise this shell's limit (ulimit -n)."),
     errno.ENFILE: ("The system has too many files open for {file}.", "Close other programs."),
+    errno.ELOOP: ("{file} is a link, and nothing is written through it.", "Remove it."),
     errno.ENOENT: ("{file} is not there.", "Somebody may have moved or deleted it: put it back, or name another."),
 }
 NO_INODES = "The disk has room, but takes no more files, for all its inodes are in use: {file} was not written."

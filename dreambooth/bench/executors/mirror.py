@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.leftovers import PREFIX
-from dreambooth.files.places import remove
+from dreambooth.files.places import is_inside, is_plain_name, remove
 
 SECONDS_BETWEEN_PASSES = 1.0
 WHOLE = ".whole"
@@ -58,6 +58,8 @@ class Mirror:
             if unit(path) != path and unit(path) not in whole:
                 self._remove(path)
             elif not path.endswith(f"/{WHOLE}"):
+                if not all(map(is_plain_name, path.split("/"))):
+                    raise RunError(f"{self.url} holds a file that is named {path!r}, which leads out of its folder. Delete it.")
                 place = self.near / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 tried(self.url, lambda path=path, place=place: self.files.get_file(self._place(path), str(place)))
@@ -196,7 +198,8 @@ class Mirror:
                     state = path.stat()
                 except FileNotFoundError:
                     continue
-                if not _is_partial(relative):
+                is_away = path.is_symlink() and not is_inside(path, self.near)
+                if not _is_partial(relative) and not is_away:
                     found.append(_File(state.st_mtime_ns, relative, state.st_size, state.st_ino))
         return sorted(found, key=lambda file: file.path)
 
