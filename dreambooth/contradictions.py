@@ -7,7 +7,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
 from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts import holds_placeholder
+from dreambooth.prompts import PLACEHOLDER, holds_placeholder
 from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.training.subjects import needs_identifier
 
