@@ -7,11 +7,18 @@ from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
 from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts import PLACEHOLDER, holds_placeholder
+from dreambooth.prompts import PLACEHOLDER, holds_placeholder, refuse_unreadable
 from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.training.subjects import needs_identifier
 
 PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
+
+
+WORDS = (
+    ("photos", "class_noun"), ("photos", "identifier"), ("photos", "class_prompt"), ("photos", "instance_prompt"),
+    ("validation", "validation_prompt"), ("validation", "validation_negative_prompt"),
+)  # fmt: skip
+"""Settings that a tokenizer will read."""
 
 
 def check(config: TrainConfig) -> None:
@@ -20,6 +27,8 @@ def check(config: TrainConfig) -> None:
         value = get(config, (branch, name))
         if value:
             expanded(value, f"--{name}")
+    for path in WORDS:
+        refuse_unreadable(get(config, path) or "", f"--{path[-1]}")
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
