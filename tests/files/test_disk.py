@@ -16,8 +16,9 @@ from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource
 from dreambooth.files import disk, tensors
-from dreambooth.files.atomic import whole_entries, whole_file, whole_folder, writable_folder, write_text
+from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_text
 from dreambooth.files.disk import failing, in_words
+from dreambooth.files.entries import whole_entries
 from tests.cli.test_bad_input import command, refused
 from tests.training.runs import config
 
