@@ -7,10 +7,15 @@ from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
 from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts import holds_placeholder
+from dreambooth.prompts import holds_placeholder, refuse_unreadable
 from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.training.subjects import needs_identifier
 
+SPOKEN = (
+    ("photos", "class_noun"), ("photos", "identifier"), ("photos", "instance_prompt"), ("photos", "class_prompt"),
+    ("validation", "validation_prompt"), ("validation", "validation_negative_prompt"),
+)  # fmt: skip
+"""Words that tokenizers read."""
 PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
 
 
@@ -20,6 +25,8 @@ def check(config: TrainConfig) -> None:
         value = get(config, (branch, name))
         if value:
             expanded(value, f"--{name}")
+    for branch, name in SPOKEN:
+        refuse_unreadable(get(config, (branch, name)) or "", f"--{name}")
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
