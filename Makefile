@@ -47,7 +47,9 @@ docs: setup
 chaos: setup
 	$(ONE) $(BIN)/python -m tests.chaos --kills $(or $(KILLS),500)
 
+# Damaged photos, and damaged texts of every kind that people write (DREAMBOOTH_FUZZ_SEED=2 for others).
 fuzz: setup
+	$(ONE) DREAMBOOTH_FUZZ_CASES=500 $(BIN)/python -m pytest tests/test_fuzz_texts.py
 	$(ONE) DREAMBOOTH_FUZZ_CASES=10000 $(BIN)/python -m pytest -m slow tests/photos/test_fuzz.py
 
 # Two claims of the paper on the toybox, 8 subjects x 2 seeds: slow, resumable; what is in the repository's rows is not done again.

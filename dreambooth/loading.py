@@ -12,7 +12,7 @@ import torch
 
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.core.wording import HALF
+from dreambooth.core.wording import HALF, written_out
 from dreambooth.files.disk import failing
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -43,14 +43,14 @@ def nearest_folder(path: Path) -> str:
 
 
 @contextmanager
-def readable_name(folder: Path | str) -> Iterator[str]:
-    """A folder by a name that is UTF-8, as tokenizers, TensorBoard and wandb need it: its own, or that of a link while the block lasts."""
-    if not HALF.search(str(folder)):
-        yield str(folder)
+def readable_name(path: Path | str) -> Iterator[str]:
+    """A path that is UTF-8, as libraries in Rust, TensorBoard and wandb need it: its own, or a link's, in the block."""
+    if not HALF.search(str(path)):
+        yield str(path)
         return
     with tempfile.TemporaryDirectory(prefix="dreambooth-") as place:
-        link = Path(place) / "folder"
-        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
+        link = Path(place) / f"named{Path(written_out(str(path))).suffix}"
+        link.symlink_to(Path(path).absolute(), target_is_directory=Path(path).is_dir())
         yield str(link)
 
 

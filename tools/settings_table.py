@@ -21,6 +21,9 @@ HEAD = """# Settings
 
 Written by `python -m tools.settings_table` from the tree of settings itself. A flag `--rank` is `rank=` in Python and stands in YAML at
 the place in the second column. A value that is left out comes from the recipe of the base model and the method, else it is the default.
+
+In YAML a value is read as behind its flag: `no`, `1e-4` and `007` are what they are there, one word is a list of it, and `~`, a name
+without a value and a branch whose lines are all commented out are left out. A name that stands twice is refused.
 """
 
 

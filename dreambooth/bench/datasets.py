@@ -3,9 +3,7 @@
 A dataset is read before anything runs. What is absent is said and left out; a folder without photos fails as a job of its own.
 """
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,14 +13,18 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shortened, shown
 from dreambooth.evaluation.protocol import is_live
 from dreambooth.files.images import save_png
+from dreambooth.files.places import is_plain_name
+from dreambooth.files.table import read_table
+from dreambooth.files.text import read_text
 from dreambooth.photos.files import scan
 from dreambooth.schema import nearest
 from dreambooth.training.masks import MASKS
 
-DREAMBENCH, TABLE = "prompts_and_classes.txt", "subjects.csv"
+FLAG, DREAMBENCH, TABLE = "--dataset_dir", "prompts_and_classes.txt", "subjects.csv"
 FIELDS = ("subject_name", "class", "live", "description")
 PHOTO_SIZE = 128
 """Pixels of the toybox's photos, a side."""
@@ -89,15 +91,13 @@ def open_dataset(folder: str | None, photos: Path) -> Dataset:
         return _toybox(photos)
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise SettingError(
-            "--dataset_dir", f"there is no folder {root}.", fix="Name the folder of a dataset, or leave it out for the toybox."
-        )
+        raise SettingError(FLAG, f"there is no folder {root}.", fix="Name the folder of a dataset, or leave it out for the toybox.")
     if (root / DREAMBENCH).is_file():
         return _dreambench(root)
     if (root / TABLE).is_file():
         return _listed(root)
     fix = f"Write {TABLE} there: a line `{','.join(FIELDS[:3])}`, then a line for each folder of photos (dog7,dog,1)."
-    raise SettingError("--dataset_dir", f"{root} holds neither {DREAMBENCH} nor {TABLE}.", fix=fix)
+    raise SettingError(FLAG, f"{root} holds neither {DREAMBENCH} nor {TABLE}.", fix=fix)
 
 
 def _toybox(photos: Path) -> Dataset:
@@ -124,49 +124,54 @@ def _toybox(photos: Path) -> Dataset:
 
 def _dreambench(root: Path) -> Dataset:
     """google/dreambooth's dataset folder: its list holds a table of subjects between "Classes" and "Prompts"."""
-    text = _read(root / DREAMBENCH)
+    text = read_text(root / DREAMBENCH, FLAG)
     after = text.partition("subject_name,class")[2]
     lines = [line for line in after.partition("Prompts")[0].splitlines() if "," in line]
     if not lines:
-        raise SettingError(
-            "--dataset_dir", f"{root / DREAMBENCH} names no subjects.", fix='It should hold "subject_name,class" and a line each.'
-        )
+        raise SettingError(FLAG, f"{root / DREAMBENCH} names no subjects.", fix='It should hold "subject_name,class" and a line each.')
     described = yaml.safe_load((files("dreambooth.bench") / "descriptions.yaml").read_text(encoding="utf-8"))
     pairs = [(name.strip(), noun.strip()) for name, _, noun in (line.partition(",") for line in lines)]
     subjects = [Subject(name, noun, is_live(noun), root / name, described.get(name)) for name, noun in pairs]
-    return _present(f"DreamBench ({root})", subjects)
+    return _present(f"DreamBench ({shown(root)})", subjects)
 
 
 def _listed(root: Path) -> Dataset:
-    path = root / TABLE
-    reader = csv.DictReader(io.StringIO(_read(path)), skipinitialspace=True)
-    for name in reader.fieldnames or ():
-        if name not in FIELDS:
-            raise SettingError(str(path), f"there is no column {name!r}; there are {', '.join(FIELDS)}.", fix=nearest(name, FIELDS))
-    subjects = []
-    for number, line in enumerate(reader, start=2):
-        name, noun = (line.get("subject_name") or "").strip(), (line.get("class") or "").strip()
+    path, subjects = root / TABLE, list[Subject]()
+    for line, cells in read_table(path, FLAG, needed=FIELDS[:2], known=FIELDS):
+        name, noun, live = cells["subject_name"], cells["class"], cells.get("live", "").lower()
         if not name or not noun:
-            raise SettingError(str(path), f"line {number} lacks a subject_name or a class.", fix="dog7,dog,1")
-        live = (line.get("live") or "").strip().lower()
+            raise SettingError(FLAG, f"{path}, line {line}: a subject_name or a class is missing.", fix="dog7,dog,1")
         if live not in ("", "0", "1", "no", "yes", "false", "true"):
-            raise SettingError(str(path), f"line {number}: live is {live!r}.", fix="Write 1 or 0; left empty, the class decides.")
+            reason = f"{path}, line {line}: live is {shortened(repr(live))}."
+            raise SettingError(FLAG, reason, fix="Write 1 or 0; left empty, the class decides.")
         alive = live in ("1", "yes", "true") if live else is_live(noun)
-        subjects.append(Subject(name, noun, alive, root / name, (line.get("description") or "").strip() or None))
-    return _present(str(root), subjects)
+        subjects.append(Subject(name, noun, alive, root / name, cells.get("description") or None))
+    return _present(shown(root), subjects)
 
 
 def _present(name: str, subjects: list[Subject]) -> Dataset:
     """Those whose folder is there; the others in one sentence."""
+    for subject in subjects:
+        if not is_plain_name(subject.name):
+            raise SettingError(FLAG, f"{name}: {shortened(repr(subject.name))} is no name of a folder in it.", fix="dog7,dog,1")
     twice = [found for found, count in Counter(subject.name for subject in subjects).items() if count > 1]
     if twice:
-        raise SettingError("--dataset_dir", f"{name} lists {twice[0]} more than once.", fix="Give every subject a name of its own.")
-    missing = [subject.name for subject in subjects if not subject.photos.is_dir()]
+        raise SettingError(FLAG, f"{name} lists {twice[0]} more than once.", fix="Give every subject a name of its own.")
+    missing = [subject.name for subject in subjects if not _is_folder(subject.photos)]
     there = [subject for subject in subjects if subject.name not in missing]
     if not there:
-        raise SettingError("--dataset_dir", f"{name} lists {len(missing)} subjects, and none of their folders is there.")
-    told = (f"{name} lists {len(subjects)} subjects; {len(missing)} have no folder: {', '.join(missing)}.",) if missing else ()
-    return Dataset(name, _spread(there), told)
+        raise SettingError(FLAG, f"{name} lists {len(missing)} subjects, and none of their folders is there.")
+    absent = shortened(", ".join(missing), 400)
+    return Dataset(
+        name, _spread(there), (f"{name} lists {len(subjects)} subjects; {len(missing)} have no folder: {absent}.",) if missing else ()
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no disk takes
+        return False
 
 
 def _spread(subjects: list[Subject]) -> tuple[Subject, ...]:
@@ -188,10 +193,3 @@ def _in_folder(folder: Path) -> int:
         return len(scan(folder).photos)
     except SettingError:
         return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError("--dataset_dir", f"{path} cannot be read ({first_line(error)}).", fix="It should be UTF-8 text.") from None

@@ -24,6 +24,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.source import FLAG, WEIGHTS
 from dreambooth.files.reading import needed_json
+from dreambooth.files.tensors import open_tensors
 from dreambooth.photos.files import scan
 from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.prepare import attach, hush
@@ -239,12 +240,10 @@ def _low_rank(shape: tuple[int, ...], rank: int) -> int:
 
 
 def _shapes(job: Job) -> Iterable[tuple[int, ...]]:
-    from safetensors import safe_open
-
     parts = ("unet", "transformer", *(("text_encoder", "text_encoder_2") if job.settings.get("train_text_encoder") else ()))
     for part in parts:
         for path in (_model(job).folder() / part).glob("*.safetensors"):
-            with safe_open(path, framework="pt") as file:
+            with open_tensors(path) as file:
                 yield from (tuple(file.get_slice(name).get_shape()) for name in list(file.keys()))
 
 

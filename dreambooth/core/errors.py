@@ -1,5 +1,10 @@
 """What can go wrong, told to the person who can mend it; each kind carries the exit code of the command line."""
 
+from dreambooth.core.wording import shortened
+
+LETTERS = 700
+"""Of each part of what is said: a value that is named in it may be a whole file."""
+
 
 class DreamboothError(Exception):
     """Base of every error raised on purpose. Its text is complete: what happened, and what to do about it."""
@@ -13,6 +18,7 @@ class SettingError(DreamboothError, ValueError):
     exit_code = 2
 
     def __init__(self, setting: str, reason: str, *, fix: str = ""):
+        setting, reason, fix = shortened(setting, LETTERS // 2), shortened(reason, LETTERS), shortened(fix, LETTERS // 2)
         self.setting, self.reason, self.fix = setting, reason, fix
         text = f"{setting}: {reason}" if setting else reason
         super().__init__(f"{text} {fix}".rstrip() if fix else text)

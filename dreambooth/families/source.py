@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest, remembered_digest
@@ -16,6 +16,7 @@ from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.reading import needed_json, read_json
+from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
@@ -206,7 +207,7 @@ def _no_pipeline(folder: Path) -> SettingError:
 def _conversion(path: Path, name: str) -> str:
     """The line that makes a pipeline folder of a single file, with the class that its weights ask for."""
     kind = "StableDiffusionPipeline"
-    with suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
+    with suppress(SafetensorError, OSError), open_tensors(path) as file:
         names = list(file.keys())
         kind = next((kind for start, kind in SINGLE_FILES.items() if any(name.startswith(start) for name in names)), kind)
     return CONVERT.format(kind=kind, name=name)

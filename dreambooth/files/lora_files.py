@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
+
+from dreambooth.files.tensors import open_tensors
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DOWN = r"\.lora_A(?:\.\w+)?\.weight|\.lora_down\.weight|\.lora\.down\.weight|_lora\.down\.weight|\.lora_linear_layer\.down\.weight"
@@ -64,7 +66,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix in PICKLES:
         return _read_pickle(path), {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             return {name: file.get_tensor(name) for name in list(file.keys())}, dict(file.metadata() or {})
     except (SafetensorError, OSError):
         raise NoLoRA("is no safetensors file, or a half-written one") from None
@@ -143,7 +145,7 @@ def is_embedding(tensors: Mapping[str, Any]) -> bool:
 def is_lora(path: Path) -> bool:
     """Whether a file's names are those of a LoRA, also of one that `pairs_of` refuses."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             names = list(file.keys())
     except (SafetensorError, OSError):
         return False

@@ -1,7 +1,8 @@
 """Weights and states on disk: safetensors only, since a pickle can run any code when it is opened."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.disk import failing
+from dreambooth.loading import readable_name
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:
@@ -23,10 +25,17 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapp
         sort_header(partial)
 
 
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file, opened by a name that the library can read; raises its errors and OSError."""
+    with readable_name(path) as name, safe_open(name, framework="pt") as file:
+        yield file
+
+
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the notes of a safetensors file; raises SettingError for a file that is not whole."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             notes = {name: json.loads(value) for name, value in (file.metadata() or {}).items() if name != "format"}
             return {name: file.get_tensor(name) for name in list(file.keys())}, notes
     except (SafetensorError, OSError, json.JSONDecodeError) as error:

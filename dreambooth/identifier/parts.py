@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
@@ -87,7 +88,8 @@ def _encoder(folder: Path, kind: str) -> Any:
     import transformers
 
     try:
-        encoder = getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        with readable_name(folder) as place:
+            encoder = getattr(transformers, kind).from_pretrained(place, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise SettingError("model", f"the text encoder in {folder} cannot be loaded ({first_line(error)}).", fix="Save it again.") from None
     return encoder.requires_grad_(False).eval()

@@ -8,6 +8,7 @@ from typing import Literal
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
 from dreambooth.families.source import UNREADABLE
+from dreambooth.loading import readable_name
 from dreambooth.methods.base import Learner, Method
 
 
@@ -40,7 +41,8 @@ class WholeParts(Learner):
         for name in self.parts:
             part = self.family.parts[name]
             try:
-                saved = type(part).from_pretrained(folder / name, dtype=next(part.parameters()).dtype, use_safetensors=True)
+                with readable_name(folder / name) as place:
+                    saved = type(part).from_pretrained(place, dtype=next(part.parameters()).dtype, use_safetensors=True)
                 part.load_state_dict(saved.state_dict())
             except (*UNREADABLE, RuntimeError) as error:
                 reason = f"cannot be loaded into this base model's {name} ({first_line(error)})."

@@ -64,7 +64,7 @@ def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_told_and_
 @pytest.mark.parametrize(
     ("text", "words"),
     [("name,class\na,dog\n", "no column 'name'"), ("subject_name,class,live\na,dog,perhaps\n", "line 2: live is 'perhaps'"),
-     ("subject_name,class\na,\n", "line 2 lacks"), ("subject_name,class\na,dog\na,dog\n", "lists a more than once"),
+     ("subject_name,class\na,\n", "line 2: a subject_name or a class"), ("subject_name,class\na,dog\na,dog\n", "lists a more than once"),
      ("subject_name,class\nb,dog\n", "none of their folders is there")],
 )  # fmt: skip
 def test_a_list_that_is_wrong_is_told(text, words, tmp_path):

@@ -1,15 +1,18 @@
 """Answers that came back: JSON or CSV files as the questionnaires save them, checked against the key."""
 
-import csv
-import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.reading import TypedDict, open_shape, parse_json
+from dreambooth.core.wording import shortened
+from dreambooth.files.json_file import read_json_file
+from dreambooth.files.reading import Damaged, TypedDict, open_shape, shaped
+from dreambooth.files.table import read_table
 
+SETTING = "answers"
 QUESTIONS, CHOICES = ("identity", "prompt"), ("A", "B", "equal")
 
 
@@ -78,19 +81,26 @@ def _files(paths: Sequence[str]) -> Iterator[Path]:
 
 
 def _read(path: Path) -> Iterator[tuple[str, Answer]]:
-    """Study and answer, one by one."""
+    """Study and answer, one by one; raises SettingError for a file that is none of answers."""
+    if path.suffix.lower() == ".csv":
+        for line, row in read_table(path, SETTING, needed=("study", "rater", "comparison", *QUESTIONS)):
+            yield row["study"], _answer(f"{path}, line {line}", row["rater"], row["comparison"], row)
+        return
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            for line in csv.DictReader(io.StringIO(text)):
-                yield line["study"], _answer(line["rater"], line["comparison"], line)
-        else:
-            told = parse_json(text, Answers)
-            for name, given in told["answers"].items():
-                yield told["study"], _answer(told["rater"], name, given)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise SettingError(str(path), f"is no file of answers ({type(error).__name__}: {error}).") from None
+        told = shaped(read_json_file(path, SETTING), Answers)
+    except Damaged as error:
+        raise SettingError(SETTING, f"{path} is no file of answers ({error}).", fix="It is what a questionnaire saves.") from None
+    for name, given in told["answers"].items():
+        yield told["study"], _answer(f"{path}: {name}", told["rater"], name, given)
 
 
-def _answer(rater: str, comparison: str, given: Mapping[str, Any]) -> Answer:
-    return Answer(rater, comparison, given["identity"], given["prompt"], float(given.get("seconds") or 0))
+def _answer(where: str, rater: str, comparison: str, given: Mapping[str, Any]) -> Answer:
+    words = [str(given.get(question) or "") for question in QUESTIONS]
+    try:
+        seconds = float(str(given.get("seconds") or 0).replace(",", "."))  # spreadsheets of half the world write 3,5
+        if not 0 <= seconds < math.inf:
+            raise ValueError
+    except ValueError:
+        reason = f"{where}: {shortened(repr(given['seconds']))} is no number of seconds."
+        raise SettingError(SETTING, reason, fix="Leave the cell empty where it is not known.") from None
+    return Answer(rater.strip(), comparison, *words, seconds)
