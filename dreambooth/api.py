@@ -62,7 +62,7 @@ def train(*, on_record: Callable[[Record], None] = lambda record: None, **settin
 
 
 def open_run(path: str | Path) -> Run:
-    """A run, a checkpoint, a pipeline folder or a Hub id, to draw with."""
+    """A run, one of its checkpoints (RUN@300, RUN@best), a pipeline folder or a Hub id, to draw with."""
     return Run(path)
 
 

@@ -5,22 +5,24 @@
 Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree without recipes, but for what DIFFUSERS says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource
+from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Setting, extended, flags, get, is_set
+from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, extended, flags, get, is_set
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
@@ -37,7 +39,7 @@ class Text(Setting):
     """Train the text encoder too: more faithful, above all for faces, and more memory."""
     pre_compute_text_embeddings: bool = False
     """Run the text encoder once per prompt. Always so while it does not learn; only its contradiction is checked."""
-    tokenizer_max_length: Annotated[int, Ge(1)] | None = None
+    tokenizer_max_length: Count | None = None
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
     """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
@@ -55,21 +57,21 @@ class Validation(Setting):
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_negative_prompt: str | None = None
     """What those pictures should not show."""
-    num_validation_images: Annotated[int, Ge(1)] = 4
+    num_validation_images: Count = 4
     """How many pictures are drawn each time."""
-    validation_steps: Annotated[int, Ge(1)] | None = None
+    validation_steps: Updates | None = None
     """Updates between two drawings; left out, 100."""
-    validation_epochs: Annotated[int, Ge(1)] | None = None
+    validation_epochs: Updates | None = None
     """Epochs between two drawings, instead of --validation_steps."""
-    validation_min_steps: Annotated[int, Ge(0)] = 0
+    validation_min_steps: Annotated[int, Ge(0), Le(10**9)] = 0
     """No drawing before this update."""
     validation_scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler of those pictures, as `generate --scheduler` names them."""
-    validation_inference_steps: Annotated[int, Ge(1)] = 25
+    validation_inference_steps: Count = 25
     """Steps of that sampler."""
-    validation_guidance_scale: Annotated[float, Ge(0)] = 7.5
+    validation_guidance_scale: Guidance = 7.5
     """Guidance of those pictures."""
-    validation_seed: Annotated[int, Ge(0)] = 0
+    validation_seed: Seed = 0
     """Seed of the first picture; the next ones count up. The same in every drawing, so that progress can be seen."""
     skip_final_inference: bool = False
     """Do not draw the contact sheet at the end."""
@@ -79,18 +81,23 @@ class Validation(Setting):
         return Sampling(
             num_inference_steps=self.validation_inference_steps, guidance_scale=self.validation_guidance_scale,
             scheduler=self.validation_scheduler, height=resolution, width=resolution,
-        )  # fmt: skip
+        ).given_by({
+            "num_inference_steps": "--validation_inference_steps", "scheduler": "--validation_scheduler", "height": "--resolution",
+            "width": "--resolution", "negative_prompt": "--validation_negative_prompt",
+        })  # fmt: skip
 
 
 class Watching(Setting):
     """Scores while it trains"""
 
-    evaluate_every: Annotated[int, Ge(1)] | None = None
-    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and a checkpoint named at the end."""
+    evaluate_every: Updates | None = None
+    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Largest share of the time that these looks may take; one that would exceed it is left out."""
     stop_early: bool = False
     """Stop when the looks give no hope of a better checkpoint."""
+    keep_best: bool = False
+    """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
 
 
 class Output(Setting):
@@ -188,11 +195,27 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
         recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
     for name in recipe:
         if name not in tree:
-            raise SettingError("dreambooth.yaml", f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
+            raise SettingError(RECIPE, f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
-    return named(config.updated(wanted))
+    with recipe_named(config):
+        return named(config.updated(wanted))
+
+
+@contextmanager
+def recipe_named(config: TrainConfig) -> Iterator[None]:
+    """A block in which a wrong value that came from the base model's own recipe is told as that, and not as a flag's that nobody gave."""
+    try:
+        yield
+    except SettingError as error:
+        name, kind = error.setting.removeprefix("--"), config.method.kind
+        own, flag = config.model.recipe().get(kind, {}), flags(type(config)).get(name)
+        if config.preset == "diffusers" or not flag or name not in own:
+            raise
+        if is_set(config, flag.path) and str(get(config, flag.path)) != own[name]:
+            raise
+        raise SettingError(f"{RECIPE} ({kind}: {name})", error.reason, fix=error.fix) from None
 
 
 def named(config: TrainConfig) -> TrainConfig:

@@ -52,6 +52,9 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
     if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
         raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
+    if config.watching.keep_best and not config.watching.evaluate_every:
+        reason = "no checkpoint is evaluated, so none is known to be the best."
+        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
     if config.output.hub_token and not config.output.push_to_hub:
         raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 
@@ -60,9 +63,10 @@ def refuse_unnamed(config: TrainConfig) -> None:
     """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
     if config.photos.identifier or needs_identifier(config.photos):
         return
-    if holds_placeholder(config.validation.validation_prompt):
-        fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
-        raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
+    for name in ("validation_prompt", "validation_negative_prompt"):
+        if holds_placeholder(getattr(config.validation, name)):
+            fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
+            raise SettingError(f"--{name}", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
     if config.watching.evaluate_every:
         reason = "the held-out prompts need to know which word is the subject's; --instance_prompt has no [V]."
         raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")

@@ -1,23 +1,22 @@
 """`generate`: pictures from a run, a checkpoint, a pipeline or a LoRA, with a contact sheet."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge, Lt
+from typing import Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import writable_folder
+from dreambooth.files.locks import claimed
 from dreambooth.folders import expanded, is_same, refuse_unwritable
+from dreambooth.gallery import Gallery
 from dreambooth.loading import refuse_missing_folder
-from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
-from dreambooth.outputs import free_row, write_pictures, write_sheet
+from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.outputs import write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
 from dreambooth.sample import Picture, Sampling, check, draw, filled_in, unread
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 from dreambooth.training.records import Progress, Told
 
 
@@ -28,23 +27,23 @@ class GenerateConfig(Setting):
     prose = ("prompt",)
 
     run: str
-    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
     prompt: tuple[str, ...] = ()
     """One or more prompts; [V] stands for the run's identifier."""
     prompts: str | None = None
     """Text file with one prompt a line."""
     negative_prompt: str | None = None
     """What the pictures should not show."""
-    num_images: Annotated[int, Ge(1)] = 4
+    num_images: Count = 4
     """Pictures of each prompt."""
-    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
+    seed: Seed = 0
     """Seed of each prompt's first picture; the next ones count up."""
-    batch_size: Annotated[int, Ge(1)] = 4
+    batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | None = None
-    """Folder of the pictures; left out, RUN/samples/generated, or ./generated when RUN is no folder of a run, beside what is there."""
+    """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
     lora: str | None = None
-    """A LoRA file or folder to put on the model."""
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model."""
     identifier: str | None = None
     """What [V] stands for, where the model does not say."""
     mixed_precision: Precision | None = None
@@ -57,6 +56,8 @@ class GenerateConfig(Setting):
     """Branch, tag or commit of a Hub model; a run knows its own."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    verify: bool = True
+    """Hold the bytes of a run's weights against their digests while they are loaded."""
     sampling: Sampling = Sampling()
 
 
@@ -86,7 +87,8 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    path = expanded(config.run, "run")
+    expanded(config.run, "run")
+    path = named(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -94,13 +96,14 @@ def asked(config: GenerateConfig) -> Asked:
         refuse_no_model(config.run)
     own = read_config(run) if run else None
     if config.lora:
-        refuse_missing_folder(config.lora, "--lora")
+        refuse_missing_folder(str(named(config.lora, "--lora")), "--lora")
     pick_device(config.device)
     identifier = config.identifier or (own.photos.identifier if own else None)
     noun = own.replaced_noun if own else None
     filled = tuple(fill(prompt, identifier, replaced=noun) for prompt in prompts)
     negative = config.negative_prompt and fill(config.negative_prompt, identifier, setting="--negative_prompt", replaced=noun)
-    own_folder = run / "samples" / "generated" if run else Path("generated")
+    below = Path() if path == run else Path(path.name)  # not in the checkpoint: it may be deleted, the pictures may not
+    own_folder = run / "samples" / "generated" / below if run else Path("generated")
     folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
     refuse_mixed_pictures(folder, run, own)
     if run and is_same(folder, run):
@@ -113,44 +116,61 @@ def asked(config: GenerateConfig) -> Asked:
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
     wanted = asked(config)
-    prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
+    prompts, folder = list(wanted.prompts), wanted.folder
+    config = config.updated({("negative_prompt",): wanted.negative_prompt})
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
     sampling = sampling_of(config, opened)
-    check(opened.family, sampling, negative_prompt=negative)
-    for prompt in [*prompts, *([negative] if negative else [])]:
+    check(opened.family, sampling, negative_prompt=config.negative_prompt)
+    for prompt in filter(None, [*prompts, config.negative_prompt]):
         for sentence in unread(opened.family, prompt):
             yield Told(sentence, important=True)
-    writable_folder(folder, "--output_dir")
-    count, total = config.num_images, config.num_images * len(prompts)
     precision = config.mixed_precision or opened.precision
-    pictures: list[Picture] = []
-    for picture in draw(
-        opened.family, [p for p in prompts for _ in range(count)], [config.seed + i for i in range(count)] * len(prompts),
-        sampling=sampling, negative_prompt=negative, batch_size=config.batch_size,
-        precision=precision,
-    ):  # fmt: skip
-        pictures.append(picture)
-        yield Progress("drawing", len(pictures), total)
+    made_with = {
+        **sampling.model_dump(exclude_none=True), "negative_prompt": config.negative_prompt, "model": opened.name,
+        "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
+    }  # fmt: skip
+    seeds = [config.seed + i for i in range(config.num_images)]
+    with claimed(folder, "generate"):
+        made_with = {name: value for name, value in made_with.items() if value is not None}
+        gallery = Gallery.opened(folder, prompts, seeds, made_with, again=bool(config.output_dir))
+        pictures = yield from _draw_missing(gallery, opened, config, sampling, precision)
+        count = len(seeds)
+        rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
+        how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+        write_sheet(gallery.sheet, rows, title="", footer=f"{opened.name} · {how} · seeds {seeds[0]}-{seeds[-1]}")
+    yield Drawn(tuple(pictures), tuple(gallery.path(place) for place in range(len(pictures))), gallery.sheet)
+
+
+def _draw_missing(
+    gallery: Gallery, opened: Opened, config: GenerateConfig, sampling: Sampling, precision: Precision
+) -> Generator[Told | Progress, None, list[Picture]]:
+    """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
+    pictures = gallery.present()
+    if pictures:
+        yield Told(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
+    todo = gallery.missing(pictures, config.batch_size)
+    drawn = draw(
+        opened.family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], sampling=sampling,
+        negative_prompt=config.negative_prompt, batch_size=config.batch_size, precision=precision,
+    )  # fmt: skip
+    for place, picture in zip(todo, drawn, strict=True):
+        if place in pictures:
+            continue  # drawn for its batch alone
+        gallery.save(place, picture)
+        pictures[place] = picture
+        yield Progress("drawing", len(pictures), len(gallery.wanted))
         if not picture.finite:
             yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
-    rows = [(prompt, pictures[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-    first = 0 if config.output_dir else free_row(folder)
-    made_with = {"model": opened.name, "precision": precision, **({"lora": config.lora} if config.lora else {})}
-    paths = write_pictures(folder, rows, extra=made_with, first=first)
-    told = f"{opened.name} · {pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
-    seeds = f"seeds {config.seed}-{config.seed + count - 1}"
-    sheet = folder / (f"contact_sheet-{first:02d}.png" if first else "contact_sheet.png")
-    write_sheet(sheet, [(label, [p.image for p in drawn]) for label, drawn in rows], title="", footer=f"{told} · {seeds}")
-    yield Drawn(tuple(pictures), paths, sheet)
+    return [pictures[place] for place in range(len(gallery.wanted))]
 
 
 def opening(config: GenerateConfig) -> dict[str, Any]:
     """What `open_model` is to be told."""
     return {
         "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
-        "variant": config.variant, "revision": config.revision,
+        "variant": config.variant, "revision": config.revision, "verify": config.verify,
     }  # fmt: skip
 
 

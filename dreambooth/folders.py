@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -86,6 +87,18 @@ def refuse_unwritable(path: Path, setting: str, *, needed_bytes: int = 0) -> Non
     if free < needed_bytes:
         lack = f"{path} has {free / 2**30:.1f} GiB free; this run needs about {needed_bytes / 2**30:.1f} GiB."
         raise RunError(f"{lack} Free some space, choose another {setting}, or keep fewer checkpoints (--checkpoints_total_limit 1).")
+
+
+@contextmanager
+def tidy(folder: Path) -> Iterator[None]:
+    """A block that may make a folder, and all that it lies in: those of them that are empty when it ends are removed again."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
 def chain(path: Path) -> list[Key]:

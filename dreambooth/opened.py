@@ -10,10 +10,14 @@ from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import UNREADABLE, told_as
+from dreambooth.files.digests import file_digest
+from dreambooth.files.entries import INCOMING, finish_entries
+from dreambooth.files.locks import claimed
+from dreambooth.files.sums import SUMS, verified
 from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
-from dreambooth.training.state import STATE
+from dreambooth.training.state import STATE, checkpoints, step_of
 
 CONFIG = "config.yaml"
 
@@ -39,6 +43,12 @@ class Opened:
         return self.config.replaced_noun if self.config else None
 
     @property
+    def weights(self) -> str | None:
+        """A digest of the run's or checkpoint's own files, where they were noted when they were saved."""
+        sums = Path(self.name) / SUMS
+        return file_digest(sums)[:16] if self.config and sums.is_file() else None
+
+    @property
     def precision(self) -> str:
         """The arithmetic the run was trained and previewed in."""
         return self.config.loop.mixed_precision if self.config else "no"
@@ -46,18 +56,18 @@ class Opened:
 
 def open_model(
     name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
-    variant: str | None = None, revision: str | None = None,
+    variant: str | None = None, revision: str | None = None, verify: bool = True,
 ) -> Opened:  # fmt: skip
-    """Load a run, `RUN/checkpoint-N`, a pipeline folder or a Hub id, with a LoRA file on top when one is given.
+    """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id, with a LoRA file (or another run's) on top when one is given.
 
     `precision` is the arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole.
     Raises SettingError when there is nothing of the kind.
     """
-    path = Path(name).expanduser()
+    path = named(name)
     run = run_folder(path)
     hush()
     if run:
-        opened = _open_run(run, path, precision)
+        opened = _open_run(run, path, precision, verify=verify)
     else:
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
@@ -65,7 +75,7 @@ def open_model(
             opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
     if lora:
-        _add_lora(opened.family, lora, allow_pickle=allow_pickle)
+        _add_lora(opened.family, str(named(lora, "--lora")), allow_pickle=allow_pickle)
     opened.family.to(pick_device(device))
     return opened
 
@@ -113,6 +123,34 @@ def _refuse_own_code(run: Path, method: str) -> None:
             raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
 
 
+def named(name: str, setting: str = "run") -> Path:
+    """The folder that a name means: RUN@300 is a checkpoint that the run has kept, RUN@best the one that its evaluations chose.
+
+    A folder that is called so itself comes first. Raises SettingError, with the steps that there are, for a checkpoint that is not there.
+    """
+    path = Path(name).expanduser()
+    head, _, which = name.rstrip("/").rpartition("@")
+    run = Path(head).expanduser()
+    is_run = bool(head) and run_folder(run) == run
+    if path.exists() or not (is_run or (head and (which == "best" or which.isdecimal()))):
+        return path
+    if not is_run:
+        reason = "is no run, so it has no checkpoints." if run.exists() else "does not exist."
+        raise SettingError(setting, f"{head} {reason}", fix="Before the @ stands the folder that `dreambooth train` wrote.")
+    record = read_record(run)
+    found: dict[int, Path] = {record["result_step"]: run} if record.get("state") == "finished" and "result_step" in record else {}
+    found |= {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
+    there = f"There are {', '.join(f'{head}@{step}' for step in sorted(found))}." if found else "It has kept none."
+    if which == "best" and not record.get("choice"):
+        reason = f"no checkpoint of {head} was evaluated while it trained, so none is known to be the best."
+        raise SettingError(setting, reason, fix=f"Train with --evaluate_every. {there}")
+    step = record["choice"]["step"] if which == "best" else int(which) if which.isdecimal() else None
+    if step not in found:
+        what = f"{head} has no checkpoint {which}" if which != "best" else f"the best of {head}, step {step}, is no longer there"
+        raise SettingError(setting, f"{what}.", fix=there)
+    return found[step]
+
+
 def run_folder(path: Path) -> Path | None:
     """The run that a path is, or lies in as a checkpoint."""
     for folder in (path, path.parent):
@@ -122,9 +160,23 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path, precision: str | None) -> Opened:
+def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool) -> Opened:
     config, record = read_config(run), read_record(run)
+    _finish_replacing(run)
     refuse_unfinished(run, path)
+    fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
+    with verified(path, fix=fix, enabled=verify):
+        return _loaded(run, path, config, record, precision)
+
+
+def _finish_replacing(run: Path) -> None:
+    """Bring a result to its place that a run was interrupted at replacing; a run that is at work does so itself."""
+    if (run / INCOMING).is_dir():
+        with claimed(run, "generate", setting="run"):
+            finish_entries(run)
+
+
+def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], precision: str | None) -> Opened:
     if config.method.trains_whole_parts and path == run:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
                                        ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip

@@ -1,7 +1,6 @@
 """What a run leaves: the pipeline or the LoRA file, its record, its card and its pictures."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +27,6 @@ from dreambooth.sample import Picture
 from dreambooth.setup.record import host
 
 CARD = "README.md"
-ROW = re.compile(r"(\d+)-seed\d+\.png$")
 
 
 def origin(config: TrainConfig, material: Material, *, base: str, seed: int, device: str, processes: int) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def origin(config: TrainConfig, material: Material, *, base: str, seed: int, dev
     }
 
 
-def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path) -> list[str]:
+def write_result(config: TrainConfig, material: Material, learner: Learner, folder: Path, record: Mapping[str, Any]) -> list[str]:
     """The learned, loadable by diffusers, and its card, in the run's folder; earlier files of other names stay. Returns their names.
 
     All of them replace an earlier result together, and SHA256SUMS says which belong together.
@@ -62,7 +60,7 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
             learner.save(partial, whole=True)
         if config.output.output_kohya_format:
             write_kohya(partial, prefixes=kohya_prefixes(learner.family))
-        (partial / CARD).write_text(card(config, material, learner), encoding="utf-8")
+        (partial / CARD).write_text(card(config, material, learner, record), encoding="utf-8")
         written = sorted(path.name for path in partial.iterdir())
         write_sums(partial)
     return written
@@ -81,18 +79,13 @@ def write_pictures(
     return tuple(paths)
 
 
-def free_row(folder: Path) -> int:
-    """The number after the last row of pictures in a folder, 0 where there is none."""
-    return max((int(found[1]) for path in folder.glob("*-seed*.png") if (found := ROW.match(path.name))), default=-1) + 1
-
-
 def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title: str, footer: str) -> None:
     """A contact sheet as PNG, whole or not at all."""
     with whole_file(path) as partial:
         contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
 
 
-def card(config: TrainConfig, material: Material, learner: Learner, *, is_public: bool = False) -> str:
+def card(config: TrainConfig, material: Material, learner: Learner, record: Mapping[str, Any], *, is_public: bool = False) -> str:
     """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
     family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
     is_local = base == TOYBOX or Path(base).is_dir()
@@ -118,7 +111,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, *, is_public
 # {prompt}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{prompt}"{_prior_words(material)}.
-The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
+{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
 `run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.
 
 ```python
@@ -150,14 +143,16 @@ def check_push(config: TrainConfig, folder: Path) -> None:
         raise SettingError("--push_to_hub", f"the Hub does not know who asks ({first_line(error)}).", fix=fix) from None
 
 
-def push(config: TrainConfig, material: Material, learner: Learner, folder: Path, written: Sequence[str]) -> str:
+def push(
+    config: TrainConfig, material: Material, learner: Learner, folder: Path, written: Sequence[str], record: Mapping[str, Any]
+) -> str:  # fmt: skip
     """Upload what was `written` by `write_result`, and the pictures drawn at the end; returns the address.
 
     Nothing else: contact sheets and reports show the user's photos, and the run's record names this machine and its folders.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    api, text = HfApi(token=config.output.hub_token), card(config, material, learner, is_public=True)
+    api, text = HfApi(token=config.output.hub_token), card(config, material, learner, record, is_public=True)
     files = [file for name in [*written, "samples/final"] for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
     adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), _public(file, text)) for file in files]
     try:
@@ -197,6 +192,12 @@ def _quoted(text: str) -> str:
 
 def _prior_words(material: Material) -> str:
     return f', with prior preservation of "{material.prior[0].prompt}"' if material.prior else ""
+
+
+def _step_words(record: Mapping[str, Any]) -> str:
+    """Which weights a result has, where they are not the last ones."""
+    step, last = record["result_step"], record["step"]
+    return "" if step == last else f"These are the weights of step {step} of {last}, the best of the run on held-out prompts.\n"
 
 
 def _without_text_encoders(family: Family, save: Any) -> None:

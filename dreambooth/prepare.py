@@ -11,12 +11,13 @@ import torch
 from filelock import FileLock
 
 from dreambooth import sample
-from dreambooth.config import Text, TrainConfig
+from dreambooth.config import Text, TrainConfig, recipe_named
 from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.families.source import replaced
+from dreambooth.files.atomic import writable_folder
 from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.methods import Learner, Method
 from dreambooth.photos.load import load, load_with_facts
@@ -101,6 +102,9 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     """Draw the class images that are missing; the first process does it, the others wait."""
     own = config.loop.mixed_precision
     precision = config.prior.prior_generation_precision or own
+    if processes.is_main:
+        for images in material.prior:
+            yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
     if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
@@ -109,6 +113,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         read_as_told(drawer, config.text)
         drawer.to(processes.device)
     for images in missing:
+        writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(images.folder / LOCK, thread_local=False)
         for _ in waiting_for(lock):
@@ -230,14 +235,18 @@ def read_as_told(family: Family, text: Text) -> None:
 
 def check_fit(config: TrainConfig, family: Family) -> None:
     """See that the model can be trained and drawn as asked: the size of the pictures, the samplers, the objective."""
+    with recipe_named(config):
+        _check_fit(config, family)
+
+
+def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(family.process)
-    negative, shown = config.validation.validation_negative_prompt, config.validation.sampling(resolution)
-    sample.check(family, shown, negative_prompt=negative, setting="--validation_scheduler")
+    sample.check(family, config.validation.sampling(resolution), negative_prompt=config.validation.validation_negative_prompt)
     if config.has_prior:
-        sample.check(family, config.prior.sampling(resolution), setting="--prior_scheduler")
+        sample.check(family, config.prior.sampling(resolution))
 
 
 def check_resolution(resolution: int, *, step: int) -> None:

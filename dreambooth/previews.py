@@ -36,12 +36,13 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     count = config.validation.num_validation_images
     drawn = _pictures(config, trainer, material, prompts, count)
     rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-    paths = write_pictures(folder / "samples" / "final", rows, extra={"step": trainer.step})
+    step = trainer.shown_step
+    paths = write_pictures(folder / "samples" / "final", rows, extra={"step": step})
     photos = [fit(photo.read()) for photo in material.photos[:count]]
     sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
-    title = f"{material.instance_prompt}: {trainer.step} updates"
+    title = f"{material.instance_prompt}: {step} updates"
     write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))
-    yield Preview(trainer.step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
+    yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
 
 
 def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts: list[str], count: int) -> list[Picture]:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import HALF, shown
 from dreambooth.files.text import read_text
 
 PLACEHOLDER = "[V]"
@@ -34,6 +35,7 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replac
 
     `replaced` is the class noun for which the identifier stands too, where it is a word learned as a whole: "a [V] dog" is "a <my-dog>".
     """
+    refuse_unreadable(f"{prompt} {identifier}", setting)
     if not holds_placeholder(prompt):
         return prompt
     if not identifier:
@@ -43,6 +45,12 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replac
     if replaced:
         prompt = re.sub(rf"{re.escape(PLACEHOLDER)}\s+(?i:{re.escape(replaced)})(?!\w)", PLACEHOLDER, prompt)
     return prompt.replace(PLACEHOLDER, identifier)
+
+
+def refuse_unreadable(prompt: str, setting: str) -> None:
+    """Raise SettingError for bytes that are no UTF-8, as a terminal of another encoding hands them over: no tokenizer reads them."""
+    if HALF.search(prompt):
+        raise SettingError(setting, f"'{shown(prompt)}' holds bytes that are no UTF-8.", fix="Write it in UTF-8.")
 
 
 def read_prompts(path: Path, setting: str = "--prompts") -> list[str]:

@@ -14,6 +14,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.contradictions import refuse_unnamed
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.families.fitting import refuse_incomplete
 from dreambooth.folders import refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE
@@ -70,8 +71,10 @@ def read(config: TrainConfig) -> Generator[Record, None, Material]:
 def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator[Record]:
     """What a pipeline's configurations show, once it is on this disk; of the material, its sets of class images."""
     source, optimization, sizes = config.model, config.optimization, kind.sizes(config.model)
-    replaced = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
-    source.check(replaced=[part for part, given in replaced.items() if given])
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    replaced = {part: None for part, name in given.items() if name}
+    refuse_incomplete(kind, source, replaced)
+    source.check(replaced=replaced)
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:

@@ -1,21 +1,23 @@
 """Pictures from a loaded family: a seed each, in batches that halve when memory runs out, by any of diffusers' samplers."""
 
+import copy
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt
 from PIL import Image
+from pydantic import PrivateAttr
 
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.wording import shortened, shown
 from dreambooth.families.base import Family
-from dreambooth.schema import Setting, get, is_set, nearest
+from dreambooth.prompts import refuse_unreadable
+from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set, nearest
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +31,29 @@ SHORT_NAMES = {
 class Sampling(Setting):
     """How pictures are drawn"""
 
-    num_inference_steps: Annotated[int, Ge(1)] = 30
+    num_inference_steps: Count = 30
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
-    guidance_scale: Annotated[float, Ge(0)] = 7.5
+    guidance_scale: Guidance = 7.5
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev is told about 3.5."""
     scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
-    eta: Annotated[float, Ge(0)] = 0.0
+    eta: Share = 0.0
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
-    height: Annotated[int, Gt(0)] | None = None
+    height: Pixels | None = None
     """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
-    width: Annotated[int, Gt(0)] | None = None
+    width: Pixels | None = None
     """Width of the pictures in pixels; left out, as height."""
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    def given_by(self, sources: Mapping[str, str]) -> "Sampling":
+        """The same, with the flag or the file that a value comes from, where that is not the flag of its name: for what is said of it."""
+        copy = self.model_copy()
+        copy._sources = {**self._sources, **sources}
+        return copy
+
+    def source(self, name: str) -> str:
+        """What a value was given by."""
+        return self._sources.get(name, f"--{name}")
 
 
 @dataclass(frozen=True)
@@ -79,23 +92,49 @@ def draw(
             done += len(drawn[0])
 
 
-def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None, setting: str = "--scheduler") -> Any:
+def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
+    """The places of all pictures in the batches of 0, 1, 2 ... that hold a wanted one, in order.
+
+    A picture's last bits depend on the company it is drawn in: what an interruption left out is drawn anew in its own batch.
+    """
+    batches = sorted({place // batch_size for place in wanted})
+    return [batch * batch_size + place for batch in batches for place in range(batch_size)]
+
+
+def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
     if negative_prompt and "true_cfg_scale" in _options(family):
         reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
-        raise SettingError("--negative_prompt", reason, fix="Leave it out.")
+        raise SettingError(sampling.source("negative_prompt"), reason, fix="Leave it out.")
+    refuse_unreadable(negative_prompt or "", sampling.source("negative_prompt"))
     for side in ("height", "width"):
         size = getattr(sampling, side)
         if size and size % family.pixel_step:
             near = max(1, round(size / family.pixel_step)) * family.pixel_step
             reason = f"{family.name} draws multiples of {family.pixel_step} pixels, got {size}."
-            raise SettingError(f"--{side}", reason, fix=f"Give {near}.")
-    scheduler = make_scheduler(family, sampling.scheduler, setting=setting)
-    known = scheduler.config.num_train_timesteps
-    if sampling.num_inference_steps > known:
-        reason = f"the model knows {known} times, got {sampling.num_inference_steps}."
-        raise SettingError("--num_inference_steps", reason, fix="Lower it.")
+            raise SettingError(sampling.source(side), reason, fix=f"Give {near}.")
+    scheduler = make_scheduler(family, sampling.scheduler, setting=sampling.source("scheduler"))
+    known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
+    if steps > known:
+        raise SettingError(sampling.source("num_inference_steps"), f"the model knows {known} times, got {steps}.", fix="Lower it.")
+    if steps >= known - 1 and family.process.prediction != "flow" and not _reaches_the_end(scheduler, steps):
+        reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
+        raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
     return scheduler
+
+
+def _reaches_the_end(scheduler: Any, steps: int) -> bool:
+    """Whether a sampler gets through so many steps: asked for nearly all of a model's times, some fail, and some divide by 0."""
+    probe, x = copy.deepcopy(scheduler), torch.ones(1, 1, 1, 1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            probe.set_timesteps(steps)
+            for time in probe.timesteps:
+                probe.scale_model_input(x, time)
+                x = probe.step(torch.zeros_like(x), time, x).prev_sample
+    except (IndexError, AssertionError, ValueError):
+        return False
+    return bool(x.isfinite().all())
 
 
 def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
@@ -219,4 +258,8 @@ def filled_in(asked: Setting, own: Sampling | None, kind: type[Family]) -> Sampl
     given = {name: getattr(wanted, name) for name in Sampling.model_fields if is_set(asked, ("sampling", name))}
     if own is None:
         return wanted.model_copy(update={"guidance_scale": kind.guidance_scale} | given)
-    return own.model_copy(update={"width": given.get("height") or own.width} | given)
+    sources = {
+        name: f"--{name}" if name in given else f"config.yaml: {own.source(name).removeprefix('--')}" for name in Sampling.model_fields
+    }
+    filled = own.model_copy(update={"width": given.get("height") or own.width} | given)
+    return filled.given_by({**sources, "negative_prompt": "--negative_prompt"})

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from annotated_types import Ge, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
@@ -19,11 +20,21 @@ from dreambooth.core.wording import nearest, shortened
 
 _LISTS = {tuple, list, dict}
 
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+"""What torch takes as a seed, also with a picture's number added to it."""
+Count = Annotated[int, Ge(1), Le(10**6)]
+Updates = Annotated[int, Ge(1), Le(10**9)]
+Pixels = Annotated[int, Ge(1), Le(8192)]
+Share = Annotated[float, Ge(0), Le(1)]
+Guidance = Annotated[float, Ge(0), Le(1000)]
+
 
 class Setting(BaseModel):
     """A frozen value which knows its job. Its docstring heads its group of flags, its fields' docstrings are their help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )  # fmt: skip
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
@@ -35,7 +46,7 @@ class Setting(BaseModel):
     @classmethod
     def _meant(cls, values: Any) -> Any:
         """A branch or a list that holds nothing (all its lines commented out) is left out; a single value stands for a list of it."""
-        if not isinstance(values, Mapping):
+        if not isinstance(values, Mapping) or cls.model_config.get("strict"):
             return values
         given = ((name, cls.model_fields.get(name), value) for name, value in values.items())
         return {
@@ -43,6 +54,14 @@ class Setting(BaseModel):
             for name, info, value in given
             if not (info and value is None and _may_be_empty(info))
         }
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        """-0.0 is 0: one value has one text, in files and in the keys of caches. A zero byte is in no text."""
+        if any("\0" in one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)):
+            raise ValueError("it holds a zero byte, which is no text and no name of a file")
+        return 0.0 if isinstance(value, float) and value == 0 else value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ import torch
 
 from dreambooth import request
 from dreambooth.captions import cut_off
+from dreambooth.commands import best_words
 from dreambooth.config import TrainConfig, dump, named, resolve, settled, write_yaml
 from dreambooth.contradictions import check, idle
 from dreambooth.core.device import reserved_mib
@@ -188,15 +189,19 @@ def _run(
             yield Told(f"Going on from step {trainer.step} ({checkpoint.name}).")
         yield Told(f"Estimate: {trial(trainer, config)}.")
         record.phase("training")
-        watcher = Watcher(config, trainer, material, eyes, folder) if eyes and processes.is_main else None
+        watcher = Watcher(config, trainer, material, eyes, folder, record.values) if eyes and processes.is_main else None
         if watcher:
             observers.append(watcher.page)
             held.callback(watcher.page.close)
         yield from _train_and_look(config, trainer, material, watcher, record.watching(stop))
-        record.note(step=trainer.step, choice=watcher.choice() if watcher else None)
+        if watcher and config.watching.keep_best:
+            yield from watcher.take_best()
+        record.note(step=trainer.step, result_step=trainer.shown_step)
         written = yield from _results(config, trainer, material, base, record)
     if config.output.push_to_hub and processes.is_main:
-        yield Told(f"Uploaded to {push(config, material, learner, folder, written)}.")
+        yield Told(f"Uploaded to {push(config, material, learner, folder, written, record.values)}.")
+    if record.values.get("choice"):
+        yield Told(best_words(folder, record.values))
     if config.model.pretrained_model_name_or_path == TOYBOX:
         yield Told(TOYBOX_NOTE)
     yield Done(folder, record.values)
@@ -235,15 +240,13 @@ def _results(config: TrainConfig, trainer: Trainer, material: Material, base: st
     if processes.is_main:
         record.phase("saving")
         with trainer.shown():
-            written = write_result(config, material, trainer.learner, folder)
+            written = write_result(config, material, trainer.learner, folder, record.values)
         retire(folder, base)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
             record.phase("drawing")
             yield from final_pictures(config, trainer, material, folder)
         record.note(peak_memory_mib=reserved_mib(processes.device), seconds=record.seconds())
-        if record.values.get("choice"):
-            yield Told(f"Best checkpoint: update {record.values['choice']['step']}. {record.values['choice']['why']}")
         yield Told(f"Report: {report(folder)}")
     processes.wait()
     return written
@@ -279,6 +282,8 @@ def _train_and_look(
         if watcher:
             yield from watcher.after(record.step)
             if watcher.has_enough:
+                if trainer.moments.every is None:  # the end has come early, and is a moment to save all the same
+                    yield from trainer.save(folder)
                 return
 
 

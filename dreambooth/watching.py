@@ -5,6 +5,7 @@ The curves stand in `progress.html` in the run's folder, a page that refreshes i
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,10 @@ def open_eyes(config: TrainConfig, device: torch.device) -> LoadedEncoders | Non
 class Watcher:
     """Looks at the model under training when it is due, within its share of the time."""
 
-    def __init__(self, config: TrainConfig, trainer: Trainer, material: Material, eyes: LoadedEncoders, folder: Path):
-        self.config, self.trainer, self.folder = config, trainer, folder
+    def __init__(
+        self, config: TrainConfig, trainer: Trainer, material: Material, eyes: LoadedEncoders, folder: Path, record: dict[str, Any]
+    ):  # fmt: skip
+        self.config, self.trainer, self.folder, self.record = config, trainer, folder, record
         noun, resolution = config.photos.class_noun, config.cropping.resolution
         assert noun and resolution and config.watching.evaluate_every
         self.every = config.watching.evaluate_every
@@ -56,6 +59,7 @@ class Watcher:
             is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
         )  # fmt: skip
         self.page.resume(folder / "metrics.jsonl", trainer.step)
+        self._choose()
         chosen = self.choice()
         trainer.leading = folder / f"checkpoint-{chosen['step']}" if chosen else None
 
@@ -76,6 +80,7 @@ class Watcher:
         if not self.live.is_due(step, self.every) and step != self.trainer.total:
             return
         yield self._look(step)
+        self._choose()
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
             yield from self.trainer.lead(self.folder)
@@ -88,9 +93,21 @@ class Watcher:
         return self.config.watching.stop_early and self.live.should_stop()
 
     def choice(self) -> dict[str, Any] | None:
-        """The checkpoint to keep and one sentence why; None when no checkpoint was looked at."""
+        """The best checkpoint that is kept, as of the last look: its step and one sentence why; None when none was looked at."""
+        return self.record.get("choice")
+
+    def _choose(self) -> None:
+        """Judge once a look, into the run's record: whoever asks later gets the same answer, also of a run that was interrupted."""
         chosen = self.live.choose([*map(step_of, checkpoints(self.folder)), self.trainer.step])
-        return {"step": chosen.step, "why": chosen.why} if chosen else None
+        self.record["choice"] = asdict(chosen) if chosen else None
+
+    def take_best(self) -> Iterator[Record]:
+        """Make the best checkpoint what is written and drawn."""
+        chosen = self.choice()
+        if not chosen:
+            yield Told("No checkpoint could be chosen, so the last weights are the result, in spite of --keep_best.", important=True)
+        elif chosen["step"] != self.trainer.step:
+            self.trainer.take(self.folder / f"checkpoint-{chosen['step']}")
 
     def _look(self, step: int) -> Step:
         family = self.trainer.family

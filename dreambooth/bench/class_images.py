@@ -10,9 +10,12 @@ from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
+from dreambooth.files.atomic import writable_folder
+from dreambooth.files.images import is_whole_png
+from dreambooth.files.reading import Damaged, read_json
 from dreambooth.prepare import how_drawn, read_as_told
 from dreambooth.prompts import class_prompt
-from dreambooth.training.prior import MANIFEST, ClassImages
+from dreambooth.training.prior import MANIFEST, ClassImages, Manifest
 from dreambooth.training.records import Progress
 
 
@@ -27,15 +30,17 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
     folder = Path(job.shared) / "class_images" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     count = config.prior.num_class_images
     with held(folder.with_suffix(".lock")):
-        if _drawn(folder) >= count:
+        if _drawn(folder, count):
             return folder, True
         tell(Moved(job.key, "class images", 0, count))
         family = family_of(config.model).load(config.model)
         read_as_told(family, config.text)
         family.to(pick_device(config.loop.device))
         size = config.cropping.resolution or family.native_resolution
-        folder.mkdir(parents=True, exist_ok=True)
+        writable_folder(folder, "--output_dir")
         images = ClassImages(folder, prompt, count, config.prior.sampling(size), base, how_drawn(config))
+        for _ in images.mend():
+            continue
         for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
             if isinstance(record, Progress):
                 tell(Moved(job.key, record.phase, record.done, record.total))
@@ -48,7 +53,10 @@ def _beside(config: TrainConfig) -> list[str]:
     return [f"beside: {own}, {masked}"] if own or masked else []
 
 
-def _drawn(folder: Path) -> int:
-    """How many pictures the folder's manifest lists."""
-    path = folder / MANIFEST
-    return len(json.loads(path.read_text(encoding="utf-8"))["images"]) if path.is_file() else 0
+def _drawn(folder: Path, count: int) -> bool:
+    """Whether the first `count` pictures of the folder's manifest are there and whole."""
+    try:
+        names = list(read_json(folder / MANIFEST, Manifest)["images"])[:count]
+    except (FileNotFoundError, Damaged):
+        return False
+    return len(names) == count and all(is_whole_png(folder / name) for name in names)

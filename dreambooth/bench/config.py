@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import field_validator
 
 from dreambooth.bench.executors import AnyExecutor, Inline
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 
 
 class BenchConfig(Setting):
@@ -20,17 +20,17 @@ class BenchConfig(Setting):
     """DreamBench's folder, or a folder of subject folders with subjects.csv; left out, the toybox's held-out subjects."""
     output_dir: str = "bench"
     """Folder of rows, tables and what is kept of the models. Started again on it, only what is missing is done."""
-    seeds: tuple[Annotated[int, Ge(0)], ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Training seeds; every subject is learned once with each."""
     subjects: tuple[str, ...] = ()
     """Subjects by name; left out, as many as --num_subjects says."""
-    num_subjects: Annotated[int, Ge(1)] | None = None
+    num_subjects: Count | None = None
     """The first so many subjects, in an order that takes one of each class, then a second of each; left out, as the plan says, or all."""
-    num_prompts: Annotated[int, Ge(1)] | None = None
+    num_prompts: Count | None = None
     """Prompts of the evaluation, spread evenly over the list; left out, as the plan says, or all."""
-    num_images: Annotated[int, Ge(1)] | None = None
+    num_images: Count | None = None
     """Pictures of each prompt; left out, as the plan says, or 4."""
-    class_samples: Annotated[int, Ge(0)] | None = None
+    class_samples: Annotated[int, Ge(0), Le(10**6)] | None = None
     """Pictures of the class alone, for PRES; left out, as the plan says, or 64."""
     keep: str | None = None
     """What stays of each model: everything, adapter, delta:RANK, or scores; left out, as the plan says."""

@@ -15,9 +15,10 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import is_live
 from dreambooth.files.images import save_png
+from dreambooth.files.text import read_text
 from dreambooth.photos.files import scan
 from dreambooth.schema import nearest
 from dreambooth.training.masks import MASKS
@@ -124,7 +125,7 @@ def _toybox(photos: Path) -> Dataset:
 
 def _dreambench(root: Path) -> Dataset:
     """google/dreambooth's dataset folder: its list holds a table of subjects between "Classes" and "Prompts"."""
-    text = _read(root / DREAMBENCH)
+    text = read_text(root / DREAMBENCH, "--dataset_dir")
     after = text.partition("subject_name,class")[2]
     lines = [line for line in after.partition("Prompts")[0].splitlines() if "," in line]
     if not lines:
@@ -139,7 +140,7 @@ def _dreambench(root: Path) -> Dataset:
 
 def _listed(root: Path) -> Dataset:
     path = root / TABLE
-    reader = csv.DictReader(io.StringIO(_read(path)), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(read_text(path, "--dataset_dir")), skipinitialspace=True)
     for name in reader.fieldnames or ():
         if name not in FIELDS:
             raise SettingError(str(path), f"there is no column {name!r}; there are {', '.join(FIELDS)}.", fix=nearest(name, FIELDS))
@@ -188,10 +189,3 @@ def _in_folder(folder: Path) -> int:
         return len(scan(folder).photos)
     except SettingError:
         return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError("--dataset_dir", f"{path} cannot be read ({first_line(error)}).", fix="It should be UTF-8 text.") from None

@@ -1,6 +1,5 @@
 """What a plan will take, before it runs: jobs, hours, disk. Hours come from the rows that are there, else from a short trial."""
 
-import json
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -23,7 +22,8 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import size
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
-from dreambooth.families.source import WEIGHTS
+from dreambooth.families.source import FLAG, WEIGHTS
+from dreambooth.files.reading import needed_json
 from dreambooth.photos.files import scan
 from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.prepare import attach, hush
@@ -152,12 +152,13 @@ def _from_rows(request: Request) -> dict[Kind, Rate]:
     for path in (request.root / "rows").glob("[!.]*.json"):
         try:
             row = read_row(path)
-        except RunError:
+            count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
+            training, evaluation = row.seconds["training"], row.seconds["evaluation"]
+        except (RunError, KeyError):
             continue  # the bench names it
-        count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
         kind = row.base, str(row.settings.get("method", "full")) if row.steps else UNTUNED
-        updates[kind].append(row.seconds["training"] / row.steps if row.steps else 0.0)
-        pictures[kind].append(row.seconds["evaluation"] / count)
+        updates[kind].append(training / row.steps if row.steps else 0.0)
+        pictures[kind].append(evaluation / max(1, count))
     return {kind: Rate(mean(updates[kind]), mean(pictures[kind])) for kind in updates}
 
 
@@ -211,7 +212,8 @@ def _picture_bytes(job: Job) -> int:
     """Of one picture at the size that the examination draws: as asked, or the base model's own, by its files alone."""
     sampling = _evaluation(job).sampling
     configs = [_model(job).folder() / part / "config.json" for part in ("unet", "transformer")]
-    own = next((json.loads(path.read_text(encoding="utf-8")).get("sample_size") for path in configs if path.is_file()), None)
+    fix = "Save or download the pipeline again."
+    own = next((needed_json(path, setting=FLAG, fix=fix).get("sample_size") for path in configs if path.is_file()), None)
     side = configured(job).cropping.resolution or (LATENT_PIXELS * own if isinstance(own, int) else 1024)
     return PIXEL_BYTES * (sampling.height or side) * (sampling.width or side)
 

@@ -34,6 +34,11 @@ from dreambooth.prompts import class_prompt, fill
 from dreambooth.training.records import Progress, Told
 
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
+SOURCES = {
+    "scheduler": "--validation_scheduler, or the plan's evaluation: scheduler",
+    "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
+}
+"""How a bench is told what `evaluate` is told by flags of its own."""
 Tell = Callable[[Moved], None]
 
 
@@ -102,6 +107,7 @@ def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> 
     """
     hush()
     config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
+    config = config.model_copy(update={"sampling": config.sampling.given_by(SOURCES)})
     photos, _ = read_folder(job.photos)
     own = read_config(run) if run else train_config(**job.settings)
     eyes.to(pick_device(config.device))

@@ -25,8 +25,12 @@ from dreambooth.config import TrainConfig, config_type, resolve
 from dreambooth.contradictions import check
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig
-from dreambooth.families import family_of
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.families import ModelSource, family_of
+from dreambooth.folders import Place, refuse_mixing
+from dreambooth.loading import refuse_missing_folder
+from dreambooth.metrics.encoders import NONE, Encoders
+from dreambooth.prompts import read_prompts
+from dreambooth.roles import models
 from dreambooth.schema import flags, get, is_set
 from dreambooth.training.masks import MASKS
 
@@ -42,6 +46,8 @@ WITHOUT_EFFECT = {
     ),
 }  # fmt: skip
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
+WRITES = ("rows", "jobs", "shared", "tables")
+"""Names below the output folder that a bench writes."""
 ENCODERS = frozenset(Encoders.model_fields)
 """Training flags that belong to the examination."""
 DRAWN_WITH = ("mixed_precision", "tokenizer_max_length", "text_encoder_use_attention_mask", "variant", "revision")
@@ -125,6 +131,7 @@ def expand(request: Request) -> Iterator[Job | Failed]:
 
 def rehearse(request: Request) -> None:
     """See that every arm can be configured, and is another one than the others; raises SettingError naming what is wrong."""
+    _refuse_places(request)
     lines, subject, seen = request.plan.lines(), request.subjects[0], dict[str, str]()
     for flag in set(request.training) - ENCODERS:
         if not any(flag in request.given(arm) and flag not in arm.settings for arm in lines.values()):
@@ -147,6 +154,26 @@ def rehearse(request: Request) -> None:
             fix = f"{fix}; an arm may have its own `keep:` in the plan."
             raise SettingError("--keep", f"{name} ({config.method.kind}) {does}.", fix=fix)
         from_arguments(EvaluateConfig, {"run": "", **request.evaluation()})
+
+
+def _refuse_places(request: Request) -> None:
+    """Raise SettingError for folders of two uses and for files and models that are not there, before anything is downloaded."""
+    evaluation = from_arguments(EvaluateConfig, {"run": "", **request.evaluation()})
+    if evaluation.prompts:
+        read_prompts(Path(evaluation.prompts))
+    for name in ENCODERS:
+        where = getattr(evaluation.encoders, name)
+        if where and where != NONE:
+            refuse_missing_folder(where, f"--{name}")
+    places = []
+    for arm in request.plan.lines().values():
+        source = ModelSource.parse({name: value for name, value in request.given(arm).items() if name in ModelSource.model_fields})
+        source.refuse_missing()
+        places += models(source)
+    if request.config.dataset_dir:
+        places.append(Place("--dataset_dir", Path(request.config.dataset_dir), "photos"))
+        places += [Place(f"--dataset_dir ({subject.name})", subject.photos, "photos") for subject in request.subjects]
+    refuse_mixing([*places, Place("--output_dir", request.root, "output", writes=WRITES)])
 
 
 def relative(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,8 +261,8 @@ def _learned(config: TrainConfig) -> dict[str, Any]:
         tree["photos"].pop("identifier_tokens", None)  # nothing is picked
     tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
-    ends_by_itself = config.watching.stop_early  # then the looks, and how they draw, decide when the training ends
-    for branch in ("output", "encoders", "preset", *(() if ends_by_itself else ("validation", "watching"))):
+    looks_decide = config.watching.stop_early or config.watching.keep_best  # when the training ends, which of its steps is the result
+    for branch in ("output", "encoders", "preset", *(() if looks_decide else ("validation", "watching"))):
         tree.pop(branch, None)
     return tree
 

@@ -12,6 +12,7 @@ from typing import IO
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
+from dreambooth.files.reading import parse_json
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def _holder(file: IO[str]) -> str:
     """Who holds a lock, as it says itself."""
     file.seek(0)
     try:
-        told = json.loads(file.read())
+        told = parse_json(file.read(10_000))
         return f"process {told['process']} on {told['host']} since {told['since']}"
     except (ValueError, KeyError):
         return "it has not said who it is"

@@ -4,9 +4,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Ge
 from pydantic import Field, field_validator
 
 from dreambooth.bench.job import MEASURED
@@ -17,7 +16,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
-from dreambooth.schema import Setting, flags, nearest
+from dreambooth.schema import Count, Setting, flags, nearest
 
 OWN = ("num_photos", "noun", "identifier_kind")
 """Fields of an arm that a sweep may name, beside every flag of `dreambooth train`."""
@@ -41,7 +40,7 @@ class Arm(Setting):
     """Flags of `dreambooth train`. `x0.5` is half of what the flag would be without it."""
     sweep: dict[str, list[Any]] | list[dict[str, Any]] = Field(default_factory=dict)
     """Fields with the values that they take: all combinations of a mapping, or the listed ones. Each makes an arm of its own."""
-    num_photos: Annotated[int, Ge(1)] | None = None
+    num_photos: Count | None = None
     """Learn from the first so many photos; left out, from all."""
     noun: Literal["correct", "none", "wrong"] = "correct"
     """What the subject is called beside the identifier; wrong is another class of the dataset, none leaves the prior out, too."""
@@ -81,7 +80,7 @@ class Plan(Setting):
     """The arm that others are tested against; left out, the first."""
     keep: str = "scores"
     """What stays of each model: everything, adapter, delta:RANK, or scores only."""
-    num_subjects: Annotated[int, Ge(1)] | None = None
+    num_subjects: Count | None = None
     """Subjects, when the command line names none; left out, all."""
     notes: tuple[str, ...] = ()
     """Sentences below the table."""

@@ -13,6 +13,7 @@ from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
 from dreambooth.core.errors import RunError, first_line
+from dreambooth.folders import refuse_unwritable
 from dreambooth.training.records import Told
 
 
@@ -75,6 +76,7 @@ def bench(request: Request) -> Iterator[Told | Event | There | Ended]:
     Raises SettingError before anything runs for a plan that cannot be done at all, and for a folder on which another bench is at work.
     Not taking the next record stops it: running jobs save, finished rows stay.
     """
+    refuse_unwritable(request.root, "--output_dir")
     rehearse(request)
     with alone(request.root):
         yield from (Told(sentence, important=True) for sentence in request.dataset.absent)

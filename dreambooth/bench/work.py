@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +35,7 @@ from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import CAPTION_SUFFIXES, scan
 from dreambooth.prepare import hush
-from dreambooth.setup.record import RECORD, read_record
+from dreambooth.setup.record import read_record
 from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
@@ -53,10 +54,10 @@ def work(job: Job, tell: Tell) -> Row:
     hush()
     writable_folder(folder, "--output_dir")
     kept = parse_keep(job.keep)
-    if (folder / ROW).is_file():
-        row = read_row(folder / ROW)
+    earlier = _row_of(folder)
+    if earlier:
         kept.prune(folder)  # the start before may have been killed at it
-        return row
+        return earlier
     _same_files(job)
     eyes = open_eyes(job, tell=tell)
     record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
@@ -82,6 +83,14 @@ def work(job: Job, tell: Tell) -> Row:
     return row
 
 
+def _row_of(folder: Path) -> Row | None:
+    """The row of a job that is done; one that is damaged is made anew."""
+    try:
+        return read_row(folder / ROW)
+    except (FileNotFoundError, RunError):
+        return None
+
+
 def configured(job: Job) -> TrainConfig:
     """The resolved training configuration of a job. Of its checkpoints the newest is enough, unless more were asked for."""
     config = train_config(**{"checkpoints_total_limit": 1, **job.settings}, instance_data_dir=job.photos)
@@ -105,7 +114,7 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
     """Train to the end, from the newest checkpoint if there is one; returns the run's record and what other jobs had drawn."""
     run = folder / RUN
     config = configured(job)
-    if (run / RECORD).is_file():
+    with suppress(SettingError):  # there is none yet; or it is damaged, and the training that goes on writes it anew
         record = read_record(run)
         if record.get("state") == "finished":
             return record, {}

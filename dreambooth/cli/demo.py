@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
-from annotated_types import Ge
 from PIL import Image
 
 from dreambooth import stream
@@ -14,8 +12,9 @@ from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import Drawn, GenerateConfig, generate
 from dreambooth.files.images import save_png
+from dreambooth.folders import refuse_unwritable
 from dreambooth.outputs import write_sheet
-from dreambooth.schema import Setting, nearest
+from dreambooth.schema import Count, Seed, Setting, Updates, nearest
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
 from dreambooth.training.records import Done, Record, Told
 
@@ -37,11 +36,11 @@ class DemoConfig(Setting):
     """Which of the toybox's held-out subjects; a wrong name lists them."""
     output_dir: str = "demo-run"
     """Folder of the demo: photos, the run, the contact sheet and the report."""
-    num_images: Annotated[int, Ge(1)] = 4
+    num_images: Count = 4
     """Pictures of each prompt."""
-    max_train_steps: Annotated[int, Ge(1)] | None = None
+    max_train_steps: Updates | None = None
     """Updates; left out, the toybox's own recipe."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Decides every draw of the training, and is the first picture's seed."""
 
 
@@ -62,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
 def demo(config: DemoConfig) -> Iterator[Record]:
     """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
     subject, folder = _subject(config.subject), Path(config.output_dir).expanduser()
+    refuse_unwritable(folder, "--output_dir")
     settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
     photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"

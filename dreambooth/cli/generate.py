@@ -8,7 +8,7 @@ from dreambooth.drawing import Drawn, GenerateConfig, generate
 
 USAGE = 'dreambooth generate RUN "a [V] dog on the beach" ["another prompt" ...] [--prompts FILE] [--output_dir DIR] ...'
 INTRO = (
-    "Draw pictures with a run, a checkpoint of a run (RUN/checkpoint-N), a pipeline folder or a Hub model, each with its own seed: the "
+    "Draw pictures with a run, a checkpoint of a run (RUN@300, RUN@best), a pipeline folder or a Hub model, each with its own seed: the "
     "same seed gives the same picture as the previews of the training. [V] stands for the run's identifier."
 )
 

@@ -9,6 +9,7 @@ from dreambooth import stream
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
+from dreambooth.commands import draw_command
 from dreambooth.config import config_type, named_in, read_settings
 from dreambooth.core.errors import Interrupted
 from dreambooth.schema import merged
@@ -53,10 +54,9 @@ def _goodbye(terminal: Terminal, done: Done) -> None:
     folder = done.output_dir
     if (folder / "contact_sheet.png").is_file():
         terminal.say(f"Contact sheet: {folder / 'contact_sheet.png'}")
-    prompt = (done.record.get("instance_prompts") or ["a dog"])[0]
-    identifier = done.record.get("identifier")
-    subject = prompt.replace(identifier, "[V]") if identifier else prompt
-    terminal.say(f'Next: dreambooth generate {folder} "{subject} on the beach"')
+    best = (done.record.get("choice") or {}).get("step")
+    if best in (None, done.record.get("result_step")):  # else the command for the best step has just been said
+        terminal.say(f"Next: {draw_command(folder, done.record)}")
 
 
 def _signals() -> Callable[[], bool]:

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from dreambooth.core.device import Precision
 from dreambooth.evaluation.protocol import Application
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 
 
 class EvaluateConfig(Setting):
@@ -17,10 +17,10 @@ class EvaluateConfig(Setting):
     positional = ("run",)
 
     run: str
-    """The run's folder, RUN/checkpoint-N, a pipeline folder, or a Hub id."""
-    num_images: Annotated[int, Ge(1)] = 4
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
+    num_images: Count = 4
     """Pictures of each prompt."""
-    num_prompts: Annotated[int, Ge(1)] | None = None
+    num_prompts: Count | None = None
     """Prompts, spread evenly over the list; left out, all of them."""
     prompt_list: Literal["auto", "object", "live", "toybox"] = "auto"
     """DreamBench's 25 prompts for objects or live subjects, or those that the toybox can show; auto goes by class noun and base model."""
@@ -28,9 +28,9 @@ class EvaluateConfig(Setting):
     """The paper's applications instead of DreamBench's list."""
     prompts: str | None = None
     """Text file with one prompt a line instead of DreamBench's list; [V] stands for the subject's identifier."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Seed of each prompt's first picture (the next ones count up), and of the bootstrap."""
-    class_samples: Annotated[int, Ge(0)] = 64
+    class_samples: Annotated[int, Ge(0), Le(10**6)] = 64
     """Pictures of the class alone, seeds 0, 1 ..., for PRES and for the class's diversity; 0 leaves both out."""
     untuned: bool = True
     """Draw the same with the untuned model; without it there is no verdict."""
@@ -41,8 +41,8 @@ class EvaluateConfig(Setting):
     instance_data_dir: str | None = None
     """Folder of the subject's photos; left out, as in the run."""
     output_dir: str | None = None
-    """Folder of scores, report and pictures; left out, the run's own."""
-    batch_size: Annotated[int, Ge(1)] = 4
+    """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
+    batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
     mixed_precision: Precision | None = None
     """Precision of the drawing; left out, that of the run."""

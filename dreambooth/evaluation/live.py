@@ -4,7 +4,6 @@ The pictures are drawn under generators of their own, so a run with and without 
 model: a method changes nothing before its first update.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -18,12 +17,12 @@ from dreambooth.evaluation.protocol import Prompt, without_identifier
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
+from dreambooth.files.reading import readings
 from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts import fill
 from dreambooth.sample import Sampling, draw
-from dreambooth.training.state import checkpoints, step_of
 
 CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
 SEED = 1000
@@ -116,19 +115,4 @@ def signals_of(values: Mapping[str, float]) -> Signals:
 
 def read_curve(metrics: Path) -> dict[int, Signals]:
     """The looks that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
-    curve: dict[int, Signals] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # a half-written last line
-        if "dino" in values:
-            curve[int(values["step"])] = signals_of(values)
-    return curve
-
-
-def choose_checkpoint(run: Path, *, real_dino: float | None = None) -> Choice | None:
-    """The checkpoint of a run to keep, from its metrics.jsonl; None when it was not looked at, or not at step 0."""
-    curve = read_curve(run / "metrics.jsonl")
-    seen = {step: curve[step] for step in map(step_of, checkpoints(run)) if step in curve}
-    return choose(seen, curve[0], real_dino=real_dino) if seen and 0 in curve else None
+    return {int(row["step"]): signals_of(row) for row in readings(metrics) if "dino" in row}

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth.files.images import read_settings, save_png
+from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import Shot
 from dreambooth.opened import Opened
-from dreambooth.sample import Sampling, draw, unread
+from dreambooth.sample import Sampling, draw, unread, whole_batches
 from dreambooth.training.records import Progress, Told
 
 
@@ -68,18 +68,21 @@ def have(
         kept = _kept(series.folder / wanted.file, wanted, sampling, stamp)
         if kept:
             shots[wanted] = kept
-    missing = [wanted for wanted in series.wanted if wanted not in shots]
+    missing = [place for place, wanted in enumerate(series.wanted) if wanted not in shots]
     if missing and shots:
         yield Told(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
     if missing:
         family = model().family
-        for prompt in dict.fromkeys(w.prompt for w in missing):
+        todo = [series.wanted[place] for place in whole_batches(missing, batch_size) if place < len(series.wanted)]
+        for prompt in dict.fromkeys(w.prompt for w in todo):
             for sentence in unread(family, prompt):
                 yield Told(sentence, important=True)
         drawn = draw(
-            family, [w.prompt for w in missing], [w.seed for w in missing], sampling=sampling, batch_size=batch_size, precision=precision,
+            family, [w.prompt for w in todo], [w.seed for w in todo], sampling=sampling, batch_size=batch_size, precision=precision,
         )  # fmt: skip
-        for wanted, picture in zip(missing, drawn, strict=True):
+        for wanted, picture in zip(todo, drawn, strict=True):
+            if wanted in shots:
+                continue  # drawn for its batch alone
             notes = {**picture.settings, **stamp} | ({} if picture.finite else {"finite": False})
             save_png(series.folder / wanted.file, picture.image, notes)
             shots[wanted] = Shot(picture.image, wanted.prompt, wanted.plain, wanted.row, wanted.seed, picture.finite)
@@ -100,7 +103,7 @@ def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any])
             return None
         with Image.open(path) as image:
             return Shot(image.convert("RGB"), wanted.prompt, wanted.plain, wanted.row, wanted.seed, finite)
-    except (OSError, ValueError, SyntaxError):
+    except BROKEN:
         return None  # a damaged file is drawn again
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.images import fit
+from dreambooth.files.reading import Damaged, read_json
 from dreambooth.metrics import Evidence, Eyes, Terms
 from dreambooth.outputs import write_sheet
 from dreambooth.reporting import report
@@ -33,7 +33,7 @@ def assemble(
     own, untuned = scores(measured, seed=config.seed), scores(base, seed=config.seed)
     real = real_scores(subject.photos, eyes, seed=config.seed) if {"dino", "clip"} & names.keys() else {}
     rows, old = by_prompt(measured, len(prompts), seed=config.seed), by_prompt(base, len(prompts), seed=config.seed)
-    judged = verdict(own, untuned, real.get("without_self_pairs", {}))
+    judged = verdict(own, untuned, real.get("without_self_pairs", {}), standing=subject.standing)
     return {
         **own,
         "untuned": untuned,
@@ -79,12 +79,12 @@ def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: 
 def retire(run: Path, base: str) -> None:
     """Delete a run's scores where they are of other weights than it has now, on a base model with this fingerprint."""
     try:
-        scored = json.loads((run / SCORES).read_text(encoding="utf-8"))["protocol"]["weights"]
+        scored = read_json(run / SCORES).get("protocol")
     except FileNotFoundError:
         return
-    except (OSError, ValueError, LookupError, TypeError):
+    except Damaged:
         scored = None
-    if scored != weights_digest(run, base):
+    if not isinstance(scored, dict) or scored.get("weights") != weights_digest(run, base):
         for name in (SCORES, TABLE, SHEET):
             (run / name).unlink(missing_ok=True)
 

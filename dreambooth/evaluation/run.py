@@ -20,7 +20,7 @@ from dreambooth.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
-from dreambooth.opened import Opened, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.prepare import hush, read_as_told
 from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
 from dreambooth.roles import models, refuse_mixed_pictures
@@ -76,7 +76,8 @@ def refuse(config: EvaluateConfig) -> Path:
 
     Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
     """
-    path = expanded(config.run, "run")
+    expanded(config.run, "run")
+    path = named(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)

@@ -9,8 +9,10 @@ parts, each between 0 and 1 on the scale that the subject itself gives:
     photos    1 - the share of pictures that repeat a photo
 
 The highest harmonic mean of those that were measured wins, and of those within 0.01 of it the earliest, since a gap of 0.01 is noise.
-Harmonic, since a model has to do all four. Training can stop once three looks in a row brought no gain of 0.01, but not before any of
-them saw something of the subject.
+Harmonic, since a model has to do all four. Where nothing of the subject was seen there is nothing to choose by: the last is taken. Training
+can stop once three looks in a row brought no gain of 0.01, but not before any of them saw something of the subject.
+
+What is chosen here is the one judgement on how long to train: a run's last lines, RUN@best, its report and the verdict repeat it.
 
 An earlier rule, the highest DINO within bounds on the others, lost its study on the toybox (docs/evaluation.md): bounds that are not
 reached do not keep a run from losing most of what they guard.
@@ -29,6 +31,7 @@ LOSSES = {
     "subject": "the subject is lost", "prompts": "prompts are followed less", "class": "the class turns into the subject",
     "photos": "photos are repeated",
 }  # fmt: skip
+UNSEEN = "Step {last}, the last, looks no more like the subject than the untuned model: train for longer or with a higher learning rate."
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,16 @@ class Signals:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen step and one sentence why."""
+    """The best step, one sentence why, and the last step that was evaluated."""
 
     step: int
     why: str
+    last: int
+
+    @property
+    def may_gain(self) -> bool:
+        """Whether training on may help: nothing that was done after the best step says otherwise."""
+        return self.step == self.last
 
 
 def choose(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float | None = None) -> Choice:
@@ -56,8 +65,10 @@ def choose(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float |
         raise ValueError("there is no checkpoint to choose from")
     found = {step: parts(curve[step], untuned, real_dino) for step in sorted(curve)}
     values = {step: balance(each) for step, each in found.items()}
-    best = next(step for step in values if values[step] >= max(values.values()) - NOISE)
-    return Choice(best, _why(best, found))
+    last = max(found)
+    is_seen = any(each["subject"] >= NOISE for each in found.values())
+    best = next(step for step in values if values[step] >= max(values.values()) - NOISE) if is_seen else last
+    return Choice(best, _why(best, found) if is_seen else UNSEEN.format(last=last), last)
 
 
 def should_stop(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float | None = None, patience: int = PATIENCE) -> bool:
@@ -91,13 +102,11 @@ def _share(value: float, zero: float, one: float) -> float:
 
 
 def _why(best: int, found: Mapping[int, Mapping[str, float]]) -> str:
-    chosen, last = found[best], found[max(found)]
-    if chosen["subject"] < NOISE:
-        return f"Step {best}: no checkpoint looks more like the subject than the untuned model; train for longer or with a higher rate."
-    if best == max(found):
-        return f"Step {best}, the last: the best balance so far, and nothing says that it is over."
+    end = max(found)
+    chosen, last = found[best], found[end]
+    if best == end:
+        return f"Step {best}, the last, is the best so far; more steps may do better."
     name, fall = max(((name, chosen[name] - last[name]) for name in chosen), key=lambda pair: pair[1])
     if fall > NOISE:
-        kept = f"kept: {chosen[name]:.0%} here, {last[name]:.0%} at step {max(found)}"
-        return f"Step {best}: the best balance; later {LOSSES[name]} ({kept})."
-    return f"Step {best}: later checkpoints do no better by more than {NOISE:g}."
+        return f"Step {best} is best; by step {end} {LOSSES[name]} (kept: {chosen[name]:.0%}, then {last[name]:.0%})."
+    return f"Step {best} is best; training on to {end} gained nothing."

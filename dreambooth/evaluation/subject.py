@@ -6,15 +6,18 @@ from pathlib import Path
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.selection import Choice
+from dreambooth.evaluation.verdict import Standing
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.families.source import FLAG, told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.opened import read_config, refuse_no_model, run_folder
+from dreambooth.opened import named, read_config, refuse_no_model, run_folder
 from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
 from dreambooth.prompts import class_prompt
-from dreambooth.setup.record import read_record
+from dreambooth.setup.record import read_record, unknown_photos
+from dreambooth.training.state import step_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Examined:
     """One model and one subject."""
 
     name: str
-    """The run, checkpoint, folder or Hub id, as it was given."""
+    """The run, checkpoint, folder or Hub id."""
+    path: Path
+    """That as a folder; RUN@best is then a checkpoint by its number."""
     run: Path | None
     config: TrainConfig | None
     noun: str
@@ -37,6 +42,17 @@ class Examined:
     base_weights: str
 
     @property
+    def standing(self) -> Standing | None:
+        """Where the model stands among the checkpoints of its run; None where that was not evaluated while it trained."""
+        if self.run is None:
+            return None
+        record = read_record(self.run)
+        choice, at = record.get("choice"), record.get("result_step") if self.path == self.run else step_of(self.path)
+        if not choice or at is None or "last" not in choice:  # never evaluated, or by an earlier version, which said less
+            return None
+        return Standing(self.run.name, at, Choice(choice["step"], choice["why"], choice["last"]))
+
+    @property
     def is_toybox(self) -> bool:
         """Whether the base model is the embedded toybox, whose figures say nothing about real models."""
         return is_toybox(self.base.pretrained_model_name_or_path)
@@ -44,7 +60,7 @@ class Examined:
 
 def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None) -> Examined:
     """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
-    path = Path(name).expanduser()
+    path = named(name)
     run = run_folder(path)
     config = read_config(run) if run else None
     if run is None:
@@ -58,26 +74,20 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     if not folder:
         raise SettingError("--instance_data_dir", "the photos of the subject are not known.", fix="Name their folder.")
     pictures, names = read_folder(folder)
-    if run and not instance_data_dir:
-        _see_that_they_are_the_same(run, folder, names)
+    others = unknown_photos(run, [Path(folder).expanduser() / name for name in names]) if run and not instance_data_dir else []
+    if others:
+        reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
+        raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
     base = config.model if config else ModelSource(pretrained_model_name_or_path=name)
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
     with told_as("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())
     return Examined(
-        name=name, run=run, config=config, noun=noun, identifier=identifier or (photos_setting.identifier if photos_setting else None),
+        name=str(path) if run else name, path=path, run=run, config=config, noun=noun,
+        identifier=identifier or (photos_setting.identifier if photos_setting else None),
         class_prompt=prior, is_style=bool(photos_setting and photos_setting.concept == "style"), photos=pictures, photo_names=names,
         base=base, weights=weights_digest(path, base_weights) if run else base_weights, base_weights=base_weights,
     )  # fmt: skip
-
-
-def _see_that_they_are_the_same(run: Path, folder: str, names: tuple[str, ...]) -> None:
-    """Raise SettingError where a folder that a run was trained from holds other photos now."""
-    known = {photo["sha256"] for photo in read_record(run).get("photos", [])}
-    others = [name for name in names if known and file_digest(Path(folder).expanduser() / name) not in known]
-    if others:
-        reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
-        raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
 
 
 def is_toybox(base: str) -> bool:

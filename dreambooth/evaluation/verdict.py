@@ -10,11 +10,16 @@ Raw scores differ from subject to subject, so each is read on its own scale, bet
 Chance is what the untuned pictures score with the *other* prompts of the suite: CLIPs differ in where their zero lies (a ViT-B/32 gives
 any photo and any sentence about 0.2), so a share of the raw cosine would mean something else for each. On the paper's own numbers
 DreamBooth on Stable Diffusion has a fidelity of about 0.87. The lines below are ours: rules of thumb, stated and tested, not laws.
+
+Scores of one model say what is wrong with it, and nothing about more or fewer steps. Where a run was evaluated while it trained
+(--evaluate_every), that was judged there (`selection.choose`), and all that is said of steps here follows it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from dreambooth.evaluation.selection import Choice
 
 LEARNED, FAITHFUL = 0.45, 0.65
 FOLLOWS, OBEYS = 0.75, 0.5
@@ -43,7 +48,7 @@ class Verdict:
     """One word, one sentence, the problems in the order of their weight, and the figures that it stands on."""
 
     word: str
-    """good, fair, undertrained, overfitted, damaged, or unknown."""
+    """good, fair, undertrained, stalled, overfitted, damaged, or unknown."""
     sentence: str
     problems: tuple[Problem, ...]
     figures: dict[str, float | None]
@@ -53,12 +58,41 @@ class Verdict:
         return asdict(self)
 
 
-def verdict(scores: Table, untuned: Table, real: Table) -> Verdict:
-    """Judge a model by its scores, those of the untuned model, and the real-photos row (without self-pairs)."""
+@dataclass(frozen=True)
+class Standing:
+    """Where a model stands in its run: at which step, and what the run chose."""
+
+    run: str
+    at: int
+    choice: Choice
+
+    @property
+    def may_gain(self) -> bool:
+        """Whether more steps may do better: it is the best, and none after it was evaluated."""
+        return self.at == self.choice.step and self.choice.may_gain
+
+    @property
+    def is_past(self) -> bool:
+        """Whether an earlier step is better."""
+        return self.at > self.choice.step
+
+    @property
+    def best(self) -> str:
+        """The best step, and what to type for it."""
+        return f"step {self.choice.step} ({self.run}@{self.choice.step})"
+
+
+def verdict(scores: Table, untuned: Table, real: Table, *, standing: Standing | None = None) -> Verdict:
+    """Judge a model by its scores, those of the untuned model, and the real-photos row (without self-pairs).
+
+    `standing` is what was judged while it trained; without it advice about steps is by these scores alone.
+    """
     figures = relative(scores, untuned, real)
-    problems = tuple(_problems(figures, scores, untuned))
+    problems = tuple(_problems(figures, scores, untuned, standing))
     known = all(_value(table, "dino") is not None for table in (scores, untuned, real))
-    word, sentence = _judgement(figures, {problem.name for problem in problems}, known=known)
+    word, sentence = _judgement(figures, {problem.name for problem in problems}, standing, known=known)
+    if standing and not standing.may_gain and word != "unknown":
+        sentence = f"{sentence} {standing.choice.why}"
     return Verdict(word, sentence, problems, figures)
 
 
@@ -79,7 +113,7 @@ def relative(scores: Table, untuned: Table, real: Table) -> dict[str, float | No
     }
 
 
-def _judgement(figures: Mapping[str, float | None], problems: set[str], *, known: bool) -> tuple[str, str]:
+def _judgement(figures: Mapping[str, float | None], problems: set[str], standing: Standing | None, *, known: bool) -> tuple[str, str]:
     """`known`: whether DINO is there of the model, the untuned one and the photos."""
     fidelity, obedience = figures["fidelity"], figures["obedience"]
     if fidelity is None and "broken" in problems:
@@ -95,11 +129,14 @@ def _judgement(figures: Mapping[str, float | None], problems: set[str], *, known
     share = f"{max(0.0, min(1.0, fidelity)):.0%} of the way from the base model to the real photos"
     if "broken" in problems or ("noise" in problems and "prompts" in problems) or (fidelity < LEARNED and "prompts" in problems):
         return "damaged", f"Training has damaged the model: its pictures are {share}, and no longer what was asked for."
+    if fidelity < LEARNED and standing and standing.at >= standing.choice.step and not standing.may_gain:
+        return "stalled", f"The model has not learned the subject, and more steps of this training do not help: its pictures are {share}."
     if fidelity < LEARNED:
         return "undertrained", f"The model has not learned the subject yet: its pictures are {share}."
     if {"copying", "prompts"} & problems:
         how = "repeats its photos" if "copying" in problems else "no longer follows prompts as the base model does"
-        return "overfitted", f"The model knows the subject ({share}) but {how}: it has been trained for too long or too hard."
+        why = "for too long or too hard" if standing is None else "for too long" if standing.is_past else "too hard"
+        return "overfitted", f"The model knows the subject ({share}) but {how}: it has been trained {why}."
     kept = "" if obedience is None else f" and follows prompts {obedience:.0%} as well as the base model"
     if problems or fidelity < FAITHFUL or _below(obedience, FOLLOWS):
         but = ", but the class itself has changed" if "collapse" in problems else ""
@@ -107,57 +144,72 @@ def _judgement(figures: Mapping[str, float | None], problems: set[str], *, known
     return "good", f"The model has learned the subject ({share}){kept}."
 
 
-def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table) -> list[Problem]:
+def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table, standing: Standing | None) -> list[Problem]:
     found: list[Problem] = []
     fidelity, obedience = figures["fidelity"], figures["obedience"]
+    fewer = ["fewer steps"] if standing is None else [standing.best] if standing.is_past else []
+
+    def tell(name: str, what: str, advice: str) -> None:
+        found.append(Problem(name, what, advice))
+
     if _above(figures["broken"], BROKEN):
         share = figures["broken"] or 0
-        found.append(Problem("broken", f"{share:.0%} of the pictures are blank, not finite or repeated.",
-                             "Lower the learning rate, and draw with --mixed_precision no."))  # fmt: skip
+        what = f"{share:.0%} of the pictures are blank, not finite or repeated."
+        tell("broken", what, "Lower the learning rate, and draw with --mixed_precision no.")
     if _below(obedience, OBEYS):
-        advice = "Use an earlier checkpoint or fewer steps, a lower learning rate, or --prior_loss_weight 1 with more class images."
-        found.append(
-            Problem(
-                "prompts",
-                f"Prompts count for much less than in the base model ({max(0.0, obedience or 0.0):.0%}, by CLIP-T above chance).",
-                advice,
-            )
-        )
+        what = f"Prompts count for much less than in the base model ({max(0.0, obedience or 0.0):.0%}, by CLIP-T above chance)."
+        ways = [*fewer, "a lower learning rate", "--prior_loss_weight 1 with more class images"]
+        tell("prompts", what, f"Use {_listed(ways, 'or')}.")
     if _above(figures["copying"], COPIES):
-        found.append(Problem("copying", f"{figures['copying']:.0%} of the pictures repeat a training photo.",
-                             "Use fewer steps, and more photos from other angles and in other places."))  # fmt: skip
+        ways = [*fewer, "more photos from other angles and in other places"]
+        tell("copying", f"{figures['copying']:.0%} of the pictures repeat a training photo.", f"Use {_listed(ways, 'and')}.")
     if _above(figures["collapse"], COLLAPSED):
-        found.append(Problem("collapse", f"The class alone has turned into the subject ({figures['collapse']:.0%} of the way).",
-                             "Keep prior preservation on, raise --prior_loss_weight, or use more class images."))  # fmt: skip
+        what = f"The class alone has turned into the subject ({figures['collapse']:.0%} of the way)."
+        tell("collapse", what, "Keep prior preservation on, raise --prior_loss_weight, or use more class images.")
     if _below(figures["class_diversity"], CLASS_VARIED):
         share = figures["class_diversity"] or 0.0
-        found.append(Problem("class", f"The class alone is far less varied than before: its DIV is {share:.0%} of the base model's.",
-                             "Keep prior preservation on, use more class images, and fewer steps or a lower learning rate."))  # fmt: skip
+        what = f"The class alone is far less varied than before: its DIV is {share:.0%} of the base model's."
+        ways = _listed([*fewer, "a lower learning rate"], "or")
+        tell("class", what, f"Keep prior preservation on, use more class images, and {ways}.")
     if _below(figures["diversity"], VARIED):
-        found.append(Problem("diversity", f"Pictures of one prompt are much alike: DIV is {figures['diversity']:.0%} of the base model's.",
-                             "Use fewer steps, prior preservation, and photos that differ in pose and place."))  # fmt: skip
+        what = f"Pictures of one prompt are much alike: DIV is {figures['diversity']:.0%} of the base model's."
+        ways = [*fewer, "prior preservation", "photos that differ in pose and place"]
+        tell("diversity", what, f"Use {_listed(ways, 'and')}.")
     if _below(fidelity, FAITHFUL):
-        found.append(_unfaithful(fidelity or 0.0, is_spent=any(problem.name in ("broken", "prompts", "copying") for problem in found)))
+        is_spent = any(problem.name in ("broken", "prompts", "copying") for problem in found)
+        found.append(_unfaithful(fidelity or 0.0, standing, is_spent=is_spent))
     if _above(figures["entanglement"], ENTANGLED):
-        found.append(Problem("entanglement", "The subject seems to change its colours with its surroundings.",
-                             "Use photos in front of different backgrounds."))  # fmt: skip
+        what = "The subject seems to change its colours with its surroundings."
+        tell("entanglement", what, "Use photos in front of different backgrounds.")
     noise = _value(scores, "noise") or 0.0
     if noise > GRAIN_LEVELS and (figures["noise"] is None or _above(figures["noise"], GRAINY)):
-        found.append(Problem("noise", f"Flat surfaces are grainy: {noise:.1f} levels, the base model {_value(untuned, 'noise') or 0:.1f}.",
-                             "Lower the learning rate or train for fewer steps; more sampling steps may hide it."))  # fmt: skip
+        what = f"Flat surfaces are grainy: {noise:.1f} levels, the base model {_value(untuned, 'noise') or 0:.1f}."
+        tell("noise", what, f"Use {_listed(['a lower learning rate', *fewer], 'or')}; more sampling steps may hide it.")
     return found
 
 
-def _unfaithful(fidelity: float, *, is_spent: bool) -> Problem:
-    """The subject is not there, or not quite; a model that has lost its prompts already is not told to train on."""
+def _unfaithful(fidelity: float, standing: Standing | None, *, is_spent: bool) -> Problem:
+    """The subject is not there, or not quite; where more steps do not help, or would cost the prompts, nobody is sent to train on."""
     what = "The subject is hardly there yet." if fidelity < LEARNED else "The subject is there, but not in every detail."
-    if is_spent:
-        advice = "More steps would cost more than they bring: start again with a lower learning rate, and with photos from other angles."
+    may_gain = standing is None or standing.may_gain
+    if standing and standing.at < standing.choice.step:
+        advice = f"Use {standing.best}."
+    elif is_spent:
+        cost = "More steps would cost more than they bring: s" if standing is None or not may_gain else "S"
+        advice = f"{cost}tart again with a lower learning rate, and with photos from other angles."
     elif fidelity < LEARNED:
-        advice = "Train for more steps or with a higher learning rate; see that class noun and photos agree."
+        how = "Train for more steps or with a higher learning rate" if may_gain else "Start again with a higher learning rate"
+        advice = f"{how}; see that class noun and photos agree."
     else:
-        advice = "Train a little longer, add photos, or try --train_text_encoder."
+        advice = f"{'Train a little longer, a' if may_gain else 'A'}dd photos, or try --train_text_encoder."
     return Problem("fidelity", what, advice)
+
+
+def _listed(ways: Sequence[str], word: str) -> str:
+    """One, "one or two", "one, two, or three"."""
+    if len(ways) < 3:
+        return f" {word} ".join(ways)
+    return f"{', '.join(ways[:-1])}, {word} {ways[-1]}"
 
 
 def _value(table: Table, name: str) -> float | None:

@@ -16,7 +16,7 @@ def family_of(source: ModelSource) -> type[Family]:
 
     Raises SettingError for one that is not known, and for networks that are not those of a text-to-image model of it.
     """
-    kind = source.index().get("_class_name")
+    kind = str(source.index().get("_class_name"))
     for family in FAMILIES:
         if kind in family.pipelines:
             refuse_unfit(family, source)

@@ -4,7 +4,6 @@ A family's file says how prompts condition it, what it predicts and by which pro
 posterior, keeping parts on the right device and saving stand here, once.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
+from dreambooth.families.fitting import AUTOENCODERS, part_config, refuse_incomplete, refuse_unfit, vae_config
 from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
 
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -163,10 +162,8 @@ class Family(ABC):
     @classmethod
     def sizes(cls, source: ModelSource) -> tuple[int, int] | None:
         """`native_resolution` and `pixel_step` by a pipeline's configurations alone; None where these do not say it."""
-        vae = source.pretrained_vae_name_or_path
-        place = Path(vae).expanduser() if vae else source.folder()
-        channels = _config(place / "vae" if (place / "vae").is_dir() else place).get("block_out_channels")
-        latents = _config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
+        channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
+        latents = part_config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
         if not isinstance(channels, list) or not isinstance(latents, int):
             return None
         factor = 2 ** (len(channels) - 1)
@@ -284,15 +281,6 @@ class Family(ABC):
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""
         self.pipe.save_pretrained(folder, safe_serialization=True)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """A part's configuration; nothing where there is none or it is damaged, which loading tells."""
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:

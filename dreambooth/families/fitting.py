@@ -39,11 +39,11 @@ def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[st
     """
     folder, index = source.folder(), parts_of(source.index())
     own = {name: part.config for name, part in (loaded or {}).items() if hasattr(part, "config")}
-    denoiser = own.get(family.denoiser_name) or _config(folder / family.denoiser_name)
-    encoders = {name: own.get(name) or _config(folder / name) for name in family.encoder_names}
+    denoiser = own.get(family.denoiser_name) or part_config(folder / family.denoiser_name)
+    encoders = {name: own.get(name) or part_config(folder / name) for name in family.encoder_names}
     _refuse_class(family, index, denoiser)
     _refuse_extra_inputs(family, denoiser)
-    _refuse_vae(family, denoiser, own.get("vae") or _vae_config(folder, source.pretrained_vae_name_or_path), source)
+    _refuse_vae(family, denoiser, own.get("vae") or vae_config(folder, source.pretrained_vae_name_or_path), source)
     _refuse_other_text(family, denoiser, encoders)
 
 
@@ -121,15 +121,15 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
 
 
-def _vae_config(folder: Path, other: str | None) -> Config:
+def vae_config(folder: Path, other: str | None) -> Config:
     """Of the VAE that will be used; nothing where it is on the Hub, and known when it is loaded."""
     if not other:
-        return _config(folder / "vae")
+        return part_config(folder / "vae")
     place = Path(other).expanduser()
-    return _config(place / "vae" if (place / "vae").is_dir() else place)
+    return part_config(place / "vae" if (place / "vae").is_dir() else place)
 
 
-def _config(folder: Path) -> Config:
+def part_config(folder: Path) -> Config:
     """A part's configuration; nothing where there is none or it is damaged, which is told when it is loaded."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """Where a base model comes from: a local pipeline folder, a Hub id, or the embedded toybox; and what can be wrong with it."""
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.files.reading import needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
@@ -71,6 +71,8 @@ class ModelSource(Setting):
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
             raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+        if not path.is_dir():
+            refuse_missing_folder(name, FLAG, needs_owner=True)
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
@@ -78,14 +80,7 @@ class ModelSource(Setting):
 
     def index(self) -> dict[str, Any]:
         """`model_index.json`: the pipeline's class and its parts."""
-        path = self.folder() / "model_index.json"
-        try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(index, dict):
-                raise ValueError("it is no JSON object")
-        except ValueError as error:
-            raise SettingError(FLAG, f"{path} is damaged ({error}).", fix="Save or download the pipeline again.") from None
-        return index
+        return needed_json(self.folder() / "model_index.json", setting=FLAG, fix="Save or download the pipeline again.")
 
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder, as texts: {"full": {"rank": "8"}}."""
@@ -142,7 +137,6 @@ def _download(source: ModelSource) -> Path:
     from huggingface_hub import errors
 
     name = source.pretrained_model_name_or_path
-    refuse_missing_folder(name, FLAG, needs_owner=True)
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
@@ -177,7 +171,7 @@ def _no_pipeline(folder: Path) -> SettingError:
     """What a folder without model_index.json is, where its own files say so."""
     kind = None
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         kind = str(config.get("_class_name") or config["architectures"][0])
     if kind and "ControlNet" in kind:
         return SettingError(FLAG, f"{folder} is a {kind}, which steers a base model and is none.", fix="Give the base model itself.")

@@ -1,6 +1,8 @@
 """Pictures on disk: PNGs that carry how they were made, and labelled contact sheets."""
 
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.files.atomic import whole_file
+from dreambooth.files.reading import Damaged, parse_json
 
 MARGIN, TEXT, TILE = 12, 13, 192
+BROKEN = (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no picture, or half of one, or a trap."""
 PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
 
 
@@ -25,9 +30,22 @@ def save_png(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> Non
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What `save_png` wrote beside the pixels; empty for another program's picture."""
-    with Image.open(path) as image:
-        return json.loads(getattr(image, "text", {}).get("dreambooth", "{}"))
+    """What `save_png` wrote beside the pixels; empty for another program's picture, and for what is none."""
+    try:
+        with Image.open(path) as image:
+            return parse_json(getattr(image, "text", {}).get("dreambooth", "{}"))
+    except (*BROKEN, Damaged):
+        return {}
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether every chunk of a PNG is there and has its checksum; the pixels are not decoded, so hundreds take no time."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()
+    except BROKEN:
+        return False
+    return True
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "") -> Image.Image:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder, write_json
+from dreambooth.folders import tidy
 
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""
@@ -44,28 +45,26 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
     """
     is_new = not folder.exists()
     writable_folder(folder, setting)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        fix = "Wait for it, stop it, or choose another folder."
-        raise SettingError(setting, f"{folder} is in use: {_holder(folder)}.", fix=fix) from None
-    except OSError as error:
-        reason = f"{folder} lies where files cannot be locked ({error.strerror or error})."
-        raise SettingError(setting, reason, fix="Choose a folder on a disk of this machine.") from None
-    try:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(folder / HOLDER, {"command": verb, "pid": os.getpid(), "host": socket.gethostname(), "since": now})
-        yield
-    finally:
-        (folder / HOLDER).unlink(missing_ok=True)
-        if is_new and {path.name for path in folder.iterdir()} <= {LOCK}:
-            (folder / LOCK).unlink(missing_ok=True)
+    with tidy(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            fix = "Wait for it, stop it, or choose another folder."
+            raise SettingError(setting, f"{folder} is in use: {_holder(folder)}.", fix=fix) from None
+        except OSError as error:
+            reason = f"{folder} lies where files cannot be locked ({error.strerror or error})."
+            raise SettingError(setting, reason, fix="Choose a folder on a disk of this machine.") from None
+        try:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(folder / HOLDER, {"command": verb, "pid": os.getpid(), "host": socket.gethostname(), "since": now})
+            yield
+        finally:
+            (folder / HOLDER).unlink(missing_ok=True)
+            if is_new and {path.name for path in folder.iterdir()} <= {LOCK}:
+                (folder / LOCK).unlink(missing_ok=True)
             lock.release()
-            with suppress(OSError):  # somebody was quicker to write into it
-                folder.rmdir()
-        lock.release()
 
 
 def _holder(folder: Path) -> str:

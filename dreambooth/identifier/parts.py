@@ -1,6 +1,5 @@
 """The parts of a model that read text: its tokenizers, and its text encoders, from a pipeline folder or a tokenizer folder."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.reading import needed_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
 
@@ -56,7 +56,7 @@ def readers(folder: Path, *, encoders: bool) -> list[Reader]:
     Raises SettingError for a folder that holds neither a pipeline nor a tokenizer.
     """
     if is_pipeline(folder):
-        index: Mapping[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index: Mapping[str, Any] = needed_json(folder / "model_index.json", setting="model", fix="Save or download the pipeline again.")
         names = sorted(name for name, kind in index.items() if name.startswith("tokenizer") and isinstance(kind, list) and kind[0])
         found = []
         for name in names:
@@ -76,8 +76,8 @@ def _tokenizer(folder: Path) -> Any:
     try:
         if (folder / "merges.txt").is_file() and not (folder / "tokenizer_config.json").is_file():
             return CLIPTokenizer.from_pretrained(folder, model_max_length=77)
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # of damaged files the library raises anything, plain Exception too
         raise SettingError("model", f"the tokenizer in {folder} cannot be loaded ({first_line(error)}).", fix="Save it again.") from None
 
 

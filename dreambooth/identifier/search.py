@@ -14,7 +14,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.identifier.parts import is_tokenizer, readers
 from dreambooth.identifier.prior import picture_movements, prompt, text_movements
 from dreambooth.photos.sheet import Tile, draw, refuse_place, save
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Guidance, Seed, Setting
 from dreambooth.tokens import Candidate, candidates, inspect, judged, meanings
 
 WIDER = 4
@@ -38,15 +38,15 @@ class IdentifierSearch(Setting):
     """What the subject is; it follows the identifier in the prompt."""
     num: Annotated[int, Ge(1), Le(200)] = 10
     """How many identifiers are listed."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Seed of the draw of candidates and of the first picture: other seeds list other words."""
     pool: Annotated[int, Ge(1), Le(2000)] = 60
     """Candidates that are given to the text encoders."""
     num_pictures: Annotated[int, Ge(0), Le(8)] = 2
     """Pictures drawn for each listed word, to see what the model makes of it; 0 draws none."""
-    num_inference_steps: Annotated[int, Ge(1)] = 20
+    num_inference_steps: Count = 20
     """Steps of the sampler for these pictures."""
-    guidance_scale: Annotated[float, Ge(0)] = 7.5
+    guidance_scale: Guidance = 7.5
     """How strongly the prompt counts in these pictures."""
     sheet: str | None = None
     """Write the pictures as a contact sheet here (PNG)."""
@@ -186,8 +186,10 @@ def _warning(row: Row | None, tokenizers: Sequence[object]) -> str | None:
 def _pipeline(name: str) -> Path:
     """The folder of a pipeline, downloaded first when it is a Hub id."""
     from dreambooth.families import ModelSource
+    from dreambooth.families.source import told_as
 
-    return ModelSource(pretrained_model_name_or_path=name).folder()
+    with told_as("model"):
+        return ModelSource(pretrained_model_name_or_path=name).folder()
 
 
 def _pictures(words: Sequence[str], folder: Path, settings: IdentifierSearch) -> dict[str | None, tuple[Image.Image, ...]]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from dreambooth.methods.adapters import AdapterMethod
 
@@ -11,9 +11,9 @@ class LoHa(AdapterMethod):
     """The elementwise product of two small pairs of matrices learns beside the frozen weights; PEFT loads the result."""
 
     kind: Literal["loha"] = "loha"
-    rank: Annotated[int, Ge(1)] = 4
+    rank: Annotated[int, Ge(1), Le(4096)] = 4
     """Rank r of each of the two factors."""
-    lora_alpha: Annotated[float, Gt(0)] | None = None
+    lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
     """The update counts lora_alpha / rank; left out, it is the rank."""
 
     def peft(self, targets: list[str]) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from dreambooth.methods.adapters import AdapterMethod
 
@@ -11,11 +11,11 @@ class LoKr(AdapterMethod):
     """The Kronecker product of two small matrices learns beside the frozen weights, the smallest file of all; PEFT loads the result."""
 
     kind: Literal["lokr"] = "lokr"
-    rank: Annotated[int, Ge(1)] = 4
+    rank: Annotated[int, Ge(1), Le(4096)] = 4
     """Rank r of the larger factor."""
-    lora_alpha: Annotated[float, Gt(0)] | None = None
+    lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
     """The update counts lora_alpha / rank; left out, it is the rank."""
-    decompose_factor: Annotated[int, Ge(-1)] = -1
+    decompose_factor: Annotated[int, Ge(-1), Le(10**6)] = -1
     """Side of the smaller factor; -1 makes both as equal as the layer allows, a small number learns more."""
 
     def peft(self, targets: list[str]) -> Any:

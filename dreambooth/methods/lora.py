@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
@@ -21,9 +21,9 @@ class LoRA(AdapterMethod):
     """Small matrices beside the frozen weights learn; the result is one small file that diffusers, ComfyUI and A1111 load."""
 
     kind: Literal["lora"] = "lora"
-    rank: Annotated[int, Ge(1)] = 4
+    rank: Annotated[int, Ge(1), Le(4096)] = 4
     """Rank r of the update B A. More can be learned, and the file grows in proportion."""
-    lora_alpha: Annotated[float, Gt(0)] | None = None
+    lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
     """The update counts lora_alpha / rank; left out, it is the rank, so that the factor is 1."""
     lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a layer's inputs that LoRA does not see in a step."""

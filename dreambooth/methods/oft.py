@@ -1,17 +1,16 @@
 """OFT: W' = R W with R block-diagonal and orthogonal, so that angles between neurons stay (Qiu et al. 2023). By PEFT."""
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge
+from typing import Any, Literal
 
 from dreambooth.methods.adapters import AdapterMethod
+from dreambooth.schema import Count
 
 
 class OFT(AdapterMethod):
     """A rotation of the frozen weights' inputs learns; PEFT loads the result."""
 
     kind: Literal["oft"] = "oft"
-    oft_blocks: Annotated[int, Ge(1)] = 4
+    oft_blocks: Count = 4
     """Blocks of the rotation in each layer: fewer can learn more. The paper has 4."""
 
     def peft(self, targets: list[str]) -> Any:

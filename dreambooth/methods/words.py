@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -129,7 +129,7 @@ class WordMethod(Method, ABC):
     """The new word, which [V] stands for; left out, --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
     initializer_token: str | None = None
     """Where the new word starts: its vectors are this word's tokens, in turn. Left out, the last word of the class noun."""
-    num_vectors: Annotated[int, Ge(1)] = 1
+    num_vectors: Annotated[int, Ge(1), Le(75)] = 1
     """Vectors of the new word in each text encoder. More can be learned, and prompts are followed less well."""
 
     @property

@@ -9,7 +9,6 @@ Two kinds of folder are read. `config.json` {"kind": "lpips-alex", "version": "0
 are the layers, w = 1 / stages.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.atomic import write_json
+from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.loading import from_pretrained
 from dreambooth.metrics.preprocessing import Preprocessing, read
@@ -95,10 +95,11 @@ class ResNetDistance(Perceptual):
 def load_perceptual(folder: Path, flag: str) -> Perceptual:
     """The distance of a folder; raises SettingError when it holds none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_json(folder / "config.json")
+    except (FileNotFoundError, Damaged) as error:
+        why = "no config.json" if isinstance(error, FileNotFoundError) else f"config.json: {error}"
         fix = "docs/metrics.md tells how to make one from AlexNet and the LPIPS heads."
-        raise SettingError(flag, f"{folder} holds no perceptual distance (no readable config.json).", fix=fix) from None
+        raise SettingError(flag, f"{folder} holds no perceptual distance ({why}).", fix=fix) from None
     if config.get("kind") == KIND:
         try:
             return AlexNetLPIPS(load_tensors(folder / "model.safetensors")[0], int(config.get("size", SIZE))).eval()
@@ -106,6 +107,9 @@ def load_perceptual(folder: Path, flag: str) -> Perceptual:
             raise SettingError(
                 flag, f"{folder / 'model.safetensors'} lacks {error}.", fix="Make it anew, as docs/metrics.md tells."
             ) from None
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = f"{folder} holds no {KIND} of this kind ({first_line(error)})."
+            raise SettingError(flag, reason, fix="Make it anew, as docs/metrics.md tells.") from None
     if config.get("model_type") == "resnet":
         from transformers import ResNetModel
 

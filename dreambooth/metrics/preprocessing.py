@@ -4,23 +4,40 @@ This is where public numbers differ most. DINO's own transform is Resize(256, bi
 processor that ships with `facebook/dino-vits16` on the Hub squashes to 224 x 224 instead and gives other scores.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.photos.load import PhotoFile
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+
+Pixels = Annotated[int, Field(gt=0, le=8192)]
+Statistics = tuple[float, float, float]
+
+
+@open_shape
+class Published(TypedDict, total=False):
+    """What an encoder's folder says about its pictures, as transformers writes it."""
+
+    size: Pixels | dict[str, Pixels] | None
+    crop_size: Pixels | dict[str, Pixels] | None
+    do_center_crop: bool
+    image_mean: Statistics
+    image_std: Statistics
+    resample: Literal[0, 1, 2, 3, 4, 5]
 
 
 @dataclass(frozen=True)
@@ -74,19 +91,19 @@ def for_clip(folder: Path, image_size: int) -> Preprocessing:
 
 
 def read(folder: Path) -> Preprocessing | None:
-    """The transform of a folder's `preprocessor_config.json`, or None where there is none."""
+    """The transform of a folder's `preprocessor_config.json`, None where there is none; raises SettingError for one that is damaged."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return None
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config = needed_json(path, Published, setting="encoder", fix="Save or download the encoder again.")
     side = _side(config.get("size"), 224)
     crop = _side(config.get("crop_size"), side) if config.get("do_center_crop", "crop_size" in config) else side
     mean, std = config.get("image_mean", CLIP[0]), config.get("image_std", CLIP[1])
-    return Preprocessing(side, crop, tuple(mean), tuple(std), RESAMPLE[config.get("resample", 3)])
+    return Preprocessing(side, crop, mean, std, RESAMPLE[config.get("resample", 3)])
 
 
-def _side(size: Any, default: int) -> int:
+def _side(size: int | dict[str, int] | None, default: int) -> int:
     """The side in pixels from the forms that transformers has used: 224, {"shortest_edge": 224}, {"height": 224, "width": 224}."""
     if isinstance(size, dict):
-        return int(size.get("shortest_edge") or size.get("height") or default)
-    return int(size or default)
+        return size.get("shortest_edge") or size.get("height") or default
+    return size or default

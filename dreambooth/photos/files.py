@@ -3,6 +3,7 @@
 Nothing outside the folder is read: links that lead out of it are listed as skipped, sub-folders are not entered.
 """
 
+import difflib
 import hashlib
 import os
 import re
@@ -183,6 +184,7 @@ def _must_be_folder(root: Path) -> None:
         parent = root.parent
         names = [p.name for p in sorted(parent.iterdir())[:1000] if p.is_dir()] if parent.is_dir() else []
         near = [n for n in names if n.casefold() == root.name.casefold()] or [n for n in names if root.name and root.name in n]
+        near = near or difflib.get_close_matches(root.name, names, n=1)
         fix = f"Did you mean {shown(parent / near[0])}?" if near else "Give the folder that holds the subject's photos."
         raise SettingError(shown(root), "does not exist.", fix=fix)
     raise SettingError(shown(root), "is a file, not a folder.", fix=f"Give the folder that it is in: {shown(root.parent)}.")

@@ -8,22 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import is_plain_name
+from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
+from dreambooth.folders import Place, refuse_mixing, refuse_unwritable
 from dreambooth.photos.files import PhotoFolder, shown
+
+
+@open_shape
+class Entry(TypedDict):
+    """One photo in the record."""
+
+    files: dict[str, str]
+
 
 RECORD = "preview/record.json"
 """Photo -> where its copy comes from and which files were made of it."""
 
 
-def refuse_overlap(source: Path, out: Path) -> None:
-    """Raise where writing could touch the originals, or would lead out of the output folder through a link."""
-    inner, outer = source.resolve(), out.resolve()
-    if outer == inner or inner in outer.parents:
-        raise SettingError(shown(out), "lies in the folder of the originals, which are never touched.", fix="Name another folder.")
-    if out.exists() and not out.is_dir():
-        raise SettingError(shown(out), "is a file, not a folder.", fix="Name a folder for the copies.")
+def refuse_overlap(source: Path, out: Path, masks: Path | None = None) -> None:
+    """Raise where writing could touch the originals or their masks, or would lead out of the output folder through a link."""
+    given = [Place("DIR (the originals)", source, "photos"), *([Place("--masks", masks, "masks")] if masks else [])]
+    refuse_mixing([*given, Place("OUT", out, "output", writes=("preview", "masks"))])
     for part in ("preview", "masks"):
         if (out / part).is_symlink():
             raise SettingError(shown(out / part), "is a link; nothing is written through it.", fix="Remove it.")
+    refuse_unwritable(out, "OUT")
 
 
 def names_of(folder: PhotoFolder) -> dict[Path, str]:
@@ -49,11 +58,9 @@ def read_record(out: Path) -> dict[str, Any]:
     if not record.is_file() or record.is_symlink():
         return {}
     try:
-        entries = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(record, dict[str, Entry])
+    except (FileNotFoundError, Damaged):
         return {}
-    sound = isinstance(entries, dict) and all(isinstance(e, dict) and isinstance(e.get("files"), dict) for e in entries.values())
-    return entries if sound else {}
 
 
 def as_json(entries: Mapping[str, Any]) -> bytes:
@@ -63,7 +70,7 @@ def as_json(entries: Mapping[str, Any]) -> bytes:
 
 def made_before(entries: Mapping[str, Any]) -> dict[str, str]:
     """The files that an earlier run wrote, with the digests of their bytes; names that lead elsewhere are not believed."""
-    files = {name: str(value) for entry in entries.values() for name, value in entry["files"].items()}
+    files = {name: value for entry in entries.values() for name, value in entry["files"].items()}
     return {name: value for name, value in files.items() if _is_ours(name)}
 
 
@@ -85,7 +92,7 @@ def is_edited(out: Path, relative: str, ours: Mapping[str, str], *, unless: byte
 
 def _is_ours(name: str) -> bool:
     parts = name.split("/")
-    return parts[-1] not in ("", ".", "..") and (len(parts) == 1 or (len(parts) == 2 and parts[0] == "masks"))
+    return is_plain_name(parts[-1]) and (len(parts) == 1 or (len(parts) == 2 and parts[0] == "masks"))
 
 
 def write(out: Path, relative: str, data: bytes, ours: Collection[str]) -> bool:

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import remove
 from dreambooth.photos.crop import Box, Cropping, centred, square
 from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
 from dreambooth.photos.load import Facts, load, load_with_facts
@@ -100,16 +101,12 @@ class PrepareReport:
 def prepare(settings: PhotosPrepare) -> PrepareReport:
     """The clean copies. Raises SettingError for a folder or colour that will not do; photos that cannot be read are left out."""
     folder, out = scan(settings.folder), Path(settings.out).expanduser()
-    refuse_overlap(folder.root, out)
+    refuse_overlap(folder.root, out, Path(settings.masks).expanduser() if settings.masks not in (None, "alpha") else None)
     fixed = None if settings.background == "average" else _colour(settings.background)
     masks = _mask_files(settings.masks)
     detector = _detector(settings)
     earlier = read_record(out)
     ours = made_before(earlier)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(shown(out), f"cannot be made ({error.strerror}).", fix="Name another folder.") from None
     done: list[Prepared] = []
     left_out: list[tuple[Path, str]] = list(folder.skipped)
     edited: list[str] = []
@@ -133,7 +130,7 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
         if is_edited(out, relative, ours):
             edited.append(relative)
         else:
-            (out / relative).unlink(missing_ok=True)
+            remove(out / relative, root=out)
     preview = _preview(done, out)
     write(out, RECORD, as_json(entries), {RECORD})
     return PrepareReport(out, tuple(done), tuple(left_out), preview, detector is not None, tuple(edited))

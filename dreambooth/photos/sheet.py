@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from dreambooth.core.errors import SettingError
+from dreambooth.folders import is_same, refuse_unwritable
 from dreambooth.photos.files import PhotoError, shown
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
@@ -49,11 +50,13 @@ def draw_check(report: CheckReport, path: Path) -> Path:
 
 
 def refuse_place(path: Path, photos: Path | None = None) -> None:
-    """Raise SettingError for a sheet that would lie among the photos, where it would be one of them, or in the place of something else."""
+    """Raise SettingError for a sheet that would lie among the photos, where it would be one of them, in the place of something else, or
+    where nothing can be written."""
     if path.is_dir():
         raise SettingError("--sheet", f"{shown(path)} is a folder.", fix=f"Name a file: {shown(path / 'sheet.png')}.")
-    if photos and path.resolve().parent == photos.resolve():
+    if photos and is_same(path.parent, photos):
         raise SettingError("--sheet", "lies among the photos, and would be trained on as one.", fix="Name another folder.")
+    refuse_unwritable(path.parent, "--sheet")
 
 
 def save(data: bytes, path: Path) -> Path:

@@ -1,11 +1,9 @@
 """Curves as inline SVG: they scale with the page, follow its colours, and need no script."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 from markupsafe import Markup, escape
 
@@ -42,17 +40,6 @@ def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) ->
     for title, keys in (("Fidelity and copying", ("dino", "pres", "copying")), ("Prompt fidelity", ("clip_t",)), ("Diversity", ("div",))):
         found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, LIVE[key]) for key in keys], chosen))
     return [chart for chart in found if chart]
-
-
-def read(metrics: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; half-written ones are left out."""
-    rows = []
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
 
 
 def draw(curves: Sequence[Curve], *, mark: float | None = None) -> Markup:

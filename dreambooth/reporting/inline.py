@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from dreambooth.files.images import BROKEN
+
 SIDE = 288
 """Longest side of a picture in the page, in pixels; smaller ones stay as they are."""
 
@@ -26,5 +28,5 @@ def file_uri(path: Path, side: int = SIDE) -> str | None:
     try:
         with Image.open(path) as image:
             return data_uri(image, side)
-    except (OSError, ValueError, SyntaxError):
+    except BROKEN:
         return None

@@ -1,21 +1,28 @@
 """`report.html`: what a person would send to a colleague. It reads a run's folder and nothing else, with scores or without."""
 
-import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dreambooth.commands import best_words
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
-from dreambooth.photos.load import PhotoError, load, scan
-from dreambooth.reporting.curves import charts, read
+from dreambooth.files.places import is_inside
+from dreambooth.files.reading import needed_json, readings
+from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.photos.load import PhotoError, load, photo_hash, scan
+from dreambooth.reporting.curves import charts
 from dreambooth.reporting.inline import data_uri, file_uri
+from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
+from dreambooth.schema import at
+from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 
 REPORT = "report.html"
@@ -53,11 +60,11 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
     """
     folder = Path(run_dir)
     run = run or folder
-    record, scores = _json(run / "run.json"), _json(folder / "scores.json")
+    record, scores = _found(run / "run.json", Provenance), _found(folder / "scores.json", SCORES)
     config_text = _text(run / "config.yaml")
     if not record and not scores:
         raise SettingError("run", f"{folder} holds neither a run nor scores.", fix="Name the folder that `dreambooth train` wrote.")
-    config = _yaml(config_text)
+    config = (read_yaml_file(run / "config.yaml", "run") if config_text else None) or {}
     if folder != run and CHECKPOINT.fullmatch(folder.name):  # scores of a checkpoint: the run went on, or came from there
         record = {**record, "step": int(folder.name.rpartition("-")[2]), "seconds": {}, "state": ""}
     path = folder / REPORT
@@ -69,7 +76,7 @@ def _context(
     folder: Path, run: Path, record: Mapping[str, Any], scores: Mapping[str, Any], config: Mapping[str, Any], config_text: str
 ) -> dict[str, Any]:
     subject, protocol = scores.get("subject", {}), scores.get("protocol", {})
-    noun = subject.get("class_noun") or (config.get("photos") or {}).get("class_noun") or ""
+    noun = subject.get("class_noun") or at(config, ("photos", "class_noun")) or ""
     base = (record.get("base_model") or {}).get("name") or protocol.get("base_model", "")
     verdict = scores.get("verdict")
     return {
@@ -77,14 +84,14 @@ def _context(
         "is_toybox": bool(subject.get("toybox")) or base == "toybox",
         "verdict": verdict,
         "figures": _gauges((verdict or {}).get("figures", {})),
-        "photos": _photos(config),
+        "photos": _photos(config, record),
         "cards": _scored_cards(folder, scores) if scores else (),
         "samples": () if scores else _sample_cards(run),
         "steps": _step_cards(run),
-        "choice": record.get("choice"),
+        "choice": record.get("choice"), "best": best_words(Path(run.name), record) if record.get("choice") else "",
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
-        "charts": charts(read(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
+        "charts": charts(readings(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
         "facts": _facts(record, config, scores, base),
         "protocol": protocol, "cost": scores.get("cost", {}), "settings": config_text,
         "run": run.name, "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),
@@ -106,25 +113,29 @@ def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
     return found
 
 
-def _photos(config: Mapping[str, Any]) -> list[str]:
-    folder = (config.get("photos") or {}).get("instance_data_dir")
+def _photos(config: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+    """The photos that were learned from, by their bytes: a run that somebody has sent may name any folder of this machine."""
+    folder, learned = at(config, ("photos", "instance_data_dir")), {photo["sha256"] for photo in record.get("photos", ())}
     if not folder:
         return []
     try:
-        paths = scan(folder).photos[:MAX_PHOTOS]
+        paths = scan(folder).photos
     except (SettingError, OSError):
         return []  # the photos have moved; everything else is still worth a report
     found = []
     for path in paths:
+        if len(found) == MAX_PHOTOS:
+            break
         try:
-            found.append(data_uri(load(path)))
+            if photo_hash(path) in learned:
+                found.append(data_uri(load(path)))
         except PhotoError:
             continue
     return found
 
 
 def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
-    place = folder / "samples" / "evaluation"
+    place = "samples/evaluation"
     cards = []
     for number_, entry in enumerate(scores.get("per_prompt", [])):
         chips = []
@@ -132,7 +143,7 @@ def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:
             value = (entry["scores"].get(name) or {}).get("value")
             if value is not None:
                 chips.append(f"{title} {number(name, value)}")
-        found = {label: sorted((place / label).glob(f"{number_:02d}-seed*.png"), key=_seed) for label in _models(scores)}
+        found = {label: sorted(_own(folder, f"{place}/{label}/{number_:02d}-seed*.png"), key=_seed) for label in _models(scores)}
         series = [Series(label, _pictures(paths, scores)) for label, paths in found.items()]
         cards.append(Card(entry["prompt"], tuple(chips), tuple(s for s in series if s.pictures)))
     return cards
@@ -145,11 +156,12 @@ def _models(scores: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
     """The class alone, tuned and untuned at equal seeds: what prior preservation is for."""
-    place = folder / "samples" / "evaluation"
+    place = "samples/evaluation"
     count = min(8, (scores.get("protocol") or {}).get("class_samples", 0))
     series = []
     for label in _models(scores):
-        paths = sorted((place / {"tuned": "class", "untuned": "class_untuned"}[label]).glob("00-seed*.png"), key=_seed)[:count]
+        name = {"tuned": "class", "untuned": "class_untuned"}[label]
+        paths = sorted(_own(folder, f"{place}/{name}/00-seed*.png"), key=_seed)[:count]
         series.append(Series(label, tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))))
     prompt = (scores.get("subject") or {}).get("class_prompt")
     kept = tuple(s for s in series if s.pictures)
@@ -158,26 +170,31 @@ def _class_card(folder: Path, scores: Mapping[str, Any]) -> Card | None:
 
 def _sample_cards(run: Path) -> list[Card]:
     """The pictures that the training drew at its end, by prompt."""
-    paths = sorted((run / "samples" / "final").glob("*.png"))
+    paths = sorted(_own(run, "samples/final/*.png"))
     found = []
     for row, group in groupby(paths, key=lambda path: path.name.split("-")[0]):
         some = sorted(group, key=_seed)
-        prompt = str(_settings(some[0]).get("prompt", row))
+        prompt = str(read_settings(some[0]).get("prompt", row))
         found.append(Card(prompt, (), (Series("", tuple((uri, _seed(path)) for path in some if (uri := file_uri(path)))),)))
     return found
 
 
+def _own(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds under a pattern, without links that lead out of it: a report may be sent on."""
+    return [path for path in folder.glob(pattern) if is_inside(path, folder)]
+
+
 def _step_cards(run: Path) -> list[Series]:
     """The previews of the training, one row a step, at most eight of them."""
-    folders = sorted((run / "samples").glob("step-*"))
+    folders = sorted(_own(run, "samples/step-*"))
     if len(folders) > 8:
         folders = [folders[round(i * (len(folders) - 1) / 7)] for i in range(8)]
     found = []
     for folder in folders:
-        paths = sorted(folder.glob("*.png"), key=_seed)[:8]
+        paths = sorted(_own(folder, "*.png"), key=_seed)[:8]
         pictures = tuple((uri, _seed(path)) for path in paths if (uri := file_uri(path)))
         if pictures:
-            found.append(Series(f"step {int(folder.name.removeprefix('step-'))}", pictures))
+            found.append(Series(f"step {folder.name.removeprefix('step-').lstrip('0') or 0}", pictures))
     return found
 
 
@@ -192,15 +209,22 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     seconds = (record.get("seconds") or {}).get("training")
     photos = record.get("photos") or (scores.get("subject") or {}).get("photos") or []
     class_images = sum(images.get("count", 0) for images in record.get("class_images", []))
-    optimization = config.get("optimization") or {}
-    rate = optimization.get("learning_rate")
+    step, result = record.get("step", ""), record.get("result_step")
+    if record.get("state") and result not in (None, step):
+        step = f"{step}, the result is of step {result}"
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(record.get("step", ""))), ("Learning rate", f"{rate:g}" if rate else ""),
+        ("Updates", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
         ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
+
+
+def _rate(text: str | None) -> str:
+    with suppress(TypeError, ValueError):
+        return f"{float(text or ''):g}"
+    return str(text or "")
 
 
 def _short(name: str) -> str:
@@ -227,25 +251,13 @@ def _seed(path: Path) -> int:
         return -1
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return read_settings(path)
-    except (OSError, ValueError, SyntaxError):
+def _found(path: Path, shape: Any) -> dict[str, Any]:
+    """What a file of the run holds, nothing where there is none; raises SettingError for one that is damaged."""
+    if not path.exists():
         return {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    fix = "Delete it: `dreambooth evaluate` writes scores anew, a run that is resumed its record."
+    return needed_json(path, shape, setting="run", fix=fix)
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(text) or {} if text else {}

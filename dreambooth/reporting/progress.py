@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dreambooth.core.errors import DreamboothError
 from dreambooth.files.atomic import write_text
-from dreambooth.reporting.curves import LIVE, charts, read
+from dreambooth.files.reading import readings
+from dreambooth.reporting.curves import LIVE, charts
 from dreambooth.reporting.templates import template
 from dreambooth.training.records import Record, Step
 
@@ -35,7 +36,7 @@ class ProgressPage:
 
     def resume(self, metrics: Path, step: int) -> None:
         """Take up what a run told up to a step, before it was interrupted."""
-        self.rows, self.step = [row for row in read(metrics) if row.get("step", math.inf) <= step], step
+        self.rows, self.step = [row for row in readings(metrics) if row["step"] <= step], step
 
     def take(self, record: Record) -> None:
         """Remember the numbers of a step, and write the page when it is time."""

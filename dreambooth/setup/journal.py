@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.files.atomic import write_text
+from dreambooth.files.reading import json_lines, readings
 from dreambooth.setup.states import Status, own_process
 from dreambooth.training.records import Preview, Progress, Record, Saved, Step, Told
 
@@ -87,7 +88,7 @@ class Journal:
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The lines that count, in order: without those of steps that a later start went back behind, and without torn ones."""
     kept: list[dict[str, Any]] = []
-    for line in _lines(folder / RECORDS):
+    for line in json_lines(folder / RECORDS):
         if line.get("kind") == "start":
             kept = [one for one in kept if one["kind"] not in COUNTED or one.get("step", 0) <= line.get("step", 0)]
         kept.append(line)
@@ -103,7 +104,7 @@ def metric_rows(folder: Path, *, up_to: float = math.inf) -> list[dict[str, floa
         lines = [line for line in read_records(folder) if line["kind"] in ("step", "scores")]
         rows = [{"step": line["step"], **{name: value for name, value in line["values"].items() if value is not None}} for line in lines]
     else:
-        rows = _lines(folder / METRICS)
+        rows = readings(folder / METRICS)
     return [row for row in rows if row.get("step", math.inf) <= up_to]
 
 
@@ -140,19 +141,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file, a line each; half-written lines are left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
 
 
 def _end_torn_line(path: Path) -> None:

@@ -1,18 +1,19 @@
 """`run.json`: where a result comes from and what its run is doing. One writer, from the first write to the last."""
 
-import json
 import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dreambooth.core.errors import DreamboothError, Interrupted, first_line
+from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
 from dreambooth.files.atomic import write_json
+from dreambooth.files.digests import file_digest
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.setup.states import State, Status, own_process, status_of
 from dreambooth.training.records import Record, Saved
 
@@ -98,9 +99,46 @@ def _ending(error: BaseException) -> tuple[State, str]:
     return State.FAILED, first_line(error)
 
 
+@open_shape
+class PhotoRecord(TypedDict):
+    """A photo that was learned from."""
+
+    name: str
+    sha256: str
+
+
+@open_shape
+class Provenance(TypedDict, total=False):
+    """What readers of `run.json` count on; there is more in it."""
+
+    state: str
+    step: int
+    started: str
+    ended: str
+    phase: str
+    cause: str
+    process: dict[str, Any]
+    method: str
+    seed: int
+    identifier: str | None
+    base_model: dict[str, Any]
+    instance_prompts: list[str]
+    photos: list[PhotoRecord]
+    class_images: list[dict[str, Any]]
+    seconds: dict[str, float]
+    choice: dict[str, Any] | None
+
+
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `RunRecord` wrote."""
-    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    """What `RunRecord` wrote; raises SettingError, with the way to have it written anew, where it is damaged."""
+    again = f"dreambooth train --config {folder / CONFIG} --resume_from_checkpoint latest"
+    return needed_json(folder / RECORD, Provenance, setting="run", fix=f"Have it written anew: {again}.")
+
+
+def unknown_photos(run: Path, photos: Sequence[Path]) -> list[str]:
+    """Names of photos that a run was not trained on, by their bytes: its configuration may name any folder of this machine."""
+    known = {photo["sha256"] for photo in read_record(run).get("photos", ())}
+    return [path.name for path in photos if file_digest(path) not in known]
 
 
 def status(folder: Path) -> Status:
@@ -115,9 +153,9 @@ def spent(folder: Path, step: int) -> float:
     """
     try:
         record = read_record(folder)
-        return float(record["seconds"]["training"]) * min(1.0, step / record["step"])
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return 0.0
+        return record["seconds"]["training"] * min(1.0, step / record["step"])
+    except (SettingError, KeyError, ZeroDivisionError):
+        return 0.0  # a damaged record is written anew by the run that goes on
 
 
 def host(device: str, processes: int) -> dict[str, Any]:

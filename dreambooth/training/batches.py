@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -33,13 +33,13 @@ RESAMPLING = {
 class Cropping(Setting):
     """How pictures are cut to size"""
 
-    resolution: Annotated[int, Ge(8)] | None = None
+    resolution: Annotated[int, Ge(8), Le(8192)] | None = None
     """Side in pixels of the square that is trained on; left out, the base model's own size."""
     center_crop: bool = False
     """Cut the middle of a photo that is not square, instead of random parts of it."""
     random_flip: bool = False
     """Also show pictures mirrored. Not for subjects with writing or a parting."""
-    crops_per_photo: Annotated[int, Ge(1)] = 4
+    crops_per_photo: Annotated[int, Ge(1), Le(1000)] = 4
     """How many random crops of a picture that is not square there are to draw from."""
     cache_latents: bool = True
     """Run the VAE once per crop and not in every step; needs memory for the latents of all pictures."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt, Lt
 
 from dreambooth.core.batch import spans
 from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved_mib
@@ -16,7 +16,7 @@ from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
 from dreambooth.core.wording import size
 from dreambooth.methods.base import Learner
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
 from dreambooth.training.moments import Moments
@@ -25,26 +25,26 @@ from dreambooth.training.optimizers import Optimization
 from dreambooth.training.processes import Processes
 from dreambooth.training.records import Record, Saved, Step, Told
 from dreambooth.training.ring import Ring, Rows
-from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint
+from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import Update, accumulate, sum_over_processes
 
 
 class Loop(Setting):
     """The training loop"""
 
-    max_train_steps: Annotated[int, Ge(1)] | None = None
+    max_train_steps: Updates | None = None
     """Updates in all; left out, --num_train_epochs decides."""
-    num_train_epochs: Annotated[int, Ge(1)] = 1
+    num_train_epochs: Updates = 1
     """Times that every photo is shown, when --max_train_steps is left out."""
-    train_batch_size: Annotated[int, Ge(1)] = 4
+    train_batch_size: Count = 4
     """Photos per process and piece; with prior preservation as many class images join them."""
-    gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
+    gradient_accumulation_steps: Count = 1
     """Pieces an update is computed in: the same result as one large batch, with the memory of a piece."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the arithmetic; weights that learn stay in float32."""
-    seed: Annotated[int, Ge(0)] | None = None
+    seed: Seed | None = None
     """Decides every draw; left out, one is chosen and recorded."""
     deterministic: bool = False
     """Use only deterministic kernels, so that GPU runs repeat bit for bit; slower."""
@@ -54,13 +54,13 @@ class Loop(Setting):
     """Keep a moving average of the weights; previews and the output then hold the average."""
     ema_decay: Annotated[float, Gt(0), Lt(1)] = 0.999
     """Highest decay of that average; it grows from (1 + step) / (10 + step)."""
-    log_interval: Annotated[int, Ge(1)] = 10
+    log_interval: Updates = 10
     """Updates between two readings of the numbers from the device."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
-    checkpointing_steps: Annotated[int, Ge(1)] | None = None
+    checkpointing_steps: Updates | None = None
     """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
-    checkpoints_total_limit: Annotated[int, Ge(1)] | None = None
+    checkpoints_total_limit: Count | None = None
     """Newest checkpoints to keep, beside the best by --evaluate_every; left out, 2, with --checkpointing_steps all of them."""
     resume_from_checkpoint: str | None = None
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
@@ -98,7 +98,8 @@ class Trainer:
         self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
         self.leading: Path | None = None
-        """The checkpoint that looks best so far; it outlives --checkpoints_total_limit."""
+        """The best checkpoint so far; it outlives --checkpoints_total_limit."""
+        self.taken: int | None = None
         if processes.device.type == "cpu":
             keep_freed_memory()
         self.learner.mode(train=True)
@@ -107,6 +108,16 @@ class Trainer:
         """Go on from a checkpoint of this run."""
         self.step = load_checkpoint(checkpoint, self.learner, self.update, self.average)
         self.last_checkpoint = checkpoint
+
+    def take(self, checkpoint: Path) -> None:
+        """Draw and write from here on with what a checkpoint has learned. No update can follow."""
+        self.learner.load(checkpoint)
+        self.average, self.taken = None, step_of(checkpoint)  # where there was an average, the checkpoint's own files hold it
+
+    @property
+    def shown_step(self) -> int:
+        """The update whose weights the model has."""
+        return self.step if self.taken is None else self.taken
 
     @contextmanager
     def shown(self, *, averaged: bool = True) -> Iterator[None]:

@@ -3,39 +3,39 @@
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import flow_density, flow_weight, snr_weight
 from dreambooth.core.process import Process, draw_timestep
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Guidance, Setting
 
 
 class Objective(Setting):
     """The objective"""
 
-    prior_loss_weight: Annotated[float, Ge(0)] = 1.0
+    prior_loss_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
     """Weight lambda of the prior's term in Eq. 2 of the paper, which uses 1."""
-    snr_gamma: Annotated[float, Gt(0)] | None = None
+    snr_gamma: Annotated[float, Gt(0), Le(1e6)] | None = None
     """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; left out, none. Not for flows."""
-    offset_noise: Annotated[float, Ge(0)] = 0.0
+    offset_noise: Annotated[float, Ge(0), Le(1000)] = 0.0
     """Strength of noise that is constant over each channel, which lets pictures become darker and brighter. Alone it means 0.1."""
     weighting_scheme: Literal["none", "sigma_sqrt", "logit_normal", "mode", "cosmap"] = "none"
     """For flows: which times are trained more (logit_normal, mode) or count more (sigma_sqrt, cosmap); none is uniform."""
-    logit_mean: float = 0.0
+    logit_mean: Annotated[float, Ge(-100), Le(100)] = 0.0
     """Mean of the logit-normal draw of times; above 0 trains low noise."""
-    logit_std: Annotated[float, Gt(0)] = 1.0
+    logit_std: Annotated[float, Gt(0), Le(100)] = 1.0
     """Standard deviation of the logit-normal draw of times."""
-    mode_scale: float = 1.29
+    mode_scale: Annotated[float, Ge(-1), Le(1.75)] = 1.29
     """Scale of the mode draw of times."""
-    train_guidance_scale: Annotated[float, Ge(0)] = 3.5
+    train_guidance_scale: Guidance = 3.5
     """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
 
-    min_timestep: Annotated[int, Ge(0)] = 0
+    min_timestep: Annotated[int, Ge(0), Le(10**6)] = 0
     """Train from this timestep on only, as the model's own scheduler counts them (0 to 999 for most; kohya's flag)."""
-    max_timestep: Annotated[int, Gt(0)] | None = None
+    max_timestep: Count | None = None
     """Train below this timestep only: the noisiest steps, which lay a picture out, stay the base model's. A weighting_scheme's density is
     squeezed into the range."""
 

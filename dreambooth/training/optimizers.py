@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import field_validator
 from torch import nn
 
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Setting
 
 Unit = Annotated[float, Ge(0), Lt(1)]
 
@@ -19,19 +19,19 @@ class Optimization(Setting):
 
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     """adamw, or prodigy, which finds its learning rate by itself (give it --learning_rate 1)."""
-    learning_rate: Annotated[float, Gt(0)] = 5e-6
+    learning_rate: Annotated[float, Gt(0), Le(1000)] = 5e-6
     """Learning rate of the denoiser. Full fine-tuning wants 1e-6 ... 5e-6, LoRA about 1e-4."""
-    text_encoder_lr: Annotated[float, Gt(0)] | None = None
+    text_encoder_lr: Annotated[float, Gt(0), Le(1000)] | None = None
     """Learning rate of the text encoder; left out, the denoiser's."""
     scale_lr: bool = False
     """Multiply the learning rate by pictures per update: batch size x accumulation x processes."""
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
     """How the learning rate changes over the run."""
-    lr_warmup_steps: Annotated[int, Ge(0)] = 500
+    lr_warmup_steps: Annotated[int, Ge(0), Le(10**9)] = 500
     """Updates in which the rate grows from 0, for the schedules that warm up (all but constant)."""
-    lr_num_cycles: Annotated[int, Ge(1)] = 1
+    lr_num_cycles: Count = 1
     """Hard restarts of cosine_with_restarts."""
-    lr_power: Annotated[float, Gt(0)] = 1.0
+    lr_power: Annotated[float, Gt(0), Le(100)] = 1.0
     """Power of the polynomial schedule."""
     use_8bit_adam: bool = False
     """Keep Adam's state in 8 bits (bitsandbytes): a quarter of the memory."""
@@ -39,9 +39,9 @@ class Optimization(Setting):
     """Decay of the first moment."""
     adam_beta2: Unit = 0.999
     """Decay of the second moment."""
-    adam_weight_decay: Annotated[float, Ge(0)] = 1e-2
+    adam_weight_decay: Annotated[float, Ge(0), Le(1000)] = 1e-2
     """Decoupled weight decay."""
-    adam_epsilon: Annotated[float, Gt(0)] = 1e-8
+    adam_epsilon: Annotated[float, Gt(0), Le(1)] = 1e-8
     """Added to the second moment's root."""
     prodigy_beta3: Unit | None = None
     """Prodigy: decay of its step size estimate; left out, the root of beta2."""
@@ -51,7 +51,7 @@ class Optimization(Setting):
     """Prodigy: Adam's bias correction."""
     prodigy_safeguard_warmup: bool = True
     """Prodigy: leave warm-up out of its step size estimate."""
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    max_grad_norm: Annotated[float, Gt(0), Le(1e12)] = 1.0
     """Longest gradient, over everything that learns; a longer one is scaled down to it."""
 
     @field_validator("optimizer", mode="before")

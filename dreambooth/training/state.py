@@ -5,18 +5,19 @@ and, with a moving average, the weights themselves (the layout then holds the av
 function of (seed, update, row).
 """
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import nn
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.files.sums import differing, refuse, write_sums
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner
@@ -25,6 +26,30 @@ from dreambooth.training.ema import Average
 from dreambooth.training.step import Update
 
 STATE = "training_state"
+
+
+@open_shape
+class SavedLoop(TypedDict):
+    """What is read of the settings of the loop."""
+
+    seed: int
+
+
+@open_shape
+class SavedSettings(TypedDict):
+    """The settings that a checkpoint was made with."""
+
+    loop: SavedLoop
+
+
+@open_shape
+class Saved(TypedDict):
+    """`state.json`: the optimizer's state without its tensors, and how far the run is."""
+
+    step: Annotated[int, Ge(0)]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    settings: SavedSettings
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
@@ -113,10 +138,7 @@ def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Ave
 
 def read_state(folder: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint; raises SettingError when it is damaged."""
-    try:
-        return json.loads((folder / STATE / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError("--resume_from_checkpoint", f"{folder} is damaged ({error}).", fix="Resume from another checkpoint.") from None
+    return needed_json(folder / STATE / "state.json", Saved, setting="--resume_from_checkpoint", fix="Resume from another checkpoint.")
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -1,18 +1,19 @@
 """Whose photos, and what they are called: one subject from the flags, or several from a list."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
-from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, scan
+from dreambooth.folders import expanded
+from dreambooth.photos.files import caption_of
+from dreambooth.photos.load import PhotoFile, PhotoFolder, scan
 from dreambooth.prompts import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
-from dreambooth.schema import Setting, nearest
+from dreambooth.schema import Setting
+from dreambooth.training.concepts import Concept, entry_name, read_concepts
 
 
 class Photos(Setting):
@@ -65,7 +66,8 @@ class Photo(PhotoFile):
 def subjects(photos: Photos, identifier: str | None, *, replaced: str | None = None) -> list[Subject]:
     """The subjects that the settings name; raises SettingError when photos or words are missing. `replaced` as in `fill`."""
     if photos.concepts_list:
-        return [_concept(entry, place, photos, identifier) for place, entry in enumerate(_read_list(Path(photos.concepts_list)))]
+        concepts = enumerate(read_concepts(Path(photos.concepts_list)), start=1)
+        return [_subject(concept, number, photos, identifier) for number, concept in concepts]
     if not photos.instance_data_dir:
         raise SettingError("--instance_data_dir", "no photos were given.", fix="Name the folder that holds 3-5 photos of the subject.")
     instance, prior = prompts_of(photos)
@@ -89,7 +91,7 @@ def prompts_of(photos: Photos) -> tuple[str, str | None]:
 def needs_identifier(photos: Photos) -> bool:
     """Whether any prompt of the settings holds [V]."""
     if photos.concepts_list:
-        return any(holds_placeholder(str(entry.get("instance_prompt"))) for entry in _read_list(Path(photos.concepts_list)))
+        return any(holds_placeholder(concept.instance_prompt) for concept in read_concepts(Path(photos.concepts_list)))
     return holds_placeholder(prompts_of(photos)[0])
 
 
@@ -103,32 +105,12 @@ def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None,
     return photos
 
 
-_FIELDS = ("instance_prompt", "class_prompt", "instance_data_dir", "class_data_dir", "num_class_images")
-
-
-def _read_list(path: Path) -> Sequence[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError("--concepts_list", f"{path} cannot be read as JSON ({error}).") from None
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise SettingError("--concepts_list", f"{path} must hold a list of subjects.", fix='[{"instance_prompt": "...", ...}]')
-    return entries
-
-
-def _concept(entry: dict[str, Any], place: int, photos: Photos, identifier: str | None) -> Subject:
-    where = f"--concepts_list entry {place + 1}"
-    for name in entry:
-        if name not in _FIELDS:
-            raise SettingError(where, f"there is no field {name!r}; there are {', '.join(_FIELDS)}.", fix=nearest(name, _FIELDS))
-    for name in ("instance_prompt", "instance_data_dir"):
-        if not entry.get(name):
-            raise SettingError(where, f"{name} is missing.")
-    prior = entry.get("class_prompt") or photos.class_prompt
+def _subject(concept: Concept, number: int, photos: Photos, identifier: str | None) -> Subject:
+    where, prior = entry_name(number), concept.class_prompt or photos.class_prompt
     return Subject(
-        instance_prompt=fill(entry["instance_prompt"], identifier, setting=where),
+        instance_prompt=fill(concept.instance_prompt, identifier, setting=where),
         class_prompt=fill(prior, identifier, setting=where) if prior else None,
-        folder=scan(entry["instance_data_dir"]),
-        class_data_dir=Path(entry["class_data_dir"]) if entry.get("class_data_dir") else None,
-        num_class_images=entry.get("num_class_images"),
+        folder=scan(concept.instance_data_dir),
+        class_data_dir=expanded(concept.class_data_dir, where) if concept.class_data_dir else None,
+        num_class_images=concept.num_class_images,
     )

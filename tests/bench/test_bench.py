@@ -203,6 +203,18 @@ def test_an_encoder_that_was_left_out_leaves_its_metrics_undefined_and_says_why(
     assert "div" not in row.scores and "lpips" in row.undefined["div"]
 
 
+def test_a_damaged_row_is_told_and_its_job_done_again(copied, ask, caplog):
+    rows = sorted(copied.glob("rows/*.json"))
+    before = {path: path.read_bytes() for path in rows}
+    for damaged in (rows[0], copied / "jobs" / rows[0].stem / "row.json"):
+        damaged.write_text('{"arm": 3}')
+    records = list(bench(ask()))
+    assert f"{rows[0]} is no row of a bench" in caplog.text
+    assert len([record for record in records if isinstance(record, Finished)]) == 1 and len(ended(records).rows) == 5
+    again, whole = json.loads(rows[0].read_bytes()), json.loads(before[rows[0]])
+    assert again["scores"] == whole["scores"] and all(path.read_bytes() == before[path] for path in rows[1:])
+
+
 def test_a_base_model_that_changes_meanwhile_leaves_no_row(ask, pipelines, tmp_path):
     shutil.copytree(pipelines("stable_diffusion"), tmp_path / "model")
     (job,) = jobs_of(

@@ -110,14 +110,33 @@ def test_pictures_of_other_settings_or_weights_are_drawn_anew(trained, ask, tmp_
     assert drawn(ask(copy, class_samples=0, guidance_scale=2.0)[0]) == 6, "the tuned ones alone"
 
 
-def test_a_checkpoint_is_scored_beside_its_run(trained, encoder_flags):
-    run = trained("lora")
+def test_a_checkpoint_is_scored_beside_its_run_and_not_over_its_scores(trained, encoder_flags, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained("lora"), run)
+    for name in ("scores.json", "scores.csv", "report.html"):
+        (run / name).write_text("of the run itself")
     few = {"num_images": 1, "num_prompts": 1, "class_samples": 0, "untuned": False}
-    *_, scored = evaluate(from_arguments(EvaluateConfig, {"run": str(run / "checkpoint-1"), **encoder_flags, **few}))
-    assert scored.output_dir == run / "evaluation" / "checkpoint-1"
+    *_, scored = evaluate(from_arguments(EvaluateConfig, {"run": f"{run}@1", **encoder_flags, **few}))
+    assert scored.output_dir == run / "evaluation" / "checkpoint-1" and scored.report == scored.output_dir / "report.html"
+    assert {(run / name).read_text() for name in ("scores.json", "scores.csv", "report.html")} == {"of the run itself"}
     assert scored.scores["div"]["value"] is None and "no diversity" in scored.scores["div"]["reason"]
     assert scored.scores["verdict"]["word"] == "unknown" and scored.scores["untuned"] == {}
     assert "no diversity" in scored.report.read_text()
+
+
+@pytest.mark.parametrize(("name", "step", "is_said"), [("run", 2, True), ("run@1", 1, False), ("run@best", 1, False)])
+def test_the_verdict_repeats_what_the_run_has_chosen(trained, ask, tmp_path, monkeypatch, name, step, is_said):
+    run = tmp_path / "run"
+    shutil.copytree(trained("lora"), run)
+    record = json.loads((run / "run.json").read_text())
+    choice = {"step": 1, "why": "Step 1 is best; training on to 2 gained nothing.", "last": 2}
+    (run / "run.json").write_text(json.dumps({**record, "choice": choice}))
+    standing = examine(f"{tmp_path / name}").standing
+    assert standing and (standing.at, standing.choice.step, standing.is_past) == (step, 1, is_said) and not standing.may_gain
+    _, scored = ask(tmp_path / name, num_prompts=1, class_samples=0)
+    assert scored.scores["verdict"]["word"] in ("unknown", "damaged", "stalled", "overfitted", "fair", "good"), "nobody is sent to train on"
+    told = scored.scores["verdict"]["sentence"]
+    assert (choice["why"] in told) == (scored.scores["verdict"]["word"] != "unknown")
 
 
 def test_a_plain_pipeline_is_scored_when_subject_and_photos_are_named(pipelines, photos, ask):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dreambooth.evaluation.live import choose_checkpoint, read_curve
+from dreambooth.evaluation.live import read_curve
 from dreambooth.evaluation.selection import Signals, balance, choose, parts, should_stop
 
 BASE = Signals(dino=0.40, clip_t=0.34, pres=0.40, copying=0.0, clip_t_chance=0.22)
@@ -27,17 +27,18 @@ PLATEAU = curve([0.5, 0.66, 0.665, 0.668, 0.664])
 @pytest.mark.parametrize(
     ("shape", "step", "word"),
     [
-        (OVERFIT, 300, "later photos are repeated (kept: 95% here, 10% at step 500)"),
-        (UNDERFIT, 500, "the last: the best balance so far"),
-        (FLAT, 100, "train for longer"),
-        (DRIFT, 200, "later the class turns into the subject (kept: 69% here, 12% at step 400)"),
-        (PLATEAU, 200, "later checkpoints do no better by more than 0.01"),
+        (OVERFIT, 300, "by step 500 photos are repeated (kept: 95%, then 10%)"),
+        (UNDERFIT, 500, "more steps may do better"),
+        (FLAT, 400, "train for longer"),
+        (DRIFT, 200, "by step 400 the class turns into the subject (kept: 69%, then 12%)"),
+        (PLATEAU, 200, "training on to 500 gained nothing"),
     ],
 )
 def test_the_choice_and_its_reason(shape, step, word):
     found = choose(shape, BASE, real_dino=REAL)
     assert found.step == step and word in found.why
     assert found.why.startswith(f"Step {step}") and found.why.endswith(".")
+    assert found.last == max(shape) and found.may_gain == (step == max(shape))
 
 
 def test_the_parts_are_shares_of_the_way_and_their_harmonic_mean_counts():
@@ -51,7 +52,7 @@ def test_the_parts_are_shares_of_the_way_and_their_harmonic_mean_counts():
 def test_the_highest_dino_is_not_chosen_when_it_copies():
     shape = curve([0.6, 0.65, 0.9], copying=[0.0, 0.0, 0.8])
     found = choose(shape, BASE, real_dino=REAL)
-    assert found.step == 200 and "later photos are repeated (kept: 100% here, 20% at step 300)" in found.why
+    assert found.step == 200 and "by step 300 photos are repeated (kept: 100%, then 20%)" in found.why
 
 
 def test_signals_that_were_not_measured_do_not_count():
@@ -82,11 +83,4 @@ def test_the_curve_is_read_back_from_the_runs_metrics(tmp_path):
     lines += [{"step": 10, "dino": 0.6, "clip_t": 0.33}, {"step": 20, "dino": 0.7, "clip_t": 0.25}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "di')
     assert sorted(read_curve(tmp_path / "metrics.jsonl")) == [0, 10, 20]
-    assert choose_checkpoint(tmp_path) is None, "no checkpoints"
-    for step in (10, 20):
-        state = tmp_path / f"checkpoint-{step}" / "training_state"
-        state.mkdir(parents=True)
-        (state / "state.json").write_text("{}")
-    found = choose_checkpoint(tmp_path)
-    assert found and found.step == 10
     assert read_curve(tmp_path / "none.jsonl") == {}

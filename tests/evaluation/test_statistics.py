@@ -6,7 +6,8 @@ import torch
 
 from dreambooth.evaluation.bootstrap import interval, resampled
 from dreambooth.evaluation.scoring import by_prompt, measure, real_scores, score, scores
-from dreambooth.evaluation.verdict import verdict
+from dreambooth.evaluation.selection import Choice
+from dreambooth.evaluation.verdict import Standing, verdict
 from dreambooth.metrics import Evidence, Terms
 from tests.metrics.eyes import Written, picture, shot
 
@@ -117,6 +118,43 @@ def test_a_model_that_has_lost_its_prompts_is_not_told_to_train_on():
     found = verdict(table(**{**GOOD, "dino": 0.5, "clip_t": 0.25}), UNTUNED, REAL)
     assert {p.name for p in found.problems} >= {"prompts", "fidelity"}
     assert not any("longer" in p.advice or "more steps or" in p.advice for p in found.problems)
+
+
+LEVEL, RISING, LATER = Choice(300, "Step 300 is best.", 450), Choice(450, "Step 450 is best.", 450), Choice(600, "Step 600 is best.", 600)
+
+
+@pytest.mark.parametrize(
+    ("changed", "choice", "word", "advised", "not_advised"),
+    [
+        ({"dino": 0.45}, None, "undertrained", "more steps", "@"),
+        ({"dino": 0.45}, RISING, "undertrained", "more steps", "@"),
+        ({"dino": 0.45}, LEVEL, "stalled", "higher learning rate", "more steps"),
+        ({"dino": 0.45}, LATER, "undertrained", "my-dog@600", "more steps"),
+        ({"dino": 0.55}, None, "fair", "longer", "@"),
+        ({"dino": 0.55}, LEVEL, "fair", "--train_text_encoder", "longer"),
+        ({"clip_t": 0.25}, None, "overfitted", "fewer steps", "@"),
+        ({"clip_t": 0.25}, LEVEL, "overfitted", "my-dog@300", "fewer steps"),
+        ({"clip_t": 0.25}, RISING, "overfitted", "lower learning rate", "steps"),
+        ({"dino": 0.5, "clip_t": 0.25}, RISING, "damaged", "lower learning rate", "More steps would cost"),
+        ({"copying": 0.4, "div": 0.1, "div_class": 0.1, "noise": 9.0}, LEVEL, "overfitted", "my-dog@300", "fewer steps"),
+        ({"copying": 0.4, "div": 0.1, "div_class": 0.1}, RISING, "overfitted", "more photos", "steps"),
+    ],
+)
+def test_advice_about_steps_follows_what_the_run_has_chosen(changed, choice, word, advised, not_advised):
+    standing = Standing("my-dog", 450, choice) if choice else None
+    found = verdict(table(**{**GOOD, **changed}), UNTUNED, REAL, standing=standing)
+    told = " ".join(problem.advice for problem in found.problems)
+    assert found.word == word, found.sentence
+    assert advised in told and not_advised not in told
+    assert (choice is not None and choice.why in found.sentence) == (choice in (LEVEL, LATER))
+
+
+def test_the_best_step_itself_is_not_sent_back_to_itself():
+    best = Standing("my-dog", 300, LEVEL)
+    found = verdict(table(**{**GOOD, "dino": 0.45, "copying": 0.4}), UNTUNED, REAL, standing=best)
+    assert found.word == "stalled" and LEVEL.why in found.sentence
+    assert not any("@" in problem.advice or "fewer steps" in problem.advice for problem in found.problems)
+    assert verdict(table(**GOOD), UNTUNED, REAL, standing=best).word == "good"
 
 
 def test_without_an_untuned_model_there_is_no_verdict():

@@ -1,16 +1,25 @@
 """A run that is looked at while it trains learns the same, and ends with a named checkpoint."""
 
 import json
+import shlex
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from dreambooth.api import open_run, train_config
 from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.drawing import GenerateConfig, generate
 from dreambooth.evaluation.live import LiveScored, LiveScores
 from dreambooth.evaluation.selection import Signals
+from dreambooth.files.images import read_settings
 from dreambooth.opened import open_model
 from dreambooth.stream import train
 from dreambooth.training.records import Step, Told
+from dreambooth.training.state import checkpoints, step_of
+from tests import tiny
 from tests.training.runs import config, same_files, weights
 
 
@@ -86,6 +95,97 @@ def test_the_best_look_is_a_checkpoint_however_seldom_they_are_taken(pipelines, 
     assert {int(path.name.partition("-")[2]) for path in run.glob("checkpoint-*")} == left
     assert json.loads((run / "run.json").read_text())["choice"]["step"] == 2
     assert open_model(str(run / "checkpoint-2")).learner is not None
+
+
+BEST_AT_2 = {0: 0.2, 1: 0.5, 2: 0.8, 3: 0.4, 4: 0.3, 5: 0.3}
+
+
+def test_a_run_that_is_saved_by_itself_keeps_the_best_the_newest_and_the_one_before(pipelines, encoder_flags, tmp_path, monkeypatch):
+    seen_as(monkeypatch, {0: 0.2, 1: 0.3, 2: 0.8, **dict.fromkeys(range(3, 9), 0.4)})
+    given = {**encoder_flags, "checkpointing_steps": None, "max_train_steps": 8, "evaluate_every": 1, "evaluation_share": 0.99}
+    records = watched(pipelines, tmp_path, "run", given)
+    assert set(map(step_of, checkpoints(tmp_path / "run"))) == {2, 6, 8}
+    (line,) = [told.text for told in records if isinstance(told, Told) and "newest 2 and the best" in told.text]
+    assert "at most 3 of" in line
+
+
+@pytest.mark.parametrize(("by_hand", "left"), [(None, {1, 4}), (3, {1, 3})])
+def test_an_early_end_is_a_moment_to_save_too(pipelines, encoder_flags, tmp_path, monkeypatch, by_hand, left):
+    seen_as(monkeypatch, {0: 0.2, 1: 0.8, 2: 0.4, 3: 0.4, 4: 0.4})
+    given = {**encoder_flags, "checkpointing_steps": by_hand, "max_train_steps": 100, "evaluate_every": 1, "evaluation_share": 0.99}
+    watched(pipelines, tmp_path, "run", given, stop_early=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["step"] == 4
+    assert set(map(step_of, checkpoints(tmp_path / "run"))) == left
+
+
+def test_the_last_lines_name_the_best_step_and_the_command_that_draws_it(pipelines, encoder_flags, tmp_path, monkeypatch, capsys):
+    seen_as(monkeypatch, BEST_AT_2)
+    watched(pipelines, tmp_path, "my dog", {**encoder_flags, "checkpointing_steps": None}, evaluate_every=1, evaluation_share=0.99)
+    run = tmp_path / "my dog"
+    record = json.loads((run / "run.json").read_text())
+    assert (record["choice"]["step"], record["choice"]["last"], record["result_step"]) == (2, 4, 4)
+    records = list(train(train_config(config=run / "config.yaml", resume_from_checkpoint="latest")))  # its last words once more
+    (line,) = [told.text for told in records if isinstance(told, Told) and "Use it: " in told.text]
+    assert line.startswith(record["choice"]["why"]) and record["choice"]["why"] in (run / "report.html").read_text()
+    program, *words = shlex.split(line.split("Use it: ")[1])
+    assert (program, words) == ("dreambooth", ["generate", f"{run}@2", "a [V] dog on the beach"])
+    assert main([*words, "--num_images", "1", "--num_inference_steps", "1"]) == 0
+    assert list((run / "samples" / "generated" / "checkpoint-2").glob("*.png")), "where deleting the checkpoint does not delete them"
+    assert main(["generate", f"{run}@1", "a dog"]) == 2
+    assert f"There are {run}@2, {run}@3, {run}@4." in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "lora", "use_ema": True, "output_kohya_format": True}], ids=["full", "average"])
+def test_the_best_becomes_the_result_where_that_was_asked_for(pipelines, encoder_flags, tmp_path, monkeypatch, settings):
+    seen_as(monkeypatch, BEST_AT_2)
+    asked = {**encoder_flags, **settings, "evaluate_every": 1, "evaluation_share": 0.99, "keep_best": True, "skip_final_inference": False}
+    asked |= {"num_validation_images": 1}
+    records = watched(pipelines, tmp_path, "best", asked)
+    watched(pipelines, tmp_path, "short", {**settings, "max_train_steps": 2})
+    same_files(weights(tmp_path / "best"), weights(tmp_path / "short"))
+    run = tmp_path / "best"
+    record = json.loads((run / "run.json").read_text())
+    assert (record["result_step"], record["step"], record["choice"]["step"]) == (2, 4, 2)
+    assert "step 2 of 4" in (run / "README.md").read_text() and "the result is of step 2" in (run / "report.html").read_text()
+    assert not [told.text for told in records if isinstance(told, Told) and "Use it" in told.text], "the run itself is the best"
+    assert {read_settings(path)["step"] for path in (run / "samples" / "final").glob("*.png")} == {2}
+    drawn = []
+    for name in (run, f"{run}@best", f"{run}@2"):
+        *_, last = generate(GenerateConfig(run=str(name), prompt=("a [V] dog",), num_images=1, output_dir=str(tmp_path / "drawn")))
+        drawn.append(np.asarray(last.pictures[0].image))
+    drawn.append(np.asarray(open_run(f"{run}@2").generate("a [V] dog", num_images=1, output_dir=str(tmp_path / "drawn"))[0]))
+    assert all(np.array_equal(drawn[0], other) for other in drawn[1:])
+    assert np.array_equal(drawn[0], np.asarray(Image.open(run / "samples" / "final" / "00-seed0.png")))
+    again = watched(pipelines, tmp_path, "best", {**asked, "max_train_steps": 5, "resume_from_checkpoint": "latest"})
+    assert again[-1].record["step"] == 5, "the training itself goes on from its last step"
+
+
+def test_keep_best_without_evaluations_is_refused(pipelines, tmp_path):
+    with pytest.raises(SettingError, match=r"--keep_best: .*--evaluate_every"):
+        watched(pipelines, tmp_path, "run", {}, keep_best=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_of_a_run_that_was_stopped_can_be_drawn_with(pipelines, encoder_flags, tmp_path, monkeypatch):
+    seen_as(monkeypatch, BEST_AT_2)
+    given = {**encoder_flags, "checkpointing_steps": None, "evaluate_every": 1, "evaluation_share": 0.99, "output_dir": tmp_path / "run"}
+    wanted = config(pipelines("stable_diffusion"), root=tmp_path, class_noun="dog", max_train_steps=4, **given)
+    with pytest.raises(Interrupted):
+        list(train(wanted, stop=lambda: (tmp_path / "run" / "checkpoint-3").is_dir()))
+    assert open_model(f"{tmp_path / 'run'}@best").name == str(tmp_path / "run" / "checkpoint-2")
+    with pytest.raises(SettingError, match="is interrupted"):
+        open_model(str(tmp_path / "run"))
+
+
+def test_a_lora_of_a_checkpoint_goes_onto_a_base_model(pipelines, encoder_flags, tmp_path, monkeypatch):
+    seen_as(monkeypatch, BEST_AT_2)
+    given = {**encoder_flags, "method": "lora", "checkpointing_steps": None, "evaluate_every": 1, "evaluation_share": 0.99}
+    watched(pipelines, tmp_path, "run", given)
+    on_base = open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@best").family
+    own = open_model(f"{tmp_path / 'run'}@2").family
+    assert torch.equal(tiny.picture(on_base.pipe), tiny.picture(own.pipe))
+    with pytest.raises(SettingError, match=r"^--lora: "):
+        open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@1")
 
 
 def test_a_new_run_in_an_old_folder_begins_with_a_look_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):

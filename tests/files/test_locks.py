@@ -55,9 +55,10 @@ def test_two_starts_in_one_process_exclude_each_other_too(tmp_path):
 
 
 def test_a_folder_that_nothing_was_written_into_is_gone_again(tmp_path):
-    with pytest.raises(KeyError), claimed(tmp_path / "new", "train"):
-        raise KeyError
-    assert not (tmp_path / "new").exists()
+    for folder in (tmp_path / "new", tmp_path / "projects" / "dog" / "run"):
+        with pytest.raises(KeyError), claimed(folder, "train"):
+            raise KeyError
+    assert not list(tmp_path.iterdir())
     with claimed(tmp_path / "new", "train"):
         (tmp_path / "new" / "result").touch()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [LOCK, "result"]

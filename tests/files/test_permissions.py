@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from dreambooth.bench.delta import restore, write_delta
-from dreambooth.files.atomic import whole_entries, whole_file, whole_folder
+from dreambooth.files.atomic import whole_file, whole_folder
+from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import save_png
 from dreambooth.methods import LoRA
 from dreambooth.photos.ours import write

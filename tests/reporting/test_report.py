@@ -10,8 +10,10 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.images import save_png
+from dreambooth.files.reading import readings
+from dreambooth.photos.load import photo_hash
 from dreambooth.reporting import report
-from dreambooth.reporting.curves import MOST, Curve, charts, draw, read, scale
+from dreambooth.reporting.curves import MOST, Curve, charts, draw, scale
 from dreambooth.reporting.inline import data_uri
 from dreambooth.reporting.table import is_comparable, strip
 from tests import tiny
@@ -52,9 +54,10 @@ def run(tmp_path):
     folder = tmp_path / "my-dog"
     folder.mkdir()
     photos = tiny.photos(tmp_path / "photos", count=3)
+    learned = [{"name": path.name, "sha256": photo_hash(path)} for path in sorted(photos.iterdir())]
     record = {
         "dreambooth": "0.1.0", "state": "finished", "base_model": {"name": "owner/base"}, "method": "lora", "identifier": "sks", "step": 20,
-        "photos": [{"name": "0.png"}], "seed": 7, "seconds": {"training": 75.0}, "class_images": [{"count": 12}],
+        "photos": learned, "seed": 7, "seconds": {"training": 75.0}, "class_images": [{"count": 12}],
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
     config = {"photos": {"instance_data_dir": str(photos), "class_noun": "dog"}, "optimization": {"learning_rate": 1e-4}}
@@ -146,10 +149,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_curves_of_a_run(run):
-    found = charts(read(run / "metrics.jsonl"))
+    found = charts(readings(run / "metrics.jsonl"))
     assert [c.title.split(" on ")[0] for c in found] == ["Loss per picture", "Fidelity and copying", "Prompt fidelity", "Diversity"]
     assert found[1].names == ("DINO", "PRES")
-    assert charts(read(run / "none.jsonl")) == []
+    assert charts(readings(run / "none.jsonl")) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.21, 0.58), (0.3, 0.3), (-1, 1), (0, 1e-9), (1e-4, 2e-4), (0, 4000)])

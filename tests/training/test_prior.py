@@ -118,6 +118,23 @@ def test_pictures_that_the_user_has_put_there_are_used_as_they_are(family, tmp_p
     assert len(list(tmp_path.glob("*.png"))) == 1
 
 
+def test_a_folder_that_holds_no_picture_is_filled_as_an_empty_one(family, tmp_path):
+    """Hidden files, folders and texts were taken for a folder of photos that nobody can read."""
+    (tmp_path / "more").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "README.md", "names.csv"):
+        (tmp_path / name).write_text("no picture")
+    assert images(tmp_path, 2).missing() == 2
+    draw(family, images(tmp_path, 2))
+    assert [path.name for path in images(tmp_path, 2).present()] == ["00000.png", "00001.png"]
+    assert (tmp_path / "notes.txt").read_text() == "no picture"
+
+
+def test_a_damaged_picture_of_the_users_is_named(tmp_path):
+    (tmp_path / "mine.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(SettingError, match=r"mine\.png"):
+        images(tmp_path, 2).refuse_unusable()
+
+
 def test_two_runs_share_their_class_images_and_another_guidance_does_not(pipelines, tmp_path):
     base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 1}
     phases = []
@@ -142,3 +159,58 @@ def test_of_two_runs_that_want_the_same_class_images_one_draws_and_one_waits(pip
             assert not list(folder.glob("*.png"))
             lock.release()
     assert len(waited) == 1 and len(list(folder.glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("damage", ["half", "flipped", "gone", "empty", "another format"])
+def test_a_damaged_class_image_is_named_and_drawn_anew_with_its_own_seed(damage, family, tmp_path):
+    draw(family, images(tmp_path))
+    before, path = pixels(images(tmp_path)), tmp_path / "00002.png"
+    whole = path.read_bytes()
+    middle = whole.index(b"IDAT") + 8
+    changed = {"half": whole[: len(whole) // 2], "flipped": whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :], "empty": b""}
+    if damage == "gone":
+        path.unlink()
+    elif damage == "another format":
+        Image.new("RGB", (16, 16)).save(path, "JPEG")
+    else:
+        path.write_bytes(changed[damage])
+    assert images(tmp_path).missing() == 1
+    told = draw(family, images(tmp_path))
+    assert any(isinstance(record, Told) and "00002.png" in record.text for record in told)
+    assert [path.name for path in images(tmp_path).present()] == [f"{seed:05d}.png" for seed in range(5)]
+    assert max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(before, pixels(images(tmp_path)), strict=True)) <= 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"images": 3}', "outside", "a seed in words"])
+def test_a_damaged_manifest_is_written_anew_from_the_pictures_and_told(content, family, tmp_path):
+    draw(family, images(tmp_path))
+    path = tmp_path / MANIFEST
+    whole = json.loads(path.read_text())
+    Image.new("RGB", (16, 16), "red").save(tmp_path.parent / "outside.png")
+    if content == "outside":
+        content = json.dumps(whole | {"images": {"../outside.png": {"seed": 0, "look": ""}, **whole["images"]}})
+    elif content == "a seed in words":
+        content = json.dumps(whole | {"next_seed": "many"})
+    path.write_text(content)
+    (told,) = images(tmp_path).mend()
+    assert MANIFEST in told.text and "5 pictures" in told.text
+    assert json.loads(path.read_text()) == whole and not list(images(tmp_path).mend())
+    assert images(tmp_path).missing() == 0 and len(images(tmp_path).present()) == 5
+
+
+def test_pictures_of_another_set_do_not_come_into_a_manifest_that_is_written_anew(family, tmp_path):
+    draw(family, images(tmp_path, prompt="a cat"))
+    (tmp_path / MANIFEST).write_text("{")
+    list(images(tmp_path).mend())
+    assert images(tmp_path).missing() == 5
+
+
+def test_a_link_among_class_images_that_leads_out_of_the_folder_is_drawn_anew(family, tmp_path):
+    folder = tmp_path / "set"
+    draw(family, images(folder))
+    (folder / "00001.png").rename(tmp_path / "elsewhere.png")
+    (folder / "00001.png").symlink_to(tmp_path / "elsewhere.png")
+    kept = (tmp_path / "elsewhere.png").read_bytes()
+    assert images(folder).missing() == 1
+    draw(family, images(folder))
+    assert not (folder / "00001.png").is_symlink() and (tmp_path / "elsewhere.png").read_bytes() == kept

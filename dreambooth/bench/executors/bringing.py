@@ -3,15 +3,20 @@
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.mirror import Mirror, open_url, put, tried
 from dreambooth.bench.job import Event, Failed, Finished, Job, Row
+from dreambooth.bench.rows import as_row
 from dreambooth.core.errors import DreamboothError
+from dreambooth.files.reading import Damaged
+
+log = logging.getLogger(__name__)
 
 AT_A_TIME = 4
 """Finished jobs that are brought home at a time, while others go on."""
@@ -38,8 +43,11 @@ class FarRows:
             return files.cat_file(root) if files.exists(root) else None
 
         text = tried(self.storage, read)
-        known = {field.name for field in fields(Row)}  # another version of the code may have said more
-        return Row(**{name: value for name, value in json.loads(text).items() if name in known}) if text else None
+        try:
+            return as_row(text) if text else None
+        except Damaged as error:
+            log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", self.storage, key, error)
+            return None
 
     def _url(self, key: str) -> str:
         return f"{self.storage.rstrip('/')}/rows/{key}.json"

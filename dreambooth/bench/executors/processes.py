@@ -33,9 +33,9 @@ class Processes(Executor):
     """Several processes on this machine, one or more to a GPU; one that dies is replaced."""
 
     kind: Literal["processes"] = "processes"
-    workers: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Jobs at a time; left out, what the GPUs hold, or 2 on the CPU; with ray, what the cluster holds, or grows to when it is given."""
-    retries: Annotated[int, Ge(0)] = 2
+    retries: Annotated[int, Ge(0), Le(1000)] = 2
     """How often a job whose worker died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
     """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""

@@ -41,13 +41,13 @@ class Ray(Executor):
     kind: Literal["ray"] = "ray"
     address: str = "auto"
     """The cluster: auto (the one that this machine belongs to), HOST:PORT, or local to start one on this machine alone."""
-    workers: Annotated[int, Ge(1)] | None = None
+    workers: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Jobs at a time; left out, what the cluster holds. A cluster that grows on demand has to be told."""
-    retries: Annotated[int, Ge(0)] = 2
+    retries: Annotated[int, Ge(0), Le(1000)] = 2
     """How often a job whose worker or machine died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
     """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""
-    cpus_per_job: Annotated[float, Gt(0)] = 1.0
+    cpus_per_job: Annotated[float, Gt(0), Le(10_000)] = 1.0
     """Cores that one job takes, and its number of threads."""
     storage: str | None = None
     """Storage that all machines reach (s3://bucket/bench, or whatever fsspec knows): photos and checkpoints travel through it, and what is

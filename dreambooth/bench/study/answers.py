@@ -2,15 +2,25 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.reading import TypedDict, open_shape, parse_json
+from dreambooth.files.text import read_text
 
 QUESTIONS, CHOICES = ("identity", "prompt"), ("A", "B", "equal")
+
+
+@open_shape
+class Answers(TypedDict):
+    """A file of answers as a questionnaire saves it."""
+
+    study: str
+    rater: str
+    answers: dict[str, dict[str, str | float | None]]
 
 
 @dataclass(frozen=True)
@@ -70,16 +80,16 @@ def _files(paths: Sequence[str]) -> Iterator[Path]:
 
 def _read(path: Path) -> Iterator[tuple[str, Answer]]:
     """Study and answer, one by one."""
+    text = read_text(path, str(path.parent))
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             for line in csv.DictReader(io.StringIO(text)):
                 yield line["study"], _answer(line["rater"], line["comparison"], line)
         else:
-            told = json.loads(text)
+            told = parse_json(text, Answers)
             for name, given in told["answers"].items():
                 yield told["study"], _answer(told["rater"], name, given)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise SettingError(str(path), f"is no file of answers ({type(error).__name__}: {error}).") from None
 
 

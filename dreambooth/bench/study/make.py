@@ -9,18 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from PIL import Image, ImageOps
 
 from dreambooth.bench.study.sources import Shown, Source, photo_folder, source
 from dreambooth.bench.tables.house import template
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import without_identifier
-from dreambooth.files.atomic import writable_folder, write_json, write_text
+from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.folders import Place, refuse_mixing, refuse_unwritable, tidy
 from dreambooth.photos.files import scan
 from dreambooth.photos.load import load
 from dreambooth.reporting.inline import SIDE, data_uri
-from dreambooth.schema import Setting
+from dreambooth.schema import Count, Seed, Setting
 
 KEY, FOLDER = "key.json", "questionnaires"
 MOST = 24
@@ -40,16 +41,16 @@ class StudyMake(Setting):
     """Folder of the study: questionnaires/ to be sent to people, key.json to be kept."""
     photos: str | None = None
     """Folder of the photos that are shown for reference, or one with a folder for each subject; left out, as the runs say."""
-    num_questionnaires: Annotated[int, Ge(1)] | None = None
+    num_questionnaires: Count | None = None
     """Different questionnaires; left out, as many as the pictures fill, 24 at most."""
-    comparisons: Annotated[int, Ge(1)] = 25
+    comparisons: Count = 25
     """Pairs in each questionnaire."""
-    trick_questions: Annotated[int, Ge(0)] = 0
+    trick_questions: Annotated[int, Ge(0), Le(10**6)] = 0
     """Pairs more in each questionnaire, whose answer is known: a photo of the subject beside a picture of another. Who misses them has
     not looked."""
-    raters: Annotated[int, Ge(1)] = 3
+    raters: Count = 3
     """How many people are to answer each questionnaire."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Decides which pairs are asked for, their order, and which side is which."""
 
 
@@ -79,9 +80,12 @@ def make(settings: StudyMake) -> Made:
     rng = random.Random(settings.seed)
     chosen = _dealt(shared, settings, rng)
     subjects = sorted({shown[0] for part in chosen for shown in part})
-    photos = {subject: scan(photo_folder(first, second, subject, settings.photos)).photos for subject in subjects}
+    folders = {subject: photo_folder(first, second, subject, settings.photos) for subject in subjects}
+    given = [Place("the photos", folder, "photos") for folder in dict.fromkeys(folders.values())]
+    refuse_mixing([*given, Place("output_dir", out, "output", writes=(FOLDER,))])
+    photos = {subject: scan(folder).photos for subject, folder in folders.items()}
     tricks = iter(_tricks(first.pictures, photos, settings.trick_questions * len(chosen), seed=settings.seed))
-    writable_folder(out / FOLDER, "output_dir")
+    refuse_unwritable(out, "output_dir")
     comparisons, controls, pages = [], [], []
     for number, part in enumerate(chosen, 1):
         sides = _sides(len(part), rng, odd=number % 2 == 1)
@@ -98,13 +102,12 @@ def make(settings: StudyMake) -> Made:
         "raters": settings.raters, "comparisons": comparisons, "controls": controls,
     }  # fmt: skip
     key = {"study": hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12], **key}
-    paths = []
-    for number, order in enumerate(pages, 1):
-        path = out / FOLDER / f"questionnaire-{number:02d}.html"
-        write_text(path, _page(key, number, [_asked(one, first, second) for one in order]))
-        paths.append(path)
+    names = [f"questionnaire-{number:02d}.html" for number in range(1, len(pages) + 1)]
+    with tidy(out), whole_folder(out / FOLDER) as partial:
+        for number, (name, order) in enumerate(zip(names, pages, strict=True), 1):
+            (partial / name).write_text(_page(key, number, [_asked(one, first, second) for one in order]), encoding="utf-8")
     write_json(out / KEY, key)
-    return Made(tuple(paths), out / KEY, len(comparisons), len(controls), settings.raters)
+    return Made(tuple(out / FOLDER / name for name in names), out / KEY, len(comparisons), len(controls), settings.raters)
 
 
 def _told_apart(first: str, second: str) -> tuple[str, str]:

@@ -1,24 +1,43 @@
 """Where a study's pictures come from: a run, a folder of runs, or an arm of a bench; told apart by what the folder holds."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dreambooth.bench.job import Row
+from dreambooth.bench.rows import read_row
 from dreambooth.bench.tables import ARMS
 from dreambooth.bench.tables.pictures import largest
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import is_inside
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.opened import read_config
 from dreambooth.photos.files import scan
 from dreambooth.prompts import PLACEHOLDER
 from dreambooth.schema import nearest
+from dreambooth.setup.record import unknown_photos
 
-EVALUATED = Path("samples") / "evaluation" / "tuned"
+DRAWN = Path("samples") / "evaluation" / "tuned"
 PHOTOS = Path("shared") / "photos"
 """Where a bench keeps the photos that it has rendered; those of a dataset lie where --photos says."""
 Shown = tuple[str, str, int, int]
 """Subject, prompt with [V], training seed (0 for runs), seed of the picture: equal for the two pictures of a pair."""
+
+
+@open_shape
+class Asked(TypedDict):
+    """A prompt of an evaluation."""
+
+    prompt: str
+
+
+@open_shape
+class Evaluated(TypedDict, total=False):
+    """What is read of a run's scores.json."""
+
+    per_prompt: list[Asked]
+    subject: dict[str, Any]
 
 
 @dataclass
@@ -80,18 +99,20 @@ def photo_folder(first: Source, second: Source, subject: str, given: str | None)
 def _runs(name: str, runs: dict[str, Path]) -> Source:
     made = Source(name)
     for subject, run in runs.items():
-        scores = _json(run / "scores.json")
+        scores = _json(run / "scores.json", Evaluated, fix=f"Have it written anew: dreambooth evaluate {run}.")
         prompts = [entry["prompt"] for entry in scores.get("per_prompt", [])]
         for row, prompt in enumerate(prompts):
             if PLACEHOLDER in prompt:
-                for path in sorted((run / EVALUATED).glob(f"{row:02d}-seed*.png")):
-                    made.pictures[subject, prompt, 0, int(path.stem.split("seed")[1])] = path
+                for path in sorted((run / DRAWN).glob(f"{row:02d}-seed*.png")):
+                    if is_inside(path, run):
+                        made.pictures[subject, prompt, 0, _seed(path)] = path
         config = read_config(run) if (run / "config.yaml").is_file() else None
-        if config and config.photos.instance_data_dir:
-            made.photos[subject] = Path(config.photos.instance_data_dir)
+        folder = config.photos.instance_data_dir if config else None
+        if folder and Path(folder).is_dir() and not unknown_photos(run, scan(folder, needs_photo=False).photos):
+            made.photos[subject] = Path(folder)
         made.toybox = made.toybox or bool(scores.get("subject", {}).get("toybox"))
     if not made.pictures:
-        raise SettingError(name, f"there are no pictures in {EVALUATED}.", fix="Draw them: dreambooth evaluate RUN.")
+        raise SettingError(name, f"there are no pictures in {DRAWN}.", fix="Draw them: dreambooth evaluate RUN.")
     return made
 
 
@@ -102,19 +123,19 @@ def _arm(bench: Path, arm: str) -> Source:
     name, keys = arms[arm]
     made = Source(name)
     seen = set()
-    for row in (row for row in _rows(bench) if row["key"] in keys):
-        job = row["subject"], row["seed"]
+    for row in (row for key, row in _rows(bench) if key in keys):
+        job = row.subject, row.seed
         if job in seen:
             fix = "Say which plan's: PLAN/ARM; or give one plan and its settings a bench folder of their own."
             raise SettingError(f"{bench}:{arm}", f"the bench holds two results of {job[0]}, seed {job[1]}.", fix=fix)
         seen.add(job)
-        made.toybox = made.toybox or row["toybox"]
-        made.photos[row["subject"]] = bench / PHOTOS / row["subject"]
-        for prompt, names in row["pictures"].items():
+        made.toybox = made.toybox or row.toybox
+        made.photos[row.subject] = bench / PHOTOS / row.subject
+        for prompt, names in row.pictures.items():
             for name in names if PLACEHOLDER in prompt else ():
                 path = largest(bench / name)
-                if path.is_file():
-                    made.pictures[row["subject"], prompt, row["seed"], _seed(path)] = path
+                if path.is_file() and is_inside(path, bench):
+                    made.pictures[row.subject, prompt, row.seed, _seed(path)] = path
     if not made.pictures:
         raise SettingError(f"{bench}:{arm}", "its rows have kept no pictures.")
     return made
@@ -132,23 +153,19 @@ def _arms(bench: Path) -> dict[str, tuple[str, set[str]]]:
     """
     found: dict[str, tuple[str, set[str]]] = {}
     for path in sorted((bench / "tables").glob(f"*/{ARMS}")):
-        for arm, keys in _json(path).items():
+        for arm, keys in _json(path, dict[str, list[str]], fix="Draw the tables again: dreambooth bench PLAN --tables_only.").items():
             for name in (arm, f"{path.parent.name}/{arm}"):
                 found.setdefault(name, (arm, set()))[1].update(keys)
-    for row in _rows(bench) if not found else ():
-        found.setdefault(row["arm"], (row["arm"], set()))[1].add(row["key"])
+    for key, row in _rows(bench) if not found else ():
+        found.setdefault(row.arm, (row.arm, set()))[1].add(key)
     return found
 
 
-def _rows(bench: Path) -> Iterator[dict[str, Any]]:
+def _rows(bench: Path) -> Iterator[tuple[str, Row]]:
+    """Every row with its file's name, which is its key."""
     for path in sorted((bench / "rows").glob("[!.]*.json")):
-        row = {**_json(path), "key": path.stem}
-        if {"arm", "subject", "seed", "pictures", "toybox"} <= row.keys():
-            yield row
+        yield path.stem, read_row(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingError(str(path), f"cannot be read ({error}).") from None
+def _json(path: Path, shape: Any, fix: str) -> Any:
+    return needed_json(path, shape, setting="study", fix=fix)

@@ -2,15 +2,14 @@
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NotRequired
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from dreambooth.bench.study.answers import QUESTIONS, Answer, read_answers
 from dreambooth.bench.study.make import KEY
@@ -20,13 +19,47 @@ from dreambooth.bench.tables.statistics import ALPHA, MIN_SUBJECTS, MIN_TO_CLAIM
 from dreambooth.bench.tables.text import as_markdown
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
-from dreambooth.schema import Setting
+from dreambooth.files.reading import TypedDict, needed_json, open_shape
+from dreambooth.schema import Count, Setting
 
 PAPER = {"identity": (0.68, 0.22, 0.10), "prompt": (0.81, 0.12, 0.07)}
 """Table 2: DreamBooth, Textual Inversion (both Stable Diffusion), undecided; 600 pairs, 3 users each."""
 MIN_PAIRS = 10
 """A claim about one subject needs this many pairs."""
 TITLES = {"identity": "subject fidelity", "prompt": "prompt fidelity"}
+Side = Literal["first", "second"]
+
+
+@open_shape
+class Pair(TypedDict):
+    """A line of the key: which side shows which source."""
+
+    id: str
+    subject: str
+    A: Side
+    B: Side
+
+
+@open_shape
+class Control(TypedDict):
+    """A line of the key: a trick question and its answer."""
+
+    id: str
+    answer: Literal["A", "B"]
+
+
+@open_shape
+class Key(TypedDict):
+    """What `key.json` has to hold."""
+
+    study: str
+    first: str
+    second: str
+    toybox: bool
+    seed: int
+    raters: int
+    comparisons: list[Pair]
+    controls: NotRequired[list[Control]]
 
 
 class StudyTable(Setting):
@@ -38,9 +71,9 @@ class StudyTable(Setting):
     """Folder of the study, with its key.json."""
     answers: tuple[str, ...] = ()
     """Files of answers (.json or .csv), or folders of them."""
-    min_raters: Annotated[int, Ge(1)] = 2
+    min_raters: Count = 2
     """A pair that fewer people have answered is left out of a question, and counted as such."""
-    max_missed: Annotated[int, Ge(0)] | None = None
+    max_missed: Annotated[int, Ge(0), Le(10**6)] | None = None
     """Who answers more trick questions wrongly is left out of everything, and named; left out, everybody counts."""
 
 
@@ -95,12 +128,8 @@ def table(settings: StudyTable) -> Tallied:
 
 
 def _key(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / KEY).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingError("study", f"{folder} holds no {KEY}.", fix="Name the folder that `dreambooth study make` wrote.") from None
-    except ValueError as error:
-        raise SettingError("study", f"{folder / KEY} is damaged ({error}).") from None
+    fix = "Name the folder that `dreambooth study make` wrote; without its key the answers cannot be read."
+    return needed_json(folder / KEY, Key, setting="study", fix=fix)
 
 
 def _checks(answers: Sequence[Answer], key: Mapping[str, Any]) -> dict[str, list[bool]]:
