@@ -8,7 +8,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors docs fuzz claims tables bars selection clean
+.PHONY: setup demo test check lint types floors docs chaos fuzz claims tables bars selection clean
 
 setup: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ floors: setup
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
+
+# Kills, flipped bytes, full disks and races: hours, resumable; its counts stand in docs/reliability.md.
+chaos: setup
+	$(ONE) $(BIN)/python -m tests.chaos --kills $(or $(KILLS),500)
 
 fuzz: setup
 	$(ONE) DREAMBOOTH_FUZZ_CASES=10000 $(BIN)/python -m pytest -m slow tests/photos/test_fuzz.py

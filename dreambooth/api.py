@@ -73,9 +73,9 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
 
 def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
     """The configuration from a file and flat names, later ones first."""
-    tree = read_settings(Path(config).expanduser()) if config else {}
+    tree = read_settings(Path(config).expanduser(), allow_pickle=bool(settings.get("allow_pickle"))) if config else {}
     method = settings.get("method") or named_in(tree)
-    return from_arguments(config_type(method), settings, tree)
+    return from_arguments(config_type(method, by_hand="method" in settings), settings, tree)
 
 
 def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[str, Any] | None = None) -> Any:

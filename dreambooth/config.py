@@ -22,7 +22,7 @@ from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, extended, flags, get, is_set
+from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, at, extended, flags, get, is_set
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop
@@ -30,6 +30,7 @@ from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.prior import Prior
 from dreambooth.training.subjects import Photos
+from dreambooth.trust import refuse_pickles_of, refuse_unteachable, refuse_untrusted, trust_method
 
 
 class Text(Setting):
@@ -121,8 +122,9 @@ class Output(Setting):
     """Make the model private on the Hub."""
     skip_save_text_encoder: bool = False
     """Leave the text encoder out of the saved pipeline."""
-    output_kohya_format: bool = False
-    """Also write the LoRA as kohya's tools, ComfyUI and A1111 name its weights (SD and SDXL)."""
+    output_kohya_format: bool | None = None
+    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); left out, it is
+    written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
 
 
 class TrainConfig(Setting):
@@ -151,6 +153,13 @@ class TrainConfig(Setting):
         and the method has a use for it."""
         wanted = self.prior.with_prior_preservation
         return bool(self.photos.class_noun) and not self.method.why_no_prior() if wanted is None else wanted
+
+    def writes_kohya(self, family: type[Family]) -> bool:
+        """Whether a LoRA is written in kohya's names, too."""
+        if self.output.output_kohya_format is not None:
+            return self.output.output_kohya_format
+        is_plain = self.method.kind == "lora" and not getattr(self.method, "use_dora", False)
+        return is_plain and bool(family.kohya_prefixes) and self.preset != "diffusers"
 
     @property
     def replaced_noun(self) -> str | None:
@@ -192,10 +201,9 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
     if config.preset == "diffusers":
         recipe |= {"checkpointing_steps": 500, **DIFFUSERS.get(kind, {})}
     else:
-        recipe |= {**family.recipe.get(kind, {}), **(config.model.recipe().get(kind) or {})}
-    for name in recipe:
-        if name not in tree:
-            raise SettingError(RECIPE, f"the base model's recipe names {name!r}, which is no setting.", fix="Mend the file.")
+        own = config.model.recipe().get(kind) or {}
+        refuse_unteachable(own, tree, RECIPE)
+        recipe |= {**family.recipe.get(kind, {}), **own}
     wanted = {tree[name].path: value for name, value in recipe.items() if not is_set(config, tree[name].path)}
     if is_set(config, ("loop", "num_train_epochs")) and not is_set(config, ("loop", "max_train_steps")):
         wanted.pop(("loop", "max_train_steps"), None)
@@ -262,9 +270,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to."""
+def read_settings(path: Path, *, allow_pickle: bool = False) -> dict[str, Any]:
+    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to.
+
+    Raises SettingError where it asks for pickles and the user does not.
+    """
     tree = read_yaml(path)
+    refuse_pickles_of(str(path), asked=str(at(tree, ("model", "allow_pickle"))).lower() in ("true", "1", "yes"), given=allow_pickle)
     if path.name == CONFIG and (path.parent / RECORD).is_file():
         tree["output"] = {**(tree.get("output") or {}), "output_dir": str(path.parent.absolute())}
     return tree
@@ -276,10 +288,14 @@ def named_in(tree: Mapping[str, Any]) -> str | None:
     return method.get("kind") if isinstance(method, Mapping) else method
 
 
-def config_type(method: str | None) -> type[TrainConfig]:
-    """The tree, with a user's own method (`package.module:Class`) in its union when one is named."""
+def config_type(method: str | None, *, by_hand: bool = True) -> type[TrainConfig]:
+    """The tree, with a user's own method (`package.module:Class`) in its union when one is named. `by_hand`: the user has named it; a
+    method that only a file names is not imported."""
     if not method or ":" not in method:
         return TrainConfig
+    if by_hand:
+        trust_method(method)
+    refuse_untrusted(method)
     module, _, name = method.partition(":")
     try:
         kind = getattr(import_module(module), name)

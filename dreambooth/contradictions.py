@@ -5,6 +5,7 @@ from pathlib import Path
 from dreambooth.config import FOLDERS, TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
+from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
 from dreambooth.prompts import holds_placeholder
 from dreambooth.schema import Flag, flags, get, is_set
@@ -25,6 +26,8 @@ def check(config: TrainConfig) -> None:
     if config.text.train_text_encoder and config.output.skip_save_text_encoder and config.method.trains_whole_parts:
         reason = "what the text encoder learns would be lost."
         raise SettingError("--skip_save_text_encoder", reason, fix="Leave out this flag or --train_text_encoder.")
+    if isinstance(config.method, WordMethod):
+        refuse_text_encoder(f"--method {config.method.kind}", asked=config.text.train_text_encoder)
     photos, prior = config.photos, config.prior
     has_class = photos.class_noun or photos.class_prompt or photos.concepts_list or photos.concept == "style"
     if config.has_prior and not has_class:

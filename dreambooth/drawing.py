@@ -11,7 +11,7 @@ from dreambooth.files.locks import claimed
 from dreambooth.folders import expanded, is_same, refuse_unwritable
 from dreambooth.gallery import Gallery
 from dreambooth.loading import refuse_missing_folder
-from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder, trust_run
 from dreambooth.outputs import write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
@@ -56,6 +56,8 @@ class GenerateConfig(Setting):
     """Branch, tag or commit of a Hub model; a run knows its own."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    trust_code: bool = False
+    """Run the code of a method (`package.module:Class`) that the run's config.yaml names: only for runs you trust."""
     verify: bool = True
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     sampling: Sampling = Sampling()
@@ -89,6 +91,8 @@ def asked(config: GenerateConfig) -> Asked:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     expanded(config.run, "run")
     path = named(config.run)
+    if config.trust_code:
+        trust_run(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -116,26 +120,27 @@ def asked(config: GenerateConfig) -> Asked:
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
     wanted = asked(config)
-    prompts, folder = list(wanted.prompts), wanted.folder
-    config = config.updated({("negative_prompt",): wanted.negative_prompt})
+    prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
         yield Told(f"Loading {config.run} ...")
         opened = open_model(config.run, **opening(config))
+        if opened.added:
+            yield Told(opened.added)
     sampling = sampling_of(config, opened)
-    check(opened.family, sampling, negative_prompt=config.negative_prompt)
-    for prompt in filter(None, [*prompts, config.negative_prompt]):
+    check(opened.family, sampling, negative_prompt=negative)
+    for prompt in [*prompts, *([negative] if negative else [])]:
         for sentence in unread(opened.family, prompt):
             yield Told(sentence, important=True)
     precision = config.mixed_precision or opened.precision
     made_with = {
-        **sampling.model_dump(exclude_none=True), "negative_prompt": config.negative_prompt, "model": opened.name,
+        **sampling.model_dump(exclude_none=True), "negative_prompt": negative, "model": opened.name,
         "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
     }  # fmt: skip
     seeds = [config.seed + i for i in range(config.num_images)]
     with claimed(folder, "generate"):
         made_with = {name: value for name, value in made_with.items() if value is not None}
         gallery = Gallery.opened(folder, prompts, seeds, made_with, again=bool(config.output_dir))
-        pictures = yield from _draw_missing(gallery, opened, config, sampling, precision)
+        pictures = yield from _draw_missing(gallery, opened, sampling, negative, config.batch_size, precision)
         count = len(seeds)
         rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
         how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
@@ -144,16 +149,16 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
 
 
 def _draw_missing(
-    gallery: Gallery, opened: Opened, config: GenerateConfig, sampling: Sampling, precision: Precision
+    gallery: Gallery, opened: Opened, sampling: Sampling, negative: str | None, batch_size: int, precision: str
 ) -> Generator[Told | Progress, None, list[Picture]]:
     """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
     pictures = gallery.present()
     if pictures:
         yield Told(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
-    todo = gallery.missing(pictures, config.batch_size)
+    todo = gallery.missing(pictures, batch_size)
     drawn = draw(
         opened.family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], sampling=sampling,
-        negative_prompt=config.negative_prompt, batch_size=config.batch_size, precision=precision,
+        negative_prompt=negative, batch_size=batch_size, precision=precision,
     )  # fmt: skip
     for place, picture in zip(todo, drawn, strict=True):
         if place in pictures:

@@ -2,12 +2,16 @@
 
 import difflib
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.wording import HALF
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """How a model is named on the Hub: owner/name; a few old ones have no owner."""
@@ -36,6 +40,18 @@ def nearest_folder(path: Path) -> str:
     return f"Did you mean {path.parent / near[0]}?" if near else ""
 
 
+@contextmanager
+def readable_name(folder: Path | str) -> Iterator[str]:
+    """A folder by a name that is UTF-8, as tokenizers, TensorBoard and wandb need it: its own, or that of a link while the block lasts."""
+    if not HALF.search(str(folder)):
+        yield str(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="dreambooth-") as place:
+        link = Path(place) / "folder"
+        link.symlink_to(Path(folder).absolute(), target_is_directory=True)
+        yield str(link)
+
+
 def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, **options: Any) -> Any:
     """A part from a folder or Hub id; raises SettingError saying how to have it without a network, or that weights are missing.
 
@@ -48,9 +64,10 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     transformers.logging.disable_progress_bar()
     place = str(Path(where).expanduser())
     try:
-        if not has_weights:
-            return kind.from_pretrained(place, **options)
-        model, info = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+        with readable_name(place) as name:
+            if not has_weights:
+                return kind.from_pretrained(name, **options)
+            model, info = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
     except ImportError as error:
         raise SettingError(flag, f"{where} needs another package ({_needed(error)}).", fix="Install it, or take another model.") from None
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:

@@ -75,6 +75,12 @@ def earlier(config: TrainConfig, material: Material, base: str, checkpoint: Path
     return [*kept, {"until": step_of(checkpoint), "changed": found, **({"photos": photos} if photos else {})}]
 
 
+def changed_since(material: Material, checkpoint: Path) -> list[str]:
+    """A sentence on what has changed since a checkpoint, where it was allowed."""
+    found = [change for part in material.earlier if part["until"] == step_of(checkpoint) for change in part["changed"]]
+    return [f"Going on although this has changed since {checkpoint.name} (run.json keeps it): {'; '.join(found)}."] if found else []
+
+
 def since(material: Material, digest: str) -> dict[str, int]:
     """{"since": update} for a photo that was not there from the start; nothing for one that was."""
     parts = [part for part in material.earlier if "photos" in part]

@@ -9,15 +9,17 @@ from dreambooth.config import TrainConfig, config_type, named_in, read_yaml
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
-from dreambooth.families.source import UNREADABLE, told_as
+from dreambooth.families.source import told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.locks import claimed
 from dreambooth.files.sums import SUMS, verified
+from dreambooth.loras import add_lora, read_lora
 from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.state import STATE, checkpoints, step_of
+from dreambooth.trust import refuse_pickles_of, trust_method
 
 CONFIG = "config.yaml"
 
@@ -31,6 +33,8 @@ class Opened:
     config: TrainConfig | None = None
     record: dict[str, Any] | None = None
     learner: Learner | None = None
+    added: str | None = None
+    """What a LoRA file has changed, in words."""
 
     @property
     def identifier(self) -> str | None:
@@ -66,16 +70,17 @@ def open_model(
     path = named(name)
     run = run_folder(path)
     hush()
+    added = read_lora(str(named(lora, "--lora")), allow_pickle=allow_pickle) if lora else None
     if run:
-        opened = _open_run(run, path, precision, verify=verify)
+        opened = _open_run(run, path, precision, verify=verify, allow_pickle=allow_pickle)
     else:
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
         with told_as("run"):
             opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
-    if lora:
-        _add_lora(opened.family, str(named(lora, "--lora")), allow_pickle=allow_pickle)
+    if added:
+        opened.added = add_lora(opened.family, added)
     opened.family.to(pick_device(device))
     return opened
 
@@ -110,7 +115,7 @@ def read_config(run: Path) -> TrainConfig:
     tree = read_yaml(run / CONFIG)
     method = named_in(tree)
     _refuse_own_code(run, method or "")
-    return config_type(method).parse(tree)
+    return config_type(method, by_hand=False).parse(tree)
 
 
 def _refuse_own_code(run: Path, method: str) -> None:
@@ -160,8 +165,16 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool) -> Opened:
+def trust_run(name: str) -> None:
+    """Let the code of a method be run that a run's config.yaml names: the user says so."""
+    run = run_folder(named(name))
+    if run:
+        trust_method(named_in(read_yaml(run / CONFIG)))
+
+
+def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool, allow_pickle: bool) -> Opened:
     config, record = read_config(run), read_record(run)
+    refuse_pickles_of(str(run / CONFIG), asked=config.model.allow_pickle, given=allow_pickle)
     _finish_replacing(run)
     refuse_unfinished(run, path)
     fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
@@ -201,32 +214,3 @@ def _encoders_of_base(config: TrainConfig) -> dict[str, Any]:
         return {}
     base = family_of(config.model).load(config.model)
     return {name: base.parts[name] for name in base.encoder_names}
-
-
-def _see_that_it_fits(family: Family, folder: str, weights: str | None, *, allow_pickle: bool) -> None:
-    """diffusers leaves out in silence what a LoRA has for networks that the model has not: raise SettingError instead."""
-    read = family.pipe.lora_state_dict(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
-    foreign = {name.split(".")[0] for name in (read[0] if isinstance(read, tuple) else read)} - set(family.parts)
-    if foreign:
-        reason = f"{folder} changes {' and '.join(sorted(foreign)[:3])}, which {family.name} has not: it is for another model."
-        raise SettingError("--lora", reason, fix="Name the base model that it was made for.")
-
-
-def _add_lora(family: Family, lora: str, *, allow_pickle: bool) -> None:
-    path = Path(lora).expanduser()
-    if path.is_file() and path.suffix != ".safetensors" and not allow_pickle:
-        raise SettingError("--lora", f"{path.name} is a pickle, which can run any code.", fix="Pass --allow_pickle if you trust it.")
-    folder, weights = (str(path.parent), path.name) if path.is_file() else (str(path) if path.is_dir() else lora, None)
-    own = {name: part.peft_config for name, part in family.parts.items() if getattr(part, "peft_config", None)}
-    if any(str(config.peft_type.value) != "LORA" for configs in own.values() for config in configs.values()):
-        raise SettingError("--lora", "this run's own layers are no LoRA, and the two cannot be mixed.", fix="Put it on the base model.")
-    try:
-        _see_that_it_fits(family, folder, weights, allow_pickle=allow_pickle)
-        family.pipe.load_lora_weights(folder, weight_name=weights, use_safetensors=None if allow_pickle else True)
-    except SettingError:
-        raise
-    except (*UNREADABLE, RuntimeError) as error:
-        raise SettingError("--lora", f"{lora} cannot be loaded ({str(error).splitlines()[0]}).", fix="Is it for this base model?") from None
-    for name in own:  # diffusers makes the new one the only one that acts
-        part = family.parts[name]
-        part.set_adapter(list(part.peft_config))

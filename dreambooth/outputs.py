@@ -12,12 +12,13 @@ import yaml
 import dreambooth
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.wording import written_out
 from dreambooth.families import Family
-from dreambooth.files.atomic import whole_file
+from dreambooth.files.atomic import whole_file, write_text
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import contact_sheet, save_png
-from dreambooth.files.layouts import write_kohya
+from dreambooth.files.layouts import KOHYA_FILE, write_kohya
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.sums import write_sums
 from dreambooth.material import since
@@ -58,11 +59,13 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
             _without_text_encoders(learner.family, lambda: learner.save(partial, whole=True))
         else:
             learner.save(partial, whole=True)
-        if config.output.output_kohya_format:
+        if config.writes_kohya(type(learner.family)):
             write_kohya(partial, prefixes=kohya_prefixes(learner.family))
-        (partial / CARD).write_text(card(config, material, learner, record), encoding="utf-8")
+        write_text(partial / CARD, card(config, material, learner, record))
         written = sorted(path.name for path in partial.iterdir())
         write_sums(partial)
+    if KOHYA_FILE not in written:
+        (folder / KOHYA_FILE).unlink(missing_ok=True)  # an earlier run's, which would be taken for this one's
     return written
 
 
@@ -100,6 +103,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
     load = f"{before}pipe = {kind}.from_pretrained({_quoted(source)}{chosen}{encoders})\n{learner.loading()}".strip()
+    kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     head = {
         **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other", "instance_prompt": prompt,
         "tags": ["text-to-image", "diffusers", "dreambooth", config.method.kind],
@@ -112,7 +116,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{prompt}"{_prior_words(material)}.
 {_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
-`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.
+`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}
 
 ```python
 from diffusers import {kind}
@@ -170,13 +174,13 @@ def _hub_name(config: TrainConfig, folder: Path) -> str:
 def _public(file: Path, card: str) -> str | bytes:
     """A file as it may be seen by all: the card's public text, configurations without the folder that they were read from."""
     if file.name == CARD:
-        return card.encode()
+        return written_out(card).encode()
     if file.suffix != ".json":
         return str(file)
     content = json.loads(file.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if name not in ("_name_or_path", "name_or_path")}
-    return json.dumps(content, indent=2, ensure_ascii=False).encode()
+    return written_out(json.dumps(content, indent=2, ensure_ascii=False)).encode()
 
 
 def _photo(path: Path, material: Material) -> dict[str, Any]:
@@ -211,12 +215,10 @@ def _without_text_encoders(family: Family, save: Any) -> None:
 
 def kohya_prefixes(family: Family | type[Family]) -> dict[str, str]:
     """How kohya's tools name a family's parts; raises SettingError for a family that they name otherwise."""
-    if len(family.encoder_names) == 2 and family.denoiser_name == "unet":
-        return {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
-    if family.denoiser_name == "unet":
-        return {"unet": "lora_unet", "text_encoder": "lora_te"}
-    fix = "ComfyUI loads the diffusers file, whose factor it takes as 1: leave out --lora_alpha, too."
-    raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix=fix)
+    if not family.kohya_prefixes:
+        fix = "ComfyUI loads the diffusers file, whose factor it takes as 1: leave out --lora_alpha, too."
+        raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix=fix)
+    return dict(family.kohya_prefixes)
 
 
 def _version(package: str) -> str:

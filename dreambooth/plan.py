@@ -12,6 +12,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
 from dreambooth.families import Family
+from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.prepare import Material, learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
@@ -52,6 +53,8 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         missing = images.missing()
         todo = f"{missing} of {images.count} to be drawn" if missing else f"all {images.count} are there"
         lines.append(("prior", f'"{images.prompt}": {todo} ({images.folder})'))
+    if config.method.kind == "lora":
+        lines.append(("files", _lora_files(config, type(family))))
     lines += [("checkpoints", _saving(config, trainable, steps)), ("output", f"{config.output_dir}, {_free(config)}")]
     return Plan(tuple(lines))
 
@@ -126,6 +129,16 @@ def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
 
 def _free(config: TrainConfig) -> str:
     return f"{size(shutil.disk_usage(_existing(config.output_dir)).free)} free"
+
+
+def _lora_files(config: TrainConfig, family: type[Family]) -> str:
+    """Which programs will read the result."""
+    if config.writes_kohya(family):
+        return f"{DIFFUSERS_FILE} for diffusers, {KOHYA_FILE} for ComfyUI and A1111"
+    if not family.kohya_prefixes:
+        return f"{DIFFUSERS_FILE} for diffusers and ComfyUI"
+    dora = ": their readers do not agree on DoRA" if getattr(config.method, "use_dora", False) else ""
+    return f"{DIFFUSERS_FILE} for diffusers; none for ComfyUI and A1111{dora}"
 
 
 def _existing(path: Path) -> Path:

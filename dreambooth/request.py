@@ -77,6 +77,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     source.check(replaced=replaced)
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
+    if config.text.text_encoder_use_attention_mask:
+        kind.refuse_masked_padding()
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
         optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
     resolution = _resolution(config, kind)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dreambooth.config import FOLDERS, TrainConfig, read_yaml, rooted
+from dreambooth.config import FOLDERS, TrainConfig, dump, read_yaml, rooted
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import PREFIX
 from dreambooth.files.entries import INCOMING
@@ -23,7 +23,7 @@ RESUMABLE = {
     "max_train_steps", "resume_from_checkpoint", "allow_changed_settings", "output_dir", "overwrite_output_dir", "logging_dir", "report_to",
     "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
     "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir",
-    "ignore_photo_errors", "identifier_tokens", "verify",
+    "ignore_photo_errors", "identifier_tokens", "verify", "verify_base",
 }  # fmt: skip
 """Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
 
@@ -97,7 +97,7 @@ def _refuse_occupied(config: TrainConfig, folder: Path) -> None:
 
 def _refuse_other_request(config: TrainConfig, folder: Path) -> None:
     """Raise SettingError where a finished run's own settings are others than those given now."""
-    changed = differences(read_yaml(folder / CONFIG), config, given=True)
+    changed = differences(dump(type(config).parse(read_yaml(folder / CONFIG))), config, given=True)
     if changed and not config.loop.allow_changed_settings:
         fix = "Choose another --output_dir, or train longer with a larger --max_train_steps."
         raise SettingError("--resume_from_checkpoint", f"{folder} is finished, with other settings: {'; '.join(changed)}.", fix=fix)

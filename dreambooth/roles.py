@@ -9,11 +9,12 @@ from dreambooth.families import ModelSource
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.folders import Place, chain, is_inside, is_same, refuse_mixing
 from dreambooth.prompts import PLACEHOLDER
+from dreambooth.setup.record import RECORD
+from dreambooth.training.concepts import entry_name
 from dreambooth.training.masks import MASKS
 from dreambooth.training.prior import MANIFEST
 from dreambooth.training.subjects import prompts_of, subjects
 
-RECORD = "run.json"
 PARTS = (
     "unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler", "feature_extractor", "image_encoder", "safety_checker",
 )  # fmt: skip
@@ -31,35 +32,40 @@ def refuse_mixed_training(config: TrainConfig) -> None:
         others.append(Place("--logging_dir", logs, "output", content="logs"))
     if config.model.cache_dir:
         others.append(Place("--cache_dir", Path(config.model.cache_dir), "output", content="models"))
-    refuse([*read_by(config), *models(config.model), *others, Place("--output_dir", folder, "output", writes=writes)])
+    places = [*read_by(config), *models(config.model), *others, Place("--output_dir", folder, "output", writes=writes)]
+    refuse_mixing(places)
+    for place in places:
+        _refuse_stranger(place)
 
 
 def refuse_mixed_pictures(out: Path, run: Path | None, config: TrainConfig | None, others: Sequence[Place] = ()) -> None:
     """Raise SettingError where what is written into `out` would be taken for a run's photos, masks or class images, or replace its own.
 
-    `others` are folders that are read beside those of the run's `config`. The run's own folder as `out` is left to the caller.
+    `others` are folders that are read beside those of the run's `config`. The run's own folder as `out` is left to the caller, and so is
+    a run whose own folders were mixed when it was trained: it can be drawn from, into another folder.
     """
     try:
         known = read_by(config) if config else []
     except SettingError:
         known = []  # the run's list of concepts is gone, and with it its folders' names
-    places = [*others, *(place for place in known if not any(is_same(place.path, other.path) for other in others))]
     own = [Place("run", run, "output", content="run", writes=RUN_WRITES)] if run else []
-    refuse([*places, *own, Place("--output_dir", out, "output", content="run")])
+    wanted = Place("--output_dir", out, "output", content="run")
+    for place in (*others, *known, *own):
+        refuse_mixing([place, wanted])
+    _refuse_stranger(wanted)
     if (out / RECORD).is_file() and not (run and is_same(out, run)):
         raise SettingError("--output_dir", f"{out} is the folder of another run.", fix="Choose another folder.")
 
 
-def refuse(places: Sequence[Place]) -> None:
-    """`refuse_mixing`, and SettingError for a folder whose own files say that it is for something else."""
-    refuse_mixing(places)
-    for place in places:
-        if place.holds in ("photos", "masks", "class images") and (place.path.expanduser() / RECORD).is_file():
-            reason = f"{place.path} is the folder of a run, whose contact sheets would be taken for {place.holds}."
-            raise SettingError(place.setting, reason, fix=f"Put the {place.holds} into a folder of their own.")
-        if place.holds in ("photos", "masks", "output") and (place.path.expanduser() / MANIFEST).is_file():
-            reason = f"{place.path} holds class images that were drawn into it (see its {MANIFEST})."
-            raise SettingError(place.setting, reason, fix="Choose another folder." if place.holds == "output" else "Move the others out.")
+def _refuse_stranger(place: Place) -> None:
+    """Raise SettingError for a folder whose own files say that it is for something else."""
+    path = place.path.expanduser()
+    if place.holds in ("photos", "masks", "class images") and (path / RECORD).is_file():
+        reason = f"{path} is the folder of a run, whose contact sheets would be taken for {place.holds}."
+        raise SettingError(place.setting, reason, fix=f"Put the {place.holds} into a folder of their own.")
+    if place.holds in ("photos", "masks", "output") and (path / MANIFEST).is_file():
+        reason = f"{path} holds class images that were drawn into it (see its {MANIFEST})."
+        raise SettingError(place.setting, reason, fix="Choose another folder." if place.holds == "output" else "Move the others out.")
 
 
 def read_by(config: TrainConfig) -> list[Place]:
@@ -89,7 +95,7 @@ def models(source: ModelSource) -> list[Place]:
 def _photos(config: TrainConfig) -> Iterator[Place]:
     if config.photos.concepts_list:
         for number, subject in enumerate(subjects(config.photos, config.photos.identifier or PLACEHOLDER), start=1):
-            yield Place(f"--concepts_list entry {number}", subject.folder.root, "photos")
+            yield Place(entry_name(number), subject.folder.root, "photos")
     elif config.photos.instance_data_dir:
         yield Place("--instance_data_dir", Path(config.photos.instance_data_dir), "photos")
 
@@ -100,7 +106,7 @@ def _class_images(config: TrainConfig) -> Iterator[Place]:
         return
     everyones = config.prior.class_data_dir
     named = [("--class_data_dir", everyones, prompts_of(config.photos)[1])] if not config.photos.concepts_list else [
-        (f"--concepts_list entry {number}" if subject.class_data_dir else "--class_data_dir", subject.class_data_dir or everyones,
+        (entry_name(number) if subject.class_data_dir else "--class_data_dir", subject.class_data_dir or everyones,
          subject.class_prompt)
         for number, subject in enumerate(subjects(config.photos, config.photos.identifier or PLACEHOLDER), start=1)
     ]  # fmt: skip

@@ -263,6 +263,8 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
     for name, info in tree.model_fields.items():
         branches = _settings_of(info.annotation)
         value = values.get(name)
+        if isinstance(value, str) and "\0" in value:
+            raise SettingError(f"--{name}", "it holds a zero byte, so it is no text and no name of a file.")
         if len(branches) > 1 and isinstance(value, str):
             value = {"kind": value}
         if not branches or not isinstance(value, Mapping):

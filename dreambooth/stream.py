@@ -18,7 +18,7 @@ from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
 from dreambooth.files.locks import claimed
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.material import as_chosen, contents, earlier
+from dreambooth.material import as_chosen, changed_since, contents, earlier
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.outputs import origin, push, write_result
 from dreambooth.plan import needed_bytes, plan, trial
@@ -102,6 +102,7 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     yield from told(start.remarks)
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
+        yield from told(changed_since(material, start.checkpoint))
     eyes = open_eyes(config, processes.device)
     if config.loop.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -151,7 +152,7 @@ def _run(
 ) -> Iterator[Record]:
     """Everything after the request has been understood. Trackers are opened before anything long is done, and closed when all has ended."""
     folder, start = config.output_dir, step_of(checkpoint) if checkpoint else 0
-    base = fingerprint(config.model.folder())
+    base = fingerprint(config.model.folder(), again=config.model.verify_base)
     material.prior = plan_prior(config, material, type(family), base)
     lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
     family.to(processes.device)

@@ -1,9 +1,14 @@
 """Readers of a run's records by name: TensorBoard and wandb. They observe; a run does not know them."""
 
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.wording import written_out
+from dreambooth.loading import readable_name
 from dreambooth.training.records import Preview, Record, Step
 
 
@@ -23,7 +28,9 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install tensorboard") from None
-        self.writer = SummaryWriter(str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.held = ExitStack()
+        self.writer = SummaryWriter(self.held.enter_context(readable_name(folder)))
 
     def take(self, record: Record) -> None:
         if isinstance(record, Step):
@@ -35,6 +42,7 @@ class TensorBoard:
 
     def close(self) -> None:
         self.writer.close()
+        self.held.close()
 
 
 class Wandb:
@@ -46,8 +54,11 @@ class Wandb:
         except ImportError:
             raise SettingError("--report_to", "wandb is not installed.", fix="pip install wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
+        self.held = ExitStack()
         try:
-            self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=str(folder), config=settings)
+            place = self.held.enter_context(readable_name(folder))
+            sys.argv = [written_out(word) for word in sys.argv]  # it keeps the command line, and can only keep UTF-8
+            self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=place, config=_written(settings))
         except Exception as error:  # its own errors differ from version to version
             fix = "`wandb login`, or WANDB_MODE=offline."
             raise SettingError("--report_to", f"wandb cannot begin ({first_line(error)}).", fix=fix) from error
@@ -56,11 +67,13 @@ class Wandb:
         if isinstance(record, Step) and record.values:
             self.run.log(record.values, step=record.step)
         if isinstance(record, Preview):
-            images = [self.wandb.Image(str(path), caption=prompt) for path, prompt in zip(record.paths, record.prompts, strict=True)]
+            pictures = zip(record.paths, record.prompts, strict=True)
+            images = [self.wandb.Image(_pixels(path), caption=prompt) for path, prompt in pictures]
             self.run.log({"validation": images}, step=record.step)
 
     def close(self) -> None:
         self.run.finish()
+        self.held.close()
 
 
 def open_trackers(names: tuple[str, ...], logging_dir: Path, settings: dict[str, Any]) -> list[Tracker]:
@@ -71,6 +84,15 @@ def open_trackers(names: tuple[str, ...], logging_dir: Path, settings: dict[str,
     if "wandb" in names:
         trackers.append(Wandb(logging_dir, settings))
     return trackers
+
+
+def _written(value: Any) -> Any:
+    """Plain values with what is no UTF-8 in them written out."""
+    if isinstance(value, Mapping):
+        return {name: _written(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(one) for one in value]
+    return written_out(value) if isinstance(value, str) else value
 
 
 def _pixels(path: Path) -> Any:

@@ -338,7 +338,7 @@ def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(p
         pass
     created, (name, files) = Hub.calls
     assert created == ("my-dog", True) and name == "somebody/my-dog"
-    tops = {"lora": {"pytorch_lora_weights.safetensors"}, "loha": {"unet", "text_encoder"}}
+    tops = {"lora": {f"pytorch_lora_weights{end}.safetensors" for end in ("", "_kohya")}, "loha": {"unet", "text_encoder"}}
     parts = {"model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler"}
     assert {file.split("/")[0] for file in files} == {"README.md", "samples", *tops.get(method, parts)}
     assert all(file.startswith("samples/final/") for file in files if file.startswith("samples"))

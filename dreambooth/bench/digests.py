@@ -1,6 +1,7 @@
 """What a job's key stands on: the bytes of photos, of the base model and of the encoders."""
 
 import hashlib
+import os
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
@@ -14,7 +15,7 @@ def weights_digest(model: ModelSource, encoders: Encoders) -> str:
     """A digest of the base model, of a VAE or tokenizer in the place of its own, and of the encoders that look at its pictures."""
     chosen = encoders.beside(model.pretrained_model_name_or_path)
     names = (model.pretrained_vae_name_or_path, model.tokenizer_name, *(getattr(chosen, name) for name in type(chosen).model_fields))
-    return hashlib.sha256("\0".join([fingerprint(model.folder()), *map(part_digest, names)]).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\0".join([fingerprint(model.folder()), *map(part_digest, names)]))).hexdigest()
 
 
 def beside(model: ModelSource) -> list[str]:

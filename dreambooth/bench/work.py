@@ -120,7 +120,8 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
             return record, {}
     drawn, by_others = class_images(job, config, tell=tell)
     settings: dict[str, Any] = {
-        **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run), "class_data_dir": drawn and str(drawn),
+        "output_kohya_format": False, **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run),
+        "class_data_dir": drawn and str(drawn),
         "skip_final_inference": True, "allow_changed_settings": True,  # the key has seen to it that only folders differ
         "resume_from_checkpoint": "latest" if checkpoints(run) else None,
         "checkpoints_total_limit": config.loop.checkpoints_total_limit,

@@ -1,5 +1,6 @@
 """The command line: flags in, records out. Nothing heavy is imported before a command is chosen."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong request, 3 some jobs failed, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _quiet()
+    _spell_out()
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())))
@@ -83,6 +85,13 @@ def _unknown(word: str) -> int:
     hint = f" Did you mean {close[0]}?" if close else ""
     print(f"dreambooth: there is no command {word!r}.{hint} There are {', '.join(COMMANDS)}.", file=sys.stderr)
     return 2
+
+
+def _spell_out() -> None:
+    """What standard output cannot print (a redirect on Windows has 256 letters) is written out, where Python would end the run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quiet() -> None:

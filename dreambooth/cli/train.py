@@ -12,7 +12,7 @@ from dreambooth.cli.show import Terminal
 from dreambooth.commands import draw_command
 from dreambooth.config import config_type, named_in, read_settings
 from dreambooth.core.errors import Interrupted
-from dreambooth.schema import merged
+from dreambooth.schema import at, merged
 from dreambooth.training.records import Done, Progress
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
@@ -29,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
-        base = read_settings(Path(others["config"]).expanduser())
-        tree = config_type(named_method(argv) or named_in(base))
+        base = read_settings(Path(others["config"]).expanduser(), allow_pickle=bool(at(values, ("model", "allow_pickle"))))
+        tree = config_type(named_method(argv) or named_in(base), by_hand=bool(named_method(argv)))
         values = merged(base, values)
     config = tree.parse(values)
     terminal, stop = Terminal(), _signals()

@@ -74,7 +74,7 @@ def have(
     if missing:
         family = model().family
         todo = [series.wanted[place] for place in whole_batches(missing, batch_size) if place < len(series.wanted)]
-        for prompt in dict.fromkeys(w.prompt for w in todo):
+        for prompt in dict.fromkeys(series.wanted[place].prompt for place in missing):
             for sentence in unread(family, prompt):
                 yield Told(sentence, important=True)
         drawn = draw(

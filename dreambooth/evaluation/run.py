@@ -20,7 +20,7 @@ from dreambooth.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
-from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder, trust_run
 from dreambooth.prepare import hush, read_as_told
 from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
 from dreambooth.roles import models, refuse_mixed_pictures
@@ -78,6 +78,8 @@ def refuse(config: EvaluateConfig) -> Path:
     """
     expanded(config.run, "run")
     path = named(config.run)
+    if config.trust_code:
+        trust_run(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -153,7 +155,14 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(lambda: opened or open_model(config.run, device=config.device, precision=config.mixed_precision))
+    tuned = Lazy(
+        lambda: (
+            opened
+            or open_model(
+                config.run, device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle
+            )
+        )
+    )
     own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
     if subject.config and subject.config.text.reading:
         base_stamp |= {"read": subject.config.text.reading}

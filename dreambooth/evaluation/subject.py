@@ -1,6 +1,7 @@
 """What is to be evaluated: a run or another model, its subject, its photos and its base model; found without loading any weights."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def weights_digest(path: Path, base: str) -> str:
     for file in sorted(path.rglob("*.safetensors")):
         inside = file.relative_to(path)
         if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", ".")):
-            digest.update(f"{inside.as_posix()}\0{file_digest(file)}\0".encode())
+            digest.update(os.fsencode(f"{inside.as_posix()}\0{file_digest(file)}\0"))
     return digest.hexdigest()
 
 

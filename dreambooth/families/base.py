@@ -17,6 +17,7 @@ from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.process import Process
 from dreambooth.families.fitting import AUTOENCODERS, part_config, refuse_incomplete, refuse_unfit, vae_config
 from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
+from dreambooth.loading import readable_name
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -67,6 +68,8 @@ class Family(ABC):
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
     """What the files of new words call the encoders, in their order; nothing where there is one, whose file names the word."""
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {}
+    """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
     masks_padding: ClassVar[bool] = False
@@ -107,7 +110,8 @@ class Family(ABC):
         source.check(replaced=own)
         kind = getattr(diffusers, index["_class_name"])
         try:
-            pipe = kind.from_pretrained(source.folder(), variant=source.variant, local_files_only=True, **weights, **optional, **own)
+            with readable_name(source.folder()) as folder:
+                pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
         except (*UNREADABLE, RuntimeError) as error:
             where = f"{source.folder()} cannot be loaded: {first_line(error)}"
             raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
@@ -249,11 +253,16 @@ class Family(ABC):
             if number == 1 and hasattr(self.pipe, "tokenizer_max_length"):
                 self.pipe.tokenizer_max_length = tokenizer.model_max_length
         if use_attention_mask:
-            if not self.masks_padding:
-                reason = f"{self.name}'s text encoders read padding, as they were trained to."
-                raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
+            self.refuse_masked_padding()
             for encoder in self.encoders:
                 encoder.config.use_attention_mask = True
+
+    @classmethod
+    def refuse_masked_padding(cls) -> None:
+        """Raise SettingError where the pipeline has no use for a mask over padding."""
+        if not cls.masks_padding:
+            reason = f"{cls.name}'s text encoders read padding, as they were trained to."
+            raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         """Mean and standard deviation of the VAE's posterior, [b, 2c, h, w], of pictures in [-1, 1], [b, 3, H, W]."""
@@ -280,13 +289,15 @@ class Family(ABC):
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""
-        self.pipe.save_pretrained(folder, safe_serialization=True)
+        with readable_name(folder) as place:
+            self.pipe.save_pretrained(place, safe_serialization=True)
 
 
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:
     """A part from its own folder or Hub id; a folder of a whole pipeline, which has it in `folder`, will do, too."""
     nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
     try:
-        return kind.from_pretrained(name, cache_dir=source.cache_dir, **nested, **options)
+        with readable_name(name) as place:
+            return kind.from_pretrained(place, cache_dir=source.cache_dir, **nested, **options)
     except UNREADABLE as error:
         raise SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.") from None

@@ -38,7 +38,7 @@ def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[st
     `loaded` are parts that take the place of the folder's own.
     """
     folder, index = source.folder(), parts_of(source.index())
-    own = {name: part.config for name, part in (loaded or {}).items() if hasattr(part, "config")}
+    own = {name: _plain(part.config) for name, part in (loaded or {}).items() if hasattr(part, "config")}
     denoiser = own.get(family.denoiser_name) or part_config(folder / family.denoiser_name)
     encoders = {name: own.get(name) or part_config(folder / name) for name in family.encoder_names}
     _refuse_class(family, index, denoiser)
@@ -136,3 +136,8 @@ def part_config(folder: Path) -> Config:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _plain(config: Any) -> Config:
+    """A loaded network's configuration as its file would have it: transformers' are objects."""
+    return config if isinstance(config, Mapping) else config.to_dict()

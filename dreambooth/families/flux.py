@@ -26,7 +26,7 @@ class Flux(Family):
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "joint_attention_dim": ("text_encoder_2",), "pooled_projection_dim": ("text_encoder",),
     }  # fmt: skip
-    embedding_names = ("clip_l", "t5")
+    embedding_names = ("clip_l", "t5xxl")
     reads_alone: ClassVar[Mapping[str, str]] = {"text_encoder_2": "text"}
     packing = 2
     default_latents = 128

@@ -23,6 +23,7 @@ class SDXL(Family):
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder", "text_encoder_2")}
     added_embeddings = ("text_time",)
     embedding_names = ("clip_l", "clip_g")
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
     text_trainable = ("text_encoder", "text_encoder_2")
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 2e-6, **SHARED},

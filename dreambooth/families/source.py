@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError, safe_open
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.digests import file_digest
+from dreambooth.files.digests import file_digest, remembered_digest
+from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.reading import needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
@@ -48,6 +49,8 @@ class ModelSource(Setting):
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | None = None
     """Where downloaded models are kept."""
+    verify_base: bool = False
+    """Read the base model's files again, and hold them against what they were when they were first read."""
     allow_pickle: bool = False
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
 
@@ -70,7 +73,7 @@ class ModelSource(Setting):
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
-            raise SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+            raise _single_file(path, name)
         if not path.is_dir():
             refuse_missing_folder(name, FLAG, needs_owner=True)
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
@@ -167,6 +170,14 @@ def _download(source: ModelSource) -> Path:
     return Path(path)
 
 
+def _single_file(path: Path, name: str) -> SettingError:
+    """What a file is that was given in the place of a pipeline, and what to do about it."""
+    if is_lora(path):
+        fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {name}`."
+        return SettingError(FLAG, f"{name} is a LoRA, which changes a base model and is none.", fix=fix)
+    return SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
+
+
 def _no_pipeline(folder: Path) -> SettingError:
     """What a folder without model_index.json is, where its own files say so."""
     kind = None
@@ -213,7 +224,7 @@ def part_digest(name: str | None) -> str:
     digest, root = hashlib.sha256(), Path(name).expanduser()
     for path in sorted(root.rglob("*")):
         if path.is_file():
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + bytes.fromhex(file_digest(path)))
+            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0") + bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
 
 
@@ -222,12 +233,15 @@ def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     return {name: tuple(value) for name, value in index.items() if isinstance(value, list) and len(value) == 2}
 
 
-def fingerprint(folder: Path) -> str:
-    """A digest of everything in a pipeline folder that decides what it draws: the bytes of its weights and configurations."""
+def fingerprint(folder: Path, *, again: bool = False) -> str:
+    """A digest of everything in a pipeline folder that decides what it draws: the bytes of its weights and configurations.
+
+    Files are read once and then known by size, time and place; `again` reads them all the same.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
             inside = path.relative_to(folder)
             if not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts):
-                digest.update(f"{inside.as_posix()}\0{file_digest(path)}\0".encode())
+                digest.update(os.fsencode(f"{inside.as_posix()}\0{remembered_digest(path, again=again)}\0"))
     return digest.hexdigest()

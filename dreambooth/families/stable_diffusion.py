@@ -17,6 +17,7 @@ class StableDiffusion(Family):
 
     name = "Stable Diffusion"
     pipelines = ("StableDiffusionPipeline",)
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
     masks_padding = True
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 5e-6, **SHARED},

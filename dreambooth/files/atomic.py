@@ -31,6 +31,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             _flush(partial)
             _permit(partial, mode)
             partial.replace(path)
+            _flush_folder(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -131,6 +132,9 @@ def _flush(path: Path) -> None:
 
 
 def _flush_folder(path: Path) -> None:
+    """What was renamed in a folder is on the disk, too."""
+    if os.name == "nt":  # which opens no folders, and has no need to
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,14 +1,67 @@
-"""Digests of files, each read once in a process as long as nobody touches it: weights are gigabytes, and are asked after often."""
+"""Digests of files, each read once as long as nobody touches it: weights are gigabytes, and are asked after often."""
 
 import hashlib
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+from dreambooth.core.errors import DreamboothError, SettingError
+from dreambooth.files.atomic import write_json
+from dreambooth.files.cache import cache_root
+from dreambooth.files.reading import Damaged, TypedDict, read_json
+
+WORTH_REMEMBERING = 2**20
+"""Bytes from which on a digest is kept beyond this process."""
+
+
+class Note(TypedDict):
+    """What is remembered of a file: how it looked to the system, and its digest."""
+
+    path: str
+    seen: list[int]
+    sha256: str
 
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes as 64 hexadecimal digits; read again when its size, its time or its place on the disk has changed."""
+    return _read(str(path.absolute()), *_seen(path))
+
+
+def remembered_digest(path: Path, *, again: bool = False) -> str:
+    """The same for the files of a base model, which are read once and then known by size, time and place, also by later processes.
+
+    `again` reads them all the same; raises SettingError for other bytes under the same time, which no program leaves.
+    """
+    seen = list(_seen(path))
+    note = _noted(path) if seen[0] >= WORTH_REMEMBERING else None
+    is_known = note is not None and note["seen"] == seen
+    if note and is_known and not again:
+        return note["sha256"]
+    digest = file_digest(path)
+    if note and is_known and note["sha256"] != digest:
+        reason = "its bytes have changed since they were first read, and its date has not: the disk or a copy has damaged it."
+        raise SettingError(str(path), reason, fix="Save or download the model again.")
+    if seen[0] >= WORTH_REMEMBERING:
+        with suppress(DreamboothError, OSError):  # a cache that cannot be written costs time, nothing else
+            write_json(_place(path), Note(path=str(path.absolute()), seen=seen, sha256=digest))
+    return digest
+
+
+def _noted(path: Path) -> Note | None:
+    try:
+        return read_json(_place(path), Note)
+    except (FileNotFoundError, Damaged, SettingError):
+        return None
+
+
+def _place(path: Path) -> Path:
+    name = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache_root() / "digests" / f"{name}.json"
+
+
+def _seen(path: Path) -> tuple[int, int, int, int]:
     found = path.stat()
-    return _read(str(path.absolute()), found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino)
+    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
 
 
 @lru_cache(maxsize=10_000)

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from dreambooth.core.wording import written_out
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.reading import Damaged, parse_json
 
@@ -22,9 +23,9 @@ PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
 def save_png(path: Path, image: Image.Image, settings: Mapping[str, Any]) -> None:
     """A PNG whose text chunk `dreambooth` holds the settings as JSON, and `parameters` a line that other tools show."""
     info = PngInfo()
-    info.add_text("dreambooth", json.dumps(dict(settings), ensure_ascii=False, default=str))
+    info.add_text("dreambooth", written_out(json.dumps(dict(settings), ensure_ascii=False, default=str)))
     words = [f"{name.replace('_', ' ').capitalize()}: {value}" for name, value in settings.items() if name != "prompt"]
-    info.add_text("parameters", f"{settings.get('prompt', '')}\n{', '.join(words)}")
+    info.add_text("parameters", written_out(f"{settings.get('prompt', '')}\n{', '.join(words)}"))
     with whole_file(path) as partial:
         image.save(partial, "PNG", pnginfo=info)
 
@@ -61,7 +62,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: s
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((MARGIN, MARGIN - 2), title, INK, font=head)
+        draw.text((MARGIN, MARGIN - 2), written_out(title), INK, font=head)
     y = top
     for label, (_, images) in zip(labels, rows, strict=True):
         for words in label:
@@ -71,7 +72,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: s
             sheet.paste(fit(image), (MARGIN + column * (tile + MARGIN // 2), y))
         y += tile + MARGIN
     if footer:
-        draw.text((MARGIN, y), footer, GREY, font=font)
+        draw.text((MARGIN, y), written_out(footer), GREY, font=font)
     return sheet
 
 
@@ -91,7 +92,7 @@ def fit(image: Image.Image) -> Image.Image:
 def _wrap(text: str, font: Any, width: int) -> list[str]:
     """The text in lines that fit the width."""
     lines = [""]
-    for word in text.split():
+    for word in written_out(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.reading import needed_json
+from dreambooth.loading import readable_name
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
 
@@ -74,9 +75,10 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer, CLIPTokenizer
 
     try:
-        if (folder / "merges.txt").is_file() and not (folder / "tokenizer_config.json").is_file():
-            return CLIPTokenizer.from_pretrained(folder, model_max_length=77)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with readable_name(folder) as place:
+            if (folder / "merges.txt").is_file() and not (folder / "tokenizer_config.json").is_file():
+                return CLIPTokenizer.from_pretrained(place, model_max_length=77)
+            return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # of damaged files the library raises anything, plain Exception too
         raise SettingError("model", f"the tokenizer in {folder} cannot be loaded ({first_line(error)}).", fix="Save it again.") from None
 

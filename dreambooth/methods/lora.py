@@ -18,7 +18,7 @@ MAGNITUDE, OUTER = "lora_magnitude_vector", "text_model"
 
 
 class LoRA(AdapterMethod):
-    """Small matrices beside the frozen weights learn; the result is one small file that diffusers, ComfyUI and A1111 load."""
+    """Small matrices beside the frozen weights learn; a small file for diffusers, and for SD and SDXL one for ComfyUI and A1111."""
 
     kind: Literal["lora"] = "lora"
     rank: Annotated[int, Ge(1), Le(4096)] = 4

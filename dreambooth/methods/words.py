@@ -22,6 +22,8 @@ from dreambooth.methods.base import Learner, Method
 
 FILE = "learned_embeds.safetensors"
 """The name that diffusers' `load_textual_inversion` looks for."""
+EARLIER = {"t5": "t5xxl"}
+"""What the files of earlier versions call an encoder, and what ComfyUI, and so this program now, calls it."""
 
 
 class WordTable(nn.Embedding):
@@ -70,6 +72,7 @@ class Words:
         """Read what `save` wrote; raises SettingError for another word, another count of vectors or another model."""
         tensors, _ = load_tensors(folder / FILE)
         names = self.family.embedding_names or (self.placeholder,)
+        tensors = {EARLIER.get(name, name) if self.family.embedding_names else name: rows for name, rows in tensors.items()}
         expected = {name: table.words.shape for name, table in zip(names, self.tables, strict=True)}
         if expected != {name: rows.shape for name, rows in tensors.items()}:
             reason = f"does not fit the word {self.placeholder} in this base model (it holds {_shapes(tensors)})."
@@ -137,7 +140,8 @@ class WordMethod(Method, ABC):
         return self.placeholder_token
 
     def named(self, word: str | None, noun: str | None) -> "WordMethod":
-        word = f"<{word}>" if word and word.isalnum() else word  # a bare word would be found inside others: sks in asks
+        if word and word.isalnum() and word != self.placeholder_token:
+            word = f"<{word}>"  # a bare word would be found inside others: sks in asks
         if self.placeholder_token and word and self.placeholder_token != word:
             reason = f"{self.placeholder_token!r} and --identifier {word!r} are two names for one word."
             raise SettingError("--placeholder_token", reason, fix="Leave out one of the two.")

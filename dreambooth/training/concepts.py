@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
 from pydantic import AfterValidator, ConfigDict
 
 from dreambooth.core.errors import SettingError
@@ -11,7 +10,7 @@ from dreambooth.core.wording import shortened
 from dreambooth.files.json_file import read_json_file
 from dreambooth.folders import expanded
 from dreambooth.prompts import refuse_unreadable
-from dreambooth.schema import Setting, nearest
+from dreambooth.schema import Count, Setting, nearest
 
 FLAG = "--concepts_list"
 MAX_LETTERS = 2**20
@@ -40,7 +39,7 @@ class Concept(Setting):
     """What its class images are called; left out, as --class_prompt says."""
     class_data_dir: Text | None = None
     """Folder of its class images; left out, as --class_data_dir says."""
-    num_class_images: Annotated[int, Ge(1)] | None = None
+    num_class_images: Count | None = None
     """How many class images; left out, as --num_class_images says."""
 
 

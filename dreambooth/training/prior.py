@@ -6,7 +6,6 @@ are broken (not finite, one colour, or the same as another) are thrown away and 
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pydantic import Field
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.atomic import write_json
+from dreambooth.files.cache import cache_root
 from dreambooth.files.images import is_whole_png, read_settings, save_png
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, TypedDict, read_json
@@ -234,8 +234,7 @@ class ClassImages:
 
 def shared_folder(made_with: dict[str, Any]) -> Path:
     """Where class images of one model, prompt and sampling are kept for all runs: below $DREAMBOOTH_CACHE or ~/.cache/dreambooth."""
-    root = os.environ.get("DREAMBOOTH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dreambooth"
-    return Path(root) / "class_images" / set_digest(made_with)
+    return cache_root() / "class_images" / set_digest(made_with)
 
 
 def set_digest(made_with: Mapping[str, Any]) -> str:

@@ -3,10 +3,13 @@
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tests.chaos.kill import trial, undisturbed
-from tests.chaos.victims import VICTIMS, World
+from tests.chaos.kill import Trial, Undisturbed, trial, undisturbed
+from tests.chaos.other import flip, full_disk, race
+from tests.chaos.victims import TRAINED, VICTIMS, World
 
 
 def main() -> int:
@@ -14,41 +17,72 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="python -m tests.chaos")
     words.add_argument("--kills", type=int, default=500)
     words.add_argument("--real", type=int, default=100, help="how many of them are processes of their own, not forked ones")
+    words.add_argument("--flips", type=int, default=90)
+    words.add_argument("--full", type=int, default=40, help="starts on a disk that takes no large files")
+    words.add_argument("--races", type=int, default=20)
     words.add_argument("--out", type=Path, default=Path("runs/chaos"))
     asked = words.parse_args()
     out = asked.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    world, log = World(out / "world").build(), out / "trials.jsonl"
-    trials = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    world = World(out / "world").build()
     calm = {name: undisturbed(victim, world, out / "work") for name, victim in VICTIMS.items()}
-    names, real = list(VICTIMS), sum(one["kills"] for one in trials if "own" in str(one["where"]))
-    while sum(one["kills"] for one in trials) < asked.kills:
+    kinds: dict[str, tuple[int, Callable[..., Trial], list[str]]] = {
+        "kills": (asked.kills, trial, list(VICTIMS)), "flips": (asked.flips, flip, list(TRAINED)),
+        "full disks": (asked.full, full_disk, list(VICTIMS)), "races": (asked.races, race, list(VICTIMS)),
+    }  # fmt: skip
+    wrong = 0
+    for kind, (count, attempt, names) in kinds.items():
+        found = _tried(kind, count, attempt, names, world, calm, out, real=asked.real)
+        print(f"\n{kind}\n\n{table(found, names)}", flush=True)
+        wrong += sum(bool(one["wrong"]) for one in found)
+    return int(wrong > 0)
+
+
+def _tried(
+    kind: str,
+    count: int,
+    attempt: Callable[..., Trial],
+    names: list[str],
+    world: World,
+    calm: dict[str, Undisturbed],
+    out: Path,
+    *,
+    real: int,
+) -> list[dict[str, Any]]:
+    """All trials of a kind, those of earlier starts among them."""
+    log = out / f"{kind.replace(' ', '-')}.jsonl"
+    trials = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    own = sum(one["kills"] for one in trials if "own" in str(one["where"]))
+    while sum(one["kills"] if kind == "kills" else 1 for one in trials) < count:
         name = names[len(trials) % len(names)]
-        is_real = real < asked.real and len(trials) % 5 == 0
-        found = trial(VICTIMS[name], world, out / "work", calm[name], len(trials), real=is_real).plain()
-        real += found["kills"] if is_real else 0
+        is_real = kind == "kills" and own < real and len(trials) % 5 == 0
+        more = {"real": True} if is_real else {}
+        found = attempt(VICTIMS[name], world, out / "work", calm[name], len(trials), **more).plain()
+        own += found["kills"] if is_real else 0
         trials.append(found)
         with log.open("a") as file:
             file.write(json.dumps(found) + "\n")
         if found["wrong"]:
-            print(f"{name} {found['seed']} ({'; '.join(found['where'])}): {'; '.join(found['wrong'])}", flush=True)
-    print(table(trials))
-    return int(any(one["wrong"] for one in trials))
+            print(f"{kind}: {name} {found['seed']} ({'; '.join(found['where'])}): {'; '.join(found['wrong'])}", flush=True)
+    return trials
 
 
-def table(trials: list[dict]) -> str:
+def table(trials: list[dict[str, Any]], names: list[str]) -> str:
     """Counts by command, as Markdown."""
-    kinds = {"wrong bytes": "other bytes", "stuck": "ended with", "false state": ("says", "finished without"), "left over": "left over"}
-    lines = [f"| command | kills | {' | '.join(kinds)} |", f"|{'---|' * (len(kinds) + 2)}"]
-    for name in VICTIMS:
+    kinds = {
+        "wrong bytes": ("other bytes",), "stuck": ("ended with",), "false state": ("says", "finished without"), "left over": ("left over",),
+        "traceback or fault": ("Traceback", "fault of"),
+    }  # fmt: skip
+    lines = [f"| command | tried | {' | '.join(kinds)} |", f"|{'---|' * (len(kinds) + 2)}"]
+    for name in names:
         mine = [one for one in trials if one["victim"] == name]
         counts = Counter(kind for one in mine for kind, words in kinds.items() for wrong in one["wrong"] if _holds(wrong, words))
-        lines.append(f"| {name} | {sum(one['kills'] for one in mine)} | {' | '.join(str(counts[kind]) for kind in kinds)} |")
+        lines.append(f"| {name} | {sum(one['kills'] or 1 for one in mine)} | {' | '.join(str(counts[kind]) for kind in kinds)} |")
     return "\n".join(lines)
 
 
-def _holds(text: str, words: str | tuple[str, ...]) -> bool:
-    return any(word in text for word in ((words,) if isinstance(words, str) else words))
+def _holds(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text for word in words)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from dreambooth.cli import main
 from dreambooth.stream import train
@@ -166,6 +167,17 @@ def test_pictures_do_not_replace_a_runs_own_sheet_nor_a_checkpoints_scores_those
     same = run.parent / "photos-24" / ".." / "run"
     refused("generate", run, "a [V] dog", "--output_dir", same, words=("--output_dir", "own folder"), root=run.parent)
     refused("evaluate", run / "checkpoint-1", "--output_dir", same, words=("--output_dir", "checkpoint-1"), root=run.parent)
+
+
+def test_a_run_that_was_mixed_before_this_was_refused_is_still_drawn_from(run, tmp_path):
+    mixed = shutil.copytree(run, tmp_path / "mixed")
+    tree = yaml.safe_load((mixed / "config.yaml").read_text())
+    tree["photos"]["instance_data_dir"] = tree["prior"]["class_data_dir"] = str(mixed)
+    (mixed / "config.yaml").write_text(yaml.safe_dump(tree))
+    (mixed / "class_images.json").write_text("{}")
+    few = ["--num_images", "1", "--num_inference_steps", "1"]
+    assert main(["generate", str(mixed), "a [V] dog", *few, "--output_dir", str(tmp_path / "drawn")]) == 0
+    assert main(["generate", str(mixed), "a [V] dog", *few, "--output_dir", str(mixed)]) == 2
 
 
 def test_scores_do_not_go_among_the_photos_that_were_named_nor_into_a_model(pipelines, refused, tmp_path):

@@ -167,8 +167,8 @@ def run(pipelines, tmp_path_factory):
         (["a dog", "--prompts", "prompts.txt"], ("--prompts", "prompts.txt")),
         (["a dog", "--output_dir", "file/out"], ("--output_dir", "cannot be written")),
         (["a dog", "--output_dir", "/proc/out"], ("--output_dir", "/proc/out")),
-        (["a dog", "--lora", "./lora"], ("--lora", "no folder ./lora")),
-        (["a dog", "--lora", "lora.safetensors/"], ("--lora", "no folder")),
+        (["a dog", "--lora", "./lora"], ("--lora", "lora")),
+        (["a dog", "--lora", "lora.safetensors/"], ("--lora", "lora.safetensors")),
         (["a dog", "--device", "quantum"], ("--device",)),
     ],
 )

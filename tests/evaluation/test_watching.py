@@ -189,7 +189,7 @@ def test_a_lora_of_a_checkpoint_goes_onto_a_base_model(pipelines, encoder_flags,
 
 
 def test_a_new_run_in_an_old_folder_begins_with_a_look_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):
-    given = {**encoder_flags, "checkpointing_steps": 500, "max_train_steps": 1, "evaluate_every": 1}
+    given = {**encoder_flags, "checkpointing_steps": 500, "max_train_steps": 1, "evaluate_every": 1, "overwrite_output_dir": True}
     for dino in (0.9, 0.2):
         seen_as(monkeypatch, {0: dino, 1: 0.5})
         watched(pipelines, tmp_path, "run", given)

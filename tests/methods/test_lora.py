@@ -147,6 +147,43 @@ def test_kohyas_layout_is_refused_for_flux_before_anything_is_learned(pipelines,
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+KOHYA = "pytorch_lora_weights_kohya.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("base", "given", "is_there", "told"),
+    [
+        ("stable_diffusion", {}, True, "for ComfyUI and A1111"),
+        ("sdxl", {"train_text_encoder": True}, True, "for ComfyUI and A1111"),
+        ("stable_diffusion", {"output_kohya_format": False}, False, "none for ComfyUI and A1111"),
+        ("stable_diffusion", {"use_dora": True}, False, "their readers do not agree on DoRA"),
+        ("stable_diffusion", {"preset": "diffusers"}, False, "none for ComfyUI and A1111"),
+        ("stable_diffusion", {"preset": "diffusers", "output_kohya_format": True}, True, "for ComfyUI and A1111"),
+        ("flux", {}, False, "for diffusers and ComfyUI"),
+    ],
+)
+def test_the_file_for_comfyui_is_there_unless_it_has_no_place_or_was_not_wanted(pipelines, tmp_path, base, given, is_there, told):
+    """What an earlier run left under its name is not taken for this one's."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / KOHYA).write_bytes(b"an earlier run's")
+    records = train(
+        config(pipelines(base), root=tmp_path, method="lora", max_train_steps=1, output_dir=run, overwrite_output_dir=True, **given)
+    )
+    plan = "\n".join(str(record) for record in records)
+    assert told in plan
+    assert (run / KOHYA).exists() == is_there
+    assert (KOHYA in (run / "README.md").read_text()) == is_there
+    assert (run / "pytorch_lora_weights.safetensors").is_file()
+    if is_there:
+        assert all(name.startswith("lora_") for name in load_file(run / KOHYA))
+
+
+def test_dora_in_kohyas_names_is_refused_when_it_is_asked_for(pipelines, tmp_path):
+    with pytest.raises(SettingError, match="--output_kohya_format"):
+        check(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", use_dora=True, output_kohya_format=True))
+
+
 def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
     given = {"root": tmp_path, "method": "lora", "text_encoder_lr": 1e-4, "ema_decay": 0.9, "skip_save_text_encoder": True}
     told = idle(config(pipelines("stable_diffusion"), **given))
@@ -159,7 +196,7 @@ def test_a_lora_for_another_family_is_refused_and_not_left_out_in_silence(pipeli
     for family, other, part in (("flux", "stable_diffusion", "transformer"), ("stable_diffusion", "flux", "unet")):
         for _ in train(config(pipelines(family), root=tmp_path, method="lora", max_train_steps=1, output_dir=tmp_path / family)):
             pass
-        with pytest.raises(SettingError, match=rf"^--lora: \S+ changes {part}, which .* for another model"):
+        with pytest.raises(SettingError, match=rf"^--lora: \S+ is for another model: .*{part}"):
             open_model(str(pipelines(other)), lora=str(tmp_path / family))
 
 

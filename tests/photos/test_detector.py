@@ -137,7 +137,7 @@ def test_what_will_not_do_is_said_before_any_photo_is_touched(wide, tmp_path, na
         (str(named), "teapot"): "does not know 'teapot', but cup, dog",
         (str(asked), None): "asked in words",
         (str(PACKAGE / "encoders" / "clip"), "dog"): "finds no objects",
-        (str(tmp_path / "nowhere"), "dog"): "neither a folder here nor in the cache",
+        (str(tmp_path / "nowhere"), "dog"): "nowhere",
         (None, "dog"): "there is none",
     }
     for (detector, word), message in tries.items():

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.core.errors import SettingError
-from dreambooth.photos.files import caption_of
-from dreambooth.photos.load import PhotoError, caption_beside, photo_hash, scan
+from dreambooth.photos.load import PhotoError, caption_beside, caption_of, photo_hash, scan
 from tests.photos.conftest import scene
 
 

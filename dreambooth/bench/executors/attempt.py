@@ -14,6 +14,7 @@ from dreambooth.bench.executors.bringing import FarRows
 from dreambooth.bench.executors.storage import at_hand
 from dreambooth.bench.job import Job, Moved, Row, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
+from dreambooth.files.atomic import write_text
 
 LAST_WORDS = 4
 """Moves that a job may still tell after it was asked to stop: time for a training to reach its own check, and to save."""
@@ -94,7 +95,7 @@ def _kept(job: Job) -> str:
         return ""
     path = Path(job.folder) / "traceback.txt"
     try:
-        path.write_text(traceback.format_exc(), encoding="utf-8")
-    except OSError:
+        write_text(path, traceback.format_exc())
+    except (OSError, DreamboothError):
         return ""
     return f"; see {path}"

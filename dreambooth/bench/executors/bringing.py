@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from dreambooth.bench.executors.mirror import Mirror, open_url, put, tried
 from dreambooth.bench.job import Event, Failed, Finished, Job, Row
 from dreambooth.bench.rows import as_row
 from dreambooth.core.errors import DreamboothError
+from dreambooth.core.wording import written_out
 from dreambooth.files.reading import Damaged
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class FarRows:
     def __call__(self, row: Row) -> None:
         """Put a row in its place, whole or not at all."""
         files, root = open_url(self._url(row.key))
-        text = json.dumps(row.plain(), ensure_ascii=False, default=str).encode()
+        text = written_out(json.dumps(row.plain(), ensure_ascii=False, default=str)).encode()
         tried(self.storage, lambda: put(files, root, io.BytesIO(text), set()))
 
     def find(self, key: str) -> Row | None:
@@ -108,7 +110,7 @@ class Storage:
         digest = hashlib.sha256()
         for path in sorted(photos.rglob("*")):
             if path.is_file():
-                digest.update(path.relative_to(photos).as_posix().encode() + b"\0" + path.read_bytes())
+                digest.update(os.fsencode(path.relative_to(photos).as_posix()) + b"\0" + path.read_bytes())
         url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}"
         if url not in self.sent:
             tried(url, Mirror(photos, url).send)

@@ -1,0 +1,155 @@
+"""What a file of weights is, by the names of its tensors; and a LoRA file of any program as pairs of small matrices by layer."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+DOWN = r"\.lora_A(?:\.\w+)?\.weight|\.lora_down\.weight|\.lora\.down\.weight|_lora\.down\.weight|\.lora_linear_layer\.down\.weight"
+UP = DOWN.replace("lora_A", "lora_B").replace("down", "up")
+MAGNITUDE = r"\.dora_scale|\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?"
+ROLES = re.compile(rf"(?P<layer>.+?)(?:(?P<down>{DOWN})|(?P<up>{UP})|(?P<alpha>\.alpha)|(?P<magnitude>{MAGNITUDE}))$")
+"""How PEFT, diffusers (two namings, one of 2023) and kohya name the four tensors of a layer."""
+
+OTHER_ADAPTERS = {
+    r"\.hada_w": "a LoHa", r"\.lokr_w": "a LoKr", r"\.oft_|^oft_": "an OFT", r"\.lora_mid\.": "a LoCon with a third matrix (lora_mid)",
+    r"\.on_input$|\.ia3_l": "an (IA)3", r"\.[ab][12]\.weight$": "a GLoRA", r"_custom_diffusion\.": "the file of a Custom Diffusion run",
+    r"^bundle_emb\.": "a LoRA with new words in it", r"^lora_controlnet$": "a ControlNet", r"\.diff(_b)?$": "a file of whole differences",
+}  # fmt: skip
+OTHER_FILES = {
+    r"^control_model\.|controlnet_|input_hint_block": "a ControlNet", r"^image_proj\.|^ip_adapter\.": "an IP-Adapter",
+    r"^model\.diffusion_model\.|^first_stage_model\.|^cond_stage_model\.|^conditioner\.": "a whole checkpoint",
+    r"double_blocks\.|transformer_blocks\.": "a whole network", r"(down|up|input|output)_blocks\.\d": "a whole network",
+    r"^(decoder|encoder)\.(up|down|mid)": "a VAE", r"encoder\.(layers|block)\.": "a text encoder",
+}  # fmt: skip
+"""What a file is in which a tensor's name looks so; the first that is found counts."""
+
+
+class NoLoRA(Exception):
+    """A file that is no LoRA, or a damaged one; its text says what it is, to follow the file's name."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer's update, up @ down times alpha / rank, as its file holds it."""
+
+    down: Tensor
+    """[r, in ...]"""
+    up: Tensor
+    """[out, r ...]"""
+    names: tuple[str, str]
+    """What the two are called in the file."""
+    alpha: float | None = None
+    magnitude: Tensor | None = None
+    """DoRA's lengths, as they come."""
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def scaled(self, factor: float) -> "Pair":
+        """With the factor in `up`, and no alpha beside it."""
+        return replace(self, up=self.up * factor, alpha=None)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header's notes of a safetensors file, or the tensors of a pickle that holds nothing else; raises NoLoRA."""
+    if path.suffix in PICKLES:
+        return _read_pickle(path), {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in list(file.keys())}, dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        raise NoLoRA("is no safetensors file, or a half-written one") from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what a pickle can raise has no bounds
+        raise NoLoRA("cannot be read as a pickle of weights") from None
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise NoLoRA("is a pickle of something else than weights")
+    return found
+
+
+def pairs_of(tensors: Mapping[str, Tensor]) -> dict[str, Pair]:
+    """The layers' updates by the layers' names in the file, in float32; raises NoLoRA where anything in it is something else."""
+    layers: dict[str, dict[str, str]] = {}
+    other = []
+    for name in tensors:
+        found = ROLES.match(name)
+        if found is None:
+            other.append(name)
+            continue
+        role = next(role for role in ("down", "up", "alpha", "magnitude") if found[role])
+        if role in layers.setdefault(found["layer"], {}):
+            raise NoLoRA(f"holds two LoRAs in one file ({shortened(name)})")
+        layers[found["layer"]][role] = name
+    if other or not layers:
+        raise NoLoRA(what_it_is(tensors, other))
+    return {layer: _pair(layer, roles, tensors) for layer, roles in layers.items()}
+
+
+def _pair(layer: str, roles: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Pair:
+    """One layer's tensors, whole and fitting each other."""
+    absent = [role for role in ("down", "up") if role not in roles]
+    if absent:
+        raise NoLoRA(f"is incomplete: the {' and '.join(absent)} matrix of {shortened(layer)} is missing")
+    down, up = tensors[roles["down"]].float(), tensors[roles["up"]].float()
+    if down.ndim not in (2, 4) or up.ndim not in (2, 4) or up.shape[1] != down.shape[0] or not down.numel() * up.numel():
+        raise NoLoRA(f"is damaged: {list(down.shape)} and {list(up.shape)} of {shortened(layer)} are no pair of matrices")
+    alpha = None
+    if "alpha" in roles:
+        value = tensors[roles["alpha"]]
+        alpha = float(value) if value.numel() == 1 else math.nan
+        if not math.isfinite(alpha):
+            raise NoLoRA(f"is damaged: the alpha of {shortened(layer)} is no number")
+    if not (down.isfinite().all() and up.isfinite().all()):
+        raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")
+    magnitude = tensors[roles["magnitude"]].float() if "magnitude" in roles else None
+    return Pair(down, up, (roles["down"], roles["up"]), alpha, magnitude)
+
+
+def what_it_is(tensors: Mapping[str, Any], other: list[str] | None = None) -> str:
+    """A file that is no LoRA as the end of a sentence; `other` are the names that no LoRA has."""
+    if not tensors:
+        return "holds no weights"
+    names = list(tensors) if other is None else other
+    for kinds in (OTHER_ADAPTERS, OTHER_FILES if len(names) == len(tensors) else {}):
+        for look, kind in kinds.items():
+            if any(re.search(look, name) for name in names):
+                return f"is {kind}"
+    if is_embedding(tensors):
+        return "is a new word (textual inversion)"
+    if names and len(names) < len(tensors):
+        return f"holds {len(names)} tensors that are no part of a LoRA ({shortened(names[0])})"
+    return f"holds no LoRA ({shortened(next(iter(tensors)))})"
+
+
+def is_embedding(tensors: Mapping[str, Any]) -> bool:
+    """Whether a file holds nothing but a new word's vectors, one tensor for each text encoder."""
+    return len(tensors) <= 4 and all(len(value.shape) <= 2 and not name.endswith((".weight", ".bias")) for name, value in tensors.items())
+
+
+def is_lora(path: Path) -> bool:
+    """Whether a file's names are those of a LoRA, also of one that `pairs_of` refuses."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+    except (SafetensorError, OSError):
+        return False
+    return any(ROLES.match(name) for name in names) or any(re.search(look, name) for look in OTHER_ADAPTERS for name in names)
+
+
+def shortened(name: str, most: int = 60) -> str:
+    """A layer's name as it can stand in a sentence: its start and its end."""
+    return name if len(name) <= most else f"{name[:20]} ... {name[25 - most :]}"
