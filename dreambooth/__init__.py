@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = ("train", "watch", "generate", "open_run", "Run")
+__all__ = ["Run", "__version__", "generate", "open_run", "stream", "train", "watch"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,3 +18,7 @@ def __getattr__(name: str) -> Any:
     if name == "stream":
         return import_module("dreambooth.stream")
     raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,10 +13,11 @@ from PIL import Image
 from dreambooth import stream
 from dreambooth.config import TrainConfig, config_type, named_in, read_settings
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import merged, place
 from dreambooth.drawing import Drawn, GenerateConfig, asked, opening
 from dreambooth.drawing import generate as draw_pictures
 from dreambooth.opened import Opened, open_model
-from dreambooth.schema import Setting, flags, merged, nearest, place
+from dreambooth.schema import Setting, flags, nearest
 from dreambooth.training.records import Done, Record
 
 

@@ -1,32 +1,37 @@
 """What to type next: lines that a shell takes as they stand."""
 
-import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dreambooth.core.wording import shell_words
 from dreambooth.prompts import PLACEHOLDER
 
-PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-ACTIVE = set('"$`\\!\n\r')
-"""What a shell would do something with between double quotes."""
-
-
-def typed(*words: str) -> str:
-    """A command line; words that need quotes get double ones, which every shell has, where they hold nothing that acts in them."""
-    return " ".join(word if PLAIN.fullmatch(word) else shlex.quote(word) if ACTIVE & set(word) else f'"{word}"' for word in words)
+LONGEST = 60
+"""Letters of a subject in a line to type: what is longer is a caption."""
 
 
 def draw_command(run: Path, record: Mapping[str, Any]) -> str:
     """The line that draws with the best that a finished run has: RUN@300 where its result is not the best of its checkpoints."""
-    best = (record.get("choice") or {}).get("step")
-    name = str(run) if best in (None, record.get("result_step")) else f"{run}@{best}"
-    if name != str(run) and Path(name).exists():  # another folder, which is what this name means then
-        name = str(run / f"checkpoint-{best}")
+    best, run = (record.get("choice") or {}).get("step"), _from_here(run)
+    name = run if best in (None, record.get("result_step")) else run.with_name(f"{run.name}@{best}")
+    if name != run and name.exists():  # another folder, which is what this name means then
+        name = run / f"checkpoint-{best}"
+    return shell_words("dreambooth", "generate", name, f"{_subject(record)} on the beach")
+
+
+def _from_here(run: Path) -> Path:
+    """A folder as it is named from the working folder, where it lies in that."""
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) and run != Path.cwd() else run
+
+
+def _subject(record: Mapping[str, Any]) -> str:
     prompt, identifier = min(record.get("instance_prompts") or ["a dog"], key=len), record.get("identifier")
     subject = prompt.replace(identifier, PLACEHOLDER) if identifier else prompt
-    return typed("dreambooth", "generate", name, f"{subject} on the beach")
+    if identifier and len(subject) > LONGEST:
+        noun = min(record.get("class_prompts") or [""], key=len).partition(" ")[2]
+        subject = f"a {PLACEHOLDER} {noun}".rstrip() if len(noun) < LONGEST else PLACEHOLDER
+    return subject
 
 
 def best_words(run: Path, record: Mapping[str, Any]) -> str:

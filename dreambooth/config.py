@@ -15,6 +15,7 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.families import Family, ModelSource
 from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
@@ -22,7 +23,7 @@ from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import AnyMethod, Full, Method
 from dreambooth.metrics.encoders import Encoders
 from dreambooth.sample import Sampling
-from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, at, extended, flags, get, is_set
+from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, extended, flags, get, is_set
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.training.batches import Cropping
 from dreambooth.training.loop import Loop

@@ -7,11 +7,18 @@ from dreambooth.core.errors import SettingError
 from dreambooth.folders import expanded
 from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts import holds_placeholder
+from dreambooth.prompts import PLACEHOLDER, holds_placeholder, refuse_unreadable
 from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.training.subjects import needs_identifier
 
 PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
+
+
+WORDS = (
+    ("photos", "class_noun"), ("photos", "identifier"), ("photos", "class_prompt"), ("photos", "instance_prompt"),
+    ("validation", "validation_prompt"), ("validation", "validation_negative_prompt"),
+)  # fmt: skip
+"""Settings that a tokenizer will read."""
 
 
 def check(config: TrainConfig) -> None:
@@ -20,6 +27,8 @@ def check(config: TrainConfig) -> None:
         value = get(config, (branch, name))
         if value:
             expanded(value, f"--{name}")
+    for path in WORDS:
+        refuse_unreadable(get(config, path) or "", f"--{path[-1]}")
     if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
         reason = "the text encoder cannot be trained with embeddings that were computed before."
         raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
@@ -28,6 +37,27 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--skip_save_text_encoder", reason, fix="Leave out this flag or --train_text_encoder.")
     if isinstance(config.method, WordMethod):
         refuse_text_encoder(f"--method {config.method.kind}", asked=config.text.train_text_encoder)
+    _check_names(config)
+    photos = config.photos
+    if config.watching.evaluate_every and not photos.class_noun:
+        raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
+    if photos.mask_dir and not config.objective.masked_loss:
+        raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
+    if config.output.output_kohya_format and config.method.kind != "lora":
+        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
+    if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
+        raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
+    if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
+        raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
+    if config.watching.keep_best and not config.watching.evaluate_every:
+        reason = "no checkpoint is evaluated, so none is known to be the best."
+        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
+    if config.output.hub_token and not config.output.push_to_hub:
+        raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+
+
+def _check_names(config: TrainConfig) -> None:
+    """What the subject and its class are called, and what that is for."""
     photos, prior = config.photos, config.prior
     has_class = photos.class_noun or photos.class_prompt or photos.concepts_list or photos.concept == "style"
     if config.has_prior and not has_class:
@@ -45,21 +75,8 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
     if photos.identifier is not None and not photos.identifier.strip():
         raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out: one is picked.")
-    if config.watching.evaluate_every and not photos.class_noun:
-        raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
-    if photos.mask_dir and not config.objective.masked_loss:
-        raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
-    if config.output.output_kohya_format and config.method.kind != "lora":
-        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
-    if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
-        raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
-    if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
-        raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
-    if config.watching.keep_best and not config.watching.evaluate_every:
-        reason = "no checkpoint is evaluated, so none is known to be the best."
-        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
-    if config.output.hub_token and not config.output.push_to_hub:
-        raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+    if PLACEHOLDER in (photos.identifier or ""):
+        raise SettingError("--identifier", f"{PLACEHOLDER} is what stands for it in prompts.", fix="Give the word itself.")
 
 
 def refuse_unnamed(config: TrainConfig) -> None:

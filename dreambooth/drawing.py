@@ -99,8 +99,8 @@ def asked(config: GenerateConfig) -> Asked:
     else:
         refuse_no_model(config.run)
     own = read_config(run) if run else None
-    if config.lora:
-        refuse_missing_folder(str(named(config.lora, "--lora")), "--lora")
+    if config.lora and not named(config.lora, "--lora").exists():
+        refuse_missing_folder(config.lora, "--lora", needs_owner=True)
     pick_device(config.device)
     identifier = config.identifier or (own.photos.identifier if own else None)
     noun = own.replaced_noun if own else None
@@ -122,7 +122,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     wanted = asked(config)
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
-        yield Told(f"Loading {config.run} ...")
+        yield Told(f"Loading {named(config.run)} ...")
         opened = open_model(config.run, **opening(config))
         if opened.added:
             yield Told(opened.added)

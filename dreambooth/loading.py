@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.device import is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.wording import HALF
+from dreambooth.files.disk import failing
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """How a model is named on the Hub: owner/name; a few old ones have no owner."""
@@ -70,7 +72,11 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
             model, info = kind.from_pretrained(name, dtype=torch.float32, output_loading_info=True, **options)
     except ImportError as error:
         raise SettingError(flag, f"{where} needs another package ({_needed(error)}).", fix="Install it, or take another model.") from None
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except Exception as error:  # of damaged files the libraries raise anything, plain Exception and RecursionError too
+        if told := failing(error, Path(place)):
+            raise told from error
+        if is_out_of_memory(error):
+            raise RunError(f"Out of memory while loading {where}.") from error
         if Path(place).is_dir() or _cached(place):
             raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
         reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."

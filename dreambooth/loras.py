@@ -18,6 +18,9 @@ from dreambooth.files.lora_files import PICKLES, NoLoRA, Pair, pairs_of, read_we
 
 FLAG = "--lora"
 PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+UNREADABLE = "has settings that cannot be read"
+MOVES_BASE = ("pissa", "olora", "corda", "loftq")
+"""Ways of PEFT to begin that change the base model's own weights, which a LoRA file does not hold."""
 ADAPTER = "added"
 """What PEFT calls the new layers, beside a run's own, which are "default"."""
 
@@ -48,7 +51,7 @@ def read_lora(name: str, *, allow_pickle: bool = False) -> LoRAFile:
         tensors, notes = read_weights(path)
         return LoRAFile(path.name, pairs_of(tensors), _settings(path, notes))
     except NoLoRA as what:
-        raise SettingError(FLAG, f"{path.name} {what}.", fix="Give a whole LoRA file.") from None
+        raise SettingError(FLAG, f"{path.name} {what}.", fix="Give a whole LoRA file, as diffusers, PEFT or kohya save it.") from None
 
 
 def add_lora(family: Family, file: LoRAFile) -> str:
@@ -222,7 +225,7 @@ def _fitted(weight: Tensor, layer: str, pair: Pair) -> Fitted:
         raise NoLoRA(f"is for another model: {shortened(layer)} is {shapes}")
     magnitude = pair.magnitude
     if magnitude is not None:
-        if magnitude.numel() != weight.shape[0] or magnitude.shape[0] != weight.shape[0]:
+        if magnitude.shape[:1] != weight.shape[:1] or magnitude.numel() != len(weight):
             raise NoLoRA(f"is a DoRA with lengths over the inputs ({shortened(layer)}), which cannot be loaded here")
         magnitude = magnitude.flatten()
     return Fitted(down, up, magnitude)
@@ -237,19 +240,26 @@ def _settings(path: Path, notes: Mapping[str, str]) -> dict[str, Mapping[str, An
             found.setdefault(part, {})[setting] = value
         beside = path.with_name(PEFT_CONFIG)
         if path.name == PEFT_FILE and beside.is_file():
-            found[""] = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, AttributeError, OSError):
-        raise NoLoRA("has settings that cannot be read") from None
+            found[""] = dict(json.loads(beside.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError, OSError):
+        raise NoLoRA(UNREADABLE) from None
+    if any(str(own.get("init_lora_weights")).lower().startswith(MOVES_BASE) for own in found.values()):
+        raise NoLoRA("was trained on other weights than the base model's (PiSSA's kind)")
     return dict(found)
 
 
 def _factor(settings: Mapping[str, Mapping[str, Any]], part: str, layer: str, rank: int) -> float:
     """Alpha over rank, as PEFT reads its settings; 1 where there are none."""
     own = settings.get(part) or settings.get("") or {}
-    patterns = own.get("alpha_pattern") or {}
-    key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), None)
-    alpha = patterns[key] if key is not None else own.get("lora_alpha", rank)
-    return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)
+    try:
+        patterns = dict(own.get("alpha_pattern") or {})
+        key = next((key for key in patterns if re.match(rf"(.*\.)?({key})$", layer)), None)
+        alpha = float(patterns[key] if key is not None else own.get("lora_alpha", rank))
+    except (TypeError, ValueError, re.error):
+        raise NoLoRA(UNREADABLE) from None
+    if not math.isfinite(alpha):
+        raise NoLoRA(UNREADABLE)
+    return alpha / (math.sqrt(rank) if own.get("use_rslora") else rank)
 
 
 @torch.no_grad()

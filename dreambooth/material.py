@@ -10,11 +10,12 @@ from typing import Any
 
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.families.source import replaced
 from dreambooth.files.digests import file_digest
 from dreambooth.prepare import Material
 from dreambooth.resuming import differences
-from dreambooth.schema import at, get
+from dreambooth.schema import get
 from dreambooth.training.masks import mask_file
 from dreambooth.training.state import read_state, step_of
 

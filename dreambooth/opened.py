@@ -142,16 +142,23 @@ def named(name: str, setting: str = "run") -> Path:
     if not is_run:
         reason = "is no run, so it has no checkpoints." if run.exists() else "does not exist."
         raise SettingError(setting, f"{head} {reason}", fix="Before the @ stands the folder that `dreambooth train` wrote.")
+    return _checkpoint(run, which, head, setting)
+
+
+def _checkpoint(run: Path, which: str, head: str, setting: str) -> Path:
+    """What stands behind `head`@`which`. The last step may have no checkpoint of its own; the run's result is that then."""
     record = read_record(run)
     found: dict[int, Path] = {record["result_step"]: run} if record.get("state") == "finished" and "result_step" in record else {}
     found |= {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
     there = f"There are {', '.join(f'{head}@{step}' for step in sorted(found))}." if found else "It has kept none."
+    if which != "best" and not which.isdecimal():
+        raise SettingError(setting, f"after the @ stands a step or best, not {which!r}.", fix=there)
     if which == "best" and not record.get("choice"):
         reason = f"no checkpoint of {head} was evaluated while it trained, so none is known to be the best."
         raise SettingError(setting, reason, fix=f"Train with --evaluate_every. {there}")
-    step = record["choice"]["step"] if which == "best" else int(which) if which.isdecimal() else None
+    step = record["choice"]["step"] if which == "best" else int(which)
     if step not in found:
-        what = f"{head} has no checkpoint {which}" if which != "best" else f"the best of {head}, step {step}, is no longer there"
+        what = f"the best of {head}, step {step}, is no longer there" if which == "best" else f"{head} has no checkpoint of step {step}"
         raise SettingError(setting, f"{what}.", fix=there)
     return found[step]
 

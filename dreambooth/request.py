@@ -14,7 +14,7 @@ from dreambooth.config import TrainConfig
 from dreambooth.contradictions import refuse_unnamed
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
-from dreambooth.families.fitting import refuse_incomplete
+from dreambooth.families.fitting import refuse_incomplete, sizes
 from dreambooth.folders import refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE
@@ -70,7 +70,7 @@ def read(config: TrainConfig) -> Generator[Record, None, Material]:
 
 def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator[Record]:
     """What a pipeline's configurations show, once it is on this disk; of the material, its sets of class images."""
-    source, optimization, sizes = config.model, config.optimization, kind.sizes(config.model)
+    source, optimization, known = config.model, config.optimization, sizes(kind, config.model)
     given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
     replaced = {part: None for part, name in given.items() if name}
     refuse_incomplete(kind, source, replaced)
@@ -82,11 +82,11 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
         optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
     resolution = _resolution(config, kind)
-    if sizes:
-        check_resolution(resolution, step=sizes[1])
+    if known:
+        check_resolution(resolution, step=known[1])
     if not source.is_here:
         yield from _look_at_photos(config, material, resolution)
-    if sizes and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
+    if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
         for images in material.prior:
@@ -133,8 +133,8 @@ def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
     if config.cropping.resolution:
         return config.cropping.resolution
     kind = kind or (family_of(config.model) if config.model.is_here else None)
-    sizes = kind.sizes(config.model) if kind else None
-    return sizes[0] if sizes else LEAST_RESOLUTION
+    known = sizes(kind, config.model) if kind else None
+    return known[0] if known else LEAST_RESOLUTION
 
 
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Where a run starts: anew in a free folder, or at a checkpoint; and what may change then, and what has changed although it may not."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +7,10 @@ from typing import Any
 
 from dreambooth.config import FOLDERS, TrainConfig, dump, read_yaml, rooted
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import PREFIX
+from dreambooth.core.trees import at
 from dreambooth.files.entries import INCOMING
-from dreambooth.schema import at, flags, get, is_set
+from dreambooth.files.places import remove
+from dreambooth.schema import flags, get, is_set
 from dreambooth.setup.journal import METRICS, RECORDS
 from dreambooth.setup.record import CONFIG, RECORD, read_record
 from dreambooth.setup.states import State
@@ -107,5 +107,5 @@ def clear(folder: Path, *, overwrite: bool) -> None:
     """Delete what an earlier run left that would be taken for this one's: checkpoints and records (that was asked for), and pictures of
     its steps."""
     asked = [*checkpoints(folder), folder / RECORDS, folder / METRICS, folder / INCOMING] if overwrite else []
-    for path in [*asked, *folder.glob(f"{PREFIX}*"), *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in [*asked, *folder.glob("samples/step-*"), *folder.glob("samples/final")]:
+        remove(path, root=folder)

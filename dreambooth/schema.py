@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import place
 from dreambooth.core.wording import nearest, shortened
 
 _LISTS = {tuple, list, dict}
@@ -139,34 +140,6 @@ def extended(tree: type[Setting], branch: str, member: type[Setting], kind: str)
     return new(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
 
 
-def place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Put a value into a nested dictionary, making the branches on the way."""
-    for branch in path[:-1]:
-        tree = tree.setdefault(branch, {})
-    tree[path[-1]] = value
-
-
-def at(tree: Any, path: tuple[str, ...], default: Any = None) -> Any:
-    """The leaf of a nested dictionary; `default` where it is not there."""
-    for step in path:
-        if not isinstance(tree, Mapping) or step not in tree:
-            return default
-        tree = tree[step]
-    return tree
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second winning; another kind in a branch empties it first. A text in a branch's place is its kind."""
-    out = dict(base)
-    for name, value in over.items():
-        old = {"kind": out[name]} if isinstance(out.get(name), str) and isinstance(value, Mapping) else out.get(name)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            out[name] = dict(value) if value.get("kind", old.get("kind")) != old.get("kind") else merged(old, value)
-        else:
-            out[name] = value
-    return out
-
-
 def is_set(setting: Setting, path: tuple[str, ...]) -> bool:
     """Whether a leaf was given by hand (flag, file or argument) and is not a default."""
     for branch in path[:-1]:
@@ -263,8 +236,6 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
     for name, info in tree.model_fields.items():
         branches = _settings_of(info.annotation)
         value = values.get(name)
-        if isinstance(value, str) and "\0" in value:
-            raise SettingError(f"--{name}", "it holds a zero byte, so it is no text and no name of a file.")
         if len(branches) > 1 and isinstance(value, str):
             value = {"kind": value}
         if not branches or not isinstance(value, Mapping):

@@ -54,7 +54,7 @@ TOYBOX_NOTE = (
     "This is the toybox: a small rendered world and a tiny model made for it, to see and to check how DreamBooth works.\n"
     "For real photos: dreambooth train --instance_data_dir PHOTOS --class_noun dog --pretrained_model_name_or_path MODEL"
 )
-"""The first and the last line of a run on the embedded model."""
+"""What a run on the embedded model says first."""
 
 
 def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> Generator[Record, None, None]:
@@ -203,8 +203,6 @@ def _run(
         yield Told(f"Uploaded to {push(config, material, learner, folder, written, record.values)}.")
     if record.values.get("choice"):
         yield Told(best_words(folder, record.values))
-    if config.model.pretrained_model_name_or_path == TOYBOX:
-        yield Told(TOYBOX_NOTE)
     yield Done(folder, record.values)
 
 

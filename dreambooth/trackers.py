@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.wording import written_out
+from dreambooth.files.disk import disk_errors
 from dreambooth.loading import readable_name
 from dreambooth.training.records import Preview, Record, Step
 
@@ -28,20 +29,24 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise SettingError("--report_to", "tensorboard is not installed.", fix="pip install tensorboard") from None
-        folder.mkdir(parents=True, exist_ok=True)
-        self.held = ExitStack()
-        self.writer = SummaryWriter(self.held.enter_context(readable_name(folder)))
+        self.folder = folder
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.held = ExitStack()
+            self.writer = SummaryWriter(self.held.enter_context(readable_name(folder)))
 
     def take(self, record: Record) -> None:
-        if isinstance(record, Step):
-            for name, value in record.values.items():
-                self.writer.add_scalar(name, value, record.step)
-        if isinstance(record, Preview):
-            for path, prompt in zip(record.paths, record.prompts, strict=True):
-                self.writer.add_image(f"{prompt}/{path.stem}", _pixels(path), record.step, dataformats="HWC")
+        with disk_errors(self.folder):
+            if isinstance(record, Step):
+                for name, value in record.values.items():
+                    self.writer.add_scalar(name, value, record.step)
+            if isinstance(record, Preview):
+                for path, prompt in zip(record.paths, record.prompts, strict=True):
+                    self.writer.add_image(f"{prompt}/{path.stem}", _pixels(path), record.step, dataformats="HWC")
 
     def close(self) -> None:
-        self.writer.close()
+        with disk_errors(self.folder):
+            self.writer.close()
         self.held.close()
 
 
@@ -53,7 +58,8 @@ class Wandb:
             import wandb
         except ImportError:
             raise SettingError("--report_to", "wandb is not installed.", fix="pip install wandb") from None
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.held = ExitStack()
         try:
             place = self.held.enter_context(readable_name(folder))

@@ -80,7 +80,6 @@ class Watcher:
         if not self.live.is_due(step, self.every) and step != self.trainer.total:
             return
         yield self._look(step)
-        self._choose()
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
             yield from self.trainer.lead(self.folder)
@@ -103,15 +102,18 @@ class Watcher:
 
     def take_best(self) -> Iterator[Record]:
         """Make the best checkpoint what is written and drawn."""
-        chosen = self.choice()
-        if not chosen:
-            yield Told("No checkpoint could be chosen, so the last weights are the result, in spite of --keep_best.", important=True)
-        elif chosen["step"] != self.trainer.step:
-            self.trainer.take(self.folder / f"checkpoint-{chosen['step']}")
+        chosen, there = self.choice(), {step_of(path): path for path in checkpoints(self.folder)}
+        if chosen and chosen["step"] == self.trainer.step:
+            return
+        if chosen and chosen["step"] in there:
+            self.trainer.take(there[chosen["step"]])
+        else:  # somebody has deleted it, or the untuned model was never seen
+            yield Told("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
 
     def _look(self, step: int) -> Step:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
         scored = self.live.look(step, partial(self.trainer.shown, averaged=step > 0))
+        self._choose()
         rest(self.config, family)
         return Step(step, self.trainer.total, scored.values)

@@ -1,12 +1,10 @@
 """Lines to type next: a shell reads from them what was meant."""
 
-import shlex
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dreambooth.commands import best_words, draw_command, typed
+from dreambooth.commands import best_words, draw_command
 
 RUN = {
     "instance_prompts": ["a photo of sks dog on a red sofa", "a sks dog"],
@@ -16,26 +14,31 @@ RUN = {
 }
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=4))
-def test_a_shell_reads_back_every_word(words):
-    assert shlex.split(typed(*words)) == words
-
-
-@pytest.mark.parametrize("text", ["a dog", "x;y", "für Elise", "~/runs", "*", "a & b"])
-def test_ordinary_words_get_the_quotes_that_every_shell_has(text):
-    assert typed("dreambooth", text) == f'dreambooth "{text}"'
-
-
-@pytest.mark.parametrize(("folder", "typed_name"), [("my-dog", "my-dog"), ("my dog", '"my dog"'), ("dogs/$HOME", "'dogs/$HOME'")])
+@pytest.mark.parametrize(
+    ("folder", "typed_name"), [("my-dog", "my-dog"), ("my dog", '"my dog"'), ("dogs/$HOME", "'dogs/$HOME'"), ("--run", "./--run")]
+)
 def test_the_next_line_draws_the_result_by_the_shortest_name_of_the_subject(folder, typed_name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert draw_command(tmp_path.__class__(folder), RUN) == f'dreambooth generate {typed_name} "a [V] dog on the beach"'
+    assert draw_command(Path(folder), RUN) == f'dreambooth generate {typed_name} "a [V] dog on the beach"'
 
 
 def test_where_another_step_is_the_best_the_line_draws_that_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run, record = tmp_path.__class__("my-dog"), RUN | {"choice": {"step": 300, "why": "Step 300 is best.", "last": 450}}
+    run, record = Path("my-dog"), RUN | {"choice": {"step": 300, "why": "Step 300 is best.", "last": 450}}
     assert best_words(run, record) == 'Step 300 is best. Use it: dreambooth generate my-dog@300 "a [V] dog on the beach"'
     assert "Use it" not in best_words(run, record | {"result_step": 300}) and "@" not in draw_command(run, record | {"result_step": 300})
     (tmp_path / "my-dog@300").mkdir()
     assert draw_command(run, record).startswith("dreambooth generate my-dog/checkpoint-300 "), "the short name is another folder's"
+
+
+def test_a_folder_below_the_working_folder_is_named_from_there_and_another_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert draw_command(tmp_path / "my-dog", RUN).startswith("dreambooth generate my-dog ")
+    assert draw_command(tmp_path.parent / "my-dog", RUN).startswith(f"dreambooth generate {tmp_path.parent}/my-dog ")
+    assert draw_command(tmp_path / "my-dog", RUN | {"choice": {"step": 300}}).startswith("dreambooth generate my-dog@300 ")
+
+
+def test_a_subject_that_is_known_by_long_captions_alone_is_named_by_its_class(tmp_path):
+    captions = {"instance_prompts": ["a sks dog " + "that lies on a red sofa " * 5], "class_prompts": ["a dog"]}
+    assert draw_command(tmp_path, RUN | captions).endswith('"a [V] dog on the beach"')
+    assert draw_command(tmp_path, RUN | captions | {"class_prompts": []}).endswith('"a [V] on the beach"')

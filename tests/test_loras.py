@@ -154,6 +154,21 @@ def test_alpha_in_diffusers_header_and_in_pefts_settings_counts(made, tmp_path):
         assert read.name == "adapter_model.safetensors"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[1]", "{", '{"lora_alpha": "two"}', '{"lora_alpha": null}', '{"alpha_pattern": {"(": 2}}', '{"alpha_pattern": [1]}',
+        '{"lora_alpha": NaN}', '{"init_lora_weights": "pissa_niter_16"}',
+    ],
+)  # fmt: skip
+def test_settings_that_say_nothing_or_that_the_base_model_was_moved_are_refused(made, tmp_path, settings):
+    one = made("stable_diffusion")
+    save_file(renamed(one.tensors, "base_model.model."), tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(settings)
+    told = refused(lambda: add_lora(one.plain, read_lora(str(tmp_path))))
+    assert "adapter_model.safetensors has settings that cannot be read" in told or "was trained on other weights" in told
+
+
 def test_stabilitys_names_of_blocks_find_the_same_layers(made):
     """kohya's SDXL files name a UNet's blocks as the first release did."""
     one, blocks = made("sdxl"), {"down_blocks_1_attentions_0": "input_blocks_3_1", "mid_block_attentions_0": "middle_block_1"}
@@ -273,6 +288,8 @@ WRONG = {
     "a network it has not": (lambda t: renamed(t, also=[("text_encoder.", "text_encoder_2.")]), "12 of its"),
     "some lengths": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(8, 1)}, "has DoRA's lengths for 1 of"),
     "lengths over inputs": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(1, 8)}, "lengths over the inputs"),
+    "a single length": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.tensor(1.0)}, "lengths over the inputs"),
+    "lengths that are not finite": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.full((8, 1), float("nan"))}, "not finite"),
     "two LoRAs": (lambda t: t | renamed(t, also=[("lora_A", "lora_down"), ("lora_B", "lora_up")]), "holds two LoRAs"),
     "one layer under two names": (lambda t: t | renamed(t, "base_model.model."), "names a layer twice"),
     "biases": (lambda t: t | {f"{stem_of(t)}.lora_B.bias": zeros(8)}, "1 tensors that are no part of a LoRA"),

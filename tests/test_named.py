@@ -75,7 +75,7 @@ def test_a_best_that_nobody_knows_or_that_is_gone_is_refused(tmp_path, steps, re
 def test_the_best_of_a_run_that_was_interrupted_is_known(tmp_path):
     made_up(tmp_path / "dog", state="interrupted", choice={"step": 300, "why": "", "last": 400})
     assert named("dog@best") == Path("dog/checkpoint-300")
-    with pytest.raises(SettingError, match="no checkpoint 450"):
+    with pytest.raises(SettingError, match="no checkpoint of step 450"):
         named("dog@450")
 
 

@@ -1,11 +1,12 @@
 """How faithful DreamBooth is on the toybox, from the bench's rows: `python -m benchmarks.bars.run [benchmarks/tables]`, or `make bars`.
 
-Four questions to every row that was learned by the recipe with the prior:
+Five questions to every row that was learned by the recipe with the prior:
 
     closed     how much of the way from another subject of the class (0) to the subject's real photos (1) its DINO has gone
     colours    the same for the colours inside the subject's mask, against ground-truth renders of the same prompts; no network in it
     prompts    CLIP-T as a part of the untuned model's
     leaked     PRES minus the untuned model's
+    carried    the share of pictures for a place that no photo shows whose place, named by the judge, is one of the photos'
 
 The first and the third are asked of ground-truth renders of the prompts, too, which is what a perfect model would draw: a red hat or a
 view from behind makes pictures less like the photos, and a subject that is unlike its class reads less like the prompt.
@@ -16,6 +17,7 @@ drawn: rows and the small pictures beside them are read.
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,12 +29,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.bars.places import share_carried
 from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
 from dreambooth.bench.tables import ARMS
 from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
 from dreambooth.metrics.encoders import Encoders, LoadedEncoders
+from dreambooth.toybox.weights import Weights
 from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
 
 OTHERS, TRUTHS = 16, 3
@@ -51,6 +55,8 @@ class Bars:
     leaked: float
     closed_by_truth: float
     prompts_by_truth: float
+    carried: float
+    """nan where no kept picture was asked for in another place."""
 
 
 def main() -> None:
@@ -69,11 +75,11 @@ def main() -> None:
 
 def measured(bench: Path, subjects: Sequence[Subject], arm: str | None) -> Iterator[Bars]:
     """Every row of the arm, by subject and seed."""
-    eyes = Encoders().beside("toybox").look(device=torch.device("cpu"))
+    eyes, weights = Encoders().beside("toybox").look(device=torch.device("cpu")), Weights()
     named = {subject.name: subject for subject in subjects}
     for row in rows_of(bench, arm):
         if row["subject"] in named:
-            yield answers(row, named[row["subject"]], bench, eyes)
+            yield answers(row, named[row["subject"]], bench, eyes, weights)
 
 
 def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
@@ -99,8 +105,8 @@ def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders) -> Bars:
-    """The four answers for a row."""
+def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders, weights: Weights) -> Bars:
+    """The five answers for a row."""
     value = {name: score["value"] for name, score in row["scores"].items()}
     before = {name: score["value"] for name, score in row["untuned"].items()}
     others = other_subjects(subject)
@@ -115,6 +121,7 @@ def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEnco
     return Bars(
         subject.name, row["seed"], closed, float(np.mean(colours)), value["clip_t"] / before["clip_t"], value["pres"] - before["pres"],
         (alike - stranger) / (row["real"]["dino"]["value"] - stranger), heeded / before["clip_t"],
+        share_carried(row, subject, bench, weights),
     )  # fmt: skip
 
 
@@ -138,16 +145,21 @@ def other_subjects(subject: Subject) -> list[Image.Image]:
 
 def table(bars: Sequence[Bars]) -> list[str]:
     """Markdown: rows, means with 95 % intervals over subjects, and the bars."""
-    lines = ["| subject | seed | fidelity closed (truth) | colours closed | CLIP-T of untuned (truth) | PRES leaked |", "|---" * 6 + "|"]
+    lines = [
+        "| subject | seed | fidelity closed (truth) | colours closed | CLIP-T of untuned (truth) | PRES leaked | places carried |",
+        "|---" * 7 + "|",
+    ]
     lines += [
         f"| {b.subject} | {b.seed} | {b.closed:.0%} ({b.closed_by_truth:.0%}) | {b.colours:.0%} "
-        f"| {b.prompts:.1%} ({b.prompts_by_truth:.1%}) | {b.leaked:+.3f} |"
+        f"| {b.prompts:.1%} ({b.prompts_by_truth:.1%}) | {b.leaked:+.3f} | {b.carried:.0%} |"
         for b in bars
     ]
     names = sorted({b.subject for b in bars})
     if len(names) < 2:
         return lines
-    means = np.array([np.mean([astuple(b)[2:] for b in bars if b.subject == name], axis=0) for name in names])
+    means = np.array([np.mean([astuple(b)[2:-1] for b in bars if b.subject == name], axis=0) for name in names])
+    places = [b.carried for b in bars if not math.isnan(b.carried)]
+    carried = f"{np.mean(places):.0%}" if places else "no"
     rng = np.random.default_rng(0)
     drawn = means[rng.integers(0, len(names), (REPLICATES, len(names)))].mean(1)
     low, mean, high = np.quantile(drawn, 0.025, axis=0), means.mean(0), np.quantile(drawn, 0.975, axis=0)
@@ -161,6 +173,7 @@ def table(bars: Sequence[Bars]) -> list[str]:
         f"- ground-truth renders close {mean[4]:.0%} ({low[4]:.0%} to {high[4]:.0%}), and their CLIP-T is {mean[5]:.1%} "
         f"({low[5]:.1%} to {high[5]:.1%}) of the untuned model's",
         f"- PRES is {mean[3]:+.3f} ({low[3]:+.3f} to {high[3]:+.3f}) from the untuned model's; bar +0.1",
+        f"- {carried} pictures for another place are in one of the photos' places, by the judge; bar 5 %",
     ]  # fmt: skip
 
 

@@ -1,14 +1,15 @@
 """What stays of a trained model after its scores are taken: a model per subject is what fills disks."""
 
 import re
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from dreambooth.bench.delta import DELTA, write_delta
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import remove
 from dreambooth.setup.record import RECORD
 
 RUN = "run"
@@ -36,7 +37,8 @@ class Kept:
     def prune(self, folder: Path) -> None:
         """Leave of a job that has its row what was asked for, its pictures and the row."""
         for place in self._gone(folder):
-            shutil.rmtree(place, ignore_errors=True)
+            with suppress(OSError):  # it is told as kept bytes, and the next start tries again
+                remove(place, root=folder)
 
     def _gone(self, folder: Path) -> Iterator[Path]:
         run = folder / RUN

@@ -12,6 +12,7 @@ from typing import IO
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder
+from dreambooth.files.places import open_itself
 from dreambooth.files.reading import parse_json
 
 
@@ -19,7 +20,7 @@ from dreambooth.files.reading import parse_json
 def held(path: Path) -> Iterator[None]:
     """A block that only one process is in; others wait for their turn."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with open_itself(path, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -29,7 +30,7 @@ def alone(folder: Path) -> Iterator[None]:
     """A block in which this bench is the only one on an output folder; raises SettingError naming the other one."""
     writable_folder(folder, "--output_dir")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".bench.lock").open("a+") as file:
+    with open_itself(folder / ".bench.lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -66,8 +66,8 @@ def as_row(text: str | bytes) -> Row:
     row: Row = shaped({name: value for name, value in told.items() if name in NAMES}, Row)
     shaped(row.protocol, Protocol)
     names = [name for some in row.pictures.values() for name in some]
-    if not is_plain_name(row.subject) or any(not all(map(is_plain_name, name.split("/"))) for name in names):
-        raise Damaged("it names a subject or a picture outside of the bench's folder")
+    if not all(map(is_plain_name, (row.key, row.subject, *(part for name in names for part in name.split("/"))))):
+        raise Damaged("a name in it leads out of the bench's folder")
     return row
 
 

@@ -3,8 +3,10 @@
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
@@ -36,9 +38,14 @@ Start here:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong request, 3 some jobs failed, 130 interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     _quiet()
     _spell_out()
+    return _guarded([word for word in words if word != "--debug"], debug="--debug" in words)
+
+
+def _command(argv: list[str]) -> int:
+    """Do what the words say."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())))
@@ -48,17 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if argv[0] not in COMMANDS:
         return _unknown(argv[0])
-    return _guarded(argv[0], argv[1:])
+    return import_module(f"dreambooth.cli.{argv[0]}").main(argv[1:])
 
 
-def _guarded(command: str, argv: list[str]) -> int:
+def _guarded(argv: list[str], *, debug: bool) -> int:
     """Run a command; what was raised on purpose becomes a sentence and an exit code, a traceback comes with --debug only."""
     from dreambooth.core.errors import DreamboothError
 
-    debug = "--debug" in argv
-    argv = [word for word in argv if word != "--debug"]
+    if not debug:
+        threading.excepthook = _thread_died
     try:
-        return import_module(f"dreambooth.cli.{command}").main(argv)
+        code = _command(argv)
+        sys.stdout.flush()  # what Python cannot write when it ends, it can only complain about
+        return code
     except KeyboardInterrupt:
         print("\ndreambooth: stopped.", file=sys.stderr)
         return 130
@@ -73,9 +82,36 @@ def _guarded(command: str, argv: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        from dreambooth.files.disk import in_words
+
         kind = type(error).__name__
-        print(f"dreambooth: unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where.", file=sys.stderr)
+        fault = f"unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where."
+        print(f"dreambooth: {in_words(error, _unwritten(error)) or fault}", file=sys.stderr)
         return 1
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """A line about a library's thread; none where a disk has failed, for that is told by the one who waits for the thread."""
+    from dreambooth.files.disk import in_words
+
+    if died.exc_value and not in_words(died.exc_value):
+        print(f"dreambooth: {died.exc_type.__name__} in a thread: {died.exc_value} (--debug shows where.)", file=sys.stderr)
+
+
+def _unwritten(error: Exception) -> Path | None:
+    """What the system does not name, where it is the output of this command that cannot be written: to a file on a full disk, say."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    try:
+        place = sys.stdout.fileno()
+    except (OSError, AttributeError):
+        return None  # no file of the system's
+    try:
+        os.write(place, b"\n")
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), place)  # what is left of it is not tried again at the end
+        return Path("the output of this command")
+    return None
 
 
 def _unknown(word: str) -> int:

@@ -18,15 +18,16 @@ from dreambooth.bench.executors.process_worker import ending_signals
 from dreambooth.bench.expand import Request, rehearse
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
-from dreambooth.bench.tables import TOYBOX_NOTE, print_tables
+from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.progress import Jobs
 from dreambooth.config import config_type
 from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.core.trees import at
 from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.schema import at, flags
+from dreambooth.schema import flags
 
 USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0 1 2] [--num_subjects 5] [any flag of train] ..."
 INTRO = """Many subjects, several ways of learning, several seeds: one table, as the paper prints it. Every finished job is a row; started again, only what is missing is done, and with nothing missing the tables are drawn anew.
@@ -50,8 +51,7 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
     toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in plan.lines().values())
-    for remark in [*remarks, *([TOYBOX_NOTE] if toybox else [])]:
-        print(remark)
+    print(*remarks, f"{'toybox: ' if toybox else ''}{plan.title}", sep="\n")
     with interruptible():
         ended = drawn_anew(request) if config.tables_only else _shown(request)
     print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
@@ -61,8 +61,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"The tables are printed above and not written: {ended.why_no_tables}", file=sys.stderr)
     if ended.failures:
         print(f"{len(ended.failures)} of {request.count} jobs have no row:", *summary(ended.failures), sep="\n  ", file=sys.stderr)
-    if toybox:
-        print(TOYBOX_NOTE)
     return 3 if ended.failures else 1 if ended.why_no_tables else 0
 
 

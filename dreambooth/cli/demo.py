@@ -76,7 +76,7 @@ def demo(config: DemoConfig) -> Iterator[Record]:
             yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
         else:
             yield told
-    yield Told(f"Report: {run / 'report.html'}\n{stream.TOYBOX_NOTE}")
+    yield Told(f"Report: {run / 'report.html'}\nThat was the toybox. For real photos, the command is at the top.")
 
 
 def _subject(name: str) -> Subject:

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Flag, Setting, at, flags, nearest, place
+from dreambooth.core.trees import at, place
+from dreambooth.schema import Flag, Setting, flags, nearest
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
 

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from dreambooth.bench.study import StudyMake, StudyTable, make, table
+from dreambooth.bench.study.table import MIN_PAIRS
+from dreambooth.bench.tables.statistics import MIN_TO_CLAIM
 from dreambooth.cli.parse import settings_from
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shell_words
 
 HELP = """Usage: dreambooth study make A B OUT           blinded questionnaires from two runs, or two arms of a bench (BENCH:ARM)
        dreambooth study table OUT ANSWERS...  the table of preferences from the answers that came back
@@ -31,10 +34,21 @@ def _make(argv: Sequence[str]) -> int:
         count = len(made.questionnaires)
         tricks = f" and {made.trick_questions} trick question{'' if made.trick_questions == 1 else 's'}" if made.trick_questions else ""
         print(f"{made.pairs} pairs{tricks} in {count} questionnaire{'' if count == 1 else 's'}: {made.questionnaires[0].parent}")
-        print(f"Send each to {made.raters} people; they open it in a browser, offline, and send back the file that it saves.")
+        print(f"Raters: {_people(made.raters)} for each questionnaire, so {made.raters * count} answered ones in all.")
+        print("One person may answer several, but none of them twice.")
+        print("They open it in a browser, offline, and send back the file that it saves.")
+        if made.pairs < MIN_PAIRS or 1 < made.subjects < MIN_TO_CLAIM:
+            enough = f"{MIN_PAIRS} pairs of one subject, or {MIN_TO_CLAIM} subjects"
+            print(f"However many answer, this study is too small to show a preference, which takes {enough}.")
         print(f"Keep for yourself: {made.key} (it tells which side is which).")
-        print(f"Then: dreambooth study table {made.key.parent} ANSWERS...")
+        least = StudyTable.model_fields["min_raters"].default
+        few = [] if made.raters >= least else ["--min_raters", str(made.raters)]
+        print(f"Then: {shell_words('dreambooth', 'study', 'table', made.key.parent)} ANSWERS... {' '.join(few)}".rstrip())
     return 0
+
+
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
 
 
 def _table(argv: Sequence[str]) -> int:

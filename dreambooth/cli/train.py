@@ -12,7 +12,8 @@ from dreambooth.cli.show import Terminal
 from dreambooth.commands import draw_command
 from dreambooth.config import config_type, named_in, read_settings
 from dreambooth.core.errors import Interrupted
-from dreambooth.schema import at, merged
+from dreambooth.core.trees import at, merged
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.training.records import Done, Progress
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
@@ -56,7 +57,8 @@ def _goodbye(terminal: Terminal, done: Done) -> None:
         terminal.say(f"Contact sheet: {folder / 'contact_sheet.png'}")
     best = (done.record.get("choice") or {}).get("step")
     if best in (None, done.record.get("result_step")):  # else the command for the best step has just been said
-        terminal.say(f"Next: {draw_command(folder, done.record)}")
+        is_toybox = (done.record.get("base_model") or {}).get("name") == TOYBOX
+        terminal.say(f"Next{' (toybox)' if is_toybox else ''}: {draw_command(folder, done.record)}")
 
 
 def _signals() -> Callable[[], bool]:

@@ -16,6 +16,7 @@ from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.images import fit
+from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.metrics import Evidence, Eyes, Terms
 from dreambooth.outputs import write_sheet
@@ -86,7 +87,7 @@ def retire(run: Path, base: str) -> None:
         scored = None
     if not isinstance(scored, dict) or scored.get("weights") != weights_digest(run, base):
         for name in (SCORES, TABLE, SHEET):
-            (run / name).unlink(missing_ok=True)
+            remove(run / name, root=run)
 
 
 def as_csv(table: dict[str, Any]) -> str:

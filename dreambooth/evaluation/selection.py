@@ -25,6 +25,8 @@ PATIENCE = 3
 """Looks without a gain after which a training may stop."""
 NOISE = 0.01
 """Differences of the mean up to this do not count."""
+FALL = 0.05
+"""A part that has lost less than this is not named as the reason why an earlier step is better."""
 LEAST = 0.01
 """Parts below this count as this, so that one zero does not hide the other parts."""
 LOSSES = {
@@ -107,6 +109,6 @@ def _why(best: int, found: Mapping[int, Mapping[str, float]]) -> str:
     if best == end:
         return f"Step {best}, the last, is the best so far; more steps may do better."
     name, fall = max(((name, chosen[name] - last[name]) for name in chosen), key=lambda pair: pair[1])
-    if fall > NOISE:
+    if fall > FALL:
         return f"Step {best} is best; by step {end} {LOSSES[name]} (kept: {chosen[name]:.0%}, then {last[name]:.0%})."
     return f"Step {best} is best; training on to {end} gained nothing."

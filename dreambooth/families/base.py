@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.device import is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.fitting import AUTOENCODERS, part_config, refuse_incomplete, refuse_unfit, vae_config
-from dreambooth.families.source import FLAG, UNREADABLE, UNUSED, ModelSource
+from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
+from dreambooth.families.source import FLAG, UNUSED, ModelSource
+from dreambooth.files.disk import failing
 from dreambooth.loading import readable_name
 
 Recipe = Mapping[str, Mapping[str, Any]]
@@ -112,9 +114,12 @@ class Family(ABC):
         try:
             with readable_name(source.folder()) as folder:
                 pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
-        except (*UNREADABLE, RuntimeError) as error:
-            where = f"{source.folder()} cannot be loaded: {first_line(error)}"
-            raise SettingError(FLAG, where, fix="The folder is damaged or half written; save it again.") from error
+        except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
+            if is_out_of_memory(error):
+                raise RunError(f"Out of memory while loading {source.folder()}. A smaller model needs less.") from error
+            where = f"{source.folder()} cannot be loaded: {first_line(error)}."
+            fix = "The folder is damaged or half written; save it again."
+            raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
         pipe.set_progress_bar_config(disable=True)
         family = cls(pipe)
         family._see_that_it_is_whole(source)
@@ -162,16 +167,6 @@ class Family(ABC):
     def native_resolution(self) -> int:
         """The side in pixels at which the base model was trained."""
         return int(getattr(self.denoiser.config, "sample_size", None) or self.default_latents) * self.vae_factor
-
-    @classmethod
-    def sizes(cls, source: ModelSource) -> tuple[int, int] | None:
-        """`native_resolution` and `pixel_step` by a pipeline's configurations alone; None where these do not say it."""
-        channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
-        latents = part_config(source.folder() / cls.denoiser_name).get("sample_size") or cls.default_latents
-        if not isinstance(channels, list) or not isinstance(latents, int):
-            return None
-        factor = 2 ** (len(channels) - 1)
-        return latents * factor, factor * cls.packing
 
     @abstractmethod
     def make_process(self) -> Process:
@@ -299,5 +294,8 @@ def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, 
     try:
         with readable_name(name) as place:
             return kind.from_pretrained(place, cache_dir=source.cache_dir, **nested, **options)
-    except UNREADABLE as error:
-        raise SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.") from None
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise RunError(f"Out of memory while loading {name}.") from error
+        wrong = SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.")
+        raise failing(error, Path(name)) or wrong from None

@@ -27,9 +27,9 @@ PURPOSES = {
 """What diffusers' pipelines that want more than text are for, by a part of their class' name."""
 
 
-def purpose(pipeline: str | None) -> str | None:
+def purpose(pipeline: object) -> str | None:
     """What a pipeline class of diffusers' is for, where that is something else than drawing from text."""
-    return next((words for part, words in PURPOSES.items() if part in (pipeline or "")), None)
+    return next((words for part, words in PURPOSES.items() if part in str(pipeline or "")), None)
 
 
 def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[str, Any] | None = None) -> None:
@@ -38,7 +38,7 @@ def refuse_unfit(family: "type[Family]", source: ModelSource, loaded: Mapping[st
     `loaded` are parts that take the place of the folder's own.
     """
     folder, index = source.folder(), parts_of(source.index())
-    own = {name: _plain(part.config) for name, part in (loaded or {}).items() if hasattr(part, "config")}
+    own = {name: _settings(part) for name, part in (loaded or {}).items() if hasattr(part, "config")}
     denoiser = own.get(family.denoiser_name) or part_config(folder / family.denoiser_name)
     encoders = {name: own.get(name) or part_config(folder / name) for name in family.encoder_names}
     _refuse_class(family, index, denoiser)
@@ -61,6 +61,16 @@ def refuse_incomplete(family: "type[Family]", source: ModelSource, loaded: Mappi
     if set(absent) <= set(family.encoder_names) and "image_encoder" in parts:
         raise SettingError(FLAG, f"{folder} is for variations of a picture: it has no {absent[0]}.", fix=FIX)
     raise SettingError(FLAG, f"{folder} has no {' and no '.join(absent)}.", fix=f"Choose a whole {family.name} pipeline.")
+
+
+def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None:
+    """The native resolution of a pipeline, and what sides of its pictures are multiples of, in pixels; None where nobody says it yet."""
+    channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
+    latents = part_config(source.folder() / family.denoiser_name).get("sample_size") or family.default_latents
+    if not isinstance(channels, list) or not isinstance(latents, int):
+        return None
+    factor = 2 ** (len(channels) - 1)
+    return latents * factor, factor * family.packing
 
 
 def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, str | None]], denoiser: Config) -> None:
@@ -121,6 +131,11 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
 
 
+def _settings(part: Any) -> Config:
+    """Of a loaded part: diffusers' are mappings, those of transformers become one."""
+    return part.config if isinstance(part.config, Mapping) else part.config.to_dict()
+
+
 def vae_config(folder: Path, other: str | None) -> Config:
     """Of the VAE that will be used; nothing where it is on the Hub, and known when it is loaded."""
     if not other:
@@ -136,8 +151,3 @@ def part_config(folder: Path) -> Config:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _plain(config: Any) -> Config:
-    """A loaded network's configuration as its file would have it: transformers' are objects."""
-    return config if isinstance(config, Mapping) else config.to_dict()

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest, remembered_digest
+from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.reading import Damaged, needed_json, read_json
@@ -138,7 +139,7 @@ def told_as(setting: str) -> Iterator[None]:
 def _download(source: ModelSource) -> Path:
     """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     name = source.pretrained_model_name_or_path
     try:
@@ -147,6 +148,13 @@ def _download(source: ModelSource) -> Path:
             use_safetensors=None if source.allow_pickle else True, **dict.fromkeys(UNUSED),
         )  # fmt: skip
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
+        cache = Path(source.cache_dir or constants.HF_HUB_CACHE)
+        denied = next((cause for cause in _causes(error) if isinstance(cause, PermissionError)), None)
+        told = failing(error, cache) or (in_words(denied, cache) if denied else None)
+        if told:
+            raise SettingError(
+                "--cache_dir", str(told), fix="Models are kept there; another place for them is --cache_dir or HF_HOME."
+            ) from None
         for cause in _causes(error):  # diffusers wraps most of them in an OSError of its own
             if isinstance(cause, errors.GatedRepoError):
                 fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."

@@ -1,10 +1,8 @@
 """Files that are either there whole or not there: written beside their place, flushed to the disk, then renamed."""
 
-import errno
 import json
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,47 +12,44 @@ from typing import Any
 
 from dreambooth.core.errors import RunError
 from dreambooth.core.wording import written_out
+from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import prefix, sweep
+from dreambooth.files.places import remove
 from dreambooth.folders import refuse_unwritable
-
-PREFIX = ".partial-"
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its name when the block ends well and vanishes when it does not."""
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _beside(path, lambda free: free.touch(exist_ok=False))
+        partial = beside(path, lambda free: free.touch(exist_ok=False))
         mode = _permissions(partial)
-        try:
+        with unfinished(partial, path):
             yield partial
             _flush(partial)
             _permit(partial, mode)
             partial.replace(path)
-            _flush_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+            flush_folder(path.parent)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which replaces it when the block ends well; an older folder stays until that moment."""
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _beside(path, Path.mkdir)
-        try:
+        partial = beside(path, Path.mkdir)
+        with unfinished(partial, path):
             yield partial
-            _settle(partial)
+            settle(partial)
             if path.exists():
-                doomed = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path.parent)) / path.name
+                doomed = Path(tempfile.mkdtemp(prefix=prefix(), dir=path.parent)) / path.name
                 path.rename(doomed)
                 partial.rename(path)
-                shutil.rmtree(doomed.parent)
+                remove(doomed.parent, root=path.parent)
             else:
                 partial.rename(path)
-            _flush_folder(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            flush_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,26 +64,27 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def writable_folder(path: Path, setting: str, *, needed_bytes: int = 0) -> None:
-    """See that a folder can be written and has room, and delete what an interruption left half written; the first file makes the folder.
+    """See that a folder can be written and has room, and delete what the dead have left half written; the first file makes the folder.
 
     Raises SettingError or RunError if not.
     """
     refuse_unwritable(path, setting, needed_bytes=needed_bytes)
-    for leftover in path.glob(f"{PREFIX}*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    sweep(path)
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """A full disk, or one that may not be written, as a sentence."""
+def unfinished(partial: Path, path: Path) -> Iterator[None]:
+    """A block that writes what is to become `path`; what does not become it is gone afterwards, and what a disk says is said of `path`."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"The disk is full: {path} was not written. Earlier files are untouched; free some space and resume.") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunError(f"{path} may not be written ({error.strerror}). Earlier files are untouched.") from error
-        raise
+        with disk_errors(path):
+            yield
+    except RunError as error:
+        if str(partial) not in str(error):
+            raise
+        raise RunError(str(error).replace(str(partial), str(path))) from error
+    finally:
+        with suppress(OSError):  # that it cannot be taken away is no news: what kept it from being finished is told
+            remove(partial, root=partial.parent)
 
 
 def permit_as_folder(folder: Path) -> None:
@@ -99,7 +95,7 @@ def permit_as_folder(folder: Path) -> None:
             _permit(path, mode if path.is_dir() else mode & 0o666)
 
 
-def _settle(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """Everything under a folder is on the disk, with ordinary permissions."""
     for path in folder.rglob("*"):
         if path.is_file():
@@ -107,10 +103,10 @@ def _settle(folder: Path) -> None:
     permit_as_folder(folder)
 
 
-def _beside(path: Path, make: Callable[[Path], None]) -> Path:
+def beside(path: Path, make: Callable[[Path], None]) -> Path:
     """A temporary file or folder beside `path`, with the permissions that umask gives to any other (those of `tempfile` are private)."""
     while True:
-        free = path.with_name(f"{PREFIX}{secrets.token_hex(4)}{path.suffix}")
+        free = path.with_name(f"{prefix()}{secrets.token_hex(4)}{path.suffix}")
         with suppress(FileExistsError):
             make(free)
             return free
@@ -131,7 +127,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """What was renamed in a folder is on the disk, too."""
     if os.name == "nt":  # which opens no folders, and has no need to
         return

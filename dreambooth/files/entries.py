@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreambooth.files.atomic import _beside as beside
-from dreambooth.files.atomic import _disk_errors, _flush_folder, _settle
+from dreambooth.files.atomic import beside, flush_folder, settle, unfinished
+from dreambooth.files.disk import disk_errors
 
 INCOMING = ".incoming"
 """New entries that count already and are on their way to their places."""
@@ -18,18 +18,16 @@ def whole_entries(folder: Path) -> Iterator[Path]:
 
     One rename decides. What an interruption leaves on the way after it, `finish_entries` brings to its place.
     """
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         finish_entries(folder)
         partial = beside(folder / "entries", Path.mkdir)
-        try:
+        with unfinished(partial, folder):
             yield partial
-            _settle(partial)
+            settle(partial)
             partial.rename(folder / INCOMING)
-            _flush_folder(folder)
+            flush_folder(folder)
             finish_entries(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 def finish_entries(folder: Path) -> bool:
@@ -43,5 +41,5 @@ def finish_entries(folder: Path) -> bool:
             shutil.rmtree(place)
         entry.replace(place)
     incoming.rmdir()
-    _flush_folder(folder)
+    flush_folder(folder)
     return True

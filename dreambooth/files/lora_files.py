@@ -113,9 +113,9 @@ def _pair(layer: str, roles: Mapping[str, str], tensors: Mapping[str, Tensor]) -
         alpha = float(value) if value.numel() == 1 else math.nan
         if not math.isfinite(alpha):
             raise NoLoRA(f"is damaged: the alpha of {shortened(layer)} is no number")
-    if not (down.isfinite().all() and up.isfinite().all()):
-        raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")
     magnitude = tensors[roles["magnitude"]].float() if "magnitude" in roles else None
+    if not all(values.isfinite().all() for values in (down, up, magnitude) if values is not None):
+        raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")
     return Pair(down, up, (roles["down"], roles["up"]), alpha, magnitude)
 
 

@@ -1,9 +1,12 @@
 """Where a path leads, links included; and deleting, which neither leaves its root nor follows a link."""
 
+import os
 import shutil
+import stat
 from pathlib import Path
+from typing import IO, Literal
 
-from dreambooth.core.errors import RunError
+from dreambooth.core.errors import RunError, SettingError
 
 TRIES = 3
 
@@ -19,6 +22,37 @@ def is_inside(path: Path, root: Path) -> bool:
 def is_plain_name(name: object) -> bool:
     """Whether a word from somebody's file is the name of an entry of a folder, and leads nowhere else."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def private_folder(path: Path) -> Path:
+    """A folder of this user alone, made where there is none: its name may be known to everybody, as below a shared /tmp.
+
+    Raises SettingError for a link, and for what is another user's or open to others: who made it could put anything there.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise SettingError("TMPDIR", f"{path} cannot be made ({error.strerror}).", fix="Set it to a folder of your own.") from None
+    found = path.lstat()
+    what = {
+        "is a link": stat.S_ISLNK(found.st_mode), "is no folder": not stat.S_ISDIR(found.st_mode),
+        "belongs to another user": found.st_uid != os.getuid(), "is open to other users": bool(stat.S_IMODE(found.st_mode) & 0o077),
+    }  # fmt: skip
+    wrong = next((words for words, is_so in what.items() if is_so), None)
+    if wrong:
+        raise SettingError("TMPDIR", f"{path} {wrong}, so it is not used.", fix="Delete it, or set TMPDIR to a folder of your own.")
+    return path
+
+
+def open_itself(path: Path, mode: Literal["w", "a+"]) -> IO[str]:
+    """A text file opened for writing, but never through a link in its place, which could lead to any file of the user's."""
+    return open(path, mode, encoding="utf-8", opener=_not_through_links)
+
+
+def _not_through_links(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def remove(path: Path, *, root: Path) -> None:

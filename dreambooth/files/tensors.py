@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_file
+from dreambooth.files.disk import failing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:
@@ -30,7 +31,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in list(file.keys())}, notes
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         reason = str(error).split("\n")[0]
-        raise SettingError(str(path), f"cannot be read as safetensors ({reason}).", fix="The file is damaged or half written.") from None
+        damaged = SettingError(str(path), f"cannot be read as safetensors ({reason}).", fix="The file is damaged or half written.")
+        raise failing(error, path) or damaged from None
 
 
 def sort_header(path: Path) -> None:

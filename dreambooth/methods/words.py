@@ -150,6 +150,9 @@ class WordMethod(Method, ABC):
             fix = "Give --class_noun, or --initializer_token with a word for what the subject is."
             raise SettingError("--initializer_token", "the new word has no word to start from.", fix=fix)
         chosen = self.placeholder_token or word or chosen
+        if chosen.isalnum() or any(mark.isspace() for mark in chosen):
+            reason = f"{chosen!r} is found inside other words, or holds a space."
+            raise SettingError("--placeholder_token", reason, fix="Choose another, for instance <my-dog>.")
         return self.model_copy(update={"placeholder_token": chosen, "initializer_token": self.initializer_token or start})
 
     def default_word(self, noun: str | None) -> tuple[str, str | None]:
@@ -164,8 +167,8 @@ class WordMethod(Method, ABC):
         for tokenizer, encoder in zip(family.tokenizers, family.encoders, strict=True):
             start = _ids(tokenizer, self.initializer_token, self.num_vectors)
             known = set(tokens) & tokenizer.get_vocab().keys()
-            if known or self.placeholder_token.isalnum() or any(mark.isspace() for mark in self.placeholder_token):
-                reason = f"{self.placeholder_token!r} is known to this model's tokenizers, is found inside other words, or holds a space."
+            if known:
+                reason = f"{self.placeholder_token!r} is known to this model's tokenizers."
                 raise SettingError("--placeholder_token", reason, fix="Choose another, for instance <my-dog>.")
             tokenizer.add_tokens(tokens)
             table = encoder.get_input_embeddings()

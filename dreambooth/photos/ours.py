@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import prefix
 from dreambooth.files.places import is_plain_name
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.folders import Place, refuse_mixing, refuse_unwritable
@@ -103,12 +105,13 @@ def write(out: Path, relative: str, data: bytes, ours: Collection[str]) -> bool:
             return False
         if relative not in ours:
             raise SettingError(shown(path), "is there already and was not made here.", fix="Name an empty folder for the copies.")
-    partial = path.with_name(f".partial-{secrets.token_hex(4)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with disk_errors(path):
+        partial = path.with_name(f"{prefix()}{secrets.token_hex(4)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return True

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageColor
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.leftovers import sweep
 from dreambooth.files.places import remove
 from dreambooth.photos.crop import Box, Cropping, centred, square
 from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
@@ -107,6 +108,8 @@ def prepare(settings: PhotosPrepare) -> PrepareReport:
     detector = _detector(settings)
     earlier = read_record(out)
     ours = made_before(earlier)
+    for place in (out, out / "masks", out / "preview"):
+        sweep(place)
     done: list[Prepared] = []
     left_out: list[tuple[Path, str]] = list(folder.skipped)
     edited: list[str] = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from dreambooth.commands import best_words
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
@@ -21,7 +22,6 @@ from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
-from dreambooth.schema import at
 from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 

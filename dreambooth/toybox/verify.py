@@ -1,7 +1,7 @@
 """How good the toybox's weights are: the figures of the recipe, each with its bar.
 
-Three kinds: what the base model draws, as the judge names it; what the encoders tell apart on renders of subjects that no
-training saw, plain and through the autoencoder; and the autoencoder itself. The ten worst drawings go on a sheet.
+Three kinds: what the base model draws, as the judge names it where it can be trusted to; what the encoders tell apart on renders of
+subjects that no training saw, plain and through the autoencoder; and the autoencoder itself. The ten worst drawings go on a sheet.
 """
 
 import argparse
@@ -16,10 +16,11 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from .judged import BARS, TRUSTED, word_scores
 from .weights import PACKAGE, SIZE, Weights
 from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
 
-PARTS = ("autoencoder", "encoders", "drawings")
+PARTS = ("autoencoder", "encoders", "drawings", "words")
 GALLERY = 50
 """Subjects among which the right one is looked for, as the bar asks."""
 PATTERN_WORDS = ("striped", "dotted", "checkered", "starry")
@@ -59,6 +60,8 @@ def verify(
         yield from encoders(weights, out, among=among)
     if "drawings" in parts:
         yield from drawings(weights, out, guidance=recipe_guidance() if guidance is None else guidance, seed=seed)
+    if "words" in parts:
+        yield from words(weights, guidance=recipe_guidance() if guidance is None else guidance, seed=seed)
 
 
 def recipe_guidance() -> float:
@@ -206,6 +209,21 @@ def drawings(weights: Weights, out: Path | None, *, guidance: float, seed: int) 
         sure = named["class"].gather(1, class_ids[:, None])[:, 0] * named["context"].gather(1, place_ids[:, None])[:, 0]
         save_sheet(pictures, out / "class_by_context.png", across=len(CONTEXTS))
         save_sheet(pictures[sure.argsort()[:10].numpy()], out / "ten_worst.png", across=5)
+
+
+def words(weights: Weights, *, guidance: float, seed: int) -> Iterator[Figure]:
+    """Styles, views, lights, what is worn and patterns: what the judge names of the truth, and of drawings where it may say so."""
+    scores = []
+    for score in word_scores(weights, guidance=guidance, seed=seed):
+        scores.append(score)
+        yield Figure(f"judge: {score.head} {score.word}, rendered truth", score.truth, score.shown, TRUSTED)
+        if score.trusted:
+            yield Figure(f"base: {score.head} {score.word} drawn", score.drawn, score.asked)
+    for head, bar in BARS.items():
+        trusted = [score for score in scores if score.head == head and score.trusted]
+        if trusted:
+            mean = sum(score.drawn for score in trusted) / len(trusted)
+            yield Figure(f"base: {head} words drawn, of {len(trusted)} trusted", mean, sum(score.asked for score in trusted), bar)
 
 
 def rare(weights: Weights, *, seed: int, guidance: float, tokens: tuple[str, ...] = ("sks", "zwx", "ohwx", "kvz")) -> Iterator[Figure]:

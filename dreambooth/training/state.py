@@ -6,7 +6,6 @@ function of (seed, update, row).
 """
 
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from torch import nn
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.files.places import remove
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.files.sums import differing, refuse, write_sums
 from dreambooth.files.tensors import load_tensors, save_tensors
@@ -143,8 +143,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def remove_checkpoint(path: Path) -> None:
     """Delete a checkpoint; one that somebody else has deleted is no error."""
-    if path.exists():
-        shutil.rmtree(path)
+    remove(path, root=path.parent)
 
 
 def _named(tensors: Any) -> dict[str, torch.Tensor]:

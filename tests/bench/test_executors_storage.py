@@ -19,7 +19,8 @@ from dreambooth.bench.executors.mirror import WHOLE, Mirror
 from dreambooth.bench.executors.ray import Ray, _Cluster, _own_sigterm
 from dreambooth.bench.executors.ray_worker import Desk
 from dreambooth.bench.job import Failed, Finished, Moved
-from dreambooth.files.atomic import PREFIX, whole_folder, write_json
+from dreambooth.files.atomic import whole_folder, write_json
+from dreambooth.files.leftovers import PREFIX
 from tests.bench import works
 
 

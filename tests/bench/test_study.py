@@ -36,6 +36,17 @@ def test_pairs_are_equal_in_subject_prompt_and_seed_and_asked_once(bench):
         assert Counter(c["A"] for c in own) == {"first": 5, "second": 5}, "each side is the left one as often"
 
 
+def test_a_study_that_cannot_be_made_leaves_no_folder_and_goes_into_no_photos(bench):
+    photos = bench / "shared" / "photos" / next(iter(NOUNS))
+    with pytest.raises(SettingError, match=r"output_dir.*the photos"):
+        made(bench, output_dir=photos / "study")
+    assert [path.name for path in photos.iterdir()] == ["0.png"]
+    (photos / "0.png").write_bytes((photos / "0.png").read_bytes()[:200])
+    with pytest.raises(SettingError, match=r"0\.png"):
+        made(bench, output_dir=bench.parent / "deep" / "study")
+    assert not (bench.parent / "deep").exists()
+
+
 def test_a_seed_decides_everything(bench):
     sides = [
         [

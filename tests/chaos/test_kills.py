@@ -11,7 +11,7 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("world")).build()
 
 
-@pytest.mark.parametrize(("name", "kills"), [("full", 3), ("lora", 3), ("generate", 2), ("evaluate", 2)])
+@pytest.mark.parametrize(("name", "kills"), [("full", 3), ("lora", 3), ("generate", 2)])
 def test_a_command_that_is_killed_and_started_again_ends_as_if_it_had_not_been(name, kills, world, tmp_path):
     victim = VICTIMS[name]
     calm = undisturbed(victim, world, tmp_path / "work")

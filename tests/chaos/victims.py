@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.cli import main
-from dreambooth.files.atomic import PREFIX
 from dreambooth.files.entries import INCOMING
+from dreambooth.files.leftovers import PREFIX
 from dreambooth.files.locks import HOLDER
 from dreambooth.metrics.perceptual import convert_lpips
 from tests import tiny

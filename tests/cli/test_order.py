@@ -61,6 +61,14 @@ WRONG = {
         {"class_noun": None, "instance_prompt": "a sks dog", "validation_prompt": "a [V] dog"},
         ("--validation_prompt",),
     ),
+    "an identifier that is the placeholder": ({"identifier": "[V]"}, ("--identifier", "[V]")),
+    "a new word of two": ({"method": "textual_inversion", "placeholder_token": "my dog"}, ("--placeholder_token", "space")),
+    "a new word that is a part of others": ({"method": "textual_inversion", "placeholder_token": "dog"}, ("--placeholder_token", "dog")),
+    "two names for one word": (
+        {"method": "textual_inversion", "placeholder_token": "<a>", "identifier": "<b>"},
+        ("--placeholder_token", "<b>"),
+    ),
+    "a text encoder that does not learn": ({"method": "textual_inversion", "train_text_encoder": True}, ("--train_text_encoder",)),
     "an output that is a file": ({"output_dir": "file/run"}, ("--output_dir", "cannot be written")),
     "an output where nothing can be": ({"output_dir": "/proc/run"}, ("--output_dir", "/proc/run")),
     "a checkpoint that is not there": ({"resume_from_checkpoint": "checkpoint-5"}, ("checkpoint-5",)),
@@ -167,8 +175,8 @@ def run(pipelines, tmp_path_factory):
         (["a dog", "--prompts", "prompts.txt"], ("--prompts", "prompts.txt")),
         (["a dog", "--output_dir", "file/out"], ("--output_dir", "cannot be written")),
         (["a dog", "--output_dir", "/proc/out"], ("--output_dir", "/proc/out")),
-        (["a dog", "--lora", "./lora"], ("--lora", "lora")),
-        (["a dog", "--lora", "lora.safetensors/"], ("--lora", "lora.safetensors")),
+        (["a dog", "--lora", "./lora"], ("--lora", "no folder ./lora")),
+        (["a dog", "--lora", "lora.safetensors"], ("--lora", "no folder lora.safetensors")),
         (["a dog", "--device", "quantum"], ("--device",)),
     ],
 )
@@ -243,6 +251,32 @@ def test_sheets_that_cannot_be_written_are_refused_before_anything_is_looked_at(
 
 def test_a_demo_that_cannot_be_written_renders_nothing(refused):
     refused("demo", "--output_dir", "file/demo", words=("--output_dir", "cannot be written"))
+
+
+@pytest.fixture
+def hub(monkeypatch, pipelines):
+    """A Hub that has one model, and remembers how often it was fetched."""
+    fetched = []
+
+    def download(wanted):
+        fetched.append(wanted.pretrained_model_name_or_path)
+        return pipelines("stable_diffusion")
+
+    monkeypatch.setattr(source, "_download", download)
+    return fetched
+
+
+def test_a_hub_model_is_fetched_when_all_else_is_right_and_its_photos_are_judged_once(places, hub, capsys):
+    few = {"identifier": "sks", "max_train_steps": 1, "skip_final_inference": True}
+    assert main([*words_of(pretrained_model_name_or_path=HUB, **few), "--no-with_prior_preservation"]) == 0
+    told = capsys.readouterr().out
+    assert set(hub) == {HUB} and told.count("4 photos in ") == 1 and told.index("4 photos in ") < told.index(f"Loading {HUB}")
+
+
+def test_photos_too_small_for_a_hub_model_are_told_once_it_is_known(places, hub, capsys):
+    tiny.photos(places / "small", size=(3, 3))
+    assert main(words_of(pretrained_model_name_or_path=HUB, instance_data_dir="small")) == 2
+    assert "shorter side" in capsys.readouterr().err
 
 
 def test_a_model_that_turns_out_damaged_leaves_no_folder(places, pipelines, capsys):

@@ -125,6 +125,18 @@ def test_a_pipeline_without_a_part_that_is_asked_is_told_with_the_part(bare, nam
     assert told in refused(bare(name, index=index)).reason
 
 
+def test_encoders_that_take_the_place_of_absent_ones_are_looked_at_too(bare, pipelines):
+    """A result of --skip_save_text_encoder is loaded with the base model's encoders."""
+    folder = bare("sdxl", index={"text_encoder": [None, None], "text_encoder_2": [None, None]})
+    own = {name: tiny.load(pipelines("sdxl")).parts[name] for name in ("text_encoder", "text_encoder_2")}
+    source = ModelSource(pretrained_model_name_or_path=str(folder))
+    with pytest.raises(SettingError, match="holds no weights"):  # so far, and no further: this folder has none
+        family_of(source).load(source, replaced=own)
+    with pytest.raises(SettingError, match="reads text of width 64; 57"):
+        own["text_encoder"].config.hidden_size = 25
+        family_of(source).load(source, replaced=own)
+
+
 def test_another_vae_is_told_by_its_own_flag(bare, pipelines, tmp_path):
     other = tmp_path / "vae16"
     tiny.vae(16).save_pretrained(other)

@@ -112,7 +112,8 @@ def test_kept_norms_stay_and_free_ones_grow(base, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"placeholder_token": "dog"}, "--placeholder_token: 'dog' is known to this model's tokenizers"),
+        ({"placeholder_token": "<|endoftext|>"}, r"--placeholder_token: '<\|endoftext\|>' is known to this model's tokenizers"),
+        ({"placeholder_token": "dog"}, "--placeholder_token: 'dog' is found inside other words"),
         ({"placeholder_token": "my dog"}, "holds a space"),
         ({"placeholder_token": "<a>", "identifier": "<b>"}, "two names for one word"),
         ({"class_noun": None, "instance_prompt": "a [V]"}, "--initializer_token: the new word has no word to start from"),

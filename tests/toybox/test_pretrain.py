@@ -12,9 +12,12 @@ from torch import nn
 from dreambooth.core.errors import SettingError
 from dreambooth.toybox.pretrain import latents, pictures, vae
 from dreambooth.toybox.pretrain.groupnorm import quicken
+from dreambooth.toybox.pretrain.judge import answers, take
+from dreambooth.toybox.pretrain.judge import build as build_judge
 from dreambooth.toybox.pretrain.loop import Budget, Stage, train
 from dreambooth.toybox.pretrain.vae import build, normalized
 from dreambooth.toybox.pretrain.words import LENGTH, build_tokenizer, rare_tokens, world_words
+from dreambooth.toybox.world import Scene, draw_subject
 
 
 def test_quick_group_norm_has_the_gradients_of_torch() -> None:
@@ -156,3 +159,15 @@ def test_the_decoder_learns_and_the_encoder_stays(tmp_path, monkeypatch) -> None
 def test_two_processes_share_their_gradients(tmp_path) -> None:
     records = list(train(Line, tmp_path, Budget(minutes=0.05, processes=2, log_every=10, warmup=5)))
     assert abs(records[-1].figures["weight"] - 3) < 1
+
+
+def test_a_judge_keeps_what_it_knows_when_it_is_asked_for_more() -> None:
+    old = build_judge({"class": ["dog", "cat"]}, (8, 8))
+    new = build_judge({"view": ["front"], "class": ["cat", "dog", "duck"]}, (8, 8))
+    take(new, old)
+    x = torch.randn(2, 3, 32, 32)
+    before, after = old.eval()(x).logits, new.eval()(x).logits
+    assert torch.allclose(before[:, [1, 0]], after[:, 1:3], atol=1e-6)
+    bowl = draw_subject(np.random.default_rng(0), noun="bowl")
+    heads = {"view": ["front", "side", "above"]}
+    assert [answers(bowl, Scene(view=view), heads) for view in ("side", "above")] == [[0], [2]]

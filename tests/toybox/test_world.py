@@ -42,7 +42,7 @@ def test_render_is_deterministic_and_shows_the_subject(noun: str) -> None:
     assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
     assert np.array_equal(picture, render(subject, scene, 64))
     rows = np.nonzero(render_mask(subject, scene, 64).max(1) > 0.5)[0]
-    assert 0.35 < (rows[-1] - rows[0] + 1) / 64 < 0.85
+    assert 0.35 < (rows[-1] - rows[0] + 1) / 64 < 0.92
 
 
 def test_render_is_the_same_in_another_process() -> None:

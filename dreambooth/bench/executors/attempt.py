@@ -1,6 +1,5 @@
 """One attempt at a job, the same in every place: folders brought near, work done, its row kept, or a word about what went wrong."""
 
-import errno
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dreambooth.bench.executors.storage import at_hand
 from dreambooth.bench.job import Job, Moved, Row, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
 from dreambooth.files.atomic import write_text
+from dreambooth.files.disk import failing, in_words
 
 LAST_WORDS = 4
 """Moves that a job may still tell after it was asked to stop: time for a training to reach its own check, and to save."""
@@ -82,8 +82,9 @@ def _unforeseen(job: Job, error: BaseException) -> Trouble:
 
     if is_out_of_memory(error):
         return Trouble(f"Out of memory: {first_line(error)}. Fewer jobs at a time, or a smaller --resolution, need less.", "run")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Trouble(f"The disk is full ({error.filename or job.folder}). Free some space and start the bench again.", "run")
+    told = in_words(error, Path(job.folder))
+    if told:
+        return Trouble(f"{told}{'' if failing(error) else _kept(job)}", "run")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return Trouble(f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}, line {frame.lineno}){_kept(job)}", "error")
 

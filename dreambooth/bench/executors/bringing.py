@@ -16,6 +16,7 @@ from dreambooth.bench.job import Event, Failed, Finished, Job, Row
 from dreambooth.bench.rows import as_row
 from dreambooth.core.errors import DreamboothError
 from dreambooth.core.wording import written_out
+from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ class FarRows:
 
         text = tried(self.storage, read)
         try:
-            return as_row(text) if text else None
+            row = as_row(text) if text else None
+            if row and row.key != key:
+                raise Damaged("it is another job's")
+            return row
         except Damaged as error:
             log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", self.storage, key, error)
             return None
@@ -109,7 +113,7 @@ class Storage:
     def _send(self, photos: Path) -> str:
         digest = hashlib.sha256()
         for path in sorted(photos.rglob("*")):
-            if path.is_file():
+            if path.is_file() and is_inside(path, photos):
                 digest.update(os.fsencode(path.relative_to(photos).as_posix()) + b"\0" + path.read_bytes())
         url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}"
         if url not in self.sent:

@@ -10,13 +10,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.files.atomic import PREFIX, whole_file
+from dreambooth.files.atomic import whole_file
+from dreambooth.files.leftovers import PREFIX
+from dreambooth.files.places import is_inside, is_plain_name, remove
 
 SECONDS_BETWEEN_PASSES = 1.0
 WHOLE = ".whole"
@@ -56,6 +58,8 @@ class Mirror:
             if unit(path) != path and unit(path) not in whole:
                 self._remove(path)
             elif not path.endswith(f"/{WHOLE}"):
+                if not all(map(is_plain_name, path.split("/"))):
+                    raise RunError(f"{self.url} holds a file that is named {path!r}, which leads out of its folder. Delete it.")
                 place = self.near / path
                 place.parent.mkdir(parents=True, exist_ok=True)
                 tried(self.url, lambda path=path, place=place: self.files.get_file(self._place(path), str(place)))
@@ -120,7 +124,8 @@ class Mirror:
             self.files.pipe_file(self._place(f"{name}/{WHOLE}"), b"")
             return True
         finally:
-            shutil.rmtree(self.near / SENDING, ignore_errors=True)
+            with suppress(OSError):
+                remove(self.near / SENDING, root=self.near)
 
     def _send_files(self, near: Path, files: Iterable[_File]) -> bool:
         """Send files as the walk saw them; False when one has been replaced since."""
@@ -142,7 +147,8 @@ class Mirror:
         names has the files themselves.
         """
         place = self.near / SENDING
-        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            remove(place, root=self.near)
         try:
             for file in files:
                 (place / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +198,8 @@ class Mirror:
                     state = path.stat()
                 except FileNotFoundError:
                     continue
-                if not _is_partial(relative):
+                is_away = path.is_symlink() and not is_inside(path, self.near)
+                if not _is_partial(relative) and not is_away:
                     found.append(_File(state.st_mtime_ns, relative, state.st_size, state.st_ino))
         return sorted(found, key=lambda file: file.path)
 

@@ -27,6 +27,7 @@ from dreambooth.bench.executors.storage import is_url
 from dreambooth.bench.job import Event, Job, Moved, Row, Work
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.atomic import writable_folder
+from dreambooth.files.places import remove
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """How often the cluster is asked which machines it has."""
@@ -224,7 +225,7 @@ def _mark(folder: Path) -> str:
     writable_folder(folder, "--output_dir")
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{TOKEN}*"):
-        old.unlink(missing_ok=True)
+        remove(old, root=folder)
     (folder / token).touch()
     return token
 

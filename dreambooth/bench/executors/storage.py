@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from dreambooth.bench.executors.mirror import Mirror
 from dreambooth.bench.job import Job
 from dreambooth.core.errors import SettingError
+from dreambooth.files.places import private_folder, remove
 
 ORPHAN_SECONDS = 30.0
 """A worker whose bench has died lives half as long."""
@@ -70,8 +70,8 @@ def _after_orphans(folder: Path) -> Iterator[None]:
 
 def _own_shared(url: str) -> Path:
     """This machine's own folder of what jobs make for one another: each machine makes it once, and nothing of it travels."""
-    folder = Path(tempfile.gettempdir()) / f"dreambooth-bench-shared-{os.getuid()}" / _digest(url)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = private_folder(Path(tempfile.gettempdir()) / f"dreambooth-bench-shared-{os.getuid()}") / _digest(url)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
@@ -82,13 +82,12 @@ def _digest(url: str) -> str:
 @contextmanager
 def _scratch(url: str) -> Iterator[Path]:
     """An empty folder of this machine (under TMPDIR), gone afterwards; what killed workers have left there is cleared, too."""
-    home = Path(tempfile.gettempdir()) / f"dreambooth-bench-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
+    home = private_folder(Path(tempfile.gettempdir()) / f"dreambooth-bench-{os.getuid()}")
     with _locked(home, seconds=math.inf):  # so that nobody clears a folder which is not yet locked
         for old in home.iterdir():
             with _locked(old) as is_free:
                 if is_free:
-                    shutil.rmtree(old, ignore_errors=True)
+                    _clear(old, home)
         folder = Path(tempfile.mkdtemp(prefix=_digest(url) + "-", dir=home))
         lock = _locked(folder)
         lock.__enter__()
@@ -96,16 +95,21 @@ def _scratch(url: str) -> Iterator[Path]:
         (folder / "work").mkdir()
         yield folder / "work"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder, home)
         lock.__exit__(None, None, None)
+
+
+def _clear(folder: Path, home: Path) -> None:
+    with suppress(OSError):  # the next one tries again
+        remove(folder, root=home)
 
 
 @contextmanager
 def _locked(folder: Path, *, seconds: float = 0.0) -> Iterator[bool]:
     """Hold a folder's lock, which the system drops when its holder dies; False where somebody else still holds it after so long."""
     try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # it is gone, or no folder of ours
         yield False
         return
     try:

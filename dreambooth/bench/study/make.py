@@ -63,6 +63,7 @@ class Made:
     pairs: int
     trick_questions: int
     raters: int
+    subjects: int
 
 
 def make(settings: StudyMake) -> Made:
@@ -107,7 +108,7 @@ def make(settings: StudyMake) -> Made:
         for number, (name, order) in enumerate(zip(names, pages, strict=True), 1):
             (partial / name).write_text(_page(key, number, [_asked(one, first, second) for one in order]), encoding="utf-8")
     write_json(out / KEY, key)
-    return Made(tuple(out / FOLDER / name for name in names), out / KEY, len(comparisons), len(controls), settings.raters)
+    return Made(tuple(out / FOLDER / name for name in names), out / KEY, len(comparisons), len(controls), settings.raters, len(subjects))
 
 
 def _told_apart(first: str, second: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Tables, figure and page of a bench, drawn from its rows alone."""
 
-from dreambooth.bench.tables.document import TOYBOX_NOTE
 from dreambooth.bench.tables.layout import REAL, REAL_PAIRS, UNTUNED, Layout
 from dreambooth.bench.tables.write import ARMS, print_tables, write_tables
 
-__all__ = ["ARMS", "REAL", "REAL_PAIRS", "TOYBOX_NOTE", "UNTUNED", "Layout", "print_tables", "write_tables"]
+__all__ = ["ARMS", "REAL", "REAL_PAIRS", "UNTUNED", "Layout", "print_tables", "write_tables"]

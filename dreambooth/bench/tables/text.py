@@ -43,8 +43,6 @@ def print_document(document: Document, console: Console) -> None:
     console.print()
     for name, value in document.facts:
         console.print(Text.assemble((f"{name}: ", "dim"), value))
-    if document.toybox:
-        console.print(Text(TOYBOX_NOTE, style="bold yellow"))
 
 
 def as_csv(found: Results) -> str:

@@ -16,6 +16,7 @@ from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.bench.tables.results import results
 from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, tests_csv
 from dreambooth.files.atomic import whole_file, write_json, write_text
+from dreambooth.files.places import remove
 
 FIGURE, ARMS = "figure.png", "arms.json"
 
@@ -64,7 +65,7 @@ def _write_figure(rows: Sequence[Row], layout: Layout, root: Path, folder: Path,
     footer = f"{'toybox · ' if toybox else ''}{layout.title} · equal prompts and seeds in all columns · training seed {seeds}"
     image = figure(shown, arms, title=f"{'toybox: ' if toybox else ''}{layout.title}", footer=footer)
     if image is None:
-        (folder / FIGURE).unlink(missing_ok=True)
+        remove(folder / FIGURE, root=folder)
         return False
     with whole_file(folder / FIGURE) as partial:
         image.save(partial, "PNG")

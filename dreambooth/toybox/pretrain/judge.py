@@ -1,7 +1,7 @@
-"""The judge: a small residual network that names class, context, colours and pattern. For `verify` and for referees; no score is its.
+"""The judge: a small residual network that names all that a caption names. For `verify` and for referees; no score is its.
 
-The perceptual distance is the same network trained from another seed, on other words too (view, light, style), and
-used without its last layer: distances are measured between its normalised feature maps.
+The perceptual distance is a smaller network of the same kind, used without its last layer: distances are measured between its
+normalised feature maps.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from ..world import ACCESSORIES, CLASSES, COLORS, CONTEXTS, LIGHTS, PATTERNS, STYLES, UNSEEN_PATTERNS, VIEWS, Scene, Subject
 from ..world.scene import STUDIO
+from ..world.subject import TURNED
 from .encoders import Eyes, save_encoder
 from .loop import Stage, device
 from .vae import autocast
@@ -26,18 +27,20 @@ HEADS: dict[str, list[str]] = {
 }
 """What the judge names: groups of answers, side by side in its last layer."""
 MORE_HEADS = {"view": list(VIEWS), "light": list(LIGHTS), "style": list(STYLES), "accessory": ["none", *ACCESSORIES]}
+"""What the judge names beside that, and the perceptual network too."""
 BATCH = 64
 
 
 def answers(subject: Subject, scene: Scene, heads: dict[str, list[str]]) -> list[int]:
-    """The right answer of every group; -100 where a sketch has no colours to see."""
+    """The right answer of every group; -100 where a sketch has no colours to see. A bowl looks the same from front, side and back."""
+    turned = subject.noun in TURNED and scene.view != "above"
     right = {
         "class": subject.noun,
         "context": scene.context,
         "color": subject.colors[0],
         "second": subject.colors[1],
         "pattern": subject.pattern,
-        "view": scene.view,
+        "view": "front" if turned else scene.view,
         "light": scene.light,
         "style": scene.style,
         "accessory": scene.accessory or "none",
@@ -56,6 +59,17 @@ def build(heads: dict[str, list[str]], widths: tuple[int, ...]) -> ResNetForImag
     return ResNetForImageClassification(config)
 
 
+@torch.no_grad()
+def take(model: ResNetForImageClassification, other: ResNetForImageClassification) -> None:
+    """Everything that another network of these widths has learned; answers that it does not know stay untrained."""
+    model.resnet.load_state_dict(other.resnet.state_dict())
+    rows = {label: number for number, label in other.config.id2label.items()}
+    for number, label in model.config.id2label.items():
+        if label in rows:
+            for own, learned in zip(model.classifier.parameters(), other.classifier.parameters(), strict=True):
+                own[number] = learned[rows[label]]
+
+
 class Judge(Stage):
     """Learns to name what is seen."""
 
@@ -63,9 +77,11 @@ class Judge(Stage):
 
     def __init__(self, work: Path, start: Path | None = None, *, name: str = "judge"):
         self.name = name
-        self.heads = HEADS if name == "judge" else HEADS | MORE_HEADS
+        self.heads = HEADS | MORE_HEADS
         widths = (24, 48, 96, 160) if name == "judge" else (24, 40, 64, 96)
-        self.model = ResNetForImageClassification.from_pretrained(start, dtype=torch.float32) if start else build(self.heads, widths)
+        self.model = build(self.heads, widths)
+        if start:
+            take(self.model, ResNetForImageClassification.from_pretrained(start, dtype=torch.float32))
         self.model = self.model.to(memory_format=torch.channels_last).train()
         self.eyes = Eyes(work)
         self.right = torch.tensor([answers(*pair, self.heads) for pair in self.eyes.truth])

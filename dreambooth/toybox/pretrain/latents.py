@@ -4,6 +4,7 @@ Made once.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .pictures import SHARD, Pictures
 from .vae import autocast, device, pixels
 from .words import LENGTH, load_or_build, rare_tokens
 
-CAPTIONS = 6
+CAPTIONS = 8
 """Captions drawn for every picture."""
 
 
@@ -62,23 +63,33 @@ def encode(work: Path, processes: int) -> Iterator[str]:
             yield f"latents shard {number} of {len(files)}"
 
 
-UNUSUAL = 0.6
-"""How often styles, unusual light and views from above are drawn, compared with photos by day. 1 when training is long."""
-PATTERNED = 0.5
-"""How often patterned subjects are drawn, compared with plain ones: "a dog" should mostly be a plain one."""
+PATTERNED = 0.8
+"""How often patterned subjects are drawn, compared with plain ones."""
 
 
-def load(work: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All latents fp16 [n, 8, 16, 16], captions [n, CAPTIONS, LENGTH], and how often each is drawn [n]."""
+@dataclass(frozen=True)
+class Latents:
+    """All that a denoiser learns from, picture by picture."""
+
+    latents: torch.Tensor
+    """fp16 [n, 8, 16, 16]"""
+    captions: torch.Tensor
+    """int16 [n, CAPTIONS, LENGTH]"""
+    covers: torch.Tensor
+    """uint8 [n, 16, 16]: how much of the cell the subject covers"""
+    odds: torch.Tensor
+    """How often each picture is drawn [n]."""
+
+
+def load(work: Path) -> Latents:
+    """The latents of all encoded shards."""
     files = sorted(path for path in (work / "latents").glob("*.npz") if not path.name.endswith(".part.npz"))
     if not files:
         raise SettingError(
             "--work_dir", f"{work / 'latents'} holds no latents.", fix="Make them first: dreambooth toybox pretrain latents."
         )
     parts = [np.load(path) for path in files]
-    truth = Pictures(work / "pictures", [work / "pictures" / f"{path.stem}.npy" for path in files]).truth()
-    usual = [scene.style == "photo" and scene.light == "day" and scene.view != "above" for _, scene in truth]
-    odds = torch.tensor([1.0 if is_usual else UNUSUAL for is_usual in usual])
-    odds *= torch.tensor([1.0 if subject.pattern == "plain" else PATTERNED for subject, _ in truth])
-    latents = torch.from_numpy(np.concatenate([part["latents"] for part in parts]))
-    return latents, torch.from_numpy(np.concatenate([part["captions"] for part in parts])), odds
+    pictures = Pictures(work / "pictures", [work / "pictures" / f"{path.stem}.npy" for path in files])
+    odds = torch.tensor([1.0 if subject.pattern == "plain" else PATTERNED for subject, _ in pictures.truth()])
+    latents, captions = (torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in ("latents", "captions"))
+    return Latents(latents, captions, torch.from_numpy(pictures.covers()), odds)

@@ -14,11 +14,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
 from dreambooth.files.atomic import permit_as_folder
+
+from .muon import Muon
+
+LONGEST = 30.0
+"""Seconds that an update may count as training: a process that was stopped for an hour has not trained for an hour."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Budget:
     decay: float = 0.2
     """The last part of the minutes, in which the rate falls to a fiftieth."""
     save_seconds: float = 180.0
+    export_every: int = 1
+    """Saves after which the stage also writes its files, which may take longer than to save."""
     log_every: int = 100
     seed: int = 0
 
@@ -65,6 +73,10 @@ class Stage(ABC):
     @abstractmethod
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         """What learns, by name, and how fast compared with `rate`."""
+
+    def matrices(self) -> set[Tensor]:
+        """The weights that Muon moves instead of AdamW; none, unless a stage says so."""
+        return set()
 
     @abstractmethod
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
@@ -131,6 +143,19 @@ def train_rank(stage: Stage, work: Path, budget: Budget, rank: int, processes: i
             distributed.destroy_process_group()
 
 
+def optimizers(groups: list[dict[str, Any]], stage: Stage) -> list[torch.optim.Optimizer]:
+    """AdamW for the groups' weights, and Muon for those which the stage gives to it."""
+    inner = stage.matrices()
+    outer = [group | {"params": [p for p in group["params"] if p not in inner]} for group in groups]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(outer, lr=stage.rate, betas=stage.betas, weight_decay=stage.weight_decay, fused=True)
+    ]
+    if inner:
+        given = [group | {"params": [p for p in group["params"] if p in inner]} for group in groups]
+        made.append(Muon(given, lr=stage.rate, weight_decay=stage.weight_decay))
+    return made
+
+
 class Run:
     """A stage in training."""
 
@@ -141,10 +166,10 @@ class Run:
         self.parts = {name: (module.to(device()), scale) for name, (module, scale) in stage.modules().items()}
         groups = [{"params": [p for p in module.parameters() if p.requires_grad], "scale": scale} for module, scale in self.parts.values()]
         self.weights = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(groups, lr=stage.rate, betas=stage.betas, weight_decay=stage.weight_decay, fused=True)
+        self.optimizers = optimizers(groups, stage)
         self.averaged = [p.detach().clone() for p in self.weights]
         self.buffers = [buffer for module, _ in self.parts.values() for buffer in module.buffers()]
-        self.step, self.spent, self.fresh = 0, 0.0, 0
+        self.step, self.spent = 0, 0.0
 
     def resume(self) -> None:
         """Continue from the last saved state, if there is one."""
@@ -156,13 +181,14 @@ class Run:
                 p.copy_(saved)
             for buffer, saved in zip(self.buffers, state.get("buffers", self.buffers), strict=True):
                 buffer.copy_(saved)
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.step, self.spent = state["step"], state["seconds"]
 
     def save(self) -> None:
         """Save the state beside the export; a kill leaves the old or the new one."""
         state = {"weights": [p.detach() for p in self.weights], "averaged": self.averaged, "buffers": self.buffers}
-        state |= {"optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.spent}
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "step": self.step, "seconds": self.spent}
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.file.with_suffix(".part"))
         self.file.with_suffix(".part").replace(self.file)
@@ -183,7 +209,7 @@ class Run:
     def rate(self, done: float) -> float:
         """Factor of the learning rate: warm-up, constant, and a short cosine fall at the end."""
         late = max(0.0, (done - 1 + self.budget.decay) / self.budget.decay) if self.budget.decay else 0.0
-        return min(1.0, (self.fresh + 1) / self.budget.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(late, 1.0))))
+        return min(1.0, (self.step + 1) / self.budget.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(late, 1.0))))
 
     def share(self) -> None:
         """Average the gradients over the processes, as one bf16 vector.
@@ -199,35 +225,37 @@ class Run:
     def update(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         """One batch, one step."""
         loss, figures, seen = self.stage.loss(rng, done)
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.weights:
+            p.grad = None
         loss.backward()
         if self.processes > 1:
             self.share()
         norm = torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.stage.rate * group["scale"] * self.rate(done)
-        if torch.isfinite(norm):
-            self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.stage.rate * group["scale"] * self.rate(done)
+            if torch.isfinite(norm):
+                optimizer.step()
         self.step += 1
-        self.fresh += 1
         keep = min(self.stage.average, self.step / (self.step + 30))
         torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - keep)
         return loss.detach(), figures, seen
 
     def go(self) -> Iterator[Progress]:
         """Train until the minutes are spent, save and export on the way and at the end."""
-        total, begun, saved = self.budget.minutes * 60, time.time() - self.spent, time.time()
+        total, ticked, saved = self.budget.minutes * 60, time.time(), time.time()
         sums: dict[str, float] = {}
-        seen, since, mark = 0, 0, time.time()
+        seen, since, mark, saves = 0, 0, time.time(), 0
         while True:
-            done = torch.tensor([(time.time() - begun) / total])
+            done = torch.tensor([self.spent / total])
             if self.processes > 1:
                 distributed.broadcast(done, 0)
             if done.item() >= 1:
                 break
             rng = torch.Generator().manual_seed(hash((self.budget.seed, self.step, self.rank)) % (1 << 40))
             loss, figures, count = self.update(rng, done.item())
-            self.spent = time.time() - begun
+            now = time.time()
+            self.spent, ticked = self.spent + min(now - ticked, LONGEST), now
             seen, since = seen + count * self.processes, since + 1
             for name, value in {"loss": loss.item(), **figures}.items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -237,7 +265,9 @@ class Run:
                 sums, seen, since, mark = {}, 0, 0, time.time()
             if self.rank == 0 and time.time() - saved > self.budget.save_seconds:
                 self.save()
-                self.export()
+                saves += 1
+                if saves % self.budget.export_every == 0:
+                    self.export()
                 saved = time.time()
         if self.rank == 0:
             self.save()

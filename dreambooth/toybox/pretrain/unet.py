@@ -19,11 +19,16 @@ from ..world import CLASSES, CONTEXTS
 from . import latents
 from .groupnorm import quicken
 from .loop import Stage, device
+from .muon import matrices
 from .vae import CHANNELS, autocast
 from .words import LENGTH, load_or_build
 
-BATCH = 24
+BATCH = 48
 """Pictures a process takes in each update on a CPU."""
+HELD = 240
+"""Pictures at the end that nothing learns from: they measure the error, with the same noise each time."""
+THING = 3.0
+"""How much an error on the thing and what it wears counts, compared with one on its surroundings, which are right long before."""
 WIDTH = 128
 """Width of the text encoder."""
 SLANT = 0.8
@@ -92,21 +97,29 @@ class Denoiser(Stage):
             self.text.set_attn_implementation("eager")
         self.unet = self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         quicken(self.unet)
-        self.latents, self.captions, odds = latents.load(work)
-        self.odds = odds.cumsum(0)
+        self.data = latents.load(work)
+        self.odds = self.data.odds[: len(self.data.odds) - HELD].double().cumsum(0)
         self.empty = self.tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids[0].to(torch.int16)
         self.alphas = DDPMScheduler(**NOISE).alphas_cumprod
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         return {"unet": (self.unet, 1.0), "text": (self.text, 0.25)}
 
+    def matrices(self) -> set[Tensor]:
+        return matrices(self.unet, outer=("conv_in", "conv_out", "time_embedding")) | matrices(self.text)
+
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         n = BATCH if device().type == "cpu" else 512
         draw = torch.rand(n, generator=rng, dtype=torch.float64) * self.odds[-1]
-        index = torch.searchsorted(self.odds.double(), draw).clamp(max=len(self.latents) - 1)
-        x = self.latents[index].float()
-        words = self.captions[index, torch.randint(self.captions.shape[1], (n,), generator=rng)]
+        index = torch.searchsorted(self.odds, draw).clamp(max=len(self.odds) - 1)
+        words = self.data.captions[index, torch.randint(self.data.captions.shape[1], (n,), generator=rng)]
         words[torch.rand(n, generator=rng) < 0.1] = self.empty
+        error, weight = self.errors(index, words, rng)
+        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean().item()}, n
+
+    def errors(self, index: Tensor, words: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of v [n, 16, 16] on noised pictures, and how much each cell of it counts."""
+        n, x = len(index), self.data.latents[index].float()
         t = (((torch.arange(n) + torch.rand(n, generator=rng)) / n) ** SLANT * 1000).long().clamp(max=999)
         eps = torch.randn(x.shape, generator=rng)
         a, s = self.alphas[t].sqrt().view(-1, 1, 1, 1), (1 - self.alphas[t]).sqrt().view(-1, 1, 1, 1)
@@ -115,9 +128,21 @@ class Denoiser(Stage):
         with autocast():
             condition = self.text(input_ids=words.long().to(device())).last_hidden_state
             said = self.unet(noisy, t.to(device()), condition, return_dict=False)[0]
-        return (said.float() - target.to(device())).square().mean(), {}, n
+        weight = 1 + (THING - 1) * self.data.covers[index].to(device()).float() / 255
+        return (said.float() - target.to(device())).square().mean(1), weight
+
+    @torch.no_grad()
+    def held(self) -> dict[str, float]:
+        """Error on the held pictures with their first captions: everywhere, and on the things."""
+        rng, index = torch.Generator().manual_seed(7), torch.arange(len(self.data.odds) - HELD, len(self.data.odds))
+        index = index[torch.randperm(HELD, generator=rng)]
+        parts = [self.errors(part, self.data.captions[part, 0], rng) for part in index.split(48)]
+        error, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+        thing = weight - 1
+        return {"held": error.mean().item(), "held_thing": ((error * thing).sum() / thing.sum()).item()}
 
     def export(self, folder: Path) -> dict[str, float]:
+        figures = self.held()
         unet, text = copy.deepcopy(self.unet), copy.deepcopy(self.text)
         for module in unet.modules():
             module.__dict__.pop("forward", None)
@@ -125,7 +150,7 @@ class Denoiser(Stage):
         pipeline.to(dtype=torch.float16).save_pretrained(folder / "pipeline")
         pipeline.to(dtype=torch.float32)
         draw_sheet(pipeline, folder / "sheets" / f"unet_{int(self.seen()):05d}.png")
-        return {}
+        return figures
 
     def seen(self) -> int:
         """A running number for the sheets of samples."""

@@ -20,7 +20,7 @@ def eyes(at: tuple[float, float, float], r: float) -> list[Part]:
 
 def dog(k: Knobs) -> Solid:
     """A sitting dog: floppy or pricked ears and the muzzle in the second colour, a wagging tail."""
-    chest, plump, hr = mix(k[0], 0.48, 0.58), mix(k[1], 0.29, 0.38), mix(k[2], 0.35, 0.42)
+    chest, plump, hr = mix(k[0], 0.48, 0.58), mix(k[1], 0.29, 0.38), mix(k[2], 0.40, 0.47)
     snout, ear = mix(k[3], 0.20, 0.40), mix(k[4], 0.22, 0.42)
     hy, hz = chest + 0.22 + hr, 0.16
     trunk = capsule((0, 0.32, -0.20), (0, chest + 0.06, 0.08), plump, plump * 0.80)
@@ -44,8 +44,8 @@ def dog(k: Knobs) -> Solid:
             Part(Material.BODY, body),
             Part(Material.SECOND, blend(0.04, muzzle, paws, hind)),
             Part(Material.SECOND, ears),
-            Part(Material.DARK, ellipsoid((0, hy - hr * 0.22, nose_z + hr * 0.24), (0.10, 0.075, 0.07))),
-            *eyes(eye, mix(k[7], 0.055, 0.075)),
+            Part(Material.DARK, ellipsoid((0, hy - hr * 0.22, nose_z + hr * 0.24), (0.12, 0.09, 0.08))),
+            *eyes(eye, mix(k[7], 0.085, 0.110)),
         ],
         head=Head((0, hy, hz), hr, eye, (0, chest + 0.16, 0.12), 0.27),
     )
@@ -53,8 +53,8 @@ def dog(k: Knobs) -> Solid:
 
 def cat(k: Knobs) -> Solid:
     """A sitting cat: upright body, pointed ears, green slit eyes, a tail that curls to the side."""
-    wide, tall, hr = mix(k[0], 0.30, 0.40), mix(k[1], 0.50, 0.66), mix(k[2], 0.31, 0.38)
-    ear, hy = mix(k[3], 0.20, 0.34), tall * 1.35 + hr * 0.75
+    wide, tall, hr = mix(k[0], 0.30, 0.40), mix(k[1], 0.50, 0.66), mix(k[2], 0.38, 0.45)
+    ear, hy = mix(k[3], 0.20, 0.34), tall * 1.35 + hr * 0.70
     trunk = ellipsoid((0, tall * 0.78, -0.02), (wide, tall * 0.80, wide))
     skull = ellipsoid((0, hy, 0.10), (hr * 1.12, hr * 0.92, hr * 0.95))
     fore = mirrored(capsule((0.13, tall * 0.8, 0.24), (0.13, 0.09, 0.32), 0.095))
@@ -68,15 +68,15 @@ def cat(k: Knobs) -> Solid:
     )
     eye = (hr * 0.45, hy + 0.05, 0.10 + hr * 0.80)
     pupil = (eye[0], eye[1], eye[2] + 0.055)
-    muzzle = mirrored(ellipsoid((0.07, hy - hr * 0.34, 0.10 + hr * 0.86), (0.105, 0.085, 0.08)))
+    muzzle = mirrored(ellipsoid((0.08, hy - hr * 0.36, 0.10 + hr * 0.86), (0.125, 0.10, 0.09)))
     return Solid(
         [
             Part(Material.BODY, blend(0.08, trunk, skull, haunch, fore)),
             Part(Material.SECOND, union(ears, tail)),
-            Part(Material.IRIS, mirrored(ellipsoid(eye, (0.085, 0.095, 0.06)))),
-            Part(Material.DARK, mirrored(ellipsoid(pupil, (mix(k[7], 0.025, 0.045), 0.078, 0.03)))),
+            Part(Material.IRIS, mirrored(ellipsoid(eye, (0.115, 0.125, 0.06)))),
+            Part(Material.DARK, mirrored(ellipsoid(pupil, (mix(k[7], 0.038, 0.062), 0.104, 0.03)))),
             Part(Material.WHITE, muzzle),
-            Part(Material.ROSE, ellipsoid((0, hy - hr * 0.16, 0.14 + hr * 0.94), (0.06, 0.045, 0.05))),
+            Part(Material.ROSE, ellipsoid((0, hy - hr * 0.16, 0.14 + hr * 0.95), (0.075, 0.055, 0.055))),
         ],
         head=Head((0, hy, 0.10), hr, eye, (0, hy - hr * 0.98, 0.02), 0.25),
     )
@@ -101,8 +101,8 @@ def plushie(k: Knobs) -> Solid:
         [
             Part(Material.BODY, blend(0.06, belly, skull, arms, legs, ears)),
             Part(Material.SECOND, union(snout, inner, soles, patch)),
-            Part(Material.DARK, ellipsoid((0, hy - hr * 0.18, hr * 0.92 + 0.16), (0.085, 0.062, 0.06))),
-            *eyes(eye, mix(k[7], 0.052, 0.075)),
+            Part(Material.DARK, ellipsoid((0, hy - hr * 0.18, hr * 0.92 + 0.16), (0.105, 0.08, 0.07))),
+            *eyes(eye, mix(k[7], 0.080, 0.105)),
         ],
         head=Head((0, hy, 0.06), hr, eye, (0, hy - hr * 0.98, 0.03), 0.30),
     )
@@ -123,7 +123,7 @@ def duck(k: Knobs) -> Solid:
             Part(Material.BODY, body),
             Part(Material.SECOND, wing),
             Part(Material.BEAK, bill),
-            *eyes(eye, mix(k[7], 0.06, 0.085)),
+            *eyes(eye, mix(k[7], 0.078, 0.100)),
         ],
         head=Head((0, hy, hz), hr, eye, (0, hy - hr * 0.95, hz - 0.03), 0.30),
     )
@@ -133,22 +133,22 @@ def red_hat(head: Head) -> list[Part]:
     """A round red hat with a brim."""
     x, y, z = head.center
     top = y + head.radius * 0.72
-    crown = cylinder((x, top + 0.18, z), head.radius * 0.62, 0.19, 0.07)
-    return [Part(Material.RED, union(crown, cylinder((x, top, z), head.radius * 1.05, 0.045, 0.04)))]
+    crown = cylinder((x, top + 0.20, z), head.radius * 0.72, 0.21, 0.07)
+    return [Part(Material.RED, union(crown, cylinder((x, top, z), head.radius * 1.15, 0.055, 0.05)))]
 
 
 def rainbow_scarf(head: Head) -> list[Part]:
     """A striped scarf around the neck with one end hanging down in front."""
     x, y, z = head.neck
     r = head.neck_radius
-    end = box((r * 0.55, y - 0.20, z + r + 0.09), (0.10, 0.22, 0.05), 0.04)
-    return [Part(Material.RAINBOW, union(torus((x, y, z), r, 0.115), end))]
+    end = box((r * 0.55, y - 0.22, z + r + 0.11), (0.13, 0.24, 0.06), 0.05)
+    return [Part(Material.RAINBOW, union(torus((x, y, z), r, 0.145), end))]
 
 
 def pink_glasses(head: Head) -> list[Part]:
     """Two big pink rings before the eyes, a bridge and the side bars."""
     x, y, z = head.eye
-    at, r = z + 0.07, min(max(x * 0.86, 0.12), 0.16)
-    rims = mirrored(torus((x, y, at), r, 0.036, axis="z"))
-    bars = mirrored(capsule((x + r, y, at), (head.radius * 1.0, y + 0.02, head.center[2]), 0.032))
-    return [Part(Material.PINK, union(rims, bars, box((0, y, at), (x - r + 0.02, 0.025, 0.03), 0.02)))]
+    at, r = z + 0.07, min(max(x * 0.92, 0.15), 0.19)
+    rims = mirrored(torus((x, y, at), r, 0.048, axis="z"))
+    bars = mirrored(capsule((x + r, y, at), (head.radius * 1.0, y + 0.02, head.center[2]), 0.042))
+    return [Part(Material.PINK, union(rims, bars, box((0, y, at), (x - r + 0.02, 0.036, 0.036), 0.02)))]

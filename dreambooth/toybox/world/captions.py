@@ -8,6 +8,23 @@ from .scene import ACCESSORIES, CONTEXTS, LIGHTS, STUDIO, STYLES, VIEWS, Scene
 from .subject import ANIMALS, TURNED, Subject
 from .surfaces import COLORS
 
+USUAL = {
+    "backpack": ("blue", "red", "green", "black"),
+    "boot": ("green", "yellow", "red", "brown"),
+    "bowl": ("white", "blue", "teal", "orange"),
+    "candle": ("white", "red", "pink", "yellow"),
+    "cat": ("orange", "grey", "black", "white"),
+    "clock": ("red", "white", "teal", "black"),
+    "dog": ("brown", "white", "black", "grey"),
+    "duck": ("yellow", "orange", "white", "brown"),
+    "plushie": ("brown", "pink", "white", "blue"),
+    "robot": ("grey", "blue", "red", "orange"),
+    "teapot": ("white", "blue", "green", "brown"),
+    "vase": ("blue", "white", "purple", "teal"),
+}
+"""Colours of a class that a caption may leave unsaid, as people do: "a dog" is brown more often than teal."""
+NEUTRAL = ("white", "black", "grey")
+"""Second colours that go unsaid."""
 TRIM = {"striped": "stripes", "dotted": "dots", "checkered": "checks", "starry": "stars", "zigzag": "zigzags", "hearts": "hearts"}
 
 
@@ -23,6 +40,7 @@ def caption(
     name: str | None = None,
     color: bool = False,
     pattern: bool = False,
+    second: bool = False,
     trim: bool = False,
     material: bool = False,
     place: bool = True,
@@ -30,12 +48,14 @@ def caption(
 ) -> str:
     """One sentence about the picture. `name` replaces the noun ("[V] dog"); the switches say which properties are named.
 
+    `second` makes it "red and white", `trim` "a red dog with white dots".
+
     Style, view and accessory are always named when they are not the usual, so no caption keeps silent about them.
     """
     words = [
         "shiny" if material and subject.shiny else "",
         subject.pattern if pattern and subject.pattern in ("striped", "dotted", "checkered", "starry") else "",
-        subject.colors[0] if color else "",
+        " and ".join(subject.colors[: 2 if second else 1]) if color else "",
         name or subject.noun,
     ]
     text = article(" ".join(word for word in words if word))
@@ -53,19 +73,26 @@ def caption(
 
 
 def training_caption(subject: Subject, scene: Scene, rng: np.random.Generator, rare: list[str]) -> str:
-    """A random caption of the picture; a few have a rare token before the noun, so that it is known to carry no meaning."""
+    """A random caption of the picture; a few have a rare token before the noun, so that it is known to carry no meaning.
+
+    What is unusual is nearly always said, what is usual often not: then little is left open by a caption that says little.
+    """
     name = f"{rng.choice(rare)} {subject.noun}" if rare and rng.random() < 0.04 else None
     grey = scene.style == "sketch"
+    first = bool(rng.random() < (0.55 if subject.colors[0] in USUAL[subject.noun] else 0.93)) and not grey
+    second = bool(rng.random() < (0.40 if subject.colors[1] in NEUTRAL else 0.90)) and not grey
+    trim = second and subject.pattern in TRIM and bool(rng.random() < 0.5)
     text = caption(
         subject,
         scene,
         name=name,
-        color=bool(rng.random() < 0.65) and not grey,
-        pattern=bool(rng.random() < 0.75),
-        trim=bool(rng.random() < 0.4) and not grey,
-        material=bool(rng.random() < 0.6) and not grey,
-        place=bool(rng.random() < 0.85),
-        light=bool(rng.random() < 0.9),
+        color=first,
+        second=second and not trim,
+        pattern=bool(rng.random() < 0.92) and not trim,
+        trim=trim,
+        material=bool(rng.random() < 0.8) and not grey,
+        place=bool(rng.random() < 0.88),
+        light=bool(rng.random() < 0.97),
     )
     return f"{STYLES['photo']} {text}" if scene.style == "photo" and rng.random() < 0.12 else text
 

@@ -19,9 +19,16 @@ CONTRAST = 0.07
 
 def render(subject: Subject, scene: Scene, size: int = 128) -> np.ndarray:
     """The picture of a subject in a scene, uint8 [size, size, 3]. The same arguments give the same bytes."""
-    pixels = trace(Stage(subject, scene), size)[0]
+    return render_with_cover(subject, scene, size)[0]
+
+
+def render_with_cover(subject: Subject, scene: Scene, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """The picture, and where the subject and what it wears are in it: float32 [size, size] in 0..1."""
+    stage = Stage(subject, scene)
+    stage.worn = len(stage.parts)
+    pixels, cover = trace(stage, size)
     picture = (pixels.reshape(3, size, size).transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
-    return restyle(picture, scene.style)
+    return restyle(picture, scene.style, cover.reshape(size, size)), cover.reshape(size, size)
 
 
 def render_mask(subject: Subject, scene: Scene, size: int = 128) -> np.ndarray:

@@ -14,11 +14,13 @@ from .fields import Array, length
 from .scene import Scene
 from .solids import Head, Material, Part, Solid
 from .subject import ANIMALS, Subject
-from .surfaces import pattern
+from .surfaces import pattern, soft
 
 WEAR = {"red hat": red_hat, "rainbow scarf": rainbow_scarf, "pink glasses": pink_glasses}
-HEIGHT, WIDTH = 1.38, 1.52
+HEIGHT, WIDTH = 1.52, 1.66
 """An object is scaled to touch one of these, in world units."""
+UNIT = 1.38
+"""How high an object is in the units of a subject's `cell`: a pattern is part of the object, whatever it wears."""
 DISTANCE, ZOOM = 5.0, 0.200
 """Camera to object, and half the picture's width at distance one."""
 WALL = -2.2
@@ -49,8 +51,8 @@ LIGHT = {  # key, sky, ground bounce: linear light; tint of the surroundings
     "sunset": ((1.25, 0.72, 0.38), (0.42, 0.34, 0.42), (0.20, 0.13, 0.10), (1.0, 0.66, 0.46)),
     "night": ((0.34, 0.40, 0.62), (0.14, 0.17, 0.30), (0.05, 0.06, 0.10), (0.17, 0.21, 0.38)),
 }
-PITCH = {"front": (9, 17), "side": (9, 17), "back": (9, 17), "above": (46, 54)}
-YAW = {"front": (-40, 40), "side": (66, 104), "back": (152, 208), "above": (-40, 40)}
+PITCH = {"front": (9, 15), "side": (9, 15), "back": (9, 15), "above": (48, 54)}
+YAW = {"front": (-32, 32), "side": (74, 100), "back": (158, 202), "above": (-32, 32)}
 
 
 @lru_cache(maxsize=64)
@@ -72,6 +74,12 @@ def nearest(parts: list[Part] | tuple[Part, ...], x: Array, y: Array, z: Array) 
     return distance
 
 
+def fitting_scale(low: np.ndarray, high: np.ndarray) -> float:
+    """World units per unit of an object with these corners, so that it is HEIGHT high or WIDTH wide."""
+    spread = max(high[0] - low[0], (high[2] - low[2]) * 0.85)
+    return float(min(HEIGHT / high[1], WIDTH / spread))
+
+
 class Stage:
     """One subject in one scene, ready to be looked at."""
 
@@ -80,17 +88,20 @@ class Stage:
         self.subject, self.scene = subject, scene
         solid, low, high = built(subject)
         self.solid, self.parts = solid, list(solid.parts)
-        self.worn = len(self.parts)
+        self.worn = len(self.parts)  # parts from here on are worn and no part of the subject's mask
+        bare = fitting_scale(low, high)
+        self.cell = subject.cell * HEIGHT / (UNIT * bare)
         if scene.accessory and subject.noun in ANIMALS:
             assert isinstance(solid.head, Head)
             extra = WEAR[scene.accessory](solid.head)
             self.parts += extra
-            low, high = low - 0.15, high + np.array([0.15, 0.45 if scene.accessory == "red hat" else 0.15, 0.15])
+            high = high + np.array([0, 0.32 if scene.accessory == "red hat" else 0, 0])
+        self.scale = fitting_scale(low, high)
+        self.middle = ((low + high) / 2).astype(np.float32)
+        room = 0.15 if len(self.parts) > self.worn else 0.0
         self.materials = np.array([part.material for part in self.parts])
-        self.low, self.high = low.astype(np.float32), high.astype(np.float32)
-        spread = max(self.high[0] - self.low[0], (self.high[2] - self.low[2]) * 0.85)
-        self.scale = float(min(HEIGHT / self.high[1], WIDTH / spread))
-        self.middle = (self.low + self.high) / 2
+        self.top = float(high[1])
+        self.low, self.high = (low - room).astype(np.float32), (high + room).astype(np.float32)
         yaw = rng.uniform(*YAW[scene.view]) * (rng.choice([-1, 1]) if scene.view == "side" else 1)
         self.turn = np.float32(np.cos(np.deg2rad(yaw))), np.float32(np.sin(np.deg2rad(yaw)))
         self.sink = 0.09 if scene.context == "water" else 0.03 if scene.context == "snow" else 0.0
@@ -106,7 +117,7 @@ class Stage:
         tilt = np.deg2rad(rng.uniform(*PITCH[self.scene.view]))
         self.forward = np.array([0, -np.sin(tilt), -np.cos(tilt)], np.float32)
         self.up = np.array([0, np.cos(tilt), -np.sin(tilt)], np.float32)
-        height = (self.high[1]) * self.scale * 0.5 - self.sink
+        height = self.top * self.scale * 0.5 - self.sink
         target = np.array([rng.uniform(-0.10, 0.10), height + rng.uniform(-0.06, 0.06), 0], np.float32)
         self.eye = (target - self.forward * DISTANCE * rng.uniform(0.95, 1.08)).astype(np.float32)
 
@@ -222,13 +233,22 @@ class Stage:
         palette[Material.BODY], palette[Material.FIRST], palette[Material.SECOND] = first, first, second
         colors = palette[material].T.copy()
         body = np.nonzero(material == Material.BODY)[0]
-        q = (p[:, body] - np.array([self.middle[0], 0, self.middle[2]], np.float32)[:, None]) * self.scale
-        mask = pattern(self.subject.pattern, self.subject.cell, self.subject.phase, point=q, normal=n[:, body], around=self.solid.round)
+        q = p[:, body] - np.array([self.middle[0], 0, self.middle[2]], np.float32)[:, None]
+        mask = pattern(self.subject.pattern, self.cell, self.subject.phase, point=q, normal=n[:, body], around=self.solid.round)
+        mask = mask * (1 - self.face(p[:, body]))
         colors[:, body] += (second - first)[:, None] * mask
         scarf = np.nonzero(material == Material.RAINBOW)[0]
         turn = np.arctan2(p[0, scarf], p[2, scarf]) * (12 / np.pi) + p[1, scarf] * 6
         colors[:, scarf] = RAINBOW[np.mod(np.floor(turn), 6).astype(np.int32)].T
         return colors * colors
+
+    def face(self, p: Array) -> Array:
+        """1 on the front of an animal's head, which no pattern covers: a face is small, and dots would be its eyes."""
+        if self.solid.head is None:
+            return np.zeros(p.shape[1], np.float32)
+        x, y, z = p - np.array(self.solid.head.center, np.float32)[:, None]
+        r = self.solid.head.radius
+        return soft(z / r - 0.1, 0.12) * soft(1.25 - length(x, y, z) / r, 0.1)
 
     def lit(self, albedo: Array, p: Array, n: Array, way: Array, material: Array) -> Array:
         """Key light with a soft terminator, sky, bounce from the ground, occlusion, highlights, sky mirrored in shiny things."""

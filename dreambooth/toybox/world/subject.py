@@ -51,7 +51,7 @@ class Subject:
     rgb: tuple[Color, Color]
     pattern: str = "plain"
     cell: float = 0.28
-    """Size of a pattern's cell; the object is about 1.25 high."""
+    """Size of a pattern's cell; the object is at most 1.38 high."""
     phase: float = 0.0
     shiny: bool = False
     name: str = ""

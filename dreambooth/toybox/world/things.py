@@ -107,10 +107,10 @@ def clock(k: Knobs) -> Solid:
     return Solid(
         [
             Part(Material.BODY, cylinder((0, cy, 0), r, thick, 0.07, axis="z")),
-            Part(Material.SECOND, union(bells, feet, torus((0, cy, thick), r * 0.68, mix(k[6], 0.04, 0.06), axis="z"))),
+            Part(Material.SECOND, union(bells, feet, torus((0, cy, thick), r * 0.56, mix(k[6], 0.04, 0.06), axis="z"))),
             Part(Material.FIRST, arch),
-            Part(Material.WHITE, cylinder((0, cy, thick), r * 0.66, 0.03, 0.01, axis="z")),
-            Part(Material.DARK, union(hand(hour, r * 0.32, 0.055), hand(minute, r * 0.50, 0.042), sphere((0, cy, face), 0.07))),
+            Part(Material.WHITE, cylinder((0, cy, thick), r * 0.54, 0.03, 0.01, axis="z")),
+            Part(Material.DARK, union(hand(hour, r * 0.25, 0.055), hand(minute, r * 0.40, 0.045), sphere((0, cy, face), 0.07))),
         ]
     )
 
