@@ -48,8 +48,8 @@ class Text(Setting):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How prompts are read, where not as the base model's own pipeline does."""
-        return self.model_dump(include={"tokenizer_max_length", "text_encoder_use_attention_mask"}, exclude_defaults=True)
+        """How prompts are read; None and False as the base model's own pipeline does."""
+        return self.model_dump(include={"tokenizer_max_length", "text_encoder_use_attention_mask"})
 
 
 class Validation(Setting):

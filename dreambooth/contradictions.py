@@ -83,9 +83,10 @@ def refuse_unnamed(config: TrainConfig) -> None:
     """Raise SettingError where pictures would be asked for a [V] that no photo is called."""
     if config.photos.identifier or needs_identifier(config.photos):
         return
-    if holds_placeholder(config.validation.validation_prompt):
-        fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
-        raise SettingError("--validation_prompt", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
+    for name in ("validation_prompt", "validation_negative_prompt"):
+        if holds_placeholder(getattr(config.validation, name)):
+            fix = "Write the prompt as --instance_prompt calls the subject, or add --identifier."
+            raise SettingError(f"--{name}", "--instance_prompt has no [V], so nothing stands for it.", fix=fix)
     if config.watching.evaluate_every:
         reason = "the held-out prompts need to know which word is the subject's; --instance_prompt has no [V]."
         raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")

@@ -86,7 +86,7 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
         images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
-        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with))))
+        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with, weights=_stored(config)))))
         known = sets.get(images.folder)
         assert known is None or known.prompt == images.prompt, "`roles` refuses class images of two prompts in one folder"
         sets[images.folder] = replace(images, count=max(count, known.count)) if known else images
@@ -94,14 +94,33 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
 
 
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
-    """How class images are told to read and to decode, where not as the base model's own pipeline does."""
-    return config.text.reading | replaced(config.model)
+    """All that decides beside model, prompt and sampler what class images look like, none left out for being a default; but not what
+    decides roundings alone: the device, and how many are drawn at a time."""
+    arithmetic = str(DTYPES[_prior_precision(config)]).removeprefix("torch.")
+    if arithmetic == "float32" and config.loop.allow_tf32:
+        arithmetic = "tfloat32"
+    return {"precision": arithmetic, **pipeline_of(config)}
+
+
+def pipeline_of(config: TrainConfig) -> dict[str, Any]:
+    """What of a configuration decides how the untuned model reads and decodes, beside its own folder; None or False where that does."""
+    return {**config.text.reading, "variant": config.model.variant, "vae": None, "tokenizer": None, **replaced(config.model)}
+
+
+def _prior_precision(config: TrainConfig) -> str:
+    return config.prior.prior_generation_precision or config.loop.mixed_precision
+
+
+def _stored(config: TrainConfig) -> str:
+    """In which precision the weights lie that class images are drawn with: `lighten` may have rounded them for the training."""
+    own = config.loop.mixed_precision
+    is_rounded = DTYPES[_prior_precision(config)] == DTYPES[own] and not config.method.trains_whole_parts
+    return str(DTYPES[own if is_rounded else "no"]).removeprefix("torch.")
 
 
 def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:
     """Draw the class images that are missing; the first process does it, the others wait."""
-    own = config.loop.mixed_precision
-    precision = config.prior.prior_generation_precision or own
+    own, precision = config.loop.mixed_precision, _prior_precision(config)
     if processes.is_main:
         for images in material.prior:
             yield from images.mend()

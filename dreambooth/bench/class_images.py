@@ -1,10 +1,8 @@
 """The prior's pictures, drawn once for all jobs that want the same: by the first that comes, while the others wait."""
 
-import hashlib
-import json
+from dataclasses import replace
 from pathlib import Path
 
-from dreambooth.bench.digests import beside
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.config import TrainConfig
@@ -15,7 +13,7 @@ from dreambooth.files.images import is_whole_png
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.prepare import how_drawn, read_as_told
 from dreambooth.prompts import class_prompt
-from dreambooth.training.prior import MANIFEST, ClassImages, Manifest
+from dreambooth.training.prior import MANIFEST, ClassImages, Manifest, set_digest
 from dreambooth.training.records import Progress
 
 
@@ -25,9 +23,8 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
         return None, False
     prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)
     base, precision = fingerprint(config.model.folder()), config.prior.prior_generation_precision or config.loop.mixed_precision
-    sampling = config.prior.sampling(config.cropping.resolution or 1).model_dump()
-    decides = json.dumps([base, prompt, sampling, precision, config.text.tokenizer_max_length, *_beside(config)], default=str)
-    folder = Path(job.shared) / "class_images" / hashlib.sha256(decides.encode()).hexdigest()[:16]
+    asked = ClassImages(Path(), prompt, 0, config.prior.sampling(config.cropping.resolution or 1), base, how_drawn(config))
+    folder = Path(job.shared) / "class_images" / set_digest(asked.made_with)
     count = config.prior.num_class_images
     with held(folder.with_suffix(".lock")):
         if _drawn(folder, count):
@@ -38,19 +35,13 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
         family.to(pick_device(config.loop.device))
         size = config.cropping.resolution or family.native_resolution
         writable_folder(folder, "--output_dir")
-        images = ClassImages(folder, prompt, count, config.prior.sampling(size), base, how_drawn(config))
+        images = replace(asked, folder=folder, count=count, sampling=config.prior.sampling(size))
         for _ in images.mend():
             continue
         for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
             if isinstance(record, Progress):
                 tell(Moved(job.key, record.phase, record.done, record.total))
     return folder, False
-
-
-def _beside(config: TrainConfig) -> list[str]:
-    """What else changes the pictures, where it was asked for: a VAE or a tokenizer in the place of the base model's own, a mask."""
-    own, masked = beside(config.model), config.text.text_encoder_use_attention_mask
-    return [f"beside: {own}, {masked}"] if own or masked else []
 
 
 def _drawn(folder: Path, count: int) -> bool:

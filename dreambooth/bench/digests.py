@@ -18,12 +18,6 @@ def weights_digest(model: ModelSource, encoders: Encoders) -> str:
     return hashlib.sha256(os.fsencode("\0".join([fingerprint(model.folder()), *map(part_digest, names)]))).hexdigest()
 
 
-def beside(model: ModelSource) -> list[str]:
-    """Digests of what was asked for in the place of the base model's own: VAE, tokenizer, variant; none where nothing was."""
-    asked = (model.pretrained_vae_name_or_path, model.tokenizer_name, model.variant)
-    return [part_digest(name) for name in asked] if any(asked) else []
-
-
 def photos_digest(folder: str, count: int | None) -> str:
     """The bytes and captions of the first `count` photos of a folder; of an empty one a word, for its job fails by itself.
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from dreambooth.api import from_arguments, train_config
-from dreambooth.bench.digests import beside
 from dreambooth.bench.job import MEASURED, Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
@@ -29,7 +28,7 @@ from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.opened import Opened, open_model, read_config
-from dreambooth.prepare import hush, read_as_told
+from dreambooth.prepare import hush, pipeline_of, read_as_told
 from dreambooth.prompts import class_prompt, fill
 from dreambooth.training.records import Progress, Told
 
@@ -69,8 +68,8 @@ class Exam:
     prompts: list[Asked]
     identifier: str | None
     precision: str
-    reading: list[Any]
-    """How prompts are read, where not as the base model's own pipeline does."""
+    pipeline: dict[str, Any]
+    """How the untuned model reads and decodes (`pipeline_of`)."""
     base: str
     tell: Tell
 
@@ -114,7 +113,7 @@ def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> 
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
-        list(own.text.reading.values()), fingerprint(own.model.folder()), tell,
+        pipeline_of(own), fingerprint(own.model.folder()), tell,
     )  # fmt: skip
     drawn, class_drawn = _own(exam, run, own)
     before, class_before, shared = _untuned(exam, own)
@@ -158,8 +157,7 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
 def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[Shot, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
-    other = [*beside(exam.model), *exam.reading]
-    decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, *other], default=str)
+    decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, exam.pipeline], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):
         there = sum((folder / w.file).is_file() for w in wanted)

@@ -15,6 +15,7 @@ from typing import Any
 from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import Dataset, Subject
+from dreambooth.bench.defaults import UNKEYED, differing
 from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
@@ -254,17 +255,27 @@ def _sampling(request: Request, arm: Arm) -> dict[str, Any]:
 
 def _learned(config: TrainConfig) -> dict[str, Any]:
     """What of a configuration decides what is learned, as plain values."""
-    tree = config.model_dump(mode="json", exclude_defaults=True)  # so that a setting which is new to the code leaves old rows valid
+    whole, kind = config.model_dump(mode="json"), config.method.kind
+    method = differing(f"method.{kind}", {name: value for name, value in whole.pop("method").items() if name != "kind"})
+    found = {branch: differing(branch, values) for branch, values in whole.items() if isinstance(values, dict) and branch not in UNKEYED}
+    tree: dict[str, Any] = {branch: values for branch, values in found.items() if values}
     for branch, leaves in WITHOUT_EFFECT.items():
         tree[branch] = {name: value for name, value in tree.get(branch, {}).items() if name not in leaves}
     if config.photos.identifier:
         tree["photos"].pop("identifier_tokens", None)  # nothing is picked
-    tree["method"] = {**tree.get("method", {}), "kind": config.method.kind}
+    tree["method"] = {**method, "kind": kind}
     tree["prior"] = {**tree["prior"], "with_prior_preservation": True} if config.has_prior else None
     looks_decide = config.watching.stop_early or config.watching.keep_best  # when the training ends, which of its steps is the result
-    for branch in ("output", "encoders", "preset", *(() if looks_decide else ("validation", "watching"))):
+    for branch in () if looks_decide else ("validation", "watching"):
         tree.pop(branch, None)
     return tree
+
+
+def _drawn_with(job: Job, config: TrainConfig) -> dict[str, Any]:
+    """What decides beside the model itself how an untuned one draws: as asked for, or by a default that is another than it was."""
+    tree = flags(type(config))
+    found = {name: (tree[name].path[0], get(config, tree[name].path)) for name in DRAWN_WITH}
+    return {name: value for name, (branch, value) in found.items() if name in job.settings or differing(branch, {name: value})}
 
 
 def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
@@ -275,9 +286,9 @@ def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
     decides = {
         "format": FORMAT, "weights": job.weights, "photos": photos_digest(job.photos, job.num_photos),
         "all_photos": job.photos_digest, "noun": job.noun,
-        "training": tree if job.trains else {name: job.settings[name] for name in DRAWN_WITH if name in job.settings} or None,
+        "training": tree if job.trains else _drawn_with(job, config) or None,
         "prompts": prompts,
         "evaluation": {name: getattr(examined, name) for name in ("num_images", "seed", "class_samples", "mixed_precision")},
-        "sampling": examined.sampling.model_dump(exclude_defaults=True),
+        "sampling": differing("sampling", examined.sampling.model_dump()),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:32]

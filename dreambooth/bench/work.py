@@ -33,7 +33,7 @@ from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
-from dreambooth.photos.files import CAPTION_SUFFIXES, scan
+from dreambooth.photos.files import caption_of, scan
 from dreambooth.prepare import hush
 from dreambooth.setup.record import read_record
 from dreambooth.training.masks import MASKS
@@ -148,12 +148,11 @@ def _photos(job: Job, folder: Path) -> str:
     masks = {mask.stem: mask for mask in scan(str(place)).photos} if place.is_dir() else {}
     own.mkdir(parents=True, exist_ok=True)
     for photo in photos[: job.num_photos]:
-        beside = [photo.with_suffix(suffix) for suffix in CAPTION_SUFFIXES] + [mask for mask in [masks.get(photo.stem)] if mask]
-        for path in (photo, *beside):
-            if path.is_file():
-                target = own / path.relative_to(photo.parent)
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, target)
+        caption, mask = caption_of(photo), masks.get(photo.stem)
+        for path in (photo, *(caption[:1] if caption else ()), *([mask] if mask else ())):
+            target = own / path.relative_to(photo.parent)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
     return str(own)
 
 

@@ -21,7 +21,7 @@ from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
 from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder, trust_run
-from dreambooth.prepare import hush, read_as_told
+from dreambooth.prepare import hush, pipeline_of, read_as_told
 from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
 from dreambooth.roles import models, refuse_mixed_pictures
 from dreambooth.sample import Sampling, filled_in
@@ -163,9 +163,8 @@ def _draw_all(
             )
         )
     )
-    own_stamp, base_stamp = {"weights": subject.weights}, {"weights": subject.base_weights}
-    if subject.config and subject.config.text.reading:
-        base_stamp |= {"read": subject.config.text.reading}
+    read = {"read": pipeline_of(subject.config)} if subject.config else {}
+    own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
     class_drawn = yield from have(Series("drawing the class", place / "class", alone, own_stamp), tuned, **how)
     tuned.close()

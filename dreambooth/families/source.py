@@ -1,6 +1,7 @@
 """Where a base model comes from: a local pipeline folder, a Hub id, or the embedded toybox; and what can be wrong with it."""
 
 import hashlib
+import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from dreambooth.files.digests import file_digest, remembered_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.files.reading import needed_json, read_json
+from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.loading import nearest_folder, refuse_missing_folder
@@ -243,11 +244,17 @@ def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
 
 
 def fingerprint(folder: Path, *, again: bool = False) -> str:
-    """A digest of everything in a pipeline folder that decides what it draws: the bytes of its weights and configurations.
+    """A digest of everything in a pipeline folder that decides what it draws: the bytes of its weights and configurations, and what
+    `model_index.json` sets otherwise than pipelines do by themselves (SDXL's `force_zeros_for_empty_prompt: false`).
 
     Files are read once and then known by size, time and place; `again` reads them all the same.
     """
     digest = hashlib.sha256()
+    with suppress(FileNotFoundError, Damaged):
+        index = read_json(folder / "model_index.json").items()
+        own = {name: value for name, value in index if not (name.startswith("_") or isinstance(value, list) or value in (True, None))}
+        own.pop("requires_safety_checker", None)
+        digest.update(json.dumps(own, sort_keys=True).encode() if own else b"")
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
             inside = path.relative_to(folder)

@@ -23,7 +23,7 @@ class Note(TypedDict):
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes as 64 hexadecimal digits; read again when its size, its time or its place on the disk has changed."""
+    """sha256 of a file's bytes as 64 hexadecimal digits; read again when its size, its times or its place on the disk have changed."""
     return _read(str(path.absolute()), *_seen(path))
 
 
@@ -59,9 +59,11 @@ def _place(path: Path) -> Path:
     return cache_root() / "digests" / f"{name}.json"
 
 
-def _seen(path: Path) -> tuple[int, int, int, int]:
+def _seen(path: Path) -> tuple[int, int, int, int, int]:
+    """How a file looks to the system. Archives and copies set the time of the last change (`cp -p`, 1980 for all), so the one that no
+    program sets counts, too."""
     found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino
 
 
 @lru_cache(maxsize=10_000)

@@ -95,14 +95,13 @@ class ClassImages:
     sampling: Sampling
     model: str
     """Fingerprint of the frozen model."""
-    read: Mapping[str, Any] = field(default_factory=dict)
-    """How prompts are read and latents decoded, where not as the model's own pipeline does."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """What else decides them: the arithmetic, how prompts are read, what decodes."""
 
     @property
     def made_with(self) -> dict[str, Any]:
         """All that decides what a picture of this set looks like, beside its seed."""
-        own = {"read": dict(self.read)} if self.read else {}
-        return {"model": self.model, "prompt": self.prompt, "sampling": self.sampling.model_dump(), **own}
+        return {"model": self.model, "prompt": self.prompt, "sampling": self.sampling.model_dump(), **self.how}
 
     def missing(self) -> int:
         """How many pictures are still to be drawn."""
@@ -224,17 +223,19 @@ class ClassImages:
             manifest = self._read()
         except Damaged:
             return self._rebuilt()
-        if manifest["made_with"] != self.made_with:
-            own, theirs = self.made_with, manifest["made_with"]
-            other = [name for name in {**theirs, **own} if theirs.get(name) != own.get(name)]
+        other = _differing(manifest["made_with"], self.made_with)
+        if other:
             reason = f"{self.folder} holds class images made with another {' and another '.join(other)}."
             raise SettingError("--class_data_dir", reason, fix="Choose another folder, leave the flag out, or delete the folder.")
         return manifest
 
 
-def shared_folder(made_with: dict[str, Any]) -> Path:
-    """Where class images of one model, prompt and sampling are kept for all runs: below $DREAMBOOTH_CACHE or ~/.cache/dreambooth."""
-    return cache_root() / "class_images" / set_digest(made_with)
+def shared_folder(made_with: Mapping[str, Any], *, weights: str) -> Path:
+    """Where class images made in one way are kept for all runs: below $DREAMBOOTH_CACHE or ~/.cache/dreambooth.
+
+    `weights` is the precision in which the model's own weights lay: rounded ones draw other bits.
+    """
+    return cache_root() / "class_images" / set_digest({**made_with, "weights": weights})
 
 
 def set_digest(made_with: Mapping[str, Any]) -> str:
@@ -248,6 +249,13 @@ def complete(images: ClassImages) -> list[Path]:
     if len(paths) < images.count:
         raise SettingError("--class_data_dir", f"{images.folder} holds {len(paths)} of {images.count} class images.")
     return paths
+
+
+def _differing(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Names of what two sets were made with otherwise. Older versions did not write the arithmetic down, and gave `read` by itself."""
+    theirs = {"precision": own.get("precision"), **theirs, **theirs.get("read", {})}
+    names = dict.fromkeys(name for name in (*theirs, *own) if name != "read")
+    return [name for name in names if (theirs.get(name) or None) != (own.get(name) or None)]
 
 
 def _is_drawn(path: Path) -> bool:

@@ -1,9 +1,10 @@
-"""Majority, intervals and agreement, against worked examples and scipy."""
+"""Majority, intervals and agreement, against worked examples and scipy; and the files that answers come in."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from dreambooth.bench.study.answers import Answer, read_answers
 from dreambooth.bench.study.votes import UNDECIDED, agreement, krippendorff, majority, share, wilson
 
 KRIPPENDORFF = (
@@ -58,3 +59,21 @@ def test_subjects_that_differ_widen_the_interval():
     assert narrow.value == wide.value == 0.5 and narrow.count == 30
     assert wide.high - wide.low > 2.5 * (narrow.high - narrow.low)
     assert (narrow.low, narrow.high) == pytest.approx(wilson(30, 60))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ü.csv", "study,rater,comparison,identity,prompt,seconds\ns,Jürgen,1,A,equal,2\n"),
+        ("ü.json", '{"study": "s", "rater": "Jürgen", "answers": {"1": {"identity": "A", "prompt": "equal", "seconds": 2}}}'),
+    ],
+)
+def test_answers_are_read_as_a_spreadsheet_or_an_editor_has_saved_them(tmp_path, name, text, encoding):
+    key = {"study": "s", "comparisons": [{"id": "1"}]}
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert read_answers([str(tmp_path)], key) == [Answer("Jürgen", "1", "A", "equal", 2.0)]
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingError, match="UTF-8") as raised:
+        read_answers([str(tmp_path)], key)
+    assert name in str(raised.value)

@@ -110,6 +110,17 @@ def test_pictures_of_other_settings_or_weights_are_drawn_anew(trained, ask, tmp_
     assert drawn(ask(copy, class_samples=0, guidance_scale=2.0, verify=False)[0]) == 6, "the tuned ones alone"
 
 
+def test_pictures_of_prompts_that_were_read_otherwise_are_drawn_anew(trained, ask, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained("lora"), copy)
+    ask(copy, class_samples=0)
+    text = (copy / "config.yaml").read_text()
+    assert "tokenizer_max_length: null" in text
+    (copy / "config.yaml").write_text(text.replace("tokenizer_max_length: null", "tokenizer_max_length: 20"))
+    assert drawn(ask(copy, class_samples=0, verify=False)[0]) == 12
+    assert drawn(ask(copy, class_samples=0, verify=False)[0]) == 0
+
+
 def test_a_checkpoint_is_scored_beside_its_run_and_not_over_its_scores(trained, encoder_flags, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained("lora"), run)

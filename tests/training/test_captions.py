@@ -192,3 +192,10 @@ def test_an_evaluation_says_what_of_its_prompts_is_not_read(family, tmp_path):
     model = Lazy(lambda: Opened(family, "tiny"))
     records = list(have(series, model, sampling=Sampling(num_inference_steps=1, height=16), batch_size=2, precision="no"))
     assert [record.important for record in records if isinstance(record, Told)] == [True]
+
+
+@pytest.mark.parametrize("name", ["validation_prompt", "validation_negative_prompt"])
+def test_a_placeholder_that_nothing_stands_for_is_refused_before_anything_is_loaded(wanted, tmp_path, name):
+    with pytest.raises(SettingError, match=f"--{name}"):
+        list(train(wanted(instance_prompt="a photo of a dog", identifier=None, **{name: "a [v] dog"})))
+    assert not (tmp_path / "run").exists()

@@ -142,7 +142,7 @@ def test_two_runs_share_their_class_images_and_another_guidance_does_not(pipelin
         records = list(train(config(**base, **extra, output_dir=tmp_path / name)))
         phases.append(sum(isinstance(record, Progress) and record.phase == "class images" for record in records))
     assert phases[0] == 4 and phases[1] == 0 and phases[2] == 4
-    assert shared_folder({"model": "a"}) != shared_folder({"model": "b"})
+    assert shared_folder({"model": "a"}, weights="float32") != shared_folder({"model": "b"}, weights="float32")
 
 
 def test_of_two_runs_that_want_the_same_class_images_one_draws_and_one_waits(pipelines, tmp_path):
