@@ -95,7 +95,7 @@ def _read(path: Path) -> Iterator[tuple[str, Answer]]:
 
 
 def _answer(where: str, rater: str, comparison: str, given: Mapping[str, Any]) -> Answer:
-    words = [str(given.get(question) or "") for question in QUESTIONS]
+    identity, prompt = (str(given.get(question) or "") for question in QUESTIONS)
     try:
         seconds = float(str(given.get("seconds") or 0).replace(",", "."))  # spreadsheets of half the world write 3,5
         if not 0 <= seconds < math.inf:
@@ -103,4 +103,4 @@ def _answer(where: str, rater: str, comparison: str, given: Mapping[str, Any]) -
     except ValueError:
         reason = f"{where}: {shortened(repr(given['seconds']))} is no number of seconds."
         raise SettingError(SETTING, reason, fix="Leave the cell empty where it is not known.") from None
-    return Answer(rater.strip(), comparison, *words, seconds)
+    return Answer(rater.strip(), comparison, identity, prompt, seconds)
