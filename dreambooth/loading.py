@@ -2,9 +2,6 @@
 
 import difflib
 import re
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,8 @@ import torch
 
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.core.wording import HALF, written_out
 from dreambooth.files.disk import failing
+from dreambooth.files.places import readable_name
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """How a model is named on the Hub: owner/name; a few old ones have no owner."""
@@ -40,18 +37,6 @@ def nearest_folder(path: Path) -> str:
         return ""
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"Did you mean {path.parent / near[0]}?" if near else ""
-
-
-@contextmanager
-def readable_name(path: Path | str) -> Iterator[str]:
-    """A path that is UTF-8, as libraries in Rust, TensorBoard and wandb need it: its own, or a link's, in the block."""
-    if not HALF.search(str(path)):
-        yield str(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="dreambooth-") as place:
-        link = Path(place) / f"named{Path(written_out(str(path))).suffix}"
-        link.symlink_to(Path(path).absolute(), target_is_directory=Path(path).is_dir())
-        yield str(link)
 
 
 def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, **options: Any) -> Any:

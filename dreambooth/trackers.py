@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.wording import written_out
 from dreambooth.files.disk import disk_errors
-from dreambooth.loading import readable_name
+from dreambooth.files.places import readable_name
 from dreambooth.training.records import Preview, Record, Step
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from dreambooth.cli import main
 from dreambooth.config import read_settings as settings_of
 from dreambooth.files.images import contact_sheet, read_settings, save_png
-from dreambooth.loading import readable_name
+from dreambooth.files.places import readable_name
 from tests import tiny
 from tests.evaluation.conftest import encoder_flags
 

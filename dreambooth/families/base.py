@@ -19,7 +19,7 @@ from dreambooth.core.process import Process
 from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource
 from dreambooth.files.disk import failing
-from dreambooth.loading import readable_name
+from dreambooth.files.places import readable_name
 
 Recipe = Mapping[str, Mapping[str, Any]]
 

@@ -3,10 +3,14 @@
 import os
 import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal
 
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.wording import HALF, written_out
 
 TRIES = 3
 
@@ -22,6 +26,18 @@ def is_inside(path: Path, root: Path) -> bool:
 def is_plain_name(name: object) -> bool:
     """Whether a word from somebody's file is the name of an entry of a folder, and leads nowhere else."""
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+@contextmanager
+def readable_name(path: Path | str) -> Iterator[str]:
+    """A path that is UTF-8, as libraries in Rust, TensorBoard and wandb need it: its own, or a link's, in the block."""
+    if not HALF.search(str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="dreambooth-") as place:
+        link = Path(place) / f"named{Path(written_out(str(path))).suffix}"
+        link.symlink_to(Path(path).absolute(), target_is_directory=Path(path).is_dir())
+        yield str(link)
 
 
 def private_folder(path: Path) -> Path:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.disk import failing
-from dreambooth.loading import readable_name
+from dreambooth.files.places import readable_name
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:

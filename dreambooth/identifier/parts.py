@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
+from dreambooth.files.places import readable_name
 from dreambooth.files.reading import needed_json
-from dreambooth.loading import readable_name
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
 

@@ -8,7 +8,7 @@ from typing import Literal
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
 from dreambooth.families.source import UNREADABLE
-from dreambooth.loading import readable_name
+from dreambooth.files.places import readable_name
 from dreambooth.methods.base import Learner, Method
 
 
