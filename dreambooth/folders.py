@@ -69,7 +69,11 @@ def expanded(name: str, setting: str) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise SettingError(setting, f"{name}: nobody here is called so.", fix="Give the path in full.") from None
+        user = Path(name).parts[0][1:]
+        reason = f"there is no user {user} here." if user else "HOME is not set, and the system does not know this user."
+        raise SettingError(
+            setting, f"{name}: {reason}", fix="Give the path in full." if user else "Set HOME, or give the path in full."
+        ) from None
 
 
 def refuse_unwritable(path: Path, setting: str, *, needed_bytes: int = 0) -> None:

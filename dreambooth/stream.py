@@ -135,6 +135,8 @@ def _resolved(config: TrainConfig) -> TrainConfig:
 
 def _nothing_to_do(folder: Path, start: Start) -> Iterator[Record]:
     yield Told(f"{folder} is finished: {start.record['step']} steps. To go on, raise --max_train_steps.", important=True)
+    if start.record.get("choice"):
+        yield Told(best_words(folder, start.record), important=True)
     yield Done(folder, start.record)
 
 

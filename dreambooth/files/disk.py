@@ -96,10 +96,10 @@ def _own_number(error: BaseException) -> int | None:
 
 
 def _home(error: BaseException) -> RunError | None:
-    """A machine that does not say where a user's home is: HOME unset, and a user whom the system does not know."""
+    """A home that is not known: of `~name`, or of a user without HOME and without an entry in the system's list."""
     text = str(error)
     if "home directory" in text and isinstance(error, RuntimeError):
-        return RunError("There is no home folder: HOME is not set, and the system does not know this user. Set HOME.")
+        return RunError("A path begins with ~, and there is no such user, or HOME is not set. Set HOME, or give the path in full.")
     if "uid not found" in text and isinstance(error, KeyError | OSError):
         return RunError("The system does not know this user: its number has no name. Set USER and HOME.")
     return None

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.files.atomic import write_text
+from dreambooth.files.disk import disk_errors
 from dreambooth.files.reading import json_lines, readings
 from dreambooth.setup.states import Status, own_process
 from dreambooth.training.records import Preview, Progress, Record, Saved, Step, Told
@@ -41,14 +42,16 @@ class Journal:
         self.folder = folder
         self.path = folder / RECORDS
         earlier = [] if self.path.is_file() else metric_rows(folder)
-        _end_torn_line(self.path)
-        self.file = self.path.open("a", encoding="utf-8")
         self._progress = ("", -math.inf)
+        with disk_errors(self.path):
+            _end_torn_line(self.path)
+            self.file = self.path.open("a", encoding="utf-8")
         for row in earlier:  # of a run that a version without records began
             self._write(_kind(row), step=row["step"], values={name: value for name, value in row.items() if name != "step"})
         self._write("start", step=step, process=own_process())
-        write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in metric_rows(folder, up_to=step)))
-        self.metrics = (folder / METRICS).open("a", encoding="utf-8")
+        with disk_errors(folder / METRICS):
+            write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in metric_rows(folder, up_to=step)))
+            self.metrics = (folder / METRICS).open("a", encoding="utf-8")
 
     def take(self, record: Record) -> None:
         """Append a record; a checkpoint or result that was saved is on the disk with all lines before it."""
@@ -57,15 +60,18 @@ class Journal:
             return
         self._write(**line)
         if isinstance(record, Step) and record.values:
-            self.metrics.write(json.dumps({"step": record.step, **record.values}) + "\n")
-            self.metrics.flush()
+            with disk_errors(self.folder / METRICS):
+                self.metrics.write(json.dumps({"step": record.step, **record.values}) + "\n")
+                self.metrics.flush()
         if isinstance(record, Saved):
-            os.fsync(self.file.fileno())
+            with disk_errors(self.path):
+                os.fsync(self.file.fileno())
 
     def end(self, status: Status) -> None:
         """The last line of this start."""
         self._write("end", state=str(status.state), cause=status.cause, step=status.step)
-        os.fsync(self.file.fileno())
+        with disk_errors(self.path):
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Close both files."""
@@ -81,8 +87,9 @@ class Journal:
 
     def _write(self, kind: str, **values: Any) -> None:
         line = {"time": round(time.time(), 3), "kind": kind} | {name: _plain(value) for name, value in values.items()}
-        self.file.write(json.dumps(line, allow_nan=False, default=str) + "\n")
-        self.file.flush()
+        with disk_errors(self.path):
+            self.file.write(json.dumps(line, allow_nan=False, default=str) + "\n")
+            self.file.flush()
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -83,7 +83,6 @@ def test_jobs_end_on_both_nodes_killed_workers_are_replaced_and_the_plan_is_aske
     assert len(pids) <= 4  # two places and two replaced workers: they live on from job to job
 
 
-@pytest.mark.xfail(reason="a job of the killed node ends as failed now and then")
 def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(cluster, second, tmp_path):
     storage = f"file://{tmp_path}/storage"
     killed = tmp_path / "killed"  # both wait for it in the middle, so that the node dies with a job on it, on any machine

@@ -118,7 +118,6 @@ def test_an_early_end_is_a_moment_to_save_too(pipelines, encoder_flags, tmp_path
     assert set(map(step_of, checkpoints(tmp_path / "run"))) == left
 
 
-@pytest.mark.xfail(reason="its second part resumes with words of before the last merges")
 def test_the_last_lines_name_the_best_step_and_the_command_that_draws_it(pipelines, encoder_flags, tmp_path, monkeypatch, capsys):
     seen_as(monkeypatch, BEST_AT_2)
     watched(pipelines, tmp_path, "my dog", {**encoder_flags, "checkpointing_steps": None}, evaluate_every=1, evaluation_share=0.99)
