@@ -98,10 +98,11 @@ def check_push(config: TrainConfig, folder: Path) -> None:
     except HFValidationError as error:
         raise SettingError("--hub_model_id", f"the Hub takes no model named {name!r} ({first_line(error)}).", fix="Give another.") from None
     try:
-        HfApi(token=config.output.hub_token).whoami()
+        HfApi(token=_token(config)).whoami()
     except Exception as error:  # the transport's own errors differ from version to version
         fix = "`hf auth login` or --hub_token; offline, leave the flag out and `hf upload` the result later."
-        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({first_line(error)}).", fix=fix) from None
+        told = _without_token(first_line(error), config)
+        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({told}).", fix=fix) from None
 
 
 def push(
@@ -113,15 +114,25 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    api, text = HfApi(token=config.output.hub_token), card(config, material, learner, record, is_public=True)
+    api, text = HfApi(token=_token(config)), card(config, material, learner, record, is_public=True)
     files = [file for name in [*written, "samples/final"] for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
     adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), _public(file, text)) for file in files]
     try:
         name = api.create_repo(_hub_name(config, folder), exist_ok=True, private=config.output.hub_private).repo_id
         return str(api.create_commit(name, adds, commit_message="DreamBooth").repo_url)
     except Exception as error:  # whatever it was: the run is done, and its result lies there whole
-        reason = f"the upload failed ({first_line(error)}); the result is whole in {folder}."
-        raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from error
+        reason = f"the upload failed ({_without_token(first_line(error), config)}); the result is whole in {folder}."
+        raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from None  # what it came from may hold the token
+
+
+def _token(config: TrainConfig) -> str | None:
+    return config.output.hub_token.get_secret_value() if config.output.hub_token else None
+
+
+def _without_token(text: str, config: TrainConfig) -> str:
+    """What a library has said, without the token that it may have said it of: a header that is refused, say."""
+    token = _token(config)
+    return text.replace(token, "***").replace(repr(token)[1:-1], "***") if token else text
 
 
 def _hub_name(config: TrainConfig, folder: Path) -> str:
