@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import SecretStr
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
@@ -115,8 +116,8 @@ class Output(Setting):
     """Trackers beside metrics.jsonl, which is always written: tensorboard, wandb."""
     push_to_hub: bool = False
     """Upload the result and its last pictures to the Hub when the run is done; never the photos, nor what names this machine."""
-    hub_token: str | None = None
-    """Token for the Hub; left out, that of `hf auth login`. It is never written to disk."""
+    hub_token: SecretStr | None = None
+    """Token for the Hub; left out, HF_TOKEN or that of `hf auth login`, which no list of processes shows. It is never written to disk."""
     hub_model_id: str | None = None
     """Name on the Hub; left out, the folder's."""
     hub_private: bool = False

@@ -75,6 +75,16 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     return model
 
 
+def see_that_it_reads(tokenizer: Any, where: str, flag: str) -> None:
+    """Raise SettingError for a tokenizer without a vocabulary, which transformers makes of a folder that lacks one: it reads all alike."""
+    try:
+        one, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a dog on the beach", "two cats in snow"))
+    except Exception as error:  # the library's own kind is plain Exception
+        raise SettingError(flag, f"{where} reads nothing ({first_line(error)}).", fix="Save or download it again.") from None
+    if one == other or len(set(one)) < 2:
+        raise SettingError(flag, f"{where} has no vocabulary: it reads every prompt alike.", fix="Save or download it again.")
+
+
 def _needed(error: ImportError) -> str:
     """The package's name where the message tells it: transformers' own sentences are long."""
     words = str(error).split()

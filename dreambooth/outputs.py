@@ -7,9 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import dreambooth
+from dreambooth.card import card
 from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.core.wording import written_out
@@ -19,7 +18,6 @@ from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import contact_sheet, save_png
 from dreambooth.files.layouts import KOHYA_FILE, write_kohya
-from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.sums import write_sums
 from dreambooth.material import since
 from dreambooth.methods import Learner
@@ -88,47 +86,6 @@ def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title:
         contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
 
 
-def card(config: TrainConfig, material: Material, learner: Learner, record: Mapping[str, Any], *, is_public: bool = False) -> str:
-    """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
-    family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
-    is_local = base == TOYBOX or Path(base).is_dir()
-    if is_local and is_public:
-        base = Path(base).name
-    kind = type(family.pipe).__name__
-    source = "." if config.method.trains_whole_parts else base
-    absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
-    asked = {"revision": config.model.revision, "variant": config.model.variant}
-    options = "".join(f", {name}={_quoted(value)}" for name, value in asked.items() if value)
-    before = f"base = {kind}.from_pretrained({_quoted(base)}{options})\n" if absent else ""
-    encoders = "".join(f", {name}=base.{name}" for name in absent)
-    chosen = options if source == base else ""
-    load = f"{before}pipe = {kind}.from_pretrained({_quoted(source)}{chosen}{encoders})\n{learner.loading()}".strip()
-    kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
-    head = {
-        **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other", "instance_prompt": prompt,
-        "tags": ["text-to-image", "diffusers", "dreambooth", config.method.kind],
-    }  # fmt: skip
-    return f"""---
-{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000).strip()}
----
-
-# {prompt}
-
-{family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{prompt}"{_prior_words(material)}.
-{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
-`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}
-
-```python
-from diffusers import {kind}
-
-{load}
-image = pipe({_quoted(f"{prompt} on the beach")}).images[0]
-```
-
-Or `dreambooth generate . "a [V] ... on the beach"`.
-"""
-
-
 def check_push(config: TrainConfig, folder: Path) -> None:
     """Raise SettingError, before any work, for a name that the Hub would not take or a token that it does not know."""
     from huggingface_hub import HfApi
@@ -141,10 +98,11 @@ def check_push(config: TrainConfig, folder: Path) -> None:
     except HFValidationError as error:
         raise SettingError("--hub_model_id", f"the Hub takes no model named {name!r} ({first_line(error)}).", fix="Give another.") from None
     try:
-        HfApi(token=config.output.hub_token).whoami()
+        HfApi(token=_token(config)).whoami()
     except Exception as error:  # the transport's own errors differ from version to version
         fix = "`hf auth login` or --hub_token; offline, leave the flag out and `hf upload` the result later."
-        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({first_line(error)}).", fix=fix) from None
+        told = _without_token(first_line(error), config)
+        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({told}).", fix=fix) from None
 
 
 def push(
@@ -156,15 +114,25 @@ def push(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    api, text = HfApi(token=config.output.hub_token), card(config, material, learner, record, is_public=True)
+    api, text = HfApi(token=_token(config)), card(config, material, learner, record, is_public=True)
     files = [file for name in [*written, "samples/final"] for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()]
     adds = [CommitOperationAdd(file.relative_to(folder).as_posix(), _public(file, text)) for file in files]
     try:
         name = api.create_repo(_hub_name(config, folder), exist_ok=True, private=config.output.hub_private).repo_id
         return str(api.create_commit(name, adds, commit_message="DreamBooth").repo_url)
     except Exception as error:  # whatever it was: the run is done, and its result lies there whole
-        reason = f"the upload failed ({first_line(error)}); the result is whole in {folder}."
-        raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from error
+        reason = f"the upload failed ({_without_token(first_line(error), config)}); the result is whole in {folder}."
+        raise SettingError("--push_to_hub", reason, fix="`hf upload` it.") from None  # what it came from may hold the token
+
+
+def _token(config: TrainConfig) -> str | None:
+    return config.output.hub_token.get_secret_value() if config.output.hub_token else None
+
+
+def _without_token(text: str, config: TrainConfig) -> str:
+    """What a library has said, without the token that it may have said it of: a header that is refused, say."""
+    token = _token(config)
+    return text.replace(token, "***").replace(repr(token)[1:-1], "***") if token else text
 
 
 def _hub_name(config: TrainConfig, folder: Path) -> str:
@@ -187,21 +155,6 @@ def _photo(path: Path, material: Material) -> dict[str, Any]:
     """A photo's name and bytes; of one that came later, also since which update."""
     digest = file_digest(path)
     return {"name": path.name, "sha256": digest, **since(material, digest)}
-
-
-def _quoted(text: str) -> str:
-    """A text as Python writes it."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _prior_words(material: Material) -> str:
-    return f', with prior preservation of "{material.prior[0].prompt}"' if material.prior else ""
-
-
-def _step_words(record: Mapping[str, Any]) -> str:
-    """Which weights a result has, where they are not the last ones."""
-    step, last = record["result_step"], record["step"]
-    return "" if step == last else f"These are the weights of step {step} of {last}, the best of the run on held-out prompts.\n"
 
 
 def _without_text_encoders(family: Family, save: Any) -> None:

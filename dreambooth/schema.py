@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import SettingError, redacted
 from dreambooth.core.trees import place
 from dreambooth.core.wording import nearest, shortened
 
@@ -98,6 +98,10 @@ class Flag:
     @property
     def is_switch(self) -> bool:
         return bool in _members(self.annotation) and not self.choices
+
+    @property
+    def is_secret(self) -> bool:
+        return SecretStr in _members(self.annotation)
 
     @property
     def is_list(self) -> bool:
@@ -279,7 +283,8 @@ def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
     if given is None:
         return SettingError(name, "has no value.", fix="Give one, or leave it out.")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return SettingError(name, f"{message}, got {shortened(repr(given))}." if kind != "value_error" else f"{message}.")
+    is_plain = kind != "value_error" and not any(flag.is_secret for flag in matching)
+    return SettingError(name, f"{message}, got {shortened(redacted(repr(given)))}." if is_plain else f"{message}.")
 
 
 def _same_place(flag: Flag, path: tuple[str, ...]) -> bool:

@@ -1,12 +1,14 @@
 """Readers of a run's records by name: TensorBoard and wandb. They observe; a run does not know them."""
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import SettingError, first_line, redacted
 from dreambooth.core.wording import written_out
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.places import readable_name
@@ -63,7 +65,7 @@ class Wandb:
         self.held = ExitStack()
         try:
             place = self.held.enter_context(readable_name(folder))
-            sys.argv = [written_out(word) for word in sys.argv]  # it keeps the command line, and can only keep UTF-8
+            sys.argv = [written_out(word) for word in without_tokens(sys.argv)]  # it keeps the command line, and can only keep UTF-8
             self.wandb, self.run = wandb, wandb.init(project="dreambooth", dir=place, config=_written(settings))
         except Exception as error:  # its own errors differ from version to version
             fix = "`wandb login`, or WANDB_MODE=offline."
@@ -90,6 +92,12 @@ def open_trackers(names: tuple[str, ...], logging_dir: Path, settings: dict[str,
     if "wandb" in names:
         trackers.append(Wandb(logging_dir, settings))
     return trackers
+
+
+def without_tokens(words: Sequence[str]) -> list[str]:
+    """A command line that may be kept: the token for the Hub is left out of it."""
+    hidden = [re.sub(r"^(--hub[_-]token=).*", r"\1***", word, flags=re.DOTALL) for word in words]
+    return ["***" if re.fullmatch(r"--hub[_-]token", before) else redacted(word) for before, word in pairwise(["", *hidden])]
 
 
 def _written(value: Any) -> Any:

@@ -82,20 +82,22 @@ def _guarded(argv: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        from dreambooth.core.errors import redacted
         from dreambooth.files.disk import in_words
 
         kind = type(error).__name__
-        fault = f"unexpected {kind}: {error}\nThis is a fault of dreambooth; add --debug to see where."
+        fault = f"unexpected {kind}: {redacted(str(error))}\nThis is a fault of dreambooth; add --debug to see where."
         print(f"dreambooth: {in_words(error, _unwritten(error)) or fault}", file=sys.stderr)
         return 1
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:
     """A line about a library's thread; none where a disk has failed, for that is told by the one who waits for the thread."""
+    from dreambooth.core.errors import redacted
     from dreambooth.files.disk import in_words
 
     if died.exc_value and not in_words(died.exc_value):
-        print(f"dreambooth: {died.exc_type.__name__} in a thread: {died.exc_value} (--debug shows where.)", file=sys.stderr)
+        print(f"dreambooth: {died.exc_type.__name__} in a thread: {redacted(str(died.exc_value))} (--debug shows where.)", file=sys.stderr)
 
 
 def _unwritten(error: Exception) -> Path | None:

@@ -1,7 +1,5 @@
 """What an evaluation leaves: scores.json, scores.csv, a contact sheet of tuned beside untuned, and the report."""
 
-import csv
-import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from dreambooth.evaluation.scoring import BY_PROMPT, by_prompt, real_scores, sco
 from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
+from dreambooth.files.escaping import csv_text
 from dreambooth.files.images import fit
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
@@ -92,15 +91,13 @@ def retire(run: Path, base: str) -> None:
 
 def as_csv(table: dict[str, Any]) -> str:
     """One line a prompt, and one over all; empty cells where a score is undefined."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     fields = ("value", "low", "high", "n")
-    writer.writerow(["prompt", "kind", "model", *(f"{name}{'' if f == 'value' else '_' + f}" for name in BY_PROMPT for f in fields)])
+    found = [["prompt", "kind", "model", *(f"{name}{'' if f == 'value' else '_' + f}" for name in BY_PROMPT for f in fields)]]
     lines = [("(all)", "", "tuned", table), ("(all)", "", "untuned", table["untuned"])]
     for entry in table["per_prompt"]:
         lines += [(entry["prompt"], entry["kind"], "tuned", entry["scores"]), (entry["prompt"], entry["kind"], "untuned", entry["untuned"])]
     for prompt, kind, model, scored in lines:
         if scored:
             cells = [(scored.get(name) or {}).get(f) for name in BY_PROMPT for f in fields]
-            writer.writerow([prompt, kind, model, *("" if c is None else f"{c:.6g}" for c in cells)])
-    return out.getvalue()
+            found.append([prompt, kind, model, *("" if c is None else f"{c:.6g}" for c in cells)])
+    return csv_text(found)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.core.process import Process
-from dreambooth.families.fitting import AUTOENCODERS, refuse_incomplete, refuse_unfit
+from dreambooth.families.complete import Part
+from dreambooth.families.fitting import AUTOENCODERS, refuse_half_loaded, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource
 from dreambooth.files.disk import failing
 from dreambooth.files.places import readable_name
@@ -104,7 +105,8 @@ class Family(ABC):
             name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or AUTOENCODERS[0])
             own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
         if source.tokenizer_name:
-            own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, flag="--tokenizer_name", folder="tokenizer")
+            options = {"flag": "--tokenizer_name", "folder": "tokenizer", "trust_remote_code": False}
+            own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, **options)
         refuse_unfit(cls, source, own)
         optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
         if "safety_checker" in optional:
@@ -122,16 +124,8 @@ class Family(ABC):
             raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
         pipe.set_progress_bar_config(disable=True)
         family = cls(pipe)
-        family._see_that_it_is_whole(source)
+        refuse_half_loaded(family, source)
         return family
-
-    def _see_that_it_is_whole(self, source: ModelSource) -> None:
-        """diffusers loads a file that lacks weights, and leaves them without values."""
-        for name, part in self.parts.items():
-            lacking = [path for path, value in part.state_dict().items() if value.is_meta]
-            if lacking:
-                reason = f"{source.folder() / name} lacks {len(lacking)} weights, {lacking[0]} first."
-                raise SettingError(FLAG, reason, fix="The file is of another model, or half written; save it again.")
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -291,6 +285,9 @@ class Family(ABC):
 def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:
     """A part from its own folder or Hub id; a folder of a whole pipeline, which has it in `folder`, will do, too."""
     nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
+    if Path(name).is_dir():
+        library = "transformers" if folder == "tokenizer" else "diffusers"
+        Part(Path(name), folder, library, kind.__name__, flag, None, source.allow_pickle, alone=not nested).check()
     try:
         with readable_name(name) as place:
             return kind.from_pretrained(place, cache_dir=source.cache_dir, **nested, **options)

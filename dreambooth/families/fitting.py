@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.source import FLAG, ModelSource, parts_of
+from dreambooth.loading import see_that_it_reads
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
@@ -61,6 +62,23 @@ def refuse_incomplete(family: "type[Family]", source: ModelSource, loaded: Mappi
     if set(absent) <= set(family.encoder_names) and "image_encoder" in parts:
         raise SettingError(FLAG, f"{folder} is for variations of a picture: it has no {absent[0]}.", fix=FIX)
     raise SettingError(FLAG, f"{folder} has no {' and no '.join(absent)}.", fix=f"Choose a whole {family.name} pipeline.")
+
+
+def refuse_half_loaded(family: "Family", source: ModelSource) -> None:
+    """Raise SettingError for what the libraries load all the same: an empty or another model's vocabulary, weights without values."""
+    for tokenizer, encoder in zip(family.tokenizers, family.encoders, strict=True):
+        flag = "--tokenizer_name" if source.tokenizer_name and tokenizer is family.tokenizers[0] else FLAG
+        where = str(source.tokenizer_name) if flag != FLAG else f"a tokenizer of {source.folder()}"
+        see_that_it_reads(tokenizer, where, flag)
+        places, last = encoder.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=0)
+        if last >= places:
+            reason = f"{where} knows {last + 1:,} tokens, and the text encoder {places:,}: it is another model's."
+            raise SettingError(flag, reason, fix="Give the tokenizer that belongs to the model.")
+    for name, part in family.parts.items():
+        lacking = [path for path, value in part.state_dict().items() if value.is_meta]
+        if lacking:
+            reason = f"{source.folder() / name} lacks {len(lacking)} weights, {lacking[0]} first."
+            raise SettingError(FLAG, reason, fix="The file is of another model, or half written; save it again.")
 
 
 def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None:

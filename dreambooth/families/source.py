@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
+from dreambooth.families.complete import WEIGHTS, Part, refuse_links
 from dreambooth.files.digests import file_digest, remembered_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
@@ -23,7 +24,6 @@ from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
-WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
@@ -91,38 +91,22 @@ class ModelSource(Setting):
     def recipe(self) -> dict[str, Any]:
         """Training settings that the model itself recommends, from `dreambooth.yaml` in its folder, as texts: {"full": {"rank": "8"}}."""
         path = self.folder() / RECIPE
+        refuse_links(path.parent, path.parent, flag=FLAG)
         recipe = (read_yaml_file(path, RECIPE) if path.is_file() else None) or {}
         if not isinstance(recipe, dict) or not all(isinstance(values, dict | None) for values in recipe.values()):
             raise SettingError(RECIPE, f"{path} has no settings by method.", fix="Write `full: {setting: value}`.")
         return {method: values or {} for method, values in recipe.items()}
 
     def check(self, *, replaced: Collection[str] = ()) -> None:
-        """See, before anything is loaded, that every part is there, and is no pickle unless that was asked for.
+        """See, before anything is loaded, that every part is complete, and is no pickle unless that was asked for.
 
         Parts that are `replaced`, or that training has no use for, are not looked at.
         """
         folder = self.folder()
-        for part, (library, _) in parts_of(self.index()).items():
-            if library is None or part in replaced or part in UNUSED:
-                continue
-            inside = {path.name for path in (folder / part).glob("*")}
-            if not inside & {"config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json", "scheduler_config.json"}:
-                self._half_written(folder / part, "configuration" if inside else "files")
-            if "config.json" not in inside or part.startswith(("tokenizer", "scheduler")):
-                continue
-            weights = [name for name in inside if Path(name).suffix in WEIGHTS]
-            kinds = {Path(name).suffix for name in weights}
-            if not weights:
-                self._half_written(folder / part, "weights")
-            if self.variant is None and all(name.count(".") == 2 for name in weights):
-                variant = min(weights).split(".")[1].split("-")[0]
-                raise SettingError("--variant", f"{folder / part} holds {variant} weights only.", fix=f"Add --variant {variant}.")
-            if ".safetensors" not in kinds and not self.allow_pickle:
-                reason = f"the weights of {part} are a pickle ({', '.join(sorted(kinds))}), which can run any code when opened."
-                raise SettingError(FLAG, reason, fix="Convert them to safetensors, or pass --allow_pickle if you trust the file.")
-
-    def _half_written(self, part: Path, what: str) -> NoReturn:
-        raise SettingError(FLAG, f"{part} holds no {what}.", fix="The folder is half written; save or download it again.")
+        refuse_links(folder, folder, flag=FLAG)
+        for name, (library, kind) in parts_of(self.index()).items():
+            if library is not None and name not in replaced and name not in UNUSED:
+                Part(folder, name, str(library), str(kind), FLAG, self.variant, self.allow_pickle).check()
 
 
 @contextmanager

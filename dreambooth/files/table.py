@@ -7,13 +7,15 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import nearest, shortened
+from dreambooth.files.escaping import from_cell
 from dreambooth.files.text import read_text
 
 
 def read_table(
     path: Path, setting: str, *, needed: Collection[str], known: Collection[str] | None = None
 ) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table whose first line names its columns, each with the number of its line; cells without the blanks around them.
+    """The rows of a table whose first line names its columns, each with the number of its line; cells without the blanks around them,
+    and without the apostrophe by which `escaping.cell` keeps a spreadsheet from computing them.
 
     Raises SettingError that names the file and the line: for a column that is missing, stands twice or is none of `known` (any may stand
     there when that is left out), for a row with more cells than columns, and for quotes that are not closed.
@@ -23,7 +25,7 @@ def read_table(
     rows: list[tuple[int, list[str]]] = []
     try:
         reader = csv.reader(io.StringIO(text), delimiter=between, skipinitialspace=True, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+        rows = [(reader.line_num, [from_cell(cell.strip()).strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         reason = f"{path}, line {rows[-1][0] + 1 if rows else 1}: {error}."
         raise SettingError(setting, reason, fix='A cell that holds commas or quotes is written "so, and ""so""".') from None

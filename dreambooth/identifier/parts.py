@@ -12,6 +12,7 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.places import readable_name
 from dreambooth.files.reading import needed_json
+from dreambooth.loading import see_that_it_reads
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
 
@@ -78,10 +79,13 @@ def _tokenizer(folder: Path) -> Any:
     try:
         with readable_name(folder) as place:
             if (folder / "merges.txt").is_file() and not (folder / "tokenizer_config.json").is_file():
-                return CLIPTokenizer.from_pretrained(place, model_max_length=77)
-            return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+                tokenizer = CLIPTokenizer.from_pretrained(place, model_max_length=77)
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # of damaged files the library raises anything, plain Exception too
         raise SettingError("model", f"the tokenizer in {folder} cannot be loaded ({first_line(error)}).", fix="Save it again.") from None
+    see_that_it_reads(tokenizer, f"the tokenizer in {folder}", "model")
+    return tokenizer
 
 
 def _encoder(folder: Path, kind: str) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
+from dreambooth.files.escaping import python_text
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner, Method
 
@@ -97,7 +98,7 @@ class Words:
         lines = ["from safetensors.torch import load_file", f'words = load_file("{FILE}")']
         for key, name in zip(self.family.embedding_names, self.family.encoder_names, strict=True):
             parts = f"text_encoder=pipe.{name}, tokenizer=pipe.{name.replace('text_encoder', 'tokenizer')}"
-            lines.append(f'pipe.load_textual_inversion(words["{key}"], token="{self.placeholder}", {parts})')
+            lines.append(f'pipe.load_textual_inversion(words["{key}"], token={python_text(self.placeholder)}, {parts})')
         return lines
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.loading import from_pretrained
+from dreambooth.loading import from_pretrained, see_that_it_reads
 from dreambooth.metrics.base import EncoderName, Eyes, Undefined
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
@@ -141,7 +141,7 @@ class LoadedEncoders(Eyes):
     def _load_dino(self, where: str) -> tuple[Any, Preprocessing]:
         from transformers import AutoConfig, ResNetModel, ViTModel
 
-        kind = from_pretrained(AutoConfig, where, "--dino_encoder", has_weights=False).model_type
+        kind = from_pretrained(AutoConfig, where, "--dino_encoder", has_weights=False, trust_remote_code=False).model_type
         if kind == "resnet":
             model = from_pretrained(ResNetModel, where, "--dino_encoder")
         else:
@@ -155,6 +155,7 @@ class LoadedEncoders(Eyes):
 
         model = from_pretrained(CLIPModel, where, "--clip_encoder")
         tokenizer = from_pretrained(CLIPTokenizer, where, "--clip_encoder", has_weights=False)
+        see_that_it_reads(tokenizer, f"the tokenizer of {where}", "--clip_encoder")
         preprocess = for_clip(_folder(where), model.config.vision_config.image_size)
         self.names["clip"] = f"{shown(where)} ({preprocess})"
         return model.to(self.device).eval(), preprocess, tokenizer

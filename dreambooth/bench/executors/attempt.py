@@ -1,5 +1,6 @@
 """One attempt at a job, the same in every place: folders brought near, work done, its row kept, or a word about what went wrong."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.bringing import FarRows
 from dreambooth.bench.executors.storage import at_hand
 from dreambooth.bench.job import Job, Moved, Row, Work
-from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
+from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line, redacted
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import failing, in_words
 
@@ -92,11 +93,11 @@ def _unforeseen(job: Job, error: BaseException) -> Trouble:
 def _kept(job: Job) -> str:
     """The traceback beside the job's files, where that is a folder of this machine; where it is, in words."""
     if "://" in job.folder or not Path(job.folder).is_dir():
-        traceback.print_exc()  # the worker's own log is all there is
+        print(redacted(traceback.format_exc()), file=sys.stderr)  # the worker's own log is all there is
         return ""
     path = Path(job.folder) / "traceback.txt"
     try:
-        write_text(path, traceback.format_exc())
+        write_text(path, redacted(traceback.format_exc()))
     except (OSError, DreamboothError):
         return ""
     return f"; see {path}"

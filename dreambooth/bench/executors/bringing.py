@@ -14,7 +14,7 @@ from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.mirror import Mirror, open_url, put, tried
 from dreambooth.bench.job import Event, Failed, Finished, Job, Row
 from dreambooth.bench.rows import as_row
-from dreambooth.core.errors import DreamboothError
+from dreambooth.core.errors import DreamboothError, redacted
 from dreambooth.core.wording import written_out
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged
@@ -52,7 +52,7 @@ class FarRows:
                 raise Damaged("it is another job's")
             return row
         except Damaged as error:
-            log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", self.storage, key, error)
+            log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", redacted(self.storage), key, error)
             return None
 
     def _url(self, key: str) -> str:

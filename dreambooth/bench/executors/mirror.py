@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
-from dreambooth.core.errors import RunError, SettingError, first_line
+from dreambooth.core.errors import RunError, SettingError, first_line, redacted
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.leftovers import PREFIX
 from dreambooth.files.places import is_inside, is_plain_name, remove
@@ -75,7 +75,7 @@ class Mirror:
                 try:
                     self.send()
                 except Exception as error:  # the next pass tries again, and the last one tells
-                    log.warning("%s cannot be written at the moment: %s", self.url, first_line(error))
+                    log.warning("%s cannot be written at the moment: %s", redacted(self.url), first_line(error))
 
         thread = threading.Thread(target=keep_sending, daemon=True, name="bench mirror")
         thread.start()

@@ -1,7 +1,5 @@
 """`study table`: shares of preference by majority vote, as in the paper's Table 2, from the answers that came back."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from dreambooth.bench.tables.statistics import ALPHA, MIN_SUBJECTS, MIN_TO_CLAIM
 from dreambooth.bench.tables.text import as_markdown
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_text
+from dreambooth.files.escaping import csv_text
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.schema import Count, Setting
 
@@ -272,13 +271,11 @@ def _paper(toybox: bool) -> str:
 
 
 def _csv(questions: Sequence[Question], key: Mapping[str, Any]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     counts = ("count", "pairs", "subjects", "left_out", "votes", "p", "alpha", "agreement")
-    writer.writerow(("toybox", "question", "choice", "name", "share", "low", "high", *counts))
+    rows: list[Sequence[object]] = [("toybox", "question", "choice", "name", "share", "low", "high", *counts)]
     for q in questions:
         for word, own in q.shares.items():
             numbers = (own.value, own.low, own.high, own.count, q.pairs, q.subjects, q.left_out, q.votes, q.p, q.alpha, q.agreement)
             texts = ("" if number is None else f"{number:.6g}" for number in numbers)
-            writer.writerow((int(key["toybox"]), q.name, word, key.get(word, word), *texts))
-    return out.getvalue()
+            rows.append((int(key["toybox"]), q.name, word, key.get(word, word), *texts))
+    return csv_text(rows)

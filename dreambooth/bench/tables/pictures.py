@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.layout import Layout
+from dreambooth.files.places import is_inside
 from dreambooth.prompts import PLACEHOLDER
 
 MAX_PROMPTS, MAX_PICTURES = 6, 4
@@ -67,7 +68,7 @@ def largest(small: Path) -> Path:
     row, _, seed = small.stem.partition("-")
     place = Path("class") / f"00-{seed}.png" if row == "class" else Path("own") / f"{small.stem}.png"
     whole = small.parent.parent / "samples" / place
-    return whole if whole.is_file() else small
+    return whole if whole.is_file() and is_inside(whole, small.parent.parent) else small
 
 
 def is_class(prompt: str) -> bool:
@@ -80,7 +81,11 @@ def _compared(prompt: str, rows: Sequence[Row], folder: Path) -> Compared:
     for row in rows:
         first = (row.protocol.get("class_seeds" if is_class(prompt) else "seeds") or [None])[0]
         paths = [folder / name for name in row.pictures.get(prompt, [])[:MAX_PICTURES]]
-        pictures = tuple((path, "" if first is None else str(first + place)) for place, path in enumerate(paths) if path.is_file())
+        pictures = tuple(
+            (path, "" if first is None else str(first + place))
+            for place, path in enumerate(paths)
+            if path.is_file() and is_inside(path, folder)
+        )
         if pictures:
             strips.append(Strip(row.arm, pictures))
     return Compared(prompt, tuple(strips))

@@ -1,9 +1,7 @@
 """The document as Markdown, on a terminal, and its numbers as CSV."""
 
-import csv
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +9,7 @@ from rich.text import Text
 
 from dreambooth.bench.tables.document import TOYBOX_NOTE, Document, Entry, Section
 from dreambooth.bench.tables.results import Line, Results
+from dreambooth.files.escaping import csv_text
 
 
 def as_markdown(document: Document) -> str:
@@ -47,46 +46,27 @@ def print_document(document: Document, console: Console) -> None:
 
 def as_csv(found: Results) -> str:
     """One line a number: scope (all, or a class noun), arm, metric, and everything that is known of it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("toybox", "scope", "arm", "metric", "mean", "sd_over_seeds", "low", "high", "subjects", "seeds", "n", "best", "paper"))
-    for scope, lines in (("all", found.lines), *found.by_class.items()):
-        for line in lines:
-            writer.writerows((int(found.toybox), scope, *numbers) for numbers in _numbers(line))
-    return out.getvalue()
+    head = ("toybox", "scope", "arm", "metric", "mean", "sd_over_seeds", "low", "high", "subjects", "seeds", "n", "best", "paper")
+    every = [(scope, line) for scope, lines in (("all", found.lines), *found.by_class.items()) for line in lines]
+    return csv_text([head, *((int(found.toybox), scope, *numbers) for scope, line in every for numbers in _numbers(line))])
 
 
 def tests_csv(found: Results) -> str:
     """One line a comparison: against the baseline, and of the paper's orderings."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        (
-            "toybox",
-            "kind",
-            "first",
-            "second",
-            "metric",
-            "difference",
-            "low",
-            "high",
-            "p",
-            "pairs",
-            "subjects",
-            "verdict",
-            "paper_first",
-            "paper_second",
-        )
-    )
+    head = (
+        "toybox", "kind", "first", "second", "metric", "difference", "low", "high", "p", "pairs", "subjects", "verdict", "paper_first",
+        "paper_second",
+    )  # fmt: skip
+    rows: list[Sequence[object]] = [head]
     for kind, comparisons in (("baseline", found.tests), ("ordering", found.orderings)):
         for c in comparisons:
             own, low, high = c.paired, *((c.paired and c.paired.interval) or (None, None))
             judged = c.verdict if c.paper else {1: "higher", -1: "lower", 0: "undecided"}[own.sign if own else 0]
             numbers = [own.difference, low, high, own.p, own.n, own.subjects] if own else [None] * 4 + [0, 0]
-            writer.writerow(
+            rows.append(
                 [int(found.toybox), kind, c.first, c.second, c.metric, *map(_plain, numbers), judged, *map(_plain, c.paper or (None, None))]
             )
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def _numbers(line: Line) -> Iterator[tuple[str, ...]]:
@@ -115,7 +95,7 @@ def _marked(entry: Entry, *, quiet: bool) -> str:
 
 def _escaped(text: str) -> str:
     """Words of other people (names of arms, reasons) say in Markdown what they said."""
-    return re.sub(r"([\\`*_|<>])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_|<>]|\](?=[(\[:]))", r"\\\1", " ".join(text.split()))
 
 
 def _rich(section: Section) -> Table:
