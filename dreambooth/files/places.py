@@ -43,7 +43,8 @@ def readable_name(path: Path | str) -> Iterator[str]:
 def private_folder(path: Path) -> Path:
     """A folder of this user alone, made where there is none: its name may be known to everybody, as below a shared /tmp.
 
-    Raises SettingError for a link, and for what is another user's or open to others: who made it could put anything there.
+    One that others could only read, as of an earlier version, is closed to them. Raises SettingError for a link, and for what is
+    another user's or may be written by others: who made it could put anything there.
     """
     try:
         path.mkdir(mode=0o700)
@@ -54,11 +55,12 @@ def private_folder(path: Path) -> Path:
     found = path.lstat()
     what = {
         "is a link": stat.S_ISLNK(found.st_mode), "is no folder": not stat.S_ISDIR(found.st_mode),
-        "belongs to another user": found.st_uid != os.getuid(), "is open to other users": bool(stat.S_IMODE(found.st_mode) & 0o077),
+        "belongs to another user": found.st_uid != os.getuid(), "may be written by other users": bool(stat.S_IMODE(found.st_mode) & 0o022),
     }  # fmt: skip
     wrong = next((words for words, is_so in what.items() if is_so), None)
     if wrong:
         raise SettingError("TMPDIR", f"{path} {wrong}, so it is not used.", fix="Delete it, or set TMPDIR to a folder of your own.")
+    path.chmod(0o700)
     return path
 
 

@@ -99,6 +99,7 @@ def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(
             cluster.remove_node(second, allow_graceful=False)
             time.sleep(2)  # its processes take a moment to die, and would go on with what they wait for
             killed.touch()
+    assert all(isinstance(end, Finished) for end in ends.values()), ends
     firsts = sorted(ends[job.key].row.scores["first"]["value"] for job in jobs)
     assert second not in cluster.worker_nodes and len(starts) == 3
     assert firsts[0] == 0 and 2 <= firsts[1] <= 7

@@ -6,6 +6,7 @@ from scipy import stats
 
 from dreambooth.bench.study.answers import Answer, read_answers
 from dreambooth.bench.study.votes import UNDECIDED, agreement, krippendorff, majority, share, wilson
+from dreambooth.core.errors import SettingError
 
 KRIPPENDORFF = (
     "1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 .",

@@ -86,6 +86,8 @@ def test_nothing_is_written_through_a_link(root, precious):
 def test_a_folder_whose_name_everybody_knows_is_ours_alone(tmp_path):
     place = private_folder(tmp_path / "dreambooth-bench-0")
     assert place.stat().st_mode & 0o777 == 0o700 and private_folder(place) == place
+    place.chmod(0o755)  # as a version before this one made it
+    assert private_folder(place).stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("what", ["a link", "a link to nowhere", "a file", "open", "another user's"])
