@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from dreambooth import stream
-from dreambooth.config import TrainConfig, config_type, named_in, read_settings
+from dreambooth.config import TrainConfig, config_type, from_file
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import merged, place
 from dreambooth.drawing import Drawn, GenerateConfig, asked, opening
@@ -74,9 +74,9 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
 
 def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
     """The configuration from a file and flat names, later ones first."""
-    tree = read_settings(Path(config).expanduser(), allow_pickle=bool(settings.get("allow_pickle"))) if config else {}
-    method = settings.get("method") or named_in(tree)
-    return from_arguments(config_type(method, by_hand="method" in settings), settings, tree)
+    method = settings.get("method")
+    kind, said = from_file(Path(config).expanduser(), settings, method) if config else (config_type(method), {})
+    return from_arguments(kind, settings, said)
 
 
 def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[str, Any] | None = None) -> Any:

@@ -7,7 +7,6 @@ Defaults are those of diffusers' scripts, so `--preset diffusers` is the tree wi
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,6 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.trees import at
 from dreambooth.families import Family, ModelSource
 from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
@@ -32,7 +30,7 @@ from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.prior import Prior
 from dreambooth.training.subjects import Photos
-from dreambooth.trust import refuse_pickles_of, refuse_unteachable, refuse_untrusted, trust_method
+from dreambooth.trust import is_on, own_class, refuse_deeds, refuse_unteachable, untrusted
 
 
 class Text(Setting):
@@ -148,6 +146,8 @@ class TrainConfig(Setting):
     output: Output = Output()
     preset: Literal["recipe", "diffusers"] = "recipe"
     """Where values come from that are left out: the base model's recipe, or the defaults of diffusers' scripts."""
+    trust_code: bool = False
+    """Import the code that a file of settings names as its method (package.module:Class). It runs on this machine: for files you trust."""
 
     @property
     def has_prior(self) -> bool:
@@ -253,10 +253,8 @@ def settled(config: TrainConfig) -> TrainConfig:
 
 
 def dump(config: TrainConfig) -> dict[str, Any]:
-    """The whole tree as plain values, without secrets: what `config.yaml` holds."""
-    tree = config.model_dump(mode="json")
-    tree["output"].pop("hub_token")
-    return tree
+    """The tree as plain values, without secrets and deeds, for which each start asks anew: what `config.yaml` holds."""
+    return untrusted(config.model_dump(mode="json"))
 
 
 def write_yaml(config: TrainConfig) -> str:
@@ -272,37 +270,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def read_settings(path: Path, *, allow_pickle: bool = False) -> dict[str, Any]:
-    """The tree in a file of settings; a run's own config.yaml means the folder that it lies in, wherever that has moved to.
+def from_file(path: Path, given: Mapping[str, Any], method: str | None) -> tuple[type[TrainConfig], dict[str, Any]]:
+    """The tree of settings, and a file's nested values. `given`, by flag, and `method` are what the user has said in person.
 
-    Raises SettingError where it asks for pickles and the user does not.
+    A run's own config.yaml means the folder that it lies in, wherever that has moved to. Raises SettingError for code and deeds that the
+    file asks for and the user does not.
     """
-    tree = read_yaml(path)
-    refuse_pickles_of(str(path), asked=str(at(tree, ("model", "allow_pickle"))).lower() in ("true", "1", "yes"), given=allow_pickle)
-    if path.name == CONFIG and (path.parent / RECORD).is_file():
-        tree["output"] = {**(tree.get("output") or {}), "output_dir": str(path.parent.absolute())}
-    return tree
+    said = read_yaml(path)
+    tree = config_type(method or named_in(said), may_import=bool(method) or is_on(given.get("trust_code")))
+    refuse_deeds(said, given, flags(tree), str(path))
+    output = said.get("output") or {}
+    if path.name == CONFIG and (path.parent / RECORD).is_file() and isinstance(output, Mapping):
+        said["output"] = {**output, "output_dir": str(path.parent.absolute())}
+    return tree, said
 
 
-def named_in(tree: Mapping[str, Any]) -> str | None:
+def named_in(tree: Mapping[str, Any]) -> Any:
     """The method that a file's tree names, by its kind or as that alone (`method: lora`)."""
     method = tree.get("method")
     return method.get("kind") if isinstance(method, Mapping) else method
 
 
-def config_type(method: str | None, *, by_hand: bool = True) -> type[TrainConfig]:
-    """The tree, with a user's own method (`package.module:Class`) in its union when one is named. `by_hand`: the user has named it; a
-    method that only a file names is not imported."""
-    if not method or ":" not in method:
+def config_type(method: Any, *, may_import: bool = True) -> type[TrainConfig]:
+    """The tree, with a user's own method (`package.module:Class`) in its union when one is named.
+
+    Where it is a file that names it, its code is imported only with the user's leave (`may_import`), and raises SettingError without.
+    """
+    if not isinstance(method, str) or ":" not in method:
         return TrainConfig
-    if by_hand:
-        trust_method(method)
-    refuse_untrusted(method)
-    module, _, name = method.partition(":")
-    try:
-        kind = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise SettingError("--method", f"{method} cannot be imported ({error}).", fix="Name an importable package.module:Class.") from None
+    kind = own_class(method, may_import=may_import)
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise SettingError("--method", f"{method} is no dreambooth Method.", fix="Derive it from dreambooth.methods.Method.")
     return extended(TrainConfig, "method", kind, method)  # type: ignore[return-value]

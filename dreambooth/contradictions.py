@@ -117,6 +117,7 @@ def idle(config: TrainConfig) -> list[str]:
         (("instance_prompt",), not config.photos.concepts_list, "--concepts_list has the prompts"),
         (("logit_mean", "logit_std"), config.objective.weighting_scheme == "logit_normal", "times are not drawn so (--weighting_scheme)"),
         (PRODIGY, config.optimization.optimizer == "prodigy", "the optimizer is another (--optimizer prodigy)"),
+        (("trust_code",), ":" in config.method.kind, "no file names code as its method"),
         (("revision",), not Path(config.model.pretrained_model_name_or_path).expanduser().is_dir(), "the base model is a folder here"),
     )
     given = [(name, why) for names, used, why in conditions if not used for name in names if _differs(config, tree[name])]

@@ -11,7 +11,7 @@ from dreambooth.files.locks import claimed
 from dreambooth.folders import expanded, is_same, refuse_unwritable
 from dreambooth.gallery import Gallery
 from dreambooth.loading import refuse_missing_folder
-from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder, trust_run
+from dreambooth.opened import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.outputs import write_sheet
 from dreambooth.prompts import fill, read_prompts
 from dreambooth.roles import refuse_mixed_pictures
@@ -56,8 +56,6 @@ class GenerateConfig(Setting):
     """Branch, tag or commit of a Hub model; a run knows its own."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
-    trust_code: bool = False
-    """Run the code of a method (`package.module:Class`) that the run's config.yaml names: only for runs you trust."""
     verify: bool = True
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     sampling: Sampling = Sampling()
@@ -91,8 +89,6 @@ def asked(config: GenerateConfig) -> Asked:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
     expanded(config.run, "run")
     path = named(config.run)
-    if config.trust_code:
-        trust_run(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -106,9 +102,11 @@ def asked(config: GenerateConfig) -> Asked:
     noun = own.replaced_noun if own else None
     filled = tuple(fill(prompt, identifier, replaced=noun) for prompt in prompts)
     negative = config.negative_prompt and fill(config.negative_prompt, identifier, setting="--negative_prompt", replaced=noun)
-    below = Path() if path == run else Path(path.name)  # not in the checkpoint: it may be deleted, the pictures may not
-    own_folder = run / "samples" / "generated" / below if run else Path("generated")
-    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
+    below = () if path == run else (path.name,)  # not in the checkpoint: it may be deleted, the pictures may not
+    if config.output_dir:
+        folder = expanded(config.output_dir, "--output_dir")
+    else:
+        folder = own_place(run, "samples", "generated", *below) if run else Path("generated")
     refuse_mixed_pictures(folder, run, own)
     if run and is_same(folder, run):
         reason = f"{folder} is the run's own folder, whose contact sheet would be replaced."

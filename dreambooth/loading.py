@@ -50,6 +50,8 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     refuse_missing_folder(where, flag)
     transformers.logging.disable_progress_bar()
     place = str(Path(where).expanduser())
+    if kind.__name__.startswith("Auto"):
+        options["trust_remote_code"] = False  # left out, the library asks on the terminal whether to run a model's own code
     try:
         with readable_name(place) as name:
             if not has_weights:

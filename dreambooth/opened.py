@@ -1,6 +1,5 @@
 """A model to draw with, from whatever a person names: a run, a checkpoint of a run, a pipeline, a Hub id, a LoRA file on a base model."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from dreambooth.families.source import told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.locks import claimed
+from dreambooth.files.places import is_inside
 from dreambooth.files.sums import SUMS, verified
 from dreambooth.loras import add_lora, read_lora
 from dreambooth.methods import Learner
 from dreambooth.prepare import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.training.state import STATE, checkpoints, step_of
-from dreambooth.trust import refuse_pickles_of, trust_method
+from dreambooth.trust import untrusted
 
 CONFIG = "config.yaml"
 
@@ -100,6 +100,9 @@ def refuse_no_model(name: str) -> None:
 def refuse_unfinished(run: Path, path: Path) -> None:
     """Raise SettingError for a run without a result, for a checkpoint of it that is not whole, and for a base model that is gone."""
     config, record = read_config(run), read_record(run)
+    if path != run and config.method.kind != (method := named_in(read_yaml(run / CONFIG)) or config.method.kind):
+        fix = f"Draw with the run itself, or import {method.partition(':')[0]} in Python before."
+        raise SettingError("run", f"{path} was trained by {method}, code that is not imported for a checkpoint.", fix=fix)
     if path != run and not (path / STATE / "state.json").is_file():
         raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
     result = path / ("model_index.json" if config.method.trains_whole_parts else "README.md")
@@ -110,22 +113,32 @@ def refuse_unfinished(run: Path, path: Path) -> None:
         config.model.refuse_missing()
 
 
-def read_config(run: Path) -> TrainConfig:
-    """The complete configuration of a run."""
-    tree = read_yaml(run / CONFIG)
+def read_config(run: Path, *, allow_pickle: bool = False) -> TrainConfig:
+    """The configuration of a run, which may be somebody else's: its deeds do not count, and code that it names is not imported.
+
+    Pickles are opened where `allow_pickle` says so here and now. A whole pipeline is one whatever has trained it; for anything else of a
+    user's own method raises SettingError unless their program has imported its code.
+    """
+    tree = untrusted(read_yaml(run / CONFIG))
     method = named_in(tree)
-    _refuse_own_code(run, method or "")
-    return config_type(method, by_hand=False).parse(tree)
+    try:
+        kind = config_type(method, may_import=False)
+    except SettingError as error:
+        if not (run / "model_index.json").is_file():
+            module = str(method).partition(":")[0]
+            fix = f"If you trust that code, use Python: `import {module}, dreambooth; dreambooth.open_run({str(run)!r}).generate(...)`."
+            raise SettingError("run", f"{run / CONFIG}: {error.reason}", fix=fix) from None
+        kind, tree["method"] = TrainConfig, "full"
+    return kind.parse(tree).updated({("model", "allow_pickle"): True} if allow_pickle else {})
 
 
-def _refuse_own_code(run: Path, method: str) -> None:
-    """Raise SettingError for a method whose code lies in the run itself: a folder that somebody sent would run it here."""
-    module = method.rpartition(":")[0].split(".")
-    for place in sys.path if module != [""] else ():
-        code = Path(place or ".").resolve().joinpath(*module)
-        if code.is_relative_to(run.resolve()) and (code.is_dir() or code.with_suffix(".py").exists()):
-            reason = f"{run / CONFIG} names a method whose code lies in the run's own folder ({code})."
-            raise SettingError("run", reason, fix="If you trust it, move that file to where Python finds it.")
+def own_place(run: Path, *names: str) -> Path:
+    """A folder of a run that is written to; raises SettingError where a link in the run, which may be somebody else's, leads out of it."""
+    place = run.joinpath(*names)
+    if not is_inside(place, run):
+        reason = f"{place} lies elsewhere, for a link leads out of the run; nothing is written there."
+        raise SettingError("run", reason, fix="Remove the link, or name a folder: --output_dir.")
+    return place
 
 
 def named(name: str, setting: str = "run") -> Path:
@@ -172,16 +185,8 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def trust_run(name: str) -> None:
-    """Let the code of a method be run that a run's config.yaml names: the user says so."""
-    run = run_folder(named(name))
-    if run:
-        trust_method(named_in(read_yaml(run / CONFIG)))
-
-
 def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool, allow_pickle: bool) -> Opened:
-    config, record = read_config(run), read_record(run)
-    refuse_pickles_of(str(run / CONFIG), asked=config.model.allow_pickle, given=allow_pickle)
+    config, record = read_config(run, allow_pickle=allow_pickle), read_record(run)
     _finish_replacing(run)
     refuse_unfinished(run, path)
     fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."

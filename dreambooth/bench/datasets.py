@@ -17,7 +17,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shortened, shown
 from dreambooth.evaluation.protocol import is_live
 from dreambooth.files.images import save_png
-from dreambooth.files.places import is_plain_name
+from dreambooth.files.places import is_inside, is_plain_name
 from dreambooth.files.table import read_table
 from dreambooth.files.text import read_text
 from dreambooth.photos.files import scan
@@ -154,6 +154,9 @@ def _present(name: str, subjects: list[Subject]) -> Dataset:
     for subject in subjects:
         if not is_plain_name(subject.name):
             raise SettingError(FLAG, f"{name}: {shortened(repr(subject.name))} is no name of a folder in it.", fix="dog7,dog,1")
+        if not is_inside(subject.photos, subject.photos.parent):
+            fix = "Put the photos themselves there."
+            raise SettingError(FLAG, f"{name}: {shortened(repr(subject.name))} is a link that leads out of it.", fix=fix)
     twice = [found for found, count in Counter(subject.name for subject in subjects).items() if count > 1]
     if twice:
         raise SettingError(FLAG, f"{name} lists {twice[0]} more than once.", fix="Give every subject a name of its own.")

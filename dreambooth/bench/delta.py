@@ -24,12 +24,12 @@ from dreambooth.setup.record import RECORD
 DELTA, CONFIG = "delta.safetensors", "config.yaml"
 
 
-def write_delta(run: Path, folder: Path, *, rank: int) -> Path:
+def write_delta(run: Path, folder: Path, *, rank: int, allow_pickle: bool = False) -> Path:
     """The run's delta in `folder`, with its configuration and record beside; returns its path.
 
     Raises SettingError for a run whose method leaves the base model's weights as they are.
     """
-    config = read_config(run)
+    config = read_config(run, allow_pickle=allow_pickle)
     if not config.method.trains_whole_parts:
         fix = "Keep it as `adapter`: its own file is small already."
         raise SettingError("--keep", f"a delta is for full fine-tuning; {config.method.kind} changes no weight of the model.", fix=fix)
@@ -51,13 +51,13 @@ def write_delta(run: Path, folder: Path, *, rank: int) -> Path:
     return path
 
 
-def restore(folder: str | Path, output_dir: str | Path) -> Path:
+def restore(folder: str | Path, output_dir: str | Path, *, allow_pickle: bool = False) -> Path:
     """The whole pipeline that a kept delta stands for, in `output_dir`, for `dreambooth generate` and diffusers.
 
     Raises SettingError when the base model is not the one that it was taken from.
     """
     folder, output_dir = Path(folder).expanduser(), Path(output_dir).expanduser()
-    config = read_config(folder)
+    config = read_config(folder, allow_pickle=allow_pickle)
     tensors, notes = load_tensors(folder / DELTA)
     if fingerprint(config.model.folder()) != notes["base"]:
         reason = f"{folder / DELTA} belongs to another {config.model.pretrained_model_name_or_path} than the one at hand."

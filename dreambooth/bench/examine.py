@@ -108,7 +108,8 @@ def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> 
     config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
     config = config.model_copy(update={"sampling": config.sampling.given_by(SOURCES)})
     photos, _ = read_folder(job.photos)
-    own = read_config(run) if run else train_config(**job.settings)
+    asked = train_config(**job.settings)
+    own = read_config(run, allow_pickle=asked.model.allow_pickle) if run else asked
     eyes.to(pick_device(config.device))
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
@@ -181,7 +182,8 @@ def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, .
 
 def _tuned(exam: Exam, run: Path) -> Opened:
     """The run's model, its weights fit for the arithmetic that the examination draws in."""
-    return open_model(str(run), device=exam.config.device, precision=exam.config.mixed_precision)
+    pickles = exam.model.allow_pickle
+    return open_model(str(run), device=exam.config.device, precision=exam.config.mixed_precision, allow_pickle=pickles)
 
 
 def _base(exam: Exam, own: TrainConfig) -> Opened:

@@ -25,10 +25,10 @@ class Kept:
 
     words: ClassVar[str] = "everything, adapter, delta:RANK or scores"
 
-    def make(self, folder: Path) -> int:
+    def make(self, folder: Path, *, allow_pickle: bool = False) -> int:
         """Make of a finished job's run what is kept instead of it; returns the bytes of the model that will stay."""
         if self.kind == "delta":
-            write_delta(folder / RUN, folder, rank=self.rank)
+            write_delta(folder / RUN, folder, rank=self.rank, allow_pickle=allow_pickle)
             return sum((folder / name).stat().st_size for name in (DELTA, RECORD))
         gone = tuple(self._gone(folder))
         staying = (path for path in (folder / RUN).rglob("*") if path.is_file() and not any(path.is_relative_to(place) for place in gone))

@@ -16,7 +16,8 @@ from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
-from dreambooth.schema import Count, Setting, flags, nearest
+from dreambooth.schema import Count, Flag, Setting, flags, nearest
+from dreambooth.trust import DEEDS, is_on
 
 OWN = ("num_photos", "noun", "identifier_kind")
 """Fields of an arm that a sweep may name, beside every flag of `dreambooth train`."""
@@ -26,6 +27,10 @@ NOT_TO_SET = {
     "class_data_dir", "mask_dir", "skip_save_text_encoder",
 }  # fmt: skip
 """Training flags that the bench itself decides for every job, or of which one value cannot be right for all subjects."""
+BY_HAND = (*(name for name in DEEDS if name not in NOT_TO_SET), "cache_dir", "logging_dir", "report_to")
+"""What a plan cannot ask for: deeds, other places to write to, and reports to others."""
+NOT_TO_ASK = ("run", "output_dir", "class_noun", "identifier", "instance_data_dir", "untuned", "allow_pickle")
+"""Flags of `dreambooth evaluate` that a plan cannot set."""
 ALIKE = ("output", "encoders", "validation", "watching")
 """Branches of the training tree that change nothing of what an arm learns: in an arm they would make two lines out of one job."""
 SHIPPED = files("dreambooth.bench") / "plans"
@@ -109,8 +114,11 @@ class Plan(Setting):
         return Layout(self.name, self.title, tuple(lines), self.metrics, self.paper, untrained, self.baseline, notes)
 
 
-def read_plan(name: str) -> Plan:
-    """A shipped plan by name, or one of a YAML file; raises SettingError naming the plan, the field and the nearest name."""
+def read_plan(name: str, given: Mapping[str, Any] | None = None) -> Plan:
+    """A shipped plan by name, or one of a YAML file; raises SettingError naming the plan, the field and the nearest name.
+
+    `given` are the training flags of the command line, which alone may ask for code, pickles and other places to write to.
+    """
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         shipped = plans()
@@ -121,11 +129,11 @@ def read_plan(name: str) -> Plan:
     tree = read_yaml_file(path, "plan")
     if not isinstance(tree, dict):
         raise SettingError("plan", f"{path} holds no plan.", fix="Write `arms:` and below it a name for each way of learning.")
-    return parse_plan({"name": path.stem, **tree}, str(path))
+    return parse_plan({"name": path.stem, **tree}, str(path), given)
 
 
-def parse_plan(tree: Mapping[str, Any], where: str) -> Plan:
-    """A plan from plain values, with every field that it names looked up."""
+def parse_plan(tree: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None) -> Plan:
+    """A plan from plain values, with every field that it names looked up; `given` as in `read_plan`."""
     for field in tree:
         if field not in Plan.model_fields:
             raise SettingError(f"{where}: {field}", "a plan has no such field.", fix=_near(field, Plan.model_fields))
@@ -143,7 +151,7 @@ def parse_plan(tree: Mapping[str, Any], where: str) -> Plan:
         plan = Plan.parse({**tree, "title": tree.get("title", tree["name"]), "arms": arms})
     except SettingError as error:
         raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
-    _look_up(plan, where)
+    _look_up(plan, where, given or {})
     return plan
 
 
@@ -175,8 +183,8 @@ def _shipped(name: str) -> dict[str, Any]:
     return read_yaml_file(Path(str(SHIPPED / f"{name}.yaml")), "plan")
 
 
-def _look_up(plan: Plan, where: str) -> None:
-    """Every flag, metric, arm and keeping that the plan names must exist."""
+def _look_up(plan: Plan, where: str, given: Mapping[str, Any]) -> None:
+    """Every flag, metric, arm and keeping that the plan names must exist, and be for a plan to say."""
     for metric in plan.metrics:
         if metric not in MEASURED:
             told = "a bench does not measure" if metric in METRICS else "there is no metric"
@@ -184,11 +192,11 @@ def _look_up(plan: Plan, where: str) -> None:
                 f"{where}: metrics", f"{told} {metric!r}.", fix=_near(metric, MEASURED) or f"There are {', '.join(MEASURED)}."
             )
     for name in plan.evaluation:
-        if name not in flags(EvaluateConfig) or name in ("run", "output_dir", "class_noun", "identifier", "instance_data_dir", "untuned"):
+        if name not in flags(EvaluateConfig) or name in NOT_TO_ASK:
             raise SettingError(f"{where}: evaluation: {name}", "it is nothing that a plan can set.", fix=_near(name, flags(EvaluateConfig)))
     lines = plan.lines()
     for name, arm in lines.items():
-        tree = flags(config_type({**plan.settings, **arm.settings}.get("method")))
+        tree = _trusted({**plan.settings, **arm.settings}, f"{where}: {name}", given)
         for flag in {**plan.settings, **arm.settings}:
             if flag not in tree:
                 raise SettingError(f"{where}: {name}: {flag}", "`dreambooth train` has no such flag.", fix=_near(flag, [*tree, *OWN]))
@@ -208,6 +216,19 @@ def _look_up(plan: Plan, where: str) -> None:
                 raise SettingError(f"{where}: paper: {name}", f"there is no metric {metric!r}.", fix=_near(metric, METRICS))
     for keep in filter(None, (plan.keep, *(arm.keep for arm in lines.values()))):
         parse_keep(keep, f"{where}: keep")
+
+
+def _trusted(settings: Mapping[str, Any], where: str, given: Mapping[str, Any]) -> dict[str, Flag]:
+    """The flags of an arm; raises SettingError for what a plan, which may be somebody else's, cannot say in the user's place."""
+    for flag in BY_HAND:
+        if is_on(settings.get(flag)) and not (flag in DEEDS and is_on(given.get(flag))):  # what an arm says counts more than the command
+            fix = f"Delete it there, and add --{flag} to the command if you want it."
+            raise SettingError(f"{where}: {flag}", "a plan cannot say that for you.", fix=fix)
+    method = settings.get("method")
+    try:
+        return flags(config_type(method, may_import=is_on(given.get("trust_code")) or method == given.get("method")))
+    except SettingError as error:
+        raise SettingError(f"{where}: method", error.reason, fix=error.fix) from None
 
 
 def _stops(plan: Plan, arm: Arm) -> bool:
@@ -236,6 +257,7 @@ def _named(name: str, values: Mapping[str, Any]) -> str:
     left = {field: value for field, value in values.items() if f"{{{field}}}" not in name}
     for field, value in values.items():
         name = name.replace(f"{{{field}}}", str(value))
+    left = {field: "***" if field == "hub_token" else value for field, value in left.items()}
     return ", ".join([name, *(f"{field} {value}" for field, value in left.items())])
 
 

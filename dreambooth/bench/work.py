@@ -39,6 +39,7 @@ from dreambooth.setup.record import read_record
 from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
+from dreambooth.trust import is_on
 
 ROW, SHOWN, SIDE = "row.json", 4, 128
 """Prompts whose pictures are kept for the page, and their longest side in pixels."""
@@ -68,7 +69,7 @@ def work(job: Job, tell: Tell) -> Row:
     examined = time.perf_counter()
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
-    size = kept.make(folder)
+    size = kept.make(folder, allow_pickle=is_on(job.settings.get("allow_pickle")))
     trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
     everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
     seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}

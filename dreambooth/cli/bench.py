@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     own, rest = _parted(argv)
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
     training, remarks = _training(rest)
-    plan = read_plan(config.plan)
+    plan = read_plan(config.plan, training)
+    training.pop("trust_code", None)  # it was for the plan
     photos = Path(config.output_dir).expanduser() / "shared" / "photos"
     request = Request(plan, config, open_dataset(config.dataset_dir, photos), training)
     if config.dry_run:

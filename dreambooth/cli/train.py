@@ -10,11 +10,13 @@ from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
 from dreambooth.commands import draw_command
-from dreambooth.config import config_type, named_in, read_settings
+from dreambooth.config import TrainConfig, config_type, from_file
 from dreambooth.core.errors import Interrupted
 from dreambooth.core.trees import at, merged
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.schema import flags
 from dreambooth.training.records import Done, Progress
+from dreambooth.trust import DEEDS
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
@@ -30,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
     if "config" in others:
-        base = read_settings(Path(others["config"]).expanduser(), allow_pickle=bool(at(values, ("model", "allow_pickle"))))
-        tree = config_type(named_method(argv) or named_in(base), by_hand=bool(named_method(argv)))
-        values = merged(base, values)
+        given = {name: at(values, flags(TrainConfig)[name].path) for name in DEEDS}
+        tree, said = from_file(Path(others["config"]).expanduser(), given, named_method(argv))
+        values = merged(said, values)
     config = tree.parse(values)
     terminal, stop = Terminal(), _signals()
     for remark in remarks:

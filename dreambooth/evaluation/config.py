@@ -50,8 +50,6 @@ class EvaluateConfig(Setting):
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
     allow_pickle: bool = False
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
-    trust_code: bool = False
-    """Run the code of a method (`package.module:Class`) that the run's config.yaml names: only for runs you trust."""
     verify: bool = True
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     encoders: Encoders = Encoders()

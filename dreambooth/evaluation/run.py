@@ -20,7 +20,7 @@ from dreambooth.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.loading import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
-from dreambooth.opened import Opened, named, open_model, read_config, refuse_no_model, refuse_unfinished, run_folder, trust_run
+from dreambooth.opened import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.prepare import hush, pipeline_of, read_as_told
 from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
 from dreambooth.roles import models, refuse_mixed_pictures
@@ -54,7 +54,10 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     """
     folder = refuse(config)
     hush()
-    subject = examine(config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier)
+    subject = examine(
+        config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier,
+        allow_pickle=config.allow_pickle,
+    )  # fmt: skip
     prompts = suite_of(config, subject)
     device = pick_device(config.device)
     eyes = config.encoders.beside(subject.base.pretrained_model_name_or_path).look(device=device)
@@ -78,8 +81,6 @@ def refuse(config: EvaluateConfig) -> Path:
     """
     expanded(config.run, "run")
     path = named(config.run)
-    if config.trust_code:
-        trust_run(config.run)
     run = run_folder(path)
     if run:
         refuse_unfinished(run, path)
@@ -95,8 +96,7 @@ def refuse(config: EvaluateConfig) -> Path:
         if where and where != NONE:
             refuse_missing_folder(where, f"--{name}")
     pick_device(config.device)
-    own_folder = (run if path == run else run / "evaluation" / path.name) if run else Path("evaluation")
-    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else own_folder
+    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path)
     photos = [Place("--instance_data_dir", Path(config.instance_data_dir), "photos")] if config.instance_data_dir else []
     base = models(own.model) if own else [Place("run", path, "a model", content="")] if path.is_dir() else []
     refuse_mixed_pictures(folder, run, own, [*photos, *base])
@@ -105,6 +105,15 @@ def refuse(config: EvaluateConfig) -> Path:
         raise SettingError("--output_dir", reason, fix="Leave it out, or choose another folder.")
     refuse_unwritable(folder, "--output_dir")
     return folder
+
+
+def _own_folder(run: Path | None, path: Path) -> Path:
+    """A run's own folder, a checkpoint's one beside it; neither it nor its pictures lie behind a link. Another model's is here."""
+    if run is None:
+        return Path("evaluation")
+    names = () if path == run else ("evaluation", path.name)
+    own_place(run, *names, "samples", "evaluation")
+    return own_place(run, *names)
 
 
 def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]:

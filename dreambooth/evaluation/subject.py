@@ -59,11 +59,14 @@ class Examined:
         return is_toybox(self.base.pretrained_model_name_or_path)
 
 
-def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None) -> Examined:
+def examine(
+    name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None,
+    allow_pickle: bool = False,
+) -> Examined:  # fmt: skip
     """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
     path = named(name)
     run = run_folder(path)
-    config = read_config(run) if run else None
+    config = read_config(run, allow_pickle=allow_pickle) if run else None
     if run is None:
         refuse_no_model(name)  # a name that was mistyped is told first
     photos_setting = config.photos if config else None
@@ -79,7 +82,7 @@ def examine(name: str, *, instance_data_dir: str | None = None, class_noun: str 
     if others:
         reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
         raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
-    base = config.model if config else ModelSource(pretrained_model_name_or_path=name)
+    base = config.model if config else ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle)
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
     with told_as("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())

@@ -141,7 +141,7 @@ class LoadedEncoders(Eyes):
     def _load_dino(self, where: str) -> tuple[Any, Preprocessing]:
         from transformers import AutoConfig, ResNetModel, ViTModel
 
-        kind = from_pretrained(AutoConfig, where, "--dino_encoder", has_weights=False, trust_remote_code=False).model_type
+        kind = from_pretrained(AutoConfig, where, "--dino_encoder", has_weights=False).model_type
         if kind == "resnet":
             model = from_pretrained(ResNetModel, where, "--dino_encoder")
         else:

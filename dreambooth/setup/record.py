@@ -108,6 +108,31 @@ class PhotoRecord(TypedDict):
 
 
 @open_shape
+class BaseRecord(TypedDict, total=False):
+    """The base model that was learned on."""
+
+    name: str
+    revision: str | None
+    sha256: str
+
+
+@open_shape
+class ClassRecord(TypedDict, total=False):
+    """A set of class images."""
+
+    folder: str
+    count: int
+
+
+@open_shape
+class ChoiceRecord(TypedDict):
+    """The checkpoint to keep, and why."""
+
+    step: int
+    why: str
+
+
+@open_shape
 class Provenance(TypedDict, total=False):
     """What readers of `run.json` count on; there is more in it."""
 
@@ -121,12 +146,12 @@ class Provenance(TypedDict, total=False):
     method: str
     seed: int
     identifier: str | None
-    base_model: dict[str, Any]
+    base_model: BaseRecord
     instance_prompts: list[str]
     photos: list[PhotoRecord]
-    class_images: list[dict[str, Any]]
+    class_images: list[ClassRecord]
     seconds: dict[str, float]
-    choice: dict[str, Any] | None
+    choice: ChoiceRecord | None
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dreambooth.config import TrainConfig, dump, settled
 from dreambooth.contradictions import idle
 from dreambooth.core.errors import SettingError
 from dreambooth.drawing import GenerateConfig
-from dreambooth.opened import read_config
 from dreambooth.resuming import differences
 
 
@@ -73,13 +72,3 @@ def test_folders_are_written_down_from_the_root_and_the_rest_as_it_is(tmp_path, 
     assert not differences(dump(train_config(instance_data_dir="photos")), train_config(instance_data_dir=tmp_path / "photos"))
     assert found.photos.instance_data_dir == str(tmp_path / "photos") and found.model.pretrained_model_name_or_path == "owner/name"
     assert found.output_dir == Path.home() / "x"
-
-
-def test_a_run_that_brings_code_of_its_own_is_not_let_run_it(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "run").mkdir()
-    for folder, name in ((tmp_path, "brought_along:X"), (tmp_path / "run", "run.brought_along:X")):
-        (folder / "brought_along.py").write_text("raise SystemExit('it ran')\n")
-        (folder / "config.yaml").write_text(f"method: {{kind: '{name}'}}\n")
-        with pytest.raises(SettingError, match="in the run's own folder"):
-            read_config(folder)

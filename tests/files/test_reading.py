@@ -46,6 +46,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
 RECORDS = {
     "photos as a mapping": {"photos": {"0.png": "ab"}}, "photos without bytes": {"photos": [{"name": "0.png"}]},
     "a step that is not finite": {"step": float("nan")}, "a step in words": {"step": "many"}, "no seconds": {"seconds": {"training": None}},
+    "a choice without a reason": {"choice": {"step": 3}}, "a base model that is a number": {"base_model": {"name": 3}},
     "a state that is a list": {"state": ["finished"]}, "photos that are words": {"photos": "all"},
 }  # fmt: skip
 

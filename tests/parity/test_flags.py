@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
@@ -23,7 +24,8 @@ def parsed(*words: str) -> tuple[TrainConfig, list[str]]:
 
 
 def leaf(config: TrainConfig, flag: str):
-    return get(config, flags(TrainConfig)[flag].path)
+    value = get(config, flags(TrainConfig)[flag].path)
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 @each_spelling

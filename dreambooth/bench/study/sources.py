@@ -9,14 +9,15 @@ from dreambooth.bench.job import Row
 from dreambooth.bench.rows import read_row
 from dreambooth.bench.tables import ARMS
 from dreambooth.bench.tables.pictures import largest
+from dreambooth.config import read_yaml
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
-from dreambooth.opened import read_config
 from dreambooth.photos.files import scan
 from dreambooth.prompts import PLACEHOLDER
 from dreambooth.schema import nearest
-from dreambooth.setup.record import unknown_photos
+from dreambooth.setup.record import CONFIG, unknown_photos
 
 DRAWN = Path("samples") / "evaluation" / "tuned"
 PHOTOS = Path("shared") / "photos"
@@ -106,9 +107,8 @@ def _runs(name: str, runs: dict[str, Path]) -> Source:
                 for path in sorted((run / DRAWN).glob(f"{row:02d}-seed*.png")):
                     if is_inside(path, run):
                         made.pictures[subject, prompt, 0, _seed(path)] = path
-        config = read_config(run) if (run / "config.yaml").is_file() else None
-        folder = config.photos.instance_data_dir if config else None
-        if folder and Path(folder).is_dir() and not unknown_photos(run, scan(folder, needs_photo=False).photos):
+        folder = at(read_yaml(run / CONFIG), ("photos", "instance_data_dir")) if (run / CONFIG).is_file() else None
+        if isinstance(folder, str) and Path(folder).is_dir() and not unknown_photos(run, scan(folder, needs_photo=False).photos):
             made.photos[subject] = Path(folder)
         made.toybox = made.toybox or bool(scores.get("subject", {}).get("toybox"))
     if not made.pictures:
