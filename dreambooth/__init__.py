@@ -4,19 +4,26 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dreambooth import stream
+    from dreambooth.api import Run, generate, open_run, train, watch
+    from dreambooth.core.errors import DreamboothError, Interrupted, RunError, SettingError
 
 __version__ = "0.1.0"
+__all__ = [
+    "DreamboothError", "Interrupted", "Run", "RunError", "SettingError", "__version__", "generate", "open_run", "stream", "train", "watch",
+]  # fmt: skip
 
-_VERBS = ("train", "watch", "generate", "open_run", "Run")
-__all__ = ["Run", "__version__", "generate", "open_run", "stream", "train", "watch"]
+_ERRORS = ("DreamboothError", "Interrupted", "RunError", "SettingError")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _VERBS:
-        return getattr(import_module("dreambooth.api"), name)
     if name == "stream":
         return import_module("dreambooth.stream")
+    if name in __all__:
+        return getattr(import_module("dreambooth.core.errors" if name in _ERRORS else "dreambooth.api"), name)
     raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")
 
 

@@ -4,20 +4,17 @@ run = dreambooth.train(instance_data_dir="photos", class_noun="dog")
 images = run.generate("a [V] dog on the beach", num_images=4)
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from dreambooth import stream
-from dreambooth.config import TrainConfig, config_type, from_file
-from dreambooth.core.errors import SettingError
-from dreambooth.core.trees import merged, place
-from dreambooth.drawing import Drawn, GenerateConfig, asked, opening
-from dreambooth.drawing import generate as draw_pictures
-from dreambooth.opened import Opened, open_model
-from dreambooth.schema import Setting, flags, nearest
+from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
+from dreambooth.run.generate import generate as draw_pictures
+from dreambooth.run.train import train as train_records
+from dreambooth.setup.given import from_arguments, train_config
+from dreambooth.setup.open import Opened, open_model
 from dreambooth.training.records import Done, Record
 
 
@@ -55,7 +52,7 @@ class Run:
 def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: Any) -> Run:
     """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it."""
     done: Done | None = None
-    for record in stream.train(train_config(**settings)):
+    for record in train_records(train_config(**settings)):
         on_record(record)
         done = record if isinstance(record, Done) else done
     assert done
@@ -72,26 +69,6 @@ def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[
     return Run(path=run).generate(prompt, **settings)
 
 
-def train_config(*, config: str | Path | None = None, **settings: Any) -> TrainConfig:
-    """The configuration from a file and flat names, later ones first."""
-    method = settings.get("method")
-    kind, said = from_file(Path(config).expanduser(), settings, method) if config else (config_type(method), {})
-    return from_arguments(kind, settings, said)
-
-
-def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[str, Any] | None = None) -> Any:
-    """A tree of settings from flat names, as flags without their dashes, over a file's; raises SettingError for a name that does not
-    exist. Where a list is wanted, one text is a list of it."""
-    given, known = dict[str, Any](), flags(kind)
-    for name, value in settings.items():
-        if name not in known:
-            raise SettingError(name, "there is no such setting.", fix=nearest(name, known))
-        if value is not None:
-            value = str(value) if isinstance(value, Path) else value
-            place(given, known[name].path, known[name].items([value]) if known[name].is_list and isinstance(value, str) else value)
-    return kind.parse(merged(tree or {}, given))
-
-
 def watch(**settings: Any) -> Iterator[Record]:
     """`stream.train` by flat names: for record in dreambooth.watch(instance_data_dir="photos", class_noun="dog")."""
-    return stream.train(train_config(**settings))
+    return train_records(train_config(**settings))

@@ -16,8 +16,8 @@ from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import place
 from dreambooth.families import Family
+from dreambooth.families.sampling import Sampling, check, draw
 from dreambooth.methods import OFT, LoHa, LoKr, LoRA
-from dreambooth.sample import Sampling, check, draw
 from dreambooth.schema import Flag, Setting, flags
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization

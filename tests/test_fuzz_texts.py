@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dreambooth.api import train_config
 from dreambooth.bench.datasets import DREAMBENCH, TABLE, open_dataset
 from dreambooth.bench.plan import read_plan
-from dreambooth.bench.study.make import KEY
-from dreambooth.bench.study.table import StudyTable, table
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig, dump, read_settings, resolve, write_yaml
-from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import of_file
 from dreambooth.families import ModelSource
+from dreambooth.families.sampling import Sampling
 from dreambooth.families.stable_diffusion import StableDiffusion
 from dreambooth.photos.files import caption_beside
-from dreambooth.prompts import fill, read_prompts
-from dreambooth.sample import Sampling
+from dreambooth.prompts.placeholder import fill, read_prompts
+from dreambooth.setup.checks import check, idle
+from dreambooth.setup.config import TrainConfig, dump, read_settings, resolve, write_yaml
+from dreambooth.setup.given import train_config
+from dreambooth.study.make import KEY
+from dreambooth.study.table import StudyTable, table
 from dreambooth.training.concepts import read_concepts
 from dreambooth.training.prior import MANIFEST, ClassImages
 from tests import tiny

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 
 from dreambooth.cli import main
-from dreambooth.config import read_settings as settings_of
 from dreambooth.files.images import contact_sheet, read_settings, save_png
 from dreambooth.files.places import readable_name
+from dreambooth.setup.config import read_settings as settings_of
 from tests import tiny
 from tests.evaluation.conftest import encoder_flags
 

@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 
 from dreambooth.bench.config import BenchConfig
-from dreambooth.bench.study import StudyMake, StudyTable
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.demo import DemoConfig
-from dreambooth.config import TrainConfig
-from dreambooth.drawing import GenerateConfig
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
 from dreambooth.photos.prepare import PhotosPrepare
+from dreambooth.run.generate import GenerateConfig
 from dreambooth.schema import Flag, Setting, flags
+from dreambooth.setup.config import TrainConfig
+from dreambooth.study import StudyMake, StudyTable
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 

@@ -21,11 +21,11 @@ from dreambooth.evaluation.live import SEED as LIVE_SEED
 from dreambooth.evaluation.protocol import held_out, is_live, toybox_suite, without_identifier
 from dreambooth.evaluation.scoring import measure
 from dreambooth.families import Family
+from dreambooth.families.sampling import Sampling, draw
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.base import cosines
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.prompts import fill
-from dreambooth.sample import Sampling, draw
+from dreambooth.prompts.placeholder import fill
 from dreambooth.toybox.weights import Weights
 from dreambooth.toybox.world import CONTEXTS, Subject, render, render_mask, scene_of_prompt
 

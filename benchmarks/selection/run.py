@@ -18,8 +18,6 @@ import torch
 from PIL import Image
 
 from benchmarks.selection.referee import VERSION, Figures, Referee
-from dreambooth.api import train_config
-from dreambooth.config import TrainConfig, resolve
 from dreambooth.evaluation.live import CURVES
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.files.atomic import write_json
@@ -28,8 +26,10 @@ from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics import Undefined
 from dreambooth.metrics.encoders import Encoders, LoadedEncoders, encoders_beside
 from dreambooth.metrics.real import real_row
-from dreambooth.opened import open_model
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig, resolve
+from dreambooth.setup.given import train_config
+from dreambooth.setup.open import open_model
 from dreambooth.toybox.world import Subject, held_out_subjects
 from dreambooth.training.records import Saved
 from dreambooth.training.state import checkpoints, step_of

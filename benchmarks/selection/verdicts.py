@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection.run import HERE, SUBJECTS, photos_of
-from dreambooth.api import from_arguments, train_config
-from dreambooth.config import TrainConfig, resolve
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.files.atomic import write_json
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig, resolve
+from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.toybox.world import Subject, held_out_subjects
 
 ARMS = ("fair", "overfitted", "undertrained")

@@ -14,9 +14,10 @@ from torch import nn
 from benchmarks.step.sides import Job, ours
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig, dump, resolve
 from dreambooth.families import family_of
-from dreambooth.prepare import attach, gather, lighten, make_batches, plan_prior
+from dreambooth.run.material import gather, make_batches, plan_prior
+from dreambooth.setup.config import TrainConfig, dump, resolve
+from dreambooth.setup.model import attach, lighten
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer
 from dreambooth.training.processes import join

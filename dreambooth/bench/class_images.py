@@ -5,14 +5,14 @@ from pathlib import Path
 
 from dreambooth.bench.job import Job, Moved
 from dreambooth.bench.locks import held
-from dreambooth.config import TrainConfig
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
 from dreambooth.files.atomic import writable_folder
 from dreambooth.files.images import is_whole_png
 from dreambooth.files.reading import Damaged, read_json
-from dreambooth.prepare import how_drawn, read_as_told
-from dreambooth.prompts import class_prompt
+from dreambooth.prompts.placeholder import class_prompt
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import how_drawn, read_as_told
 from dreambooth.training.prior import MANIFEST, ClassImages, Manifest, set_digest
 from dreambooth.training.records import Progress
 

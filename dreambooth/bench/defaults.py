@@ -11,10 +11,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_args
 
-from dreambooth.config import TrainConfig
+from dreambooth.families.sampling import Sampling
 from dreambooth.methods import AnyMethod
-from dreambooth.sample import Sampling
 from dreambooth.schema import Setting
+from dreambooth.setup.config import TrainConfig
 
 NAME = "defaults.json"
 UNKEYED = ("output", "encoders")

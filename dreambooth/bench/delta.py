@@ -18,7 +18,7 @@ from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.base import Family
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.tensors import load_tensors, save_tensors
-from dreambooth.opened import read_config
+from dreambooth.setup.open import read_config
 from dreambooth.setup.record import RECORD
 
 DELTA, CONFIG = "delta.safetensors", "config.yaml"

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dreambooth import stream
-from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.expand import Request, expand
 from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
@@ -22,13 +20,15 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import size
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.families.sampling import draw
 from dreambooth.families.source import FLAG, WEIGHTS
 from dreambooth.files.reading import needed_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.photos.files import scan
-from dreambooth.plan import checkpoint_bytes, duration, kept_checkpoints
-from dreambooth.prepare import attach, hush
-from dreambooth.sample import draw
+from dreambooth.run.plan import checkpoint_bytes, duration, kept_checkpoints
+from dreambooth.run.train import train
+from dreambooth.setup.given import from_arguments, train_config
+from dreambooth.setup.model import attach, hush
 from dreambooth.training.records import Step
 
 TRIAL_STEPS, TRIAL_PICTURES = 3, 2
@@ -182,7 +182,7 @@ def _time_updates(job: Job, folder: Path) -> float:
         **job.settings, **(rough if prior else {}), "instance_data_dir": job.photos, "output_dir": str(folder / "run"),
         "max_train_steps": TRIAL_STEPS, "checkpointing_steps": TRIAL_STEPS + 1, "skip_final_inference": True,
     }  # fmt: skip
-    records = stream.train(train_config(**given))
+    records = train(train_config(**given))
     stamps: list[float] = []
     for record in records:
         if isinstance(record, Step):

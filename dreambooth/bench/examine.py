@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 
-from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.job import MEASURED, Job, Moved
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
-from dreambooth.config import TrainConfig
 from dreambooth.core.device import pick_device
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have, suite
@@ -27,9 +25,11 @@ from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
-from dreambooth.opened import Opened, open_model, read_config
-from dreambooth.prepare import hush, pipeline_of, read_as_told
-from dreambooth.prompts import class_prompt, fill
+from dreambooth.prompts.placeholder import class_prompt, fill
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.given import from_arguments, train_config
+from dreambooth.setup.model import hush, pipeline_of, read_as_told
+from dreambooth.setup.open import Opened, open_model, read_config
 from dreambooth.training.records import Progress, Told
 
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import Dataset, Subject
 from dreambooth.bench.defaults import UNKEYED, differing
@@ -22,17 +21,18 @@ from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.names import names
 from dreambooth.bench.plan import NOT_TO_SET, Arm, Plan
 from dreambooth.bench.suite import prompts_of
-from dreambooth.config import TrainConfig, config_type, resolve
-from dreambooth.contradictions import check
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of
-from dreambooth.folders import Place, refuse_mixing
-from dreambooth.loading import refuse_missing_folder
+from dreambooth.files.folders import Place, refuse_mixing
+from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE, Encoders
-from dreambooth.prompts import read_prompts
-from dreambooth.roles import models
+from dreambooth.prompts.placeholder import read_prompts
 from dreambooth.schema import flags, get, is_set
+from dreambooth.setup.checks import check
+from dreambooth.setup.config import TrainConfig, resolve
+from dreambooth.setup.given import config_type, from_arguments, train_config
+from dreambooth.setup.roles import models
 from dreambooth.training.masks import MASKS
 
 FORMAT = 1

@@ -11,13 +11,14 @@ from pydantic import Field, field_validator
 from dreambooth.bench.job import MEASURED
 from dreambooth.bench.keep import parse_keep
 from dreambooth.bench.tables import REAL, REAL_PAIRS, UNTUNED, Layout
-from dreambooth.config import Watching, config_type
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
 from dreambooth.schema import Count, Flag, Setting, flags, nearest
-from dreambooth.trust import DEEDS, is_on
+from dreambooth.setup.config import Watching
+from dreambooth.setup.given import config_type
+from dreambooth.setup.trust import DEEDS, is_on
 
 OWN = ("num_photos", "noun", "identifier_kind")
 """Fields of an arm that a sweep may name, beside every flag of `dreambooth train`."""

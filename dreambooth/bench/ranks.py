@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth.api import from_arguments
 from dreambooth.bench.delta import restore, write_delta
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+from dreambooth.setup.given import from_arguments
 
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
 

@@ -13,7 +13,7 @@ from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
 from dreambooth.core.errors import RunError, first_line
-from dreambooth.folders import refuse_unwritable
+from dreambooth.files.folders import refuse_unwritable
 from dreambooth.training.records import Told
 
 

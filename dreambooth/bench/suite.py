@@ -7,13 +7,13 @@ the subject otherwise are measured by the same words.
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.api import train_config
 from dreambooth.bench.job import Job
 from dreambooth.bench.names import phrase
 from dreambooth.evaluation import EvaluateConfig, protocol
 from dreambooth.evaluation.subject import is_toybox
 from dreambooth.families import ModelSource
-from dreambooth.prompts import PLACEHOLDER, read_prompts
+from dreambooth.prompts.placeholder import PLACEHOLDER, read_prompts
+from dreambooth.setup.given import train_config
 
 
 @dataclass(frozen=True)

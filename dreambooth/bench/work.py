@@ -17,8 +17,6 @@ from typing import Any
 from PIL import Image
 
 import dreambooth
-from dreambooth import stream
-from dreambooth.api import from_arguments, train_config
 from dreambooth.bench.class_images import class_images
 from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.examine import Examined, examine, open_eyes
@@ -26,7 +24,6 @@ from dreambooth.bench.executors import stopping
 from dreambooth.bench.job import Job, Moved, Row
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
-from dreambooth.config import TrainConfig, resolve
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.scoring import Score
@@ -34,12 +31,15 @@ from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import caption_of, scan
-from dreambooth.prepare import hush
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig, resolve
+from dreambooth.setup.given import from_arguments, train_config
+from dreambooth.setup.model import hush
 from dreambooth.setup.record import read_record
+from dreambooth.setup.trust import is_on
 from dreambooth.training.masks import MASKS
 from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
-from dreambooth.trust import is_on
 
 ROW, SHOWN, SIDE = "row.json", 4, 128
 """Prompts whose pictures are kept for the page, and their longest side in pixels."""
@@ -128,7 +128,7 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
         "checkpoints_total_limit": config.loop.checkpoints_total_limit,
     }  # fmt: skip
     done: Done | None = None
-    for told in stream.train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
+    for told in train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
         if isinstance(told, Step):
             tell(Moved(job.key, "training", told.step, told.total))
         elif isinstance(told, Progress):

@@ -22,12 +22,12 @@ from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.progress import Jobs
-from dreambooth.config import config_type
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.core.trees import at
 from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.schema import flags
+from dreambooth.setup.given import config_type
 
 USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0 1 2] [--num_subjects 5] [any flag of train] ..."
 INTRO = """Many subjects, several ways of learning, several seeds: one table, as the paper prints it. Every finished job is a row; started again, only what is missing is done, and with nothing missing the tables are drawn anew.

@@ -5,16 +5,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from dreambooth import stream
-from dreambooth.api import train_config
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import Drawn, GenerateConfig, generate
-from dreambooth.files.images import save_png
-from dreambooth.folders import refuse_unwritable
-from dreambooth.outputs import write_sheet
+from dreambooth.files.folders import refuse_unwritable
+from dreambooth.files.images import save_png, write_sheet
+from dreambooth.run.generate import Drawn, GenerateConfig, generate
+from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
+from dreambooth.setup.given import train_config
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
 from dreambooth.training.records import Done, Record, Told
 
@@ -65,7 +64,7 @@ def demo(config: DemoConfig) -> Iterator[Record]:
     settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
     photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"
-    for record in stream.train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
+    for record in train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
         if not isinstance(record, Done):
             yield record
     prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]

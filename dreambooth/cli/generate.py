@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
-from dreambooth.drawing import Drawn, GenerateConfig, generate
+from dreambooth.run.generate import Drawn, GenerateConfig, generate
 
 USAGE = 'dreambooth generate RUN "a [V] dog on the beach" ["another prompt" ...] [--prompts FILE] [--output_dir DIR] ...'
 INTRO = (

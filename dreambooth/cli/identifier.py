@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.identifier.search import IdentifierSearch, search
-from dreambooth.prepare import hush
+from dreambooth.setup.model import hush
 
 USAGE = "dreambooth identifier MODEL [--class_noun dog] [--identifier YOURS] [--num 10] [--seed 0] [--sheet SHEET.png] [--json]"
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from dreambooth.bench.study import StudyMake, StudyTable, make, table
-from dreambooth.bench.study.table import MIN_PAIRS
 from dreambooth.bench.tables.statistics import MIN_TO_CLAIM
 from dreambooth.cli.parse import settings_from
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shell_words
+from dreambooth.study import StudyMake, StudyTable, make, table
+from dreambooth.study.table import MIN_PAIRS
 
 HELP = """Usage: dreambooth study make A B OUT           blinded questionnaires from two runs, or two arms of a bench (BENCH:ARM)
        dreambooth study table OUT ANSWERS...  the table of preferences from the answers that came back

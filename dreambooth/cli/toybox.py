@@ -54,7 +54,7 @@ def _subjects(words: Sequence[str]) -> int:
 
     from PIL import Image
 
-    from dreambooth.outputs import write_sheet
+    from dreambooth.files.images import write_sheet
     from dreambooth.toybox.world import held_out_subjects
 
     rows = [(subject.name, [Image.fromarray(pixels) for pixels in subject.photos(128)]) for subject in held_out_subjects()]

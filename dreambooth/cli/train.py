@@ -5,18 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from dreambooth import stream
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
-from dreambooth.commands import draw_command
-from dreambooth.config import TrainConfig, config_type, from_file
 from dreambooth.core.errors import Interrupted
 from dreambooth.core.trees import at, merged
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.run.train import train
 from dreambooth.schema import flags
+from dreambooth.setup.commands import draw_command
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.given import config_type, from_file
+from dreambooth.setup.trust import DEEDS
 from dreambooth.training.records import Done, Progress
-from dreambooth.trust import DEEDS
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     terminal, stop = Terminal(), _signals()
     for remark in remarks:
         terminal.say(remark)
-    records = stream.train(config, stop=stop)
+    records = train(config, stop=stop)
     try:
         for record in records:
             terminal.take(record)

@@ -6,8 +6,8 @@ from annotated_types import Ge, Le
 
 from dreambooth.core.device import Precision
 from dreambooth.evaluation.protocol import Application
+from dreambooth.families.sampling import Sampling
 from dreambooth.metrics.encoders import Encoders
-from dreambooth.sample import Sampling
 from dreambooth.schema import Count, Seed, Setting
 
 

@@ -17,12 +17,12 @@ from dreambooth.evaluation.protocol import Prompt, without_identifier
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
+from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.reading import readings
 from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
-from dreambooth.prompts import fill
-from dreambooth.sample import Sampling, draw
+from dreambooth.prompts.placeholder import fill
 
 CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
 SEED = 1000

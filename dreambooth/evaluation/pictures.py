@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
+from dreambooth.families.sampling import Sampling, draw, unread, whole_batches
 from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import Shot
-from dreambooth.opened import Opened
-from dreambooth.sample import Sampling, draw, unread, whole_batches
+from dreambooth.setup.open import Opened
 from dreambooth.training.records import Progress, Told
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dreambooth.core.errors import SettingError
-from dreambooth.prompts import PLACEHOLDER
+from dreambooth.prompts.placeholder import PLACEHOLDER
 
 Kind = Literal["place", "property", "accessory", "art", "view", "expression", "comic", "own"]
 Application = Literal[

@@ -14,11 +14,10 @@ from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.escaping import csv_text
-from dreambooth.files.images import fit
+from dreambooth.files.images import fit, write_sheet
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.metrics import Evidence, Eyes, Terms
-from dreambooth.outputs import write_sheet
 from dreambooth.reporting import report
 
 INTERVALS = f"{CONFIDENCE:.0%} percentile bootstrap, {REPLICATES} replicates over prompts and pictures, photos held fixed"

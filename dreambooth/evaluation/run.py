@@ -15,16 +15,16 @@ from dreambooth.evaluation.results import assemble, write_all
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine
 from dreambooth.families import family_of
+from dreambooth.families.sampling import Sampling, filled_in
+from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
-from dreambooth.folders import Place, expanded, is_same, refuse_unwritable
-from dreambooth.loading import refuse_missing_folder
+from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics import Evidence, Shot
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
-from dreambooth.opened import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
-from dreambooth.prepare import hush, pipeline_of, read_as_told
-from dreambooth.prompts import PLACEHOLDER, fill, read_prompts
-from dreambooth.roles import models, refuse_mixed_pictures
-from dreambooth.sample import Sampling, filled_in
+from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
+from dreambooth.setup.model import hush, pipeline_of, read_as_told
+from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Progress, Told
 
 

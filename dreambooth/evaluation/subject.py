@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth.config import TrainConfig
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.selection import Choice
 from dreambooth.evaluation.verdict import Standing
@@ -14,9 +13,10 @@ from dreambooth.families.source import FLAG, told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
-from dreambooth.opened import named, read_config, refuse_no_model, run_folder
 from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
-from dreambooth.prompts import class_prompt
+from dreambooth.prompts.placeholder import class_prompt
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.open import named, read_config, refuse_no_model, run_folder
 from dreambooth.setup.record import read_record, unknown_photos
 from dreambooth.training.state import step_of
 

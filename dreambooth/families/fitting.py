@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.source import FLAG, ModelSource, parts_of
-from dreambooth.loading import see_that_it_reads
+from dreambooth.files.pretrained import see_that_it_reads
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family

@@ -17,10 +17,10 @@ from dreambooth.files.digests import file_digest, remembered_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
+from dreambooth.files.pretrained import nearest_folder, refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
-from dreambooth.loading import nearest_folder, refuse_missing_folder
 from dreambooth.schema import Setting
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"

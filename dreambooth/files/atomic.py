@@ -13,9 +13,9 @@ from typing import Any
 from dreambooth.core.errors import RunError
 from dreambooth.core.wording import written_out
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.leftovers import prefix, sweep
 from dreambooth.files.places import remove
-from dreambooth.folders import refuse_unwritable
 
 
 @contextmanager

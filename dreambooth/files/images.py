@@ -99,3 +99,9 @@ def _wrap(text: str, font: Any, width: int) -> list[str]:
         else:
             lines[-1] = longer
     return [line for line in lines if line]
+
+
+def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title: str, footer: str) -> None:
+    """A contact sheet as PNG, whole or not at all."""
+    with whole_file(path) as partial:
+        contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder, write_json
-from dreambooth.folders import tidy
+from dreambooth.files.folders import tidy
 
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.places import readable_name
+from dreambooth.files.pretrained import see_that_it_reads
 from dreambooth.files.reading import needed_json
-from dreambooth.loading import see_that_it_reads
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
 

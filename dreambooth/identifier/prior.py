@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth.identifier.parts import Reader
-from dreambooth.tokens import split
+from dreambooth.prompts.tokens import split
 
 REFERENCES = ("red", "wooden", "old", "golden", "striped", "giant", "blue", "small", "black", "wet")
 """Words with a plain meaning, whose median movement is the unit."""

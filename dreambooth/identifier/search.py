@@ -14,8 +14,8 @@ from dreambooth.core.errors import SettingError
 from dreambooth.identifier.parts import is_tokenizer, readers
 from dreambooth.identifier.prior import picture_movements, prompt, text_movements
 from dreambooth.photos.sheet import Tile, draw, refuse_place, save
+from dreambooth.prompts.tokens import Candidate, candidates, inspect, judged, meanings
 from dreambooth.schema import Count, Guidance, Seed, Setting
-from dreambooth.tokens import Candidate, candidates, inspect, judged, meanings
 
 WIDER = 4
 """The seeded draw is from so many times `pool` of the best candidates."""
@@ -196,8 +196,8 @@ def _pictures(words: Sequence[str], folder: Path, settings: IdentifierSearch) ->
     """Pictures of the frozen model without a word and with each word, from the same seeds."""
     from dreambooth.core.device import pick_device
     from dreambooth.families import ModelSource, family_of
-    from dreambooth.sample import Sampling
-    from dreambooth.sample import draw as draw_pictures
+    from dreambooth.families.sampling import Sampling
+    from dreambooth.families.sampling import draw as draw_pictures
 
     source = ModelSource(pretrained_model_name_or_path=str(folder))
     family = family_of(source).load(source)

@@ -16,7 +16,7 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.loading import from_pretrained, see_that_it_reads
+from dreambooth.files.pretrained import from_pretrained, see_that_it_reads
 from dreambooth.metrics.base import EncoderName, Eyes, Undefined
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino

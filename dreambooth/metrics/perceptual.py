@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.atomic import write_json
+from dreambooth.files.pretrained import from_pretrained
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.tensors import load_tensors, save_tensors
-from dreambooth.loading import from_pretrained
 from dreambooth.metrics.preprocessing import Preprocessing, read
 
 KIND, SIZE = "lpips-alex", 224

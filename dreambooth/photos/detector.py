@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
-from dreambooth.loading import from_pretrained
+from dreambooth.files.pretrained import from_pretrained
 from dreambooth.photos.subject import Subject, from_box
 from dreambooth.schema import nearest
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.folders import Place, refuse_mixing, refuse_unwritable
 from dreambooth.files.leftovers import prefix
 from dreambooth.files.places import is_plain_name
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
-from dreambooth.folders import Place, refuse_mixing, refuse_unwritable
 from dreambooth.photos.files import PhotoFolder, shown
 
 

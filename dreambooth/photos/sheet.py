@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from dreambooth.core.errors import SettingError
-from dreambooth.folders import is_same, refuse_unwritable
+from dreambooth.files.folders import is_same, refuse_unwritable
 from dreambooth.photos.files import PhotoError, shown
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load

@@ -8,7 +8,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dreambooth.commands import best_words
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
 from dreambooth.files.atomic import write_text
@@ -22,6 +21,7 @@ from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
+from dreambooth.setup.commands import best_words
 from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, ConfigDict
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shortened
+from dreambooth.files.folders import expanded
 from dreambooth.files.json_file import read_json_file
-from dreambooth.folders import expanded
-from dreambooth.prompts import refuse_unreadable
+from dreambooth.prompts.placeholder import refuse_unreadable
 from dreambooth.schema import Count, Setting, nearest
 
 FLAG = "--concepts_list"

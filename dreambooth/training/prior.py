@@ -20,14 +20,14 @@ from pydantic import Field
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
+from dreambooth.families.sampling import Picture, Sampling, draw, whole_batches
 from dreambooth.files.atomic import write_json
 from dreambooth.files.cache import cache_root
+from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.images import is_whole_png, read_settings, save_png
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, TypedDict, read_json
-from dreambooth.folders import refuse_unwritable
 from dreambooth.photos.load import load, scan
-from dreambooth.sample import Picture, Sampling, draw, whole_batches
 from dreambooth.schema import Count, Guidance, Setting, Share
 from dreambooth.training.records import Progress, Record, Told
 

@@ -99,7 +99,7 @@ def save_checkpoint(
     folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any],
     material: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.material`)."""
+    """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.run.provenance`)."""
     with whole_folder(folder) as partial:
         if average:
             with average.applied():

@@ -8,9 +8,9 @@ from annotated_types import Ge, Le
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
-from dreambooth.folders import expanded
+from dreambooth.files.folders import expanded
 from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, scan
-from dreambooth.prompts import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
+from dreambooth.prompts.placeholder import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
 

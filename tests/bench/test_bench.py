@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth.api import from_arguments
 from dreambooth.bench import run
 from dreambooth.bench import work as module
 from dreambooth.bench.estimate import estimate
@@ -24,6 +23,7 @@ from dreambooth.cli.bench import interruptible
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.photos.files import scan
+from dreambooth.setup.given import from_arguments
 from dreambooth.training.records import Told
 
 

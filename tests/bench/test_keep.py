@@ -12,8 +12,8 @@ from dreambooth.bench.keep import Kept
 from dreambooth.bench.ranks import scores_by_rank
 from dreambooth.bench.work import work
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import Drawn, GenerateConfig, generate
 from dreambooth.families import ModelSource, family_of
+from dreambooth.run.generate import Drawn, GenerateConfig, generate
 
 ARM = {"with_prior_preservation": False, "learning_rate": 1e-2, "max_train_steps": 1}
 

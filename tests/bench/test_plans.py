@@ -2,13 +2,13 @@
 
 import pytest
 
-from dreambooth.api import train_config
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.expand import Request, expand, rehearse, relative
 from dreambooth.bench.job import Job
 from dreambooth.bench.plan import parse_plan, plans, read_plan
 from dreambooth.core.errors import SettingError
+from dreambooth.setup.given import train_config
 
 TREE = {"name": "p", "title": "P"}
 

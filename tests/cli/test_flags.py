@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.api import train_config
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig, dump, settled
-from dreambooth.contradictions import idle
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import GenerateConfig
-from dreambooth.resuming import differences
+from dreambooth.run.generate import GenerateConfig
+from dreambooth.setup.checks import idle
+from dreambooth.setup.config import TrainConfig, dump, settled
+from dreambooth.setup.given import train_config
+from dreambooth.setup.resuming import differences
 
 
 def asked(*words: str) -> GenerateConfig:

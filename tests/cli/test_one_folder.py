@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from dreambooth.cli import main
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from tests import tiny
 from tests.training.runs import config
 

@@ -10,7 +10,7 @@ from PIL import Image
 from dreambooth.cli import main
 from dreambooth.families import source
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from tests import tiny
 from tests.training.runs import config
 

@@ -22,7 +22,18 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_nothing_of_a_library_is_on_standard_error(family, pipelines, photos, tmp_path, encoder_flags):
     encoders = [word for name, folder in encoder_flags.items() for word in (f"--{name}", folder)]
     model = ("--pretrained_model_name_or_path", str(pipelines(family)), "--instance_data_dir", str(photos), "--class_noun", "dog")
-    small = ("--num_class_images", "2", "--resolution", "16", "--max_train_steps", "2", "--validation_inference_steps", "2", "--num_validation_images", "1")
+    small = (
+        "--num_class_images",
+        "2",
+        "--resolution",
+        "16",
+        "--max_train_steps",
+        "2",
+        "--validation_inference_steps",
+        "2",
+        "--num_validation_images",
+        "1",
+    )
     learned = ("--method", "lora", "--use_8bit_adam") if family == "flux" else ("--train_text_encoder", "--gradient_checkpointing")
     run_folder = str(tmp_path / "run")
     commands = [

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dreambooth.metrics.perceptual import convert_lpips
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from tests.metrics import eyes
 from tests.training.runs import config
 

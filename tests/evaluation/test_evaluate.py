@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreambooth.api import from_arguments
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import GenerateConfig, generate
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.evaluation.protocol import without_identifier
 from dreambooth.evaluation.results import retire
 from dreambooth.evaluation.subject import examine
 from dreambooth.files.images import read_settings
-from dreambooth.stream import train
+from dreambooth.run.generate import GenerateConfig, generate
+from dreambooth.run.train import train
+from dreambooth.setup.given import from_arguments
 from dreambooth.training.records import Progress
 from tests.training.runs import config
 

@@ -7,8 +7,8 @@ import torch
 
 from dreambooth.evaluation import LiveScores
 from dreambooth.evaluation.protocol import held_out
+from dreambooth.families.sampling import Sampling
 from dreambooth.metrics.encoders import Encoders
-from dreambooth.sample import Sampling
 from tests import tiny
 from tests.metrics.eyes import picture
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import dreambooth.photos.load as photos_load
-from dreambooth.api import from_arguments
 from dreambooth.evaluation import EvaluateConfig, evaluate
 from dreambooth.files.images import contact_sheet, fit
 from dreambooth.metrics.encoders import Encoders
@@ -14,7 +13,8 @@ from dreambooth.photos.check import PhotosCheck, check
 from dreambooth.photos.load import PhotoFile, load
 from dreambooth.photos.prepare import PhotosPrepare, prepare
 from dreambooth.reporting.page import report
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.given import from_arguments
 from tests import tiny
 from tests.training.runs import config
 

@@ -14,8 +14,8 @@ from benchmarks.selection.run import LOOKS, SUBJECTS, TIMES, read_curve, study_o
 from benchmarks.selection.score import Parts, between, harmonic, parts, score
 from benchmarks.selection.table import interval, table
 from dreambooth.evaluation.protocol import TOYBOX_HELD_OUT
+from dreambooth.families.sampling import Sampling
 from dreambooth.metrics.encoders import Encoders
-from dreambooth.sample import Sampling
 from dreambooth.toybox.world import CLASSES, held_out_subjects, render, scene_of_prompt
 
 STEPS = tuple(range(50, 650, 50))

@@ -8,15 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth.api import open_run, train_config
+from dreambooth.api import open_run
 from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted, SettingError
-from dreambooth.drawing import GenerateConfig, generate
 from dreambooth.evaluation.live import LiveScored, LiveScores
 from dreambooth.evaluation.selection import Signals
 from dreambooth.files.images import read_settings
-from dreambooth.opened import open_model
-from dreambooth.stream import train
+from dreambooth.run.generate import GenerateConfig, generate
+from dreambooth.run.train import train
+from dreambooth.setup.given import train_config
+from dreambooth.setup.open import open_model
 from dreambooth.training.records import Step, Told
 from dreambooth.training.state import checkpoints, step_of
 from tests import tiny

@@ -170,8 +170,8 @@ def test_answers_from_token_ids_equal_those_from_embeddings(family):
 
 
 def test_recipes_name_settings_that_exist(family):
-    from dreambooth.config import TrainConfig
     from dreambooth.schema import flags
+    from dreambooth.setup.config import TrainConfig
 
     assert {"full", "lora", "textual_inversion"} <= family.recipe.keys()
     for kind, values in family.recipe.items():

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from dreambooth import stream
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource
@@ -19,6 +18,7 @@ from dreambooth.files import disk, tensors
 from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_text
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.entries import whole_entries
+from dreambooth.run import train as stream
 from tests.cli.test_bad_input import command, refused
 from tests.training.runs import config
 

@@ -11,10 +11,10 @@ import yaml
 
 from dreambooth.bench.tables.document import Document
 from dreambooth.bench.tables.text import as_markdown
-from dreambooth.card import card
 from dreambooth.evaluation.results import as_csv
 from dreambooth.files.escaping import cell, csv_text, from_cell, markdown, python_text
 from dreambooth.files.table import read_table
+from dreambooth.run.card import card
 from tests import tiny
 from tests.training.runs import config
 
@@ -50,7 +50,7 @@ def test_what_a_spreadsheet_has_saved_again_is_read_as_it_was_written(text, tmp_
 @pytest.mark.parametrize("rater", ["=1+1", "-ann", "@bob", "'=x"])
 def test_the_questionnaire_writes_cells_as_the_program_does(rater):
     """Its JavaScript and `escaping.py` hold one pattern."""
-    page = (files("dreambooth.bench.study") / "questionnaire.html").read_text()
+    page = (files("dreambooth.study") / "questionnaire.html").read_text()
     pattern = re.search(r"const plain = .*?/\^(.*?)/u\.test", page)
     assert pattern and re.match(pattern[1], rater) and cell(rater) == f"'{rater}"
 
@@ -83,7 +83,7 @@ def test_a_table_of_a_bench_makes_no_link_of_an_arms_name():
 def test_a_card_shows_hostile_words_and_stays_a_card(pipelines, tmp_path):
     from dreambooth.families import family_of
     from dreambooth.methods import LoRA
-    from dreambooth.prepare import gather
+    from dreambooth.run.material import gather
 
     settings = config(pipelines("stable_diffusion"), root=tmp_path, method="lora").updated({("photos", "instance_prompt"): HOSTILE})
     family = family_of(settings.model).load(settings.model)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from dreambooth.core.errors import SettingError
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE, to_kohya, write_kohya
 from dreambooth.methods import LoRA
-from dreambooth.outputs import kohya_prefixes
+from dreambooth.run.result import kohya_prefixes
 from tests import tiny
 
 LORA = LoRA(rank=4, lora_alpha=2.0)

@@ -14,7 +14,7 @@ from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import save_png
 from dreambooth.methods import LoRA
 from dreambooth.photos.ours import write
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from dreambooth.toybox.pretrain.loop import Budget, Run, Stage
 from tests import tiny
 from tests.training.runs import config, weights

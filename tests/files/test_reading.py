@@ -8,13 +8,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.bench.rows import as_row, has_row, read_row
-from dreambooth.bench.study.sources import source
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource, family_of
 from dreambooth.files.images import read_settings, save_png
 from dreambooth.files.reading import Damaged, needed_json, parse_json, readings
 from dreambooth.reporting import report
 from dreambooth.setup.record import read_record, spent
+from dreambooth.study.sources import source
 from dreambooth.training.state import read_state
 from dreambooth.training.subjects import Photos, subjects
 from tests import tiny

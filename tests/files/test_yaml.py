@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from dreambooth.api import train_config
 from dreambooth.bench.plan import read_plan
-from dreambooth.config import dump, resolve, write_yaml
 from dreambooth.core.errors import SettingError
 from dreambooth.families import family_of
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.setup.config import dump, resolve, write_yaml
+from dreambooth.setup.given import train_config
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from dreambooth.core.batch import Batch
 from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
 from dreambooth.core.process import draw_timestep
+from dreambooth.families.sampling import Sampling, draw
 from dreambooth.methods import LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod
-from dreambooth.sample import Sampling, draw
-from dreambooth.stream import train as run
+from dreambooth.run.train import train as run
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import accumulate
 from tests import tiny

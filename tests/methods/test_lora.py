@@ -6,13 +6,13 @@ from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
-from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.methods import LoRA
-from dreambooth.opened import open_model
-from dreambooth.prepare import idle_parts, lighten
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.checks import check, idle
+from dreambooth.setup.model import idle_parts, lighten
+from dreambooth.setup.open import open_model
 from dreambooth.training.batches import text_table
 from tests import tiny
 from tests.training.runs import config

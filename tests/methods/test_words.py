@@ -7,8 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreambooth.api import generate
-from dreambooth.config import resolve
-from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import dreambench, without_identifier
 from dreambooth.families import StableDiffusion
@@ -16,9 +14,11 @@ from dreambooth.files.images import read_settings
 from dreambooth.methods import CustomDiffusion, TextualInversion
 from dreambooth.methods.templates import OBJECT, STYLE
 from dreambooth.methods.words import WordTable
-from dreambooth.prepare import prompts_shown
-from dreambooth.prompts import fill
-from dreambooth.stream import train
+from dreambooth.prompts.placeholder import fill
+from dreambooth.run.material import prompts_shown
+from dreambooth.run.train import train
+from dreambooth.setup.checks import check, idle
+from dreambooth.setup.config import resolve
 from dreambooth.training.records import Told
 from tests import tiny
 from tests.training import runs
@@ -175,7 +175,7 @@ def test_the_word_of_textual_inversion_stands_for_the_noun_and_the_plain_prompt_
 
 
 def test_photos_are_shown_with_the_published_templates_unless_they_have_words_of_their_own(base, tmp_path):
-    from dreambooth.prepare import gather
+    from dreambooth.run.material import gather
 
     def shown(**settings) -> list[str]:
         wanted = resolve(config(base, tmp_path, **settings), StableDiffusion)

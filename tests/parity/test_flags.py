@@ -7,9 +7,9 @@ from pydantic import SecretStr
 
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import DIFFUSERS, TrainConfig, resolve
 from dreambooth.families import SDXL, Flux, StableDiffusion
 from dreambooth.schema import flags, get
+from dreambooth.setup.config import DIFFUSERS, TrainConfig, resolve
 from tests.parity import flags as table
 from tests.parity.commands import train
 

@@ -4,9 +4,9 @@ import filecmp
 import sys
 from pathlib import Path
 
-from dreambooth.api import train_config
-from dreambooth.config import TrainConfig
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.given import train_config
 from tests import tiny
 
 SETTINGS = {

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth.api import train_config
 from dreambooth.families import ModelSource, family_of
-from dreambooth.prepare import gather, make_batches
-from dreambooth.stream import train
+from dreambooth.run.material import gather, make_batches
+from dreambooth.run.train import train
+from dreambooth.setup.given import train_config
 from dreambooth.training.batches import Batches, Cropping, as_pixels, corners, cut_picture
 from dreambooth.training.processes import Processes
 from tests import tiny

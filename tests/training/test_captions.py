@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from dreambooth.api import from_arguments
-from dreambooth.captions import cut_off, summary, unnamed
 from dreambooth.core.errors import SettingError
-from dreambooth.drawing import Drawn, GenerateConfig, asked, generate
 from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have
+from dreambooth.families.sampling import Sampling
 from dreambooth.methods import TextualInversion
-from dreambooth.opened import Opened
-from dreambooth.prepare import gather
-from dreambooth.prompts import fill, holds_placeholder, read_prompts
-from dreambooth.sample import Sampling
-from dreambooth.stream import train
+from dreambooth.prompts.placeholder import fill, holds_placeholder, read_prompts
+from dreambooth.run.captions import cut_off, summary, unnamed
+from dreambooth.run.generate import Drawn, GenerateConfig, asked, generate
+from dreambooth.run.material import gather
+from dreambooth.run.train import train
+from dreambooth.setup.given import from_arguments
+from dreambooth.setup.open import Opened
 from dreambooth.training.records import Told
 from tests import tiny
 from tests.training.runs import config

@@ -9,7 +9,7 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
 from dreambooth.photos.load import load_with_facts
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from dreambooth.training.batches import Batches, Cropping, Shelf, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.objective import Objective

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.config import TrainConfig, resolve
 from dreambooth.core.errors import Interrupted, RunError
 from dreambooth.families import StableDiffusion
-from dreambooth.plan import checkpoint_bytes
-from dreambooth.stream import train
+from dreambooth.run.plan import checkpoint_bytes
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.training.moments import Moments
 from dreambooth.training.records import Saved, Told
 from dreambooth.training.state import checkpoints, step_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.core.errors import SettingError
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from tests import tiny
 from tests.training.runs import config
 

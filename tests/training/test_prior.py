@@ -9,10 +9,10 @@ from PIL import Image
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import ModelSource, family_of
+from dreambooth.families.sampling import Picture, Sampling
 from dreambooth.files.images import read_settings
 from dreambooth.files.locks import LOCK
-from dreambooth.sample import Picture, Sampling
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from dreambooth.training import prior
 from dreambooth.training.prior import MANIFEST, ClassImages, shared_folder
 from dreambooth.training.records import Progress, Told

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from dreambooth.config import Text, TrainConfig
 from dreambooth.core.errors import SettingError
+from dreambooth.families.sampling import Sampling
 from dreambooth.families.stable_diffusion import StableDiffusion
-from dreambooth.prepare import gather, plan_prior
-from dreambooth.sample import Sampling
+from dreambooth.run.material import gather, plan_prior
+from dreambooth.setup.config import Text, TrainConfig
 from dreambooth.training.prior import MANIFEST, ClassImages, Prior
 from tests.training.runs import config
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.stream import train
+from dreambooth.run.train import train
 from dreambooth.training.step import accumulate
 from tests.training.runs import config, weights
 from tests.training.two import double_batch

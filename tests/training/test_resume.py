@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.api import train_config
 from dreambooth.cli import main
-from dreambooth.config import dump
 from dreambooth.core.errors import Interrupted
-from dreambooth.resuming import differences
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.config import dump
+from dreambooth.setup.given import train_config
+from dreambooth.setup.resuming import differences
 from dreambooth.training.records import Step, Told
 from tests import tiny
 from tests.training.runs import config, same_files, weights

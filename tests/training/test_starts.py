@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dreambooth import stream
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.run import train as stream
+from dreambooth.run.train import train
 from dreambooth.setup.journal import read_records
 from dreambooth.setup.record import read_record, status
 from dreambooth.setup.states import State
-from dreambooth.stream import train
 from dreambooth.training.records import Done, Told
 from tests.training.runs import config, same_files, weights
 

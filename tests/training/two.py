@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig
 from dreambooth.core.batch import Batch, picture_weights, spans
 from dreambooth.families import ModelSource, family_of
-from dreambooth.stream import train
+from dreambooth.run.train import train
+from dreambooth.setup.config import TrainConfig
 from dreambooth.training import moments
 from dreambooth.training.loop import Trainer
 from dreambooth.training.objective import Objective

@@ -7,7 +7,7 @@ from pathlib import Path
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.layout import Layout
 from dreambooth.files.places import is_inside
-from dreambooth.prompts import PLACEHOLDER
+from dreambooth.prompts.placeholder import PLACEHOLDER
 
 MAX_PROMPTS, MAX_PICTURES = 6, 4
 

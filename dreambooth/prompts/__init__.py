@@ -1,0 +1,1 @@
+"""Words: the placeholder [V] and what stands around it, and how tokenizers read them."""

@@ -1,0 +1,66 @@
+"""The model card: what the Hub shows of a result, and the lines of Python that load it elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dreambooth.files.escaping import markdown, python_text
+from dreambooth.files.layouts import KOHYA_FILE
+from dreambooth.files.packaged import TOYBOX
+from dreambooth.methods import Learner
+from dreambooth.run.material import Material
+from dreambooth.setup.config import TrainConfig
+
+
+def card(config: TrainConfig, material: Material, learner: Learner, record: Mapping[str, Any], *, is_public: bool = False) -> str:
+    """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
+    family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
+    is_local = base == TOYBOX or Path(base).is_dir()
+    if is_local and is_public:
+        base = Path(base).name
+    kind = type(family.pipe).__name__
+    source = "." if config.method.trains_whole_parts else base
+    absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
+    asked = {"revision": config.model.revision, "variant": config.model.variant}
+    options = "".join(f", {name}={python_text(value)}" for name, value in asked.items() if value)
+    before = f"base = {kind}.from_pretrained({python_text(base)}{options})\n" if absent else ""
+    encoders = "".join(f", {name}=base.{name}" for name in absent)
+    chosen = options if source == base else ""
+    load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.loading()}".strip()
+    kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
+    head = {
+        **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other",
+        "instance_prompt": " ".join(prompt.split()), "tags": ["text-to-image", "diffusers", "dreambooth", config.method.kind],
+    }  # fmt: skip
+    shown = markdown(prompt)
+    return f"""---
+{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000).strip()}
+---
+
+# {shown}
+
+{family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{shown}"{_prior_words(material)}.
+{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
+`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}
+
+```python
+from diffusers import {kind}
+
+{load}
+image = pipe({python_text(f"{prompt} on the beach")}).images[0]
+```
+
+Or `dreambooth generate . "a [V] ... on the beach"`.
+"""
+
+
+def _prior_words(material: Material) -> str:
+    return f', with prior preservation of "{markdown(material.prior[0].prompt)}"' if material.prior else ""
+
+
+def _step_words(record: Mapping[str, Any]) -> str:
+    """Which weights a result has, where they are not the last ones."""
+    step, last = record["result_step"], record["step"]
+    return "" if step == last else f"These are the weights of step {step} of {last}, the best of the run on held-out prompts.\n"

@@ -1,0 +1,175 @@
+"""What a run learns from: photos read, class images drawn, pictures and prompts encoded."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families import Family
+from dreambooth.files.atomic import writable_folder
+from dreambooth.files.locks import LOCK, waiting_for
+from dreambooth.photos.load import load, load_with_facts
+from dreambooth.prompts.placeholder import PLACEHOLDER, fill
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import _prior_precision, _stored, how_drawn, learning_parts, read_as_told, rest
+from dreambooth.training.batches import Batches, Shelf, Shown, fill_shelf, text_table
+from dreambooth.training.masks import mask_of
+from dreambooth.training.prior import ClassImages, complete, shared_folder
+from dreambooth.training.processes import Processes
+from dreambooth.training.records import Progress, Record, Told
+from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
+
+
+@dataclass
+class Material:
+    """What a run learns from: subjects with their photos, and the sets of class images."""
+
+    identifier: str | None
+    subjects: list[Subject]
+    photos: list[Photo]
+    complaints: list[str] = field(default_factory=list)
+    prior: list[ClassImages] = field(default_factory=list)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """What a resumed run was trained on before, where that was something else (`dreambooth.run.provenance`)."""
+
+    @property
+    def instance_prompt(self) -> str:
+        """What the first subject is called."""
+        return self.subjects[0].instance_prompt
+
+    def called(self, identifier: str | None) -> "Material":
+        """The same with an identifier in the place of [V], where photos were read before it was known."""
+        if self.identifier != PLACEHOLDER:
+            return self
+        subjects = [
+            replace(
+                one, instance_prompt=fill(one.instance_prompt, identifier), class_prompt=fill(one.class_prompt or "", identifier) or None
+            )
+            for one in self.subjects
+        ]
+        photos = [replace(photo, prompt=fill(photo.prompt, identifier)) for photo in self.photos]
+        return replace(self, identifier=identifier, subjects=subjects, photos=photos)
+
+
+def gather(config: TrainConfig, identifier: str | None) -> Material:
+    """Find the photos, which stay on the disk, and their prompts; raises SettingError for what is missing."""
+    named = subjects(config.photos, identifier, replaced=config.replaced_noun)
+    material = Material(identifier, named, [])
+    for subject in named:
+        material.photos += read_photos(
+            subject, use_captions=config.photos.use_captions, identifier=identifier, replaced=config.replaced_noun
+        )
+        if config.has_prior and not subject.class_prompt:
+            reason = f"there is no class prompt for {subject.folder.root}."
+            raise SettingError("--class_prompt", reason, fix="Give it, or --no-with_prior_preservation.")
+    return material
+
+
+def plan_prior(config: TrainConfig, material: Material, family: type[Family], model: str) -> list[ClassImages]:
+    """The sets of class images that the run needs, one a subject; subjects that share a prompt and a folder share the pictures."""
+    if not config.has_prior:
+        return []
+    assert config.cropping.resolution
+    sampling = config.prior.sampling(config.cropping.resolution)
+    sets: dict[Path, ClassImages] = {}
+    for subject in material.subjects:
+        folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
+        count = subject.num_class_images or config.prior.num_class_images
+        images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
+        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with, weights=_stored(config)))))
+        known = sets.get(images.folder)
+        assert known is None or known.prompt == images.prompt, "`roles` refuses class images of two prompts in one folder"
+        sets[images.folder] = replace(images, count=max(count, known.count)) if known else images
+    return list(sets.values())
+
+
+def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:
+    """Draw the class images that are missing; the first process does it, the others wait."""
+    own, precision = config.loop.mixed_precision, _prior_precision(config)
+    if processes.is_main:
+        for images in material.prior:
+            yield from images.mend()
+    missing = [images for images in material.prior if images.missing()] if processes.is_main else []
+    drawer = family
+    if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
+        family.to(torch.device("cpu"))
+        drawer = type(family).load(config.model)
+        read_as_told(drawer, config.text)
+        drawer.to(processes.device)
+    for images in missing:
+        writable_folder(images.folder, "--class_data_dir")
+        images.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(images.folder / LOCK, thread_local=False)
+        for _ in waiting_for(lock):
+            yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
+        try:
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+        finally:
+            lock.release()
+    if drawer is not family:
+        del drawer
+        free_memory(processes.device)
+        family.to(processes.device)
+    processes.wait()
+
+
+def make_batches(config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int) -> Iterator[Record | Batches]:
+    """Encode everything once; the last thing told is the Batches."""
+    resolution = config.cropping.resolution
+    assert resolution
+    prompts: list[str] = []
+    photos, prior = Shelf(), Shelf()
+    options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
+    encoder = family if config.cropping.cache_latents else None
+    class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
+    shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
+    try:
+        yield from fill_shelf(photos, _shown(config, material, prompts), encoder, count=len(material.photos), what="photos", **options)
+        if class_images:
+            yield from fill_shelf(prior, shown, encoder, count=len(class_images), what="class images", **options)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+    text = text_table(family, prompts, learning=learning_parts(config, family))
+    per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
+    rest(config, family)
+    yield Batches(
+        family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
+        num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
+    )  # fmt: skip
+
+
+def _shown(config: TrainConfig, material: Material, prompts: list[str]) -> Iterator[Shown]:
+    """The photos, each read when its turn comes, with its mask where the loss has one; their prompts are entered into the table."""
+    for photo in material.photos:
+        image, facts = load_with_facts(photo.path)
+        mask = mask_of(photo.path, facts, config.photos.mask_dir) if config.objective.masked_loss else None
+        yield Shown(photo.path.name, image, [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)], mask)
+
+
+def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:
+    """What a photo is called: its caption, or the method's templates in turn, or the instance prompt."""
+    templates = config.method.templates(config.photos.concept)
+    if not templates or config.photos.instance_prompt or photo.caption:
+        return [photo.prompt]
+    return [fill(template, material.identifier) for template in templates]
+
+
+def told(complaints: list[str]) -> Iterator[Record]:
+    """A warning for each."""
+    for complaint in complaints:
+        yield Told(complaint, important=True)
+
+
+def _place(prompts: list[str], prompt: str) -> int:
+    """Where a prompt stands in the table; entered if it is new."""
+    if prompt not in prompts:
+        prompts.append(prompt)
+    return prompts.index(prompt)

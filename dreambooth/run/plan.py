@@ -1,0 +1,155 @@
+"""What is going to happen, in a few lines, before anything long starts."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dreambooth.core.device import reserved_mib
+from dreambooth.core.wording import size
+from dreambooth.families import Family
+from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
+from dreambooth.run.captions import summary
+from dreambooth.run.material import Material
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import learning_parts
+from dreambooth.training.loop import Trainer
+from dreambooth.training.moments import MINUTES
+from dreambooth.training.state import checkpoints
+from dreambooth.training.step import accumulate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lines of (what, how), for the terminal and the record."""
+
+    lines: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        width = max(len(what) for what, _ in self.lines)
+        return "\n".join(f"  {what:<{width}}  {how}" for what, how in self.lines)
+
+
+def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
+    """The plan of a training run."""
+    loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
+    photos, captions = summary(config, material)
+    batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
+    lines = [
+        (
+            "model",
+            f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
+        ),
+        ("subject", photos),
+        *([("captions", captions)] if captions else []),
+        ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
+        (
+            "training",
+            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}",
+        ),
+    ]
+    for images in material.prior:
+        missing = images.missing()
+        todo = f"{missing} of {images.count} to be drawn" if missing else f"all {images.count} are there"
+        lines.append(("prior", f'"{images.prompt}": {todo} ({images.folder})'))
+    if config.method.kind == "lora":
+        lines.append(("files", _lora_files(config, type(family))))
+    lines += [("checkpoints", _saving(config, trainable, steps)), ("output", f"{config.output_dir}, {_free(config)}")]
+    return Plan(tuple(lines))
+
+
+def trial(trainer: Trainer, config: TrainConfig) -> str:
+    """One update's gradients, thrown away: how long the run will take and what memory it needs, measured and not guessed."""
+    batches, loop = trainer.batches, config.loop
+    stop = max(1, len(batches) // trainer.processes.count)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        batch = batches.make(trainer.step, 0, stop)
+        accumulate(
+            trainer.family, batch, process=batches.process, objective=trainer.objective, pieces=loop.gradient_accumulation_steps,
+            precision=loop.mixed_precision,
+        )  # fmt: skip
+        trainer.update.optimizer.zero_grad(set_to_none=True)
+        if trainer.processes.device.type != "cpu":
+            torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - start)
+    whole = min(seconds) * 1.15 * (trainer.total - trainer.step)
+    peak = reserved_mib(trainer.processes.device)
+    memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
+    return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s an update){memory}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def checkpoint_bytes(config: TrainConfig, trainable: int) -> int:
+    """Bytes of one checkpoint: weights and the optimizer's state, and twice more weights with a moving average.
+
+    AdamW keeps two moments, of a byte each in 8 bits; Prodigy also its starting point and a sum.
+    """
+    state = 16 if config.optimization.optimizer == "prodigy" else 2 if config.optimization.use_8bit_adam else 8
+    return trainable * (4 + state + (8 if config.loop.use_ema else 0))
+
+
+def kept_checkpoints(config: TrainConfig, steps: int) -> int:
+    """How many checkpoints a run leaves at most, the best by its evaluations among them."""
+    moments = config.loop.moments(steps)
+    saved = steps // moments.every if moments.every else steps  # by the clock it may be any number
+    return min(saved, moments.limit or saved) + bool(config.watching.evaluate_every)
+
+
+def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int) -> int:
+    """Bytes that a run will take beside what lies in its folder, the moment in which one checkpoint replaces another included."""
+    replacing = config.loop.moments(steps).limit is not None or config.watching.evaluate_every is not None
+    missing = kept_checkpoints(config, steps) - len(checkpoints(config.output_dir))
+    whole = (
+        sum(p.numel() for part in family.parts.values() for p in part.parameters()) * 4
+        if config.method.trains_whole_parts
+        else trainable * 4
+    )
+    return checkpoint_bytes(config, trainable) * (max(0, missing) + replacing) + whole
+
+
+def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
+    """When the run is saved, what stays, and the bytes of that."""
+    moments, one, kept = config.loop.moments(steps), checkpoint_bytes(config, trainable), kept_checkpoints(config, steps)
+    when = f"every {moments.every} updates" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
+    if not kept:
+        return f"{when}, so none"
+    best = " and the best" if config.watching.evaluate_every else ""
+    which = f"the newest {moments.limit}" if moments.limit else "all"
+    return f"{when}; {which}{best} are kept, at most {kept} of {size(one)}: {size(kept * one)}"
+
+
+def _free(config: TrainConfig) -> str:
+    return f"{size(shutil.disk_usage(_existing(config.output_dir)).free)} free"
+
+
+def _lora_files(config: TrainConfig, family: type[Family]) -> str:
+    """Which programs will read the result."""
+    if config.writes_kohya(family):
+        return f"{DIFFUSERS_FILE} for diffusers, {KOHYA_FILE} for ComfyUI and A1111"
+    if not family.kohya_prefixes:
+        return f"{DIFFUSERS_FILE} for diffusers and ComfyUI"
+    dora = ": their readers do not agree on DoRA" if getattr(config.method, "use_dora", False) else ""
+    return f"{DIFFUSERS_FILE} for diffusers; none for ComfyUI and A1111{dora}"
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def _precision(name: str) -> str:
+    return {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[name]
+
+
+def _optimizer_bytes(trainer: Trainer) -> int:
+    return sum(p.numel() for p in trainer.update.parameters) * 8

@@ -1,0 +1,84 @@
+"""Pictures drawn while a run goes on and at its end, exactly as `generate` would draw them from the saved run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dreambooth.families.sampling import Picture, draw
+from dreambooth.files.images import fit, write_sheet
+from dreambooth.prompts.placeholder import fill
+from dreambooth.run.gallery import write_pictures
+from dreambooth.run.material import Material
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import rest
+from dreambooth.training.loop import Trainer
+from dreambooth.training.records import Preview, Record
+
+FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow", "{subject} in the jungle")
+"""What the contact sheet at the end shows beside the validation prompt, after the paper's recontextualisation."""
+
+
+def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
+    """The validation prompt, drawn with the weights as they are."""
+    prompt = _filled(config, material, "validation_prompt")
+    pictures = _pictures(config, trainer, material, [prompt], config.validation.num_validation_images)
+    place = folder / "samples" / f"step-{trainer.step:06d}"
+    paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
+    return Preview(trainer.step, paths, (prompt,) * len(paths))
+
+
+def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Iterator[Record]:
+    """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
+    prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
+    if config.validation.validation_prompt:
+        prompts.insert(1, _filled(config, material, "validation_prompt"))
+    prompts += sorted({images.prompt for images in material.prior})
+    count = config.validation.num_validation_images
+    drawn = _pictures(config, trainer, material, prompts, count)
+    rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
+    step = trainer.shown_step
+    paths = write_pictures(folder / "samples" / "final", rows, extra={"step": step})
+    photos = [fit(photo.read()) for photo in material.photos[:count]]
+    sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
+    title = f"{material.instance_prompt}: {step} updates"
+    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))
+    yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
+
+
+def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts: list[str], count: int) -> list[Picture]:
+    """`count` pictures of each prompt, as `generate` would draw them from the saved run."""
+    family, validation, resolution = trainer.family, config.validation, config.cropping.resolution
+    assert resolution
+    family.to(trainer.processes.device)
+    negative = _filled(config, material, "validation_negative_prompt") or None
+    seeds = [validation.validation_seed + i for i in range(count)]
+    with trainer.shown(), torch.random.fork_rng():
+        drawn = list(draw(
+            family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
+            negative_prompt=negative, batch_size=config.prior.sample_batch_size,
+            precision=config.loop.mixed_precision,
+        ))  # fmt: skip
+    rest(config, family)
+    return drawn
+
+
+def _filled(config: TrainConfig, material: Material, name: str) -> str:
+    """A prompt of the settings with the identifier in it."""
+    return fill(getattr(config.validation, name) or "", material.identifier, setting=f"--{name}", replaced=config.replaced_noun)
+
+
+def _footer(config: TrainConfig, sampler: str) -> str:
+    sampling = config.validation.sampling(config.cropping.resolution or 0)
+    model = config.model.pretrained_model_name_or_path
+    how = f"{sampler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+    return f"{model} · {config.method.kind} · {how}"
+
+
+def preview_interval(config: TrainConfig, trainer: Trainer) -> int:
+    """Updates between two drawings."""
+    validation = config.validation
+    if validation.validation_steps is None and validation.validation_epochs:
+        per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)
+        return validation.validation_epochs * per_epoch
+    return validation.validation_steps or 100

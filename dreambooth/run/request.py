@@ -1,0 +1,157 @@
+"""A request is looked at before its model is: what is wrong in it costs no download and no loading, and leaves no folder behind.
+
+In three steps, each of which raises SettingError: `refuse` by names and folders alone, `read` by the photos, `fit` by the model's
+configurations.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection, Generator, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from dreambooth.core.errors import SettingError
+from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.families.fitting import refuse_incomplete, sizes
+from dreambooth.files.folders import refuse_unwritable
+from dreambooth.files.pretrained import refuse_missing_folder
+from dreambooth.metrics.encoders import NONE
+from dreambooth.photos.check import quick
+from dreambooth.photos.load import PhotoError, load_with_facts
+from dreambooth.prompts.placeholder import PLACEHOLDER
+from dreambooth.run.captions import unnamed
+from dreambooth.run.hub import check_push
+from dreambooth.run.material import Material, gather, plan_prior, told
+from dreambooth.run.result import kohya_prefixes
+from dreambooth.setup.checks import refuse_unnamed
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import check_resolution
+from dreambooth.setup.roles import refuse_mixed_training
+from dreambooth.training.masks import mask_of
+from dreambooth.training.processes import Processes
+from dreambooth.training.records import Record, Told
+from dreambooth.training.subjects import Subject, needs_identifier, subjects
+
+LEAST_RESOLUTION = 64
+"""At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
+
+
+def refuse(config: TrainConfig, processes: Processes) -> None:
+    """What names and folders show: no photo is opened, no model asked for; of the Hub, where the result is to go, only who asks."""
+    subjects(config.photos, _stand_in(config))
+    refuse_unnamed(config)
+    config.model.refuse_missing()
+    for name in type(config.encoders).model_fields if config.watching.evaluate_every else ():
+        where = getattr(config.encoders, name)
+        if where and where != NONE:
+            refuse_missing_folder(where, f"--{name}")
+    refuse_mixed_training(config)
+    refuse_unwritable(config.output_dir, "--output_dir")
+    for package, setting in _packages(config):
+        if not find_spec(package):
+            raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}")
+    if config.watching.stop_early and processes.count > 1:
+        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
+    if config.output.push_to_hub and processes.is_main:
+        check_push(config, config.output_dir)
+
+
+def read(config: TrainConfig) -> Generator[Record, None, Material]:
+    """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    material = gather(config, _stand_in(config))
+    material.complaints += unnamed(config, material)
+    if config.objective.masked_loss:
+        _refuse_shared_masks(config, material)
+    judged = _look_at_photos(config, material, _resolution(config))
+    if config.model.is_here:
+        yield from judged
+    else:  # `fit` says how they look at the model's own resolution
+        deque(judged, maxlen=0)
+    yield from told(material.complaints)
+    return material
+
+
+def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator[Record]:
+    """What a pipeline's configurations show, once it is on this disk; of the material, its sets of class images."""
+    source, optimization, known = config.model, config.optimization, sizes(kind, config.model)
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    replaced = {part: None for part, name in given.items() if name}
+    refuse_incomplete(kind, source, replaced)
+    source.check(replaced=replaced)
+    if config.output.output_kohya_format:
+        kohya_prefixes(kind)
+    if config.text.text_encoder_use_attention_mask:
+        kind.refuse_masked_padding()
+    if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
+        optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
+    resolution = _resolution(config, kind)
+    if known:
+        check_resolution(resolution, step=known[1])
+    if not source.is_here:
+        yield from _look_at_photos(config, material, resolution)
+    if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
+        sized = config.updated({("cropping", "resolution"): resolution})
+        material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
+        for images in material.prior:
+            images.refuse_unusable()
+
+
+def _look_at_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
+    """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
+    SettingError for what must be mended, unless that was waived."""
+    for subject in material.subjects:
+        report = quick(subject.folder, resolution, config.photos.concept)
+        yield Told(report.verdict(), important=report.has_errors)
+        grave = [finding for finding in report.findings if finding.severity == "error"]
+        if grave and not config.photos.ignore_photo_errors:
+            first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
+            raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
+        _leave_out(config, material, subject, readable=report.places)
+    for photo in material.photos if config.objective.masked_loss else ():
+        mask_of(photo.path, load_with_facts(photo.path)[1], config.photos.mask_dir)
+
+
+def _leave_out(config: TrainConfig, material: Material, subject: Subject, *, readable: Collection[str]) -> None:
+    """Take the photos of a subject that cannot be read out of the material; those whose names are `readable` were read by the check."""
+    for photo in [photo for photo in material.photos if photo.path.parent == subject.folder.root and photo.path.name not in readable]:
+        try:
+            photo.read()
+        except PhotoError as error:
+            if not config.photos.ignore_photo_errors:
+                raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
+            material.photos.remove(photo)
+            material.complaints.append(str(error))
+    if not any(photo.path.parent == subject.folder.root for photo in material.photos):
+        reason = f"none of the photos in {subject.folder.root} can be read."
+        raise SettingError("--instance_data_dir", reason, fix=material.complaints[-1])
+
+
+def _stand_in(config: TrainConfig) -> str | None:
+    """The identifier, or, where it is to be picked from the model's tokenizers, [V] in its place."""
+    return config.photos.identifier or (PLACEHOLDER if needs_identifier(config.photos) else None)
+
+
+def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
+    """Side in pixels at which photos are judged: as given, or the model's own once that is on this disk."""
+    if config.cropping.resolution:
+        return config.cropping.resolution
+    kind = kind or (family_of(config.model) if config.model.is_here else None)
+    known = sizes(kind, config.model) if kind else None
+    return known[0] if known else LEAST_RESOLUTION
+
+
+def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    """Packages that the settings need beside those that are always there, with the setting that needs each."""
+    yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
+    if config.optimization.optimizer == "prodigy":
+        yield "prodigyopt", "--optimizer"
+    if config.optimization.use_8bit_adam:
+        yield "bitsandbytes", "--use_8bit_adam"
+
+
+def _refuse_shared_masks(config: TrainConfig, material: Material) -> None:
+    """Raise SettingError where one mask would serve photos of two subjects: masks are found by the photos' names."""
+    named = Counter(stem for subject in material.subjects for stem in {path.stem for path in subject.folder.photos})
+    twice = next((stem for stem, count in named.items() if count > 1), None)
+    if config.photos.mask_dir and twice is not None:
+        reason = f"two subjects have a photo named {twice}, and {Path(config.photos.mask_dir).name} holds one mask of that name."
+        raise SettingError("--mask_dir", reason, fix="Name the photos apart, or put masks into a folder `masks` beside each subject's.")
