@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _guarded(argv: list[str], *, debug: bool) -> int:
         sys.stdout.flush()  # what Python cannot write when it ends, it can only complain about
         return code
     except KeyboardInterrupt:
-        print("\ndreambooth: stopped.", file=sys.stderr)
+        _complain("\ndreambooth: stopped.")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -77,7 +78,7 @@ def _guarded(argv: list[str], *, debug: bool) -> int:
     except DreamboothError as error:
         if debug:
             raise
-        print(f"dreambooth: {error}", file=sys.stderr)
+        _complain(f"dreambooth: {error}")
         return error.exit_code
     except Exception as error:
         if debug:
@@ -87,8 +88,14 @@ def _guarded(argv: list[str], *, debug: bool) -> int:
 
         kind = type(error).__name__
         fault = f"unexpected {kind}: {redacted(str(error))}\nThis is a fault of dreambooth; add --debug to see where."
-        print(f"dreambooth: {in_words(error, _unwritten(error)) or fault}", file=sys.stderr)
+        _complain(f"dreambooth: {in_words(error, _unwritten(error)) or fault}")
         return 1
+
+
+def _complain(text: str) -> None:
+    """A message on standard error; where that cannot be written either (a log on a full disk), the exit code alone says it."""
+    with suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:
@@ -97,7 +104,7 @@ def _thread_died(died: threading.ExceptHookArgs) -> None:
     from dreambooth.files.disk import in_words
 
     if died.exc_value and not in_words(died.exc_value):
-        print(f"dreambooth: {died.exc_type.__name__} in a thread: {redacted(str(died.exc_value))} (--debug shows where.)", file=sys.stderr)
+        _complain(f"dreambooth: {died.exc_type.__name__} in a thread: {redacted(str(died.exc_value))} (--debug shows where.)")
 
 
 def _unwritten(error: Exception) -> Path | None:
@@ -121,7 +128,7 @@ def _unknown(word: str) -> int:
 
     close = get_close_matches(word, COMMANDS, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    print(f"dreambooth: there is no command {word!r}.{hint} There are {', '.join(COMMANDS)}.", file=sys.stderr)
+    _complain(f"dreambooth: there is no command {word!r}.{hint} There are {', '.join(COMMANDS)}.")
     return 2
 
 

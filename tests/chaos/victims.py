@@ -14,7 +14,7 @@ from dreambooth.metrics.perceptual import convert_lpips
 from tests import tiny
 from tests.metrics import eyes
 
-CLOCKS = {"seconds", "made", "images_per_second", "evaluation_seconds", "host", "created", "everything", "date", "when"}
+CLOCKS = {"seconds", "made", "images_per_second", "evaluation_seconds", "host", "created", "everything", "date", "when", "cost"}
 """Fields of JSON files that tell times and machines, which no two runs share."""
 
 

@@ -174,6 +174,13 @@ def test_output_to_a_full_disk_is_told_and_not_complained_about_at_the_end(words
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [["--help"], ["nonsense"], ["generate", "/nowhere", "a dog"]])
+def test_a_command_whose_complaint_cannot_be_written_either_ends_with_its_exit_code(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "dreambooth", *words], stdout=full, stderr=full, check=False)
+    assert done.returncode == (1 if words == ["--help"] else 2)
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
 def test_a_name_that_is_too_long_is_told_in_a_line(name, command, capsys, tmp_path):
     told = refused(capsys, command("--output_dir", str(tmp_path / name)), "too long", code=1)
