@@ -26,8 +26,8 @@ from dreambooth.families.stable_diffusion import StableDiffusion
 from dreambooth.photos.files import caption_beside
 from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.setup.checks import check, idle
-from dreambooth.setup.config import TrainConfig, dump, read_settings, resolve, write_yaml
-from dreambooth.setup.given import train_config
+from dreambooth.setup.config import TrainConfig, dump, resolve, write_yaml
+from dreambooth.setup.given import from_file, train_config
 from dreambooth.study.make import KEY
 from dreambooth.study.table import StudyTable, table
 from dreambooth.training.concepts import read_concepts
@@ -179,7 +179,7 @@ def configured(path: Path) -> None:
     check(config)
     idle(config)
     dump(config)
-    read_settings(path)
+    from_file(path, {}, None)
     resolve(config.updated({("model", "pretrained_model_name_or_path"): "toybox"}), StableDiffusion)
 
 

@@ -147,13 +147,15 @@ class Part:
 def refuse_links(place: Path, root: Path, *, flag: str) -> None:
     """Raise SettingError for a small file that is a link out of a model's folder: private words could become the model's.
 
-    Files of the Hub's cache are links, to `blobs` of the same model.
+    Files of the Hub's cache are links, to `blobs` of the same model; and a pipeline may be put together of links to others' parts.
     """
     for path in place.glob("*"):
-        if path.suffix in SMALL and not is_inside(path, root) and not _is_blob(path.resolve()):
+        if path.suffix in SMALL and not is_inside(path, root) and not _is_of_a_model(path.resolve(), path.name):
             reason = f"{path} is a link that leads out of the model's folder."
             raise SettingError(flag, reason, fix="Put the file itself there; only weights may be links.")
 
 
-def _is_blob(target: Path) -> bool:
-    return target.parent.name == "blobs" and target.parent.parent.name.startswith("models--")
+def _is_of_a_model(target: Path, name: str) -> bool:
+    """Whether a link leads to a file of the Hub's cache, or to one of the same name in another pipeline's folder."""
+    is_blob = target.parent.name == "blobs" and target.parent.parent.name.startswith("models--")
+    return is_blob or (target.name == name and any((folder / MODEL_INDEX).is_file() for folder in (target.parent, target.parent.parent)))

@@ -7,7 +7,6 @@ from typing import Any
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
-from dreambooth.families.loras import add_lora, read_lora
 from dreambooth.families.source import told_as
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
@@ -17,6 +16,7 @@ from dreambooth.files.sums import SUMS, verified
 from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
+from dreambooth.setup.loras import add_lora, read_lora
 from dreambooth.setup.model import hush, learning_parts, lighten, read_as_told, round_weights
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted

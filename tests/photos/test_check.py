@@ -163,8 +163,8 @@ def test_five_photos_take_a_moment(album):
 
 
 def test_importing_the_check_loads_neither_torch_nor_the_extras():
-    modules = "dreambooth.photos.check, dreambooth.photos.prepare, dreambooth.tokens"
-    code = f"import sys, {modules}; dreambooth.tokens.meanings('sks'); print(sorted(sys.modules))"
+    modules = "dreambooth.photos.check, dreambooth.photos.prepare, dreambooth.prompts.tokens"
+    code = f"import sys, {modules}; dreambooth.prompts.tokens.meanings('sks'); print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not any(f"'{name}'" in loaded for name in ("torch", "transformers", "cv2", "imagehash", "pillow_heif", "scipy"))
 

@@ -95,7 +95,7 @@ def test_python_says_it_in_two_lines(pipelines, tmp_path, photos):
     assert len(images) == 2 and images[0].size == (16, 16)
     assert any(isinstance(record, Preview) for record in seen)
     assert (tmp_path / "run" / "contact_sheet.png").is_file()
-    with pytest.raises(dreambooth.api.SettingError, match=r"num_imagse: there is no such setting\. Did you mean num_images"):
+    with pytest.raises(dreambooth.SettingError, match=r"num_imagse: there is no such setting\. Did you mean num_images"):
         run.generate("a dog", num_imagse=2)
 
 

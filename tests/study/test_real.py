@@ -13,9 +13,12 @@ from dreambooth.core.errors import SettingError
 from dreambooth.evaluation import EvaluateConfig, evaluate
 from dreambooth.run.train import train
 from dreambooth.study import StudyMake, make
+from tests.bench.conftest import encoder_flags, finished
 from tests.metrics import eyes
 from tests.study.asked import bench_folder, data_of, key_of, made
 from tests.training.runs import config
+
+__all__ = ["encoder_flags", "finished"]
 
 
 def test_two_evaluated_runs_become_a_study(pipelines, photos, tmp_path, capsys):

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
-from dreambooth.families.loras import LoRAFile, add_lora, fit, read_lora
 from dreambooth.files.layouts import write_kohya
 from dreambooth.files.lora_files import NoLoRA, pairs_of
 from dreambooth.methods import LoHa, LoRA
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
+from dreambooth.setup.loras import LoRAFile, add_lora, fit, read_lora
 from dreambooth.setup.open import open_model
 from tests import tiny
 from tests.training.runs import config
