@@ -35,7 +35,7 @@ class Run:
         if self._opened is None or self._as != wanted:
             self._as, self._opened = wanted, None  # the one before goes first: two may not fit
             self._opened = open_model(str(self.path), **wanted)
-        drawn = [told for told in draw_pictures(config, opened=self._opened) if isinstance(told, Drawn)][-1]
+        drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
     def evaluate(self, **settings: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Run:
         from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 
         config = from_arguments(EvaluateConfig, {"run": str(self.path), **settings})
-        return [told for told in evaluate(config) if isinstance(told, Scored)][-1].scores
+        return [record for record in evaluate(config) if isinstance(record, Scored)][-1].scores
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

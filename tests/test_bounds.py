@@ -112,8 +112,8 @@ def test_a_number_has_a_bound_on_both_sides(tree, flag):
 )
 def test_every_command_names_the_flag_before_it_looks_at_anything_else(capsys, words):
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert words[-2] in told and "Traceback" not in told and len(told) < 400
+    output = capsys.readouterr().err
+    assert words[-2] in output and "Traceback" not in output and len(output) < 400
 
 
 @pytest.mark.parametrize("base", ["stable_diffusion", "flux"])

@@ -25,7 +25,7 @@ from dreambooth.families.sampling import Sampling
 from dreambooth.families.stable_diffusion import StableDiffusion
 from dreambooth.photos.files import caption_beside
 from dreambooth.prompts.placeholder import fill, read_prompts
-from dreambooth.setup.checks import check, idle
+from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.config import TrainConfig, dump, resolve, write_yaml
 from dreambooth.setup.given import from_file, train_config
 from dreambooth.study.make import KEY
@@ -177,7 +177,7 @@ def configured(path: Path) -> None:
     """A configuration as `train` takes it from a file, down to what is kept of it."""
     config = train_config(config=path)
     check(config)
-    idle(config)
+    unused_settings(config)
     dump(config)
     from_file(path, {}, None)
     resolve(config.updated({("model", "pretrained_model_name_or_path"): "toybox"}), StableDiffusion)

@@ -131,9 +131,9 @@ def test_an_output_that_cannot_print_a_letter_does_not_end_the_run(pipelines, ph
     code = main(["train", *words, *SMALL])
     for stream in (out, err):
         stream.flush()
-    told = out.buffer.getvalue()
+    printed = out.buffer.getvalue()
     assert code == 0, err.buffer.getvalue()
-    assert (KOREAN.encode("cp949") if encoding == "cp949" else rb"\uac15\uc544\uc9c0") in told and rb"\U0001f600" in told
+    assert (KOREAN.encode("cp949") if encoding == "cp949" else rb"\uac15\uc544\uc9c0") in printed and rb"\U0001f600" in printed
     assert KOREAN in json.loads((tmp_path / "run é 😀" / "run.json").read_text(encoding="utf-8"))["instance_prompts"][0]
 
 
@@ -143,8 +143,8 @@ def test_words_that_are_no_utf_8_are_refused_by_their_flag(pipelines, photos, tm
     own = [] if flag == "class_noun" else ["--class_noun", "dog"]
     argv = ["train", "--pretrained_model_name_or_path", str(pipelines("stable_diffusion")), "--instance_data_dir", str(photos), *own]
     assert main([*argv, f"--{flag}", "caf\udce9 [V]" if "prompt" in flag else "caf\udce9", "--output_dir", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr().err
-    assert f"--{flag}" in told and "UTF-8" in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert f"--{flag}" in printed and "UTF-8" in printed and "Traceback" not in printed
     assert not (tmp_path / "run").exists()
 
 

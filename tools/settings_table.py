@@ -61,8 +61,8 @@ def _aliases() -> str:
     for name, alias in ALIASES.items():
         target = (alias.flag,) if isinstance(alias.flag, str) else alias.flag or ()
         value = "" if alias.value is None or alias.value is True else f" {alias.value}"
-        told = " and ".join(f"`--{flag}{value}`" for flag in target) or alias.told or f"refused: {alias.refused}"
-        lines.append(f"| `--{name}` | {told} |")
+        notice = " and ".join(f"`--{flag}{value}`" for flag in target) or alias.notice or f"refused: {alias.refused}"
+        lines.append(f"| `--{name}` | {notice} |")
     return "\n".join(lines) + "\n"
 
 

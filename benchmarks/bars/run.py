@@ -35,7 +35,7 @@ from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
 from dreambooth.bench.tables import ARMS
 from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
-from dreambooth.metrics.encoders import Encoders, LoadedEncoders
+from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders
 from dreambooth.toybox.weights import Weights
 from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
 
@@ -75,11 +75,11 @@ def main() -> None:
 
 def measured(bench: Path, subjects: Sequence[Subject], arm: str | None) -> Iterator[Bars]:
     """Every row of the arm, by subject and seed."""
-    eyes, weights = Encoders().beside("toybox").look(device=torch.device("cpu")), Weights()
+    encoders, weights = EncoderSettings().beside("toybox").load(device=torch.device("cpu")), Weights()
     named = {subject.name: subject for subject in subjects}
     for row in rows_of(bench, arm):
         if row["subject"] in named:
-            yield answers(row, named[row["subject"]], bench, eyes, weights)
+            yield answers(row, named[row["subject"]], bench, encoders, weights)
 
 
 def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
@@ -105,19 +105,19 @@ def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def answers(row: dict[str, Any], subject: Subject, bench: Path, eyes: LoadedEncoders, weights: Weights) -> Bars:
+def answers(row: dict[str, Any], subject: Subject, bench: Path, encoders: LoadedEncoders, weights: Weights) -> Bars:
     """The five answers for a row."""
     value = {name: score["value"] for name, score in row["scores"].items()}
     before = {name: score["value"] for name, score in row["untuned"].items()}
     others = other_subjects(subject)
     photos = [Image.fromarray(pixels) for pixels in subject.photos(SIZE)]
-    stranger = float(cosines(eyes.dino(others), eyes.dino(photos)).mean())
+    stranger = float(cosines(encoders.dino(others), encoders.dino(photos)).mean())
     closed = (value["dino"] - stranger) / (row["real"]["dino"]["value"] - stranger)
     colours = [way for prompt, names in row["pictures"].items() for way in colours_closed(subject, prompt, names, bench, others)]
     asked = [p.plain for p in some(toybox_suite(subject.noun, live=row["live"]), row["protocol"]["prompts"]) for _ in range(TRUTHS)]
     truths = [Image.fromarray(render(*scene_of_prompt(text, subject, seed=TRUTH_SEED + i), SIZE)) for i, text in enumerate(asked)]
-    alike = float(cosines(eyes.dino(truths), eyes.dino(photos)).mean())
-    heeded = float(matched_cosine(eyes.clip(truths), eyes.words(asked)).mean())
+    alike = float(cosines(encoders.dino(truths), encoders.dino(photos)).mean())
+    heeded = float(matched_cosine(encoders.clip(truths), encoders.words(asked)).mean())
     return Bars(
         subject.name, row["seed"], closed, float(np.mean(colours)), value["clip_t"] / before["clip_t"], value["pres"] - before["pres"],
         (alike - stranger) / (row["real"]["dino"]["value"] - stranger), heeded / before["clip_t"],

@@ -19,12 +19,12 @@ import damage
 import numpy as np
 from PIL import Image
 
-from dreambooth.photos import likeness, together
+from dreambooth.photos import likeness
 from dreambooth.photos.check import check_folder
 from dreambooth.photos.crop import centred, square
 from dreambooth.photos.files import scan
+from dreambooth.photos.image_checks import check_image, lost_by_centre_crop
 from dreambooth.photos.load import load, load_with_facts
-from dreambooth.photos.single import look_at, lost_by_centre_crop
 from dreambooth.photos.subject import find_subject
 
 Photo = tuple[str, Image.Image]
@@ -65,7 +65,7 @@ def single_findings(image: Image.Image) -> set[str]:
     from dreambooth.photos.load import Facts
 
     facts = Facts("JPEG", "RGB", image.size, 1, 1, "", None)
-    found, _, _ = look_at(Path("x.jpg"), image, facts, resolution=512, concept="object")
+    found, _, _ = check_image(Path("x.jpg"), image, facts, resolution=512, concept="object")
     return {f"{f.check} (error)" if f.severity == "error" else f.check for f in found}
 
 

@@ -22,7 +22,7 @@ from dreambooth.evaluation.protocol import held_out, is_live, toybox_suite, with
 from dreambooth.evaluation.scoring import measure
 from dreambooth.families import Family
 from dreambooth.families.sampling import Sampling, draw
-from dreambooth.metrics import Evidence, Shot
+from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.base import cosines
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import fill
@@ -81,8 +81,8 @@ def asked(noun: str) -> list[Asked]:
 class Referee:
     """Measures models of one subject. Renders, encoders and the judge are made once."""
 
-    def __init__(self, subject: Subject, eyes: LoadedEncoders, sampling: Sampling, *, batch_size: int = 12):
-        self.subject, self.eyes, self.sampling, self.batch_size = subject, eyes, sampling, batch_size
+    def __init__(self, subject: Subject, encoders: LoadedEncoders, sampling: Sampling, *, batch_size: int = 12):
+        self.subject, self.encoders, self.sampling, self.batch_size = subject, encoders, sampling, batch_size
         self.asked = asked(subject.noun)
         self.truths = [_truth(subject, prompt.text.replace("[V] ", "")) for prompt in self.asked]
         self.photos = tuple(Image.fromarray(pixels) for pixels in subject.photos(SIZE))
@@ -95,7 +95,9 @@ class Referee:
         with torch.random.fork_rng():
             drawn = self._draw(family, list(zip(prompts, plain, range(len(plain)), strict=True)), SEEDS)
             alone = self._draw(family, [(noun, noun, 0)], CLASS_SEEDS)
-            found = measure(Evidence(drawn, self.photos, alone), self.eyes, ("clip_t", "clip_t_chance", "div", "div_class", "copying"))
+            found = measure(
+                EvalImages(drawn, self.photos, alone), self.encoders, ("clip_t", "clip_t_chance", "div", "div_class", "copying")
+            )
         figures = {name: terms.mean() for name, terms in found.items() if not isinstance(terms, str)}
         figures |= self._figures([(shot.image, shot.row) for shot in drawn])
         figures["class_likeness"] = self._class_likeness([shot.image for shot in alone])
@@ -107,7 +109,7 @@ class Referee:
         """The same figures of the renders themselves, each held against the others: the upper end of every scale."""
         likeness, colours, pictures = [], [], []
         for row, truth in enumerate(self.truths):
-            near = cosines(*[self.eyes.dino(truth.pictures)] * 2)
+            near = cosines(*[self.encoders.dino(truth.pictures)] * 2)
             likeness.append(float(near[~torch.eye(len(near), dtype=torch.bool)].mean()))
             for number, picture in enumerate(truth.pictures):
                 others = [other for place, other in enumerate(truth.pictures) if place != number]
@@ -115,16 +117,20 @@ class Referee:
                 pictures.append((picture, row))
         return {"likeness": float(np.mean(likeness)), "colours": float(np.mean(colours)), **self._named(pictures)}
 
-    def _draw(self, family: Family, prompts: Sequence[tuple[str, str, int]], seeds: Sequence[int]) -> tuple[Shot, ...]:
+    def _draw(self, family: Family, prompts: Sequence[tuple[str, str, int]], seeds: Sequence[int]) -> tuple[GeneratedImage, ...]:
         wanted = [(text, plain, row, seed) for text, plain, row in prompts for seed in seeds]
         pictures = draw(
             family, [text for text, *_ in wanted], [seed for *_, seed in wanted], sampling=self.sampling, batch_size=self.batch_size
         )
-        return tuple(Shot(p.image, p.prompt, plain, row, seed, p.finite) for p, (_, plain, row, seed) in zip(pictures, wanted, strict=True))
+        return tuple(
+            GeneratedImage(p.image, p.prompt, plain, row, seed, p.finite) for p, (_, plain, row, seed) in zip(pictures, wanted, strict=True)
+        )
 
     def _figures(self, pictures: Sequence[tuple[Image.Image, int]]) -> Figures:
         """Likeness, colours and what the judge names, of pictures with the number of their prompt."""
-        near = [float(cosines(self.eyes.dino([image]), self.eyes.dino(self.truths[row].pictures)).mean()) for image, row in pictures]
+        near = [
+            float(cosines(self.encoders.dino([image]), self.encoders.dino(self.truths[row].pictures)).mean()) for image, row in pictures
+        ]
         far = [colour_distance([image], self.truths[row].pictures, self.truths[row].core) for image, row in pictures]
         return {"likeness": float(np.mean(near)), "colours": float(np.mean(far)), **self._named(pictures)}
 
@@ -142,7 +148,7 @@ class Referee:
         own = [
             picture for prompt, truth in zip(self.asked, self.truths, strict=True) if prompt.head == "context" for picture in truth.pictures
         ]
-        return float(cosines(self.eyes.dino(list(pictures)), self.eyes.dino(own)).mean())
+        return float(cosines(self.encoders.dino(list(pictures)), self.encoders.dino(own)).mean())
 
 
 def colour_distance(pictures: Sequence[Image.Image], truths: Sequence[Image.Image], core: np.ndarray) -> float:

@@ -24,7 +24,7 @@ from dreambooth.files.atomic import write_json
 from dreambooth.files.images import save_png
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics import Undefined
-from dreambooth.metrics.encoders import Encoders, LoadedEncoders, encoders_beside
+from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders, encoders_beside
 from dreambooth.metrics.real import real_row
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
@@ -107,15 +107,15 @@ def make_row(study: Study, subject: Subject, seed: int) -> None:
         return
     folder = study.work / "-".join([subject.name, str(seed), study.method, str(study.steps), key["model"][:8], key["encoders"][:8]])
     config = _config(study, subject, seed, folder)
-    eyes = Encoders().beside(TOYBOX).look(device=torch.device("cpu"))
-    referee = Referee(subject, eyes, config.validation.sampling(128))
+    encoders = EncoderSettings().beside(TOYBOX).load(device=torch.device("cpu"))
+    referee = Referee(subject, encoders, config.validation.sampling(128))
     looks = Looks(folder / "looks.json", referee)
     looks.catch_up(folder / "run")
     for record in train(config):
         if isinstance(record, Saved) and record.path.name.startswith("checkpoint-"):
             looks.take(record.path)
             print(f"{subject.name} seed {seed}: {record.step} of {study.steps}", flush=True)
-    row = {"subject": subject.name, "noun": subject.noun, "seed": seed, "key": key, "real_dino": _real_dino(eyes, referee)}
+    row = {"subject": subject.name, "noun": subject.noun, "seed": seed, "key": key, "real_dino": _real_dino(encoders, referee)}
     row |= {"curve": read_curve(folder / "run" / "metrics.jsonl"), "truth": referee.truth(), "untuned": _untuned(referee)}
     row |= {"looks": {str(step): looks.found[step] for step in sorted(looks.found)}}
     expected = list(range(study.every, study.steps + 1, study.every))
@@ -184,9 +184,9 @@ def _config(study: Study, subject: Subject, seed: int, folder: Path) -> TrainCon
     return resolve(config, family_of(config.model))
 
 
-def _real_dino(eyes: LoadedEncoders, referee: Referee) -> float | None:
+def _real_dino(encoders: LoadedEncoders, referee: Referee) -> float | None:
     try:
-        return real_row(eyes.dino(referee.photos), self_pairs=False).mean()
+        return real_row(encoders.dino(referee.photos), self_pairs=False).mean()
     except Undefined:
         return None
 

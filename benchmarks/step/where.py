@@ -20,7 +20,7 @@ from dreambooth.setup.config import TrainConfig, dump, resolve
 from dreambooth.setup.model import attach, lighten
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer
-from dreambooth.training.processes import join
+from dreambooth.training.ranks import join
 
 
 def phases(job: Job, *, steps: int, warm: int = 5) -> str:

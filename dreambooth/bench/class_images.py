@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dreambooth.bench.job import Job, Moved
+from dreambooth.bench.job import Job, JobProgress
 from dreambooth.bench.locks import held
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
@@ -12,7 +12,7 @@ from dreambooth.files.images import is_whole_png
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.prompts.placeholder import class_prompt
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import how_drawn, read_as_told
+from dreambooth.setup.model import configure_tokenizers, how_drawn
 from dreambooth.training.prior import MANIFEST, ClassImages, Manifest, set_digest
 from dreambooth.training.records import Progress
 
@@ -29,9 +29,9 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
     with held(folder.with_suffix(".lock")):
         if _drawn(folder, count):
             return folder, True
-        tell(Moved(job.key, "class images", 0, count))
+        tell(JobProgress(job.key, "class images", 0, count))
         family = family_of(config.model).load(config.model)
-        read_as_told(family, config.text)
+        configure_tokenizers(family, config.text)
         family.to(pick_device(config.loop.device))
         size = config.cropping.resolution or family.native_resolution
         writable_folder(folder, "--output_dir")
@@ -40,7 +40,7 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
             continue
         for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
             if isinstance(record, Progress):
-                tell(Moved(job.key, record.phase, record.done, record.total))
+                tell(JobProgress(job.key, record.phase, record.done, record.total))
     return folder, False
 
 

@@ -70,8 +70,8 @@ class Dataset:
         enough = tuple(subject for subject in self.subjects if subject.name not in few)
         if not any(self.count(subject) for subject in enough):
             raise SettingError("num_photos", f"no subject of {self.name} has {count} photos.", fix="Ask for fewer in the plan.")
-        told = f"{self.name}: left out, with fewer than {count} photos: {', '.join(few)}."
-        return replace(self, subjects=enough, absent=(*self.absent, told))
+        note = f"{self.name}: left out, with fewer than {count} photos: {', '.join(few)}."
+        return replace(self, subjects=enough, absent=(*self.absent, note))
 
     def some(self, names: tuple[str, ...] = (), count: int | None = None) -> tuple[Subject, ...]:
         """The named subjects, or the first `count`; raises SettingError for a name that is not there."""

@@ -7,11 +7,11 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.families.source import part_digest
 from dreambooth.files.digests import file_digest
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.photos.files import caption_beside, scan
 
 
-def weights_digest(model: ModelSource, encoders: Encoders) -> str:
+def weights_digest(model: ModelSource, encoders: EncoderSettings) -> str:
     """A digest of the base model, of a VAE or tokenizer in the place of its own, and of the encoders that look at its pictures."""
     chosen = encoders.beside(model.pretrained_model_name_or_path)
     names = (model.pretrained_vae_name_or_path, model.tokenizer_name, *(getattr(chosen, name) for name in type(chosen).model_fields))

@@ -28,7 +28,7 @@ from dreambooth.photos.files import scan
 from dreambooth.run.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.run.train import train
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.model import attach, hush
+from dreambooth.setup.model import attach, silence_libraries
 from dreambooth.training.records import Step
 
 TRIAL_STEPS, TRIAL_PICTURES = 3, 2
@@ -99,8 +99,8 @@ class Budget:
             yield "Nothing is left to do; the tables would be drawn anew."
             return
         once = sum(_pictures(job) for job in self.sharing.values()) * max(rate.picture for rate in self.rates.values())
-        told = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few updates and pictures"
-        yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {told}), and once a class its class images."
+        basis = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few updates and pictures"
+        yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {basis}), and once a class its class images."
         shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
         most = max(own.under_way for own in self.sizes.values())
         own = f"{size(self.stay)} stay (keep {' and '.join(sorted(self.keeps)) or 'scores'}), {size(shared)} are shared"
@@ -109,7 +109,7 @@ class Budget:
 
 def estimate(request: Request) -> Iterator[str]:
     """Lines for `--dry_run`."""
-    hush()
+    silence_libraries()
     budget = Budget(_from_rows(request))
     for item in expand(request):
         if isinstance(item, Failed):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dreambooth.bench.job import MEASURED, Job, Moved
+from dreambooth.bench.job import MEASURED, Job, JobProgress
 from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
 from dreambooth.core.device import pick_device
@@ -23,14 +23,14 @@ from dreambooth.evaluation.results import INTERVALS
 from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
-from dreambooth.metrics import Evidence, Shot
+from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.prompts.placeholder import class_prompt, fill
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.model import hush, pipeline_of, read_as_told
+from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, open_model, read_config
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
@@ -38,7 +38,7 @@ SOURCES = {
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
 }
 """How a bench is told what `evaluate` is told by flags of its own."""
-Tell = Callable[[Moved], None]
+Tell = Callable[[JobProgress], None]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Examined:
     untuned: dict[str, Score]
     real: dict[str, Score]
     protocol: dict[str, Any]
-    drawn: tuple[Shot, ...]
-    class_drawn: tuple[Shot, ...]
+    drawn: tuple[GeneratedImage, ...]
+    class_drawn: tuple[GeneratedImage, ...]
     prompts: tuple[Asked, ...]
     base: str
     toybox: bool
@@ -90,27 +90,27 @@ class Exam:
         return tuple(Wanted(words, words, 0, seed) for seed in range(self.config.class_samples))
 
 
-def open_eyes(job: Job, *, tell: Tell) -> LoadedEncoders:
+def load_encoders(job: Job, *, tell: Tell) -> LoadedEncoders:
     """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
-    tell(Moved(job.key, "loading the encoders"))
+    tell(JobProgress(job.key, "loading the encoders"))
     config = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
-    eyes = config.encoders.beside(train_config(**job.settings).model.pretrained_model_name_or_path).look(device=torch.device("cpu"))
-    eyes.ready(LOOKED_WITH)
-    return eyes
+    encoders = config.encoders.beside(train_config(**job.settings).model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
+    encoders.ready(LOOKED_WITH)
+    return encoders
 
 
-def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> Examined:
+def examine(job: Job, run: Path | None, encoders: LoadedEncoders, *, tell: Tell) -> Examined:
     """Draw and score a finished run, or, without one, the untuned model.
 
     Raises SettingError for photos that cannot be read, before anything is drawn.
     """
-    hush()
+    silence_libraries()
     config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
     config = config.model_copy(update={"sampling": config.sampling.given_by(SOURCES)})
     photos, _ = read_folder(job.photos)
     asked = train_config(**job.settings)
     own = read_config(run, allow_pickle=asked.model.allow_pickle) if run else asked
-    eyes.to(pick_device(config.device))
+    encoders.to(pick_device(config.device))
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
@@ -118,18 +118,18 @@ def examine(job: Job, run: Path | None, eyes: LoadedEncoders, *, tell: Tell) -> 
     )  # fmt: skip
     drawn, class_drawn = _own(exam, run, own)
     before, class_before, shared = _untuned(exam, own)
-    tell(Moved(job.key, "scoring"))
-    evidence, untuned = Evidence(drawn, photos, class_drawn, class_before if run else ()), Evidence(before, photos, class_before)
-    real = real_scores(photos, eyes, seed=config.seed)
+    tell(JobProgress(job.key, "scoring"))
+    evidence, untuned = EvalImages(drawn, photos, class_drawn, class_before if run else ()), EvalImages(before, photos, class_before)
+    real = real_scores(photos, encoders, seed=config.seed)
     return Examined(
-        scores(measure(evidence, eyes, MEASURED), seed=config.seed), _scored(untuned, eyes, config.seed),
+        scores(measure(evidence, encoders, MEASURED), seed=config.seed), _scored(untuned, encoders, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, eyes.ready(LOOKED_WITH)), drawn, class_drawn, tuple(prompts), exam.base,
+        _protocol(exam, encoders.ready(LOOKED_WITH)), drawn, class_drawn, tuple(prompts), exam.base,
         is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 
 
-def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot, ...]]:
+def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...]]:
     """Pictures of the job's own model in the job's folder; the untuned model's class pictures are those that all jobs share."""
     words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
     place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
@@ -145,7 +145,7 @@ def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[Shot, ..
     return drawn, class_drawn
 
 
-def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot, ...], int]:
+def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...], int]:
     """Pictures of the model before training, and how many of them were there already."""
     model = Lazy(lambda: _base(exam, own))
     wanted = suite([(prompt.plain, prompt.plain) for prompt in exam.prompts], exam.seeds)
@@ -155,7 +155,7 @@ def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[Shot, ...], tuple[Shot
     return before, class_before, there + also_there
 
 
-def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[Shot, ...], int]:
+def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[GeneratedImage, ...], int]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
     decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, exam.pipeline], default=str)
@@ -165,11 +165,11 @@ def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) ->
         return _drained(exam, have(Series(phase, folder, wanted, {"weights": exam.base}), drawer, **exam.how)), there
 
 
-def _scored(evidence: Evidence, eyes: LoadedEncoders, seed: int) -> dict[str, Score]:
-    return scores(measure(evidence, eyes, MEASURED), seed=seed)
+def _scored(evidence: EvalImages, encoders: LoadedEncoders, seed: int) -> dict[str, Score]:
+    return scores(measure(evidence, encoders, MEASURED), seed=seed)
 
 
-def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, ...]]) -> tuple[Shot, ...]:
+def _drained(exam: Exam, drawing: Generator[Message | Progress, None, tuple[GeneratedImage, ...]]) -> tuple[GeneratedImage, ...]:
     """The pictures, with a word to the one who waits for each."""
     while True:
         try:
@@ -177,7 +177,7 @@ def _drained(exam: Exam, drawing: Generator[Told | Progress, None, tuple[Shot, .
         except StopIteration as done:
             return done.value
         if isinstance(record, Progress):
-            exam.tell(Moved(exam.job.key, record.phase, record.done, record.total))
+            exam.tell(JobProgress(exam.job.key, record.phase, record.done, record.total))
 
 
 def _tuned(exam: Exam, run: Path) -> Opened:
@@ -189,7 +189,7 @@ def _tuned(exam: Exam, run: Path) -> Opened:
 def _base(exam: Exam, own: TrainConfig) -> Opened:
     """The base model, loaded as the run had it."""
     family = family_of(exam.model).load(exam.model)
-    read_as_told(family, own.text)
+    configure_tokenizers(family, own.text)
     family.to(pick_device(exam.config.device))
     return Opened(family, exam.model.pretrained_model_name_or_path)
 

@@ -26,7 +26,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of
 from dreambooth.files.folders import Place, refuse_mixing
 from dreambooth.files.pretrained import refuse_missing_folder
-from dreambooth.metrics.encoders import NONE, Encoders
+from dreambooth.metrics.encoders import NONE, EncoderSettings
 from dreambooth.prompts.placeholder import read_prompts
 from dreambooth.schema import flags, get, is_set
 from dreambooth.setup.checks import check
@@ -49,7 +49,7 @@ WITHOUT_EFFECT = {
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
 WRITES = ("rows", "jobs", "shared", "tables")
 """Names below the output folder that a bench writes."""
-ENCODERS = frozenset(Encoders.model_fields)
+ENCODERS = frozenset(EncoderSettings.model_fields)
 """Training flags that belong to the examination."""
 DRAWN_WITH = ("mixed_precision", "tokenizer_max_length", "text_encoder_use_attention_mask", "variant", "revision")
 """Training flags that also decide what an untuned model draws."""
@@ -130,7 +130,7 @@ def expand(request: Request) -> Iterator[Job | Failed]:
                     yield Failed(job, str(error), "request" if isinstance(error, SettingError) else "run")
 
 
-def rehearse(request: Request) -> None:
+def validate(request: Request) -> None:
     """See that every arm can be configured, and is another one than the others; raises SettingError naming what is wrong."""
     _refuse_places(request)
     lines, subject, seen = request.plan.lines(), request.subjects[0], dict[str, str]()

@@ -100,7 +100,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Moved:
+class JobProgress:
     """How far a job is."""
 
     key: str
@@ -127,7 +127,7 @@ class Failed:
     attempts: int = 1
 
 
-Event = Started | Moved | Finished | Failed
-Work = Callable[[Job, Callable[[Moved], None]], Row]
+Event = Started | JobProgress | Finished | Failed
+Work = Callable[[Job, Callable[[JobProgress], None]], Row]
 """What does a job: importable by name, so that other processes and machines can call it. It tells how far it is and returns the row;
 raises DreamboothError for what a user can mend. Called again for a job that was cut short, it goes on from the job's own folder."""

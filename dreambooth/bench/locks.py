@@ -40,8 +40,8 @@ def alone(folder: Path) -> Iterator[None]:
             reason = f"{folder} lies where files cannot be locked ({error.strerror}), so two benches could be at work on it."
             raise SettingError("--output_dir", reason, fix="Choose a folder of this machine.") from None
         file.truncate(0)
-        told = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        file.write(json.dumps(told))
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        file.write(json.dumps(holder))
         file.flush()
         yield
 
@@ -50,7 +50,7 @@ def _holder(file: IO[str]) -> str:
     """Who holds a lock, as it says itself."""
     file.seek(0)
     try:
-        told = parse_json(file.read(10_000))
-        return f"process {told['process']} on {told['host']} since {told['since']}"
+        holder = parse_json(file.read(10_000))
+        return f"process {holder['process']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError):
         return "it has not said who it is"

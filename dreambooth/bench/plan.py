@@ -152,7 +152,7 @@ def parse_plan(tree: Mapping[str, Any], where: str, given: Mapping[str, Any] | N
         plan = Plan.parse({**tree, "title": tree.get("title", tree["name"]), "arms": arms})
     except SettingError as error:
         raise SettingError(f"{where}: {error.setting.removeprefix('--')}", error.reason, fix=error.fix) from None
-    _look_up(plan, where, given or {})
+    _check_names(plan, where, given or {})
     return plan
 
 
@@ -184,13 +184,13 @@ def _shipped(name: str) -> dict[str, Any]:
     return read_yaml_file(Path(str(SHIPPED / f"{name}.yaml")), "plan")
 
 
-def _look_up(plan: Plan, where: str, given: Mapping[str, Any]) -> None:
+def _check_names(plan: Plan, where: str, given: Mapping[str, Any]) -> None:
     """Every flag, metric, arm and keeping that the plan names must exist, and be for a plan to say."""
     for metric in plan.metrics:
         if metric not in MEASURED:
-            told = "a bench does not measure" if metric in METRICS else "there is no metric"
+            problem = "a bench does not measure" if metric in METRICS else "there is no metric"
             raise SettingError(
-                f"{where}: metrics", f"{told} {metric!r}.", fix=_near(metric, MEASURED) or f"There are {', '.join(MEASURED)}."
+                f"{where}: metrics", f"{problem} {metric!r}.", fix=_near(metric, MEASURED) or f"There are {', '.join(MEASURED)}."
             )
     for name in plan.evaluation:
         if name not in flags(EvaluateConfig) or name in NOT_TO_ASK:

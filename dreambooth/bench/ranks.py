@@ -43,8 +43,8 @@ def scores_by_rank(run: Path, ranks: Sequence[int], **evaluation: Any) -> Iterat
 
 def _scored(run: Path, output_dir: Path, evaluation: dict[str, Any]) -> dict[str, float]:
     config = from_arguments(EvaluateConfig, {**evaluation, "run": str(run), "output_dir": str(output_dir), "untuned": False})
-    told = [record for record in evaluate(config) if isinstance(record, Scored)][-1]
-    return {name: told.scores[name]["value"] for name in SHOWN if told.scores[name]["value"] is not None}
+    scored = [record for record in evaluate(config) if isinstance(record, Scored)][-1]
+    return {name: scored.scores[name]["value"] for name in SHOWN if scored.scores[name]["value"] is not None}
 
 
 def _flag(word: str) -> tuple[str, str]:

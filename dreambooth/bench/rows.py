@@ -62,8 +62,8 @@ def read_row(path: Path) -> Row:
 
 def as_row(text: str | bytes) -> Row:
     """A row from its JSON; raises Damaged. Another version of the code may have said more, which is left out."""
-    told = parse_json(text)
-    row: Row = shaped({name: value for name, value in told.items() if name in NAMES}, Row)
+    values = parse_json(text)
+    row: Row = shaped({name: value for name, value in values.items() if name in NAMES}, Row)
     shaped(row.protocol, Protocol)
     names = [name for some in row.pictures.values() for name in some]
     if not all(map(is_plain_name, (row.key, row.subject, *(part for name in names for part in name.split("/"))))):

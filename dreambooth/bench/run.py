@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dreambooth.bench.expand import Request, expand, rehearse
+from dreambooth.bench.expand import Request, expand, validate
 from dreambooth.bench.job import Event, Failed, Job, Row
 from dreambooth.bench.locks import alone
 from dreambooth.bench.rows import has_row, row_of, write_row
@@ -14,7 +14,7 @@ from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
 from dreambooth.core.errors import RunError, first_line
 from dreambooth.files.folders import refuse_unwritable
-from dreambooth.training.records import Told
+from dreambooth.training.records import Message
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class There:
+class AlreadyDone:
     """So many jobs of the plan need not be done: they had a row already, or share one with another arm."""
 
     count: int
 
 
 @dataclass
-class Turn:
+class BenchState:
     """What is known of a bench under way, beside its rows."""
 
     there: int = 0
@@ -61,36 +61,36 @@ class Turn:
                 self.given.add(item.key)
                 yield item
 
-    def told(self) -> Iterator[Failed | There]:
+    def news(self) -> Iterator[Failed | AlreadyDone]:
         """What has come up since the last time: jobs that are there, and those that cannot be jobs."""
         if self.there > self.there_told:
             self.there_told = self.there
-            yield There(self.there)
+            yield AlreadyDone(self.there)
         while self.unfit:
             yield self.unfit.pop(0)
 
 
-def bench(request: Request) -> Iterator[Told | Event | There | Ended]:
+def bench(request: Request) -> Iterator[Message | Event | AlreadyDone | Ended]:
     """Do what is missing and draw the tables; the last record is `Ended`.
 
     Raises SettingError before anything runs for a plan that cannot be done at all, and for a folder on which another bench is at work.
     Not taking the next record stops it: running jobs save, finished rows stay.
     """
     refuse_unwritable(request.root, "--output_dir")
-    rehearse(request)
+    validate(request)
     with alone(request.root):
-        yield from (Told(sentence, important=True) for sentence in request.dataset.absent)
-        turn = Turn()
+        yield from (Message(sentence, important=True) for sentence in request.dataset.absent)
+        turn = BenchState()
         events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root))
         try:
             for event in events:
-                yield from turn.told()
+                yield from turn.news()
                 if isinstance(event, Failed):
                     turn.failed[event.job.key] = event
                 yield event
         finally:
             events.close()  # type: ignore[attr-defined]  # executors are generators; closing one lets its jobs save
-        yield from turn.told()
+        yield from turn.news()
         yield _ended(request, turn)
 
 
@@ -99,11 +99,11 @@ def drawn_anew(request: Request) -> Ended:
 
     Raises SettingError for a plan that cannot be done at all.
     """
-    rehearse(request)
+    validate(request)
     return _ended(request, None)
 
 
-def _ended(request: Request, turn: Turn | None) -> Ended:
+def _ended(request: Request, turn: BenchState | None) -> Ended:
     """Rows and failures of the plan as it stands now, and their tables; without a turn, a job that has no row is one that waits."""
     rows: list[Row] = []
     failures: list[dict[str, Any]] = []

@@ -19,9 +19,9 @@ from PIL import Image
 import dreambooth
 from dreambooth.bench.class_images import class_images
 from dreambooth.bench.digests import photos_digest, weights_digest
-from dreambooth.bench.examine import Examined, examine, open_eyes
+from dreambooth.bench.examine import Examined, examine, load_encoders
 from dreambooth.bench.executors import stopping
-from dreambooth.bench.job import Job, Moved, Row
+from dreambooth.bench.job import Job, JobProgress, Row
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
 from dreambooth.core.errors import RunError, SettingError
@@ -34,7 +34,7 @@ from dreambooth.photos.files import caption_of, scan
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.model import hush
+from dreambooth.setup.model import silence_libraries
 from dreambooth.setup.record import read_record
 from dreambooth.setup.trust import is_on
 from dreambooth.training.masks import MASKS
@@ -46,13 +46,13 @@ ROW, SHOWN, SIDE = "row.json", 4, 128
 SHOWN_IMAGES = 2
 """Pictures kept of each."""
 
-Tell = Callable[[Moved], None]
+Tell = Callable[[JobProgress], None]
 
 
 def work(job: Job, tell: Tell) -> Row:
     """Do the job and return its row; raises DreamboothError for what a user can mend."""
     folder, clock = Path(job.folder), time.perf_counter()
-    hush()
+    silence_libraries()
     writable_folder(folder, "--output_dir")
     kept = parse_keep(job.keep)
     earlier = _row_of(folder)
@@ -60,10 +60,10 @@ def work(job: Job, tell: Tell) -> Row:
         kept.prune(folder)  # the start before may have been killed at it
         return earlier
     _same_files(job)
-    eyes = open_eyes(job, tell=tell)
+    encoders = load_encoders(job, tell=tell)
     record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
     learned = time.perf_counter()
-    found = examine(job, folder / RUN if job.trains else None, eyes, tell=tell)
+    found = examine(job, folder / RUN if job.trains else None, encoders, tell=tell)
     _same_files(job)
     pictures = _small(job, folder, found)
     examined = time.perf_counter()
@@ -128,12 +128,12 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
         "checkpoints_total_limit": config.loop.checkpoints_total_limit,
     }  # fmt: skip
     done: Done | None = None
-    for told in train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
-        if isinstance(told, Step):
-            tell(Moved(job.key, "training", told.step, told.total))
-        elif isinstance(told, Progress):
-            tell(Moved(job.key, told.phase, told.done, told.total))
-        done = told if isinstance(told, Done) else done
+    for record in train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
+        if isinstance(record, Step):
+            tell(JobProgress(job.key, "training", record.step, record.total))
+        elif isinstance(record, Progress):
+            tell(JobProgress(job.key, record.phase, record.done, record.total))
+        done = record if isinstance(record, Done) else done
     assert done, "a training that ends without an error ends with Done"
     return done.record, {"class images": "drawn by another job"} if by_others else {}
 
@@ -188,8 +188,8 @@ def _save_small(path: Path, image: Image.Image) -> None:
 def _told(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
-    told = {name: shown(value) if "/" in str(value) else value for name, value in job.settings.items() if name != "cache_dir"}
-    return {**told, **{name: value for name, value in extra.items() if value is not None}}
+    record = {name: shown(value) if "/" in str(value) else value for name, value in job.settings.items() if name != "cache_dir"}
+    return {**record, **{name: value for name, value in extra.items() if value is not None}}
 
 
 def _made(record: dict[str, Any]) -> dict[str, str]:

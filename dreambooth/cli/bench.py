@@ -15,7 +15,7 @@ from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.estimate import estimate
 from dreambooth.bench.executors.inline import is_at_work
 from dreambooth.bench.executors.process_worker import ending_signals
-from dreambooth.bench.expand import Request, rehearse
+from dreambooth.bench.expand import Request, validate
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     photos = Path(config.output_dir).expanduser() / "shared" / "photos"
     request = Request(plan, config, open_dataset(config.dataset_dir, photos), training)
     if config.dry_run:
-        rehearse(request)
+        validate(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
     toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in plan.lines().values())

@@ -15,7 +15,7 @@ from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
 from dreambooth.setup.given import train_config
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
-from dreambooth.training.records import Done, Record, Told
+from dreambooth.training.records import Done, Message, Record
 
 USAGE = "dreambooth demo [--subject NAME] [--output_dir demo-run]"
 PROMPTS = (
@@ -70,12 +70,12 @@ def demo(config: DemoConfig) -> Iterator[Record]:
     prompts = [prompt.format(noun=subject.noun) for prompt in PROMPTS + (WORN if subject.noun in ANIMALS else ())]
     prompts += [f"a {subject.noun}"]
     pictures = {"num_images": config.num_images, "seed": config.seed, "output_dir": str(run / "samples" / subject.name)}
-    for told in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), **pictures)):
-        if isinstance(told, Drawn):
-            yield Told(f"Contact sheet: {_sheet(folder, subject, prompts, told, config.num_images)}")
+    for record in generate(GenerateConfig(run=str(run), prompt=tuple(prompts), **pictures)):
+        if isinstance(record, Drawn):
+            yield Message(f"Contact sheet: {_sheet(folder, subject, prompts, record, config.num_images)}")
         else:
-            yield told
-    yield Told(f"Report: {run / 'report.html'}\nThat was the toybox. For real photos, the command is at the top.")
+            yield record
+    yield Message(f"Report: {run / 'report.html'}\nThat was the toybox. For real photos, the command is at the top.")
 
 
 def _subject(name: str) -> Subject:

@@ -22,11 +22,11 @@ def main(argv: Sequence[str]) -> int:
         return 0
     terminal = Terminal()
     try:
-        for told in evaluate(config):
-            terminal.take(told)
-            if isinstance(told, Scored):
-                terminal.say(_table(told.scores))
-                terminal.say(f"Report: {told.report}")
+        for record in evaluate(config):
+            terminal.take(record)
+            if isinstance(record, Scored):
+                terminal.say(_table(record.scores))
+                terminal.say(f"Report: {record.report}")
     finally:
         terminal.close()
     return 0
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(scores: Mapping[str, Any]) -> str:
     """The paper's metrics as lines: score, interval, the untuned model."""
-    told = [("", "score", "95 % interval", "untuned", "what it tells")]
-    told += [(f"{row.title} {row.arrow}", row.value, row.interval or row.reason, row.untuned, row.meaning) for row in rows(scores)]
-    widths = [max(len(line[column]) for line in told) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in told)
+    table = [("", "score", "95 % interval", "untuned", "what it tells")]
+    table += [(f"{row.title} {row.arrow}", row.value, row.interval or row.reason, row.untuned, row.meaning) for row in rows(scores)]
+    widths = [max(len(line[column]) for line in table) for column in range(4)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in table)

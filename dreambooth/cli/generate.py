@@ -20,10 +20,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     terminal = Terminal()
     try:
-        for told in generate(config):
-            terminal.take(told)
-            if isinstance(told, Drawn):
-                terminal.say(f"{len(told.paths)} pictures in {told.paths[0].parent}\nContact sheet: {told.sheet}")
+        for record in generate(config):
+            terminal.take(record)
+            if isinstance(record, Drawn):
+                terminal.say(f"{len(record.paths)} pictures in {record.paths[0].parent}\nContact sheet: {record.sheet}")
     finally:
         terminal.close()
     return 0

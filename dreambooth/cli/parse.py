@@ -15,11 +15,11 @@ AnySetting = TypeVar("AnySetting", bound=Setting)
 
 @dataclass(frozen=True)
 class Alias:
-    """Another name for a flag, from other tools. `value` is what it means when it stands alone; `told` is said once when it is used."""
+    """Another name for a flag, from other tools. `value` is what it means when it stands alone; `notice` is said once when it is used."""
 
     flag: str | tuple[str, ...] | None
     value: Any = None
-    told: str = ""
+    notice: str = ""
     refused: str = ""
 
 
@@ -80,14 +80,14 @@ def help_text(tree: type[Setting], *, usage: str, intro: str, hidden: Sequence[s
 
 def _entry(flag: Flag) -> str:
     head = f"  --{flag.name}" + ("" if flag.is_switch else f" {flag.type_name}")
-    told = []
+    notes = []
     if flag.kinds:
-        told.append(f"{' and '.join(flag.kinds)} only")
+        notes.append(f"{' and '.join(flag.kinds)} only")
     if flag.is_switch and flag.default is True:
-        told.append(f"on; off with --no-{flag.name}")
+        notes.append(f"on; off with --no-{flag.name}")
     elif flag.default not in (None, False, (), "") and not flag.is_switch:
-        told.append(f"default {flag.default:g}" if isinstance(flag.default, float) else f"default {flag.default}")
-    text = " ".join(flag.help.split()) + (f" [{'; '.join(told)}]" if told else "")
+        notes.append(f"default {flag.default:g}" if isinstance(flag.default, float) else f"default {flag.default}")
+    text = " ".join(flag.help.split()) + (f" [{'; '.join(notes)}]" if notes else "")
     return f"{head}\n{textwrap.fill(text, 100, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}\n"
 
 
@@ -118,7 +118,7 @@ def _use_alias(
         value = given[0]
     for target in targets:
         place(values, known[target].path, value)
-    return [f"--{name}: {alias.told}"] if alias.told else []
+    return [f"--{name}: {alias.notice}"] if alias.notice else []
 
 
 def _one(name: str, given: list[str] | None, words: list[str]) -> str:
@@ -170,7 +170,7 @@ def settings_from(
         hidden = [alias.flag for alias in (aliases or {}).values() if isinstance(alias.flag, str)]
         print(help_text(tree, usage=usage, intro=intro or tree.__doc__ or "", hidden=hidden))
         for name, alias in (aliases or {}).items():
-            told = next((flag.help for flag in flags(tree).values() if flag.name == alias.flag), "")
-            print(f"  --{name}\n        {told}")
+            meaning = next((flag.help for flag in flags(tree).values() if flag.name == alias.flag), "")
+            print(f"  --{name}\n        {meaning}")
         return None
     return tree.parse(read_flags(argv, tree, aliases=aliases)[0])

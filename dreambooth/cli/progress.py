@@ -4,10 +4,10 @@ import time
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dreambooth.bench.job import Failed, Finished, Job, Moved, Row, Started
-from dreambooth.bench.run import There
+from dreambooth.bench.job import Failed, Finished, Job, JobProgress, Row, Started
+from dreambooth.bench.run import AlreadyDone
 from dreambooth.cli.show import Lasting
-from dreambooth.training.records import Told
+from dreambooth.training.records import Message
 
 SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
 
@@ -28,14 +28,14 @@ class Jobs:
 
     def take(self, record: object) -> None:
         """Show one record."""
-        if isinstance(record, Told):
+        if isinstance(record, Message):
             self.say(record.text)
-        elif isinstance(record, There):
+        elif isinstance(record, AlreadyDone):
             self.there = record.count
             self._counted()
         elif isinstance(record, Started):
             self._started(record)
-        elif isinstance(record, Moved):
+        elif isinstance(record, JobProgress):
             self._moved(record)
         elif isinstance(record, Finished):
             self.finished += 1
@@ -58,7 +58,7 @@ class Jobs:
         if self.bars and started.job.key not in self.tasks:
             self.tasks[started.job.key] = self.bars.add_task(_name(started.job), total=None)
 
-    def _moved(self, moved: Moved) -> None:
+    def _moved(self, moved: JobProgress) -> None:
         if self.bars and moved.key in self.tasks:
             words = f"{self.names[moved.key]}: {moved.phase}"
             self.bars.update(self.tasks[moved.key], description=words, completed=moved.done, total=moved.total or None)

@@ -28,7 +28,7 @@ class Terminal:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
         )
         self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
         self.task: tuple[str, TaskID] | None = None
@@ -41,7 +41,7 @@ class Terminal:
         """Show one record."""
         if not self.loud:
             return
-        if isinstance(record, records.Told):
+        if isinstance(record, records.Message):
             self.say(record.text, important=record.important)
         elif isinstance(record, records.Progress):
             self._bar(record.phase, record.done, record.total, "")
@@ -62,31 +62,31 @@ class Terminal:
         if self.bars and self.loud:
             self.bars.stop()
 
-    def _bar(self, phase: str, done: int, total: int, told: str) -> None:
+    def _bar(self, phase: str, done: int, total: int, text: str) -> None:
         if self.bars is None:
-            self._line(phase, done, total, told)
+            self._line(phase, done, total, text)
             return
         if self.task is None or self.task[0] != phase:
-            self.task = (phase, self.bars.add_task(phase, total=total, told=""))
+            self.task = (phase, self.bars.add_task(phase, total=total, text=""))
         self.bars.update(self.task[1], completed=done, total=total)
-        if told:
-            self.bars.update(self.task[1], told=told)
+        if text:
+            self.bars.update(self.task[1], text=text)
 
-    def _line(self, phase: str, done: int, total: int, told: str) -> None:
+    def _line(self, phase: str, done: int, total: int, text: str) -> None:
         """Without a terminal: a line every ten seconds, and the last."""
-        if told or done == total:
+        if text or done == total:
             now = time.monotonic()
             if done == total or now - self.last_line > 10:
                 self.last_line = now
-                self.say(f"{phase} {done}/{total} {told}".rstrip())
+                self.say(f"{phase} {done}/{total} {text}".rstrip())
 
 
 def _numbers(values: dict[str, float]) -> str:
     if not values:
         return ""
-    told = [f"loss {values['loss']:.4f}"] if "loss" in values else []
+    text = [f"loss {values['loss']:.4f}"] if "loss" in values else []
     if "loss_prior" in values:
-        told.append(f"(subject {values['loss_subject']:.4f}, prior {values['loss_prior']:.4f})")
+        text.append(f"(subject {values['loss_subject']:.4f}, prior {values['loss_prior']:.4f})")
     if "images_per_second" in values:
-        told.append(f"{values['images_per_second']:.3g} images/s")
-    return " ".join(told)
+        text.append(f"{values['images_per_second']:.3g} images/s")
+    return " ".join(text)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 
 
 def squared_error(
@@ -35,7 +35,7 @@ def dreambooth_loss(error: Float[Tensor, "b"], weight: Float[Tensor, "b"]) -> Fl
     return (error * weight).sum()
 
 
-def snr_weight(process: Process, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
+def snr_weight(process: NoiseSchedule, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
     """Min-SNR-gamma, [b]: easy steps stop drowning the hard ones (Hang et al. 2023, sections 3.4 and 4.2).
 
     min(snr, gamma) / snr for epsilon, min(snr, gamma) for sample, min(snr, gamma) / (snr + 1) for v. Every row by its own

@@ -8,12 +8,14 @@ are held fixed: the interval is about the model, not about other photos.
 import numpy as np
 import torch
 
-from dreambooth.metrics import Terms
+from dreambooth.metrics import PerSampleValues
 
 REPLICATES, CONFIDENCE = 1000, 0.95
 
 
-def interval(terms: Terms, *, seed: int, replicates: int = REPLICATES, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+def interval(
+    terms: PerSampleValues, *, seed: int, replicates: int = REPLICATES, confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
     """Low and high bound of the mean; None where a single term leaves nothing to draw from."""
     if len(terms) < 2:
         return None

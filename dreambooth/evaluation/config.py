@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from dreambooth.core.device import Precision
 from dreambooth.evaluation.protocol import Application
 from dreambooth.families.sampling import Sampling
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.schema import Count, Seed, Setting
 
 
@@ -52,5 +52,5 @@ class EvaluateConfig(Setting):
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True
     """Hold the bytes of a run's weights against their digests while they are loaded."""
-    encoders: Encoders = Encoders()
+    encoders: EncoderSettings = EncoderSettings()
     sampling: Sampling = Sampling()

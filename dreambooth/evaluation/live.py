@@ -19,7 +19,7 @@ from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
 from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.reading import readings
-from dreambooth.metrics import Evidence, Eyes, Shot, Undefined
+from dreambooth.metrics import Encoders, EvalImages, GeneratedImage, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts.placeholder import fill
@@ -49,7 +49,7 @@ class LiveScores:
     """Looks at a model under training. `is_due` keeps their share of the time below `max_share`."""
 
     family: Family
-    eyes: Eyes
+    encoders: Encoders
     prompts: Sequence[Prompt]
     identifier: str | None
     class_prompt: str
@@ -68,21 +68,21 @@ class LiveScores:
         self.began, self.spent = time.perf_counter(), 0.0
         self.real_dino: float | None = None
         with torch.random.fork_rng(), suppress(Undefined):
-            self.real_dino = real_row(self.eyes.dino(list(self.photos)), self_pairs=False).mean()
+            self.real_dino = real_row(self.encoders.dino(list(self.photos)), self_pairs=False).mean()
 
     def is_due(self, step: int, every: int) -> bool:
         """Whether to look after this update: every so many, unless looking has already taken more than its share."""
         return step % every == 0 and self.spent <= self.max_share * (time.perf_counter() - self.began)
 
-    def look(self, step: int, shown: Callable[[], AbstractContextManager[object]]) -> LiveScored:
-        """Draw and score, in the block that `shown()` opens (`Trainer.shown`)."""
+    def evaluate(self, step: int, inference_mode: Callable[[], AbstractContextManager[object]]) -> LiveScored:
+        """Draw and score, in the block that `inference_mode()` opens (`Trainer.inference_mode`)."""
         clock = time.perf_counter()
         asked = [(fill(p.text, self.identifier, replaced=self.replaced), without_identifier(p.text, self.identifier)) for p in self.prompts]
         with torch.random.fork_rng():  # also around the encoders: a network that is loaded draws its first weights
-            with shown():
+            with inference_mode():
                 drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)
                 alone = self._draw([(self.class_prompt, self.class_prompt, 0)], self.class_samples)
-            measured = measure(Evidence(drawn, tuple(self.photos), alone), self.eyes, CURVES)
+            measured = measure(EvalImages(drawn, tuple(self.photos), alone), self.encoders, CURVES)
         values = {name: terms.mean() for name, terms in measured.items() if not isinstance(terms, str)}
         self.curve[step] = signals_of(values)
         seconds = time.perf_counter() - clock
@@ -99,13 +99,15 @@ class LiveScores:
         seen = {step: self.curve[step] for step in steps if step in self.curve and step > 0}
         return choose(seen, self.curve[0], real_dino=self.real_dino) if seen and 0 in self.curve else None
 
-    def _draw(self, prompts: Sequence[tuple[str, str, int]], count: int) -> tuple[Shot, ...]:
+    def _draw(self, prompts: Sequence[tuple[str, str, int]], count: int) -> tuple[GeneratedImage, ...]:
         wanted = [(text, plain, row, SEED + i) for text, plain, row in prompts for i in range(count)]
         drawn = draw(
             self.family, [text for text, *_ in wanted], [seed for *_, seed in wanted], sampling=self.sampling,
             batch_size=self.batch_size, precision=self.precision,
         )  # fmt: skip
-        return tuple(Shot(p.image, p.prompt, plain, row, seed, p.finite) for p, (_, plain, row, seed) in zip(drawn, wanted, strict=True))
+        return tuple(
+            GeneratedImage(p.image, p.prompt, plain, row, seed, p.finite) for p, (_, plain, row, seed) in zip(drawn, wanted, strict=True)
+        )
 
 
 def signals_of(values: Mapping[str, float]) -> Signals:

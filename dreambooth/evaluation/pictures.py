@@ -11,9 +11,9 @@ from PIL import Image
 
 from dreambooth.families.sampling import Sampling, draw, unread, whole_batches
 from dreambooth.files.images import BROKEN, read_settings, save_png
-from dreambooth.metrics import Shot
+from dreambooth.metrics import GeneratedImage
 from dreambooth.setup.open import Opened
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 
 
 class Lazy:
@@ -60,23 +60,23 @@ class Series:
 
 def have(
     series: Series, model: Lazy, *, sampling: Sampling, batch_size: int, precision: str
-) -> Generator[Told | Progress, None, tuple[Shot, ...]]:
+) -> Generator[Message | Progress, None, tuple[GeneratedImage, ...]]:
     """The pictures, those already there read and the others drawn; told while it goes on, handed back at the end."""
     stamp = {**series.stamp, "precision": precision}
-    shots: dict[Wanted, Shot] = {}
+    shots: dict[Wanted, GeneratedImage] = {}
     for wanted in series.wanted:
         kept = _kept(series.folder / wanted.file, wanted, sampling, stamp)
         if kept:
             shots[wanted] = kept
     missing = [place for place, wanted in enumerate(series.wanted) if wanted not in shots]
     if missing and shots:
-        yield Told(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
+        yield Message(f"{len(shots)} of {len(series.wanted)} pictures are there already.")
     if missing:
         family = model().family
         todo = [series.wanted[place] for place in whole_batches(missing, batch_size) if place < len(series.wanted)]
         for prompt in dict.fromkeys(series.wanted[place].prompt for place in missing):
             for sentence in unread(family, prompt):
-                yield Told(sentence, important=True)
+                yield Message(sentence, important=True)
         drawn = draw(
             family, [w.prompt for w in todo], [w.seed for w in todo], sampling=sampling, batch_size=batch_size, precision=precision,
         )  # fmt: skip
@@ -85,12 +85,12 @@ def have(
                 continue  # drawn for its batch alone
             notes = {**picture.settings, **stamp} | ({} if picture.finite else {"finite": False})
             save_png(series.folder / wanted.file, picture.image, notes)
-            shots[wanted] = Shot(picture.image, wanted.prompt, wanted.plain, wanted.row, wanted.seed, picture.finite)
+            shots[wanted] = GeneratedImage(picture.image, wanted.prompt, wanted.plain, wanted.row, wanted.seed, picture.finite)
             yield Progress(series.phase, len(shots), len(series.wanted))
     return tuple(shots[wanted] for wanted in series.wanted)
 
 
-def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any]) -> Shot | None:
+def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any]) -> GeneratedImage | None:
     """An earlier picture, when everything that decides its pixels is equal."""
     if not path.is_file():
         return None
@@ -102,7 +102,7 @@ def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any])
         if notes != json.loads(json.dumps(asked, default=str)):
             return None
         with Image.open(path) as image:
-            return Shot(image.convert("RGB"), wanted.prompt, wanted.plain, wanted.row, wanted.seed, finite)
+            return GeneratedImage(image.convert("RGB"), wanted.prompt, wanted.plain, wanted.row, wanted.seed, finite)
     except BROKEN:
         return None  # a damaged file is drawn again
 

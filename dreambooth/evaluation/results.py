@@ -17,7 +17,7 @@ from dreambooth.files.escaping import csv_text
 from dreambooth.files.images import fit, write_sheet
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
-from dreambooth.metrics import Evidence, Eyes, Terms
+from dreambooth.metrics import Encoders, EvalImages, PerSampleValues
 from dreambooth.reporting import report
 
 INTERVALS = f"{CONFIDENCE:.0%} percentile bootstrap, {REPLICATES} replicates over prompts and pictures, photos held fixed"
@@ -25,12 +25,12 @@ SCORES, TABLE, SHEET = "scores.json", "scores.csv", "evaluation.png"
 
 
 def assemble(
-    config: EvaluateConfig, subject: Examined, eyes: Eyes, names: dict[str, str], prompts: Sequence[Prompt],
-    measured: dict[str, Terms | str], base: dict[str, Terms | str],
+    config: EvaluateConfig, subject: Examined, encoders: Encoders, names: dict[str, str], prompts: Sequence[Prompt],
+    measured: dict[str, PerSampleValues | str], base: dict[str, PerSampleValues | str],
 ) -> dict[str, Any]:  # fmt: skip
     """Everything that scores.json says: the scores themselves at the top, then what they stand beside and on."""
     own, untuned = scores(measured, seed=config.seed), scores(base, seed=config.seed)
-    real = real_scores(subject.photos, eyes, seed=config.seed) if {"dino", "clip"} & names.keys() else {}
+    real = real_scores(subject.photos, encoders, seed=config.seed) if {"dino", "clip"} & names.keys() else {}
     rows, old = by_prompt(measured, len(prompts), seed=config.seed), by_prompt(base, len(prompts), seed=config.seed)
     judged = verdict(own, untuned, real.get("without_self_pairs", {}), standing=subject.standing)
     return {
@@ -58,7 +58,7 @@ def assemble(
     }  # fmt: skip
 
 
-def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: Evidence, untuned: Evidence | None) -> Path:
+def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: EvalImages, untuned: EvalImages | None) -> Path:
     """scores.json, scores.csv, the contact sheet and the report; returns the report."""
     write_json(folder / SCORES, table)
     write_text(folder / TABLE, as_csv(table))

@@ -19,13 +19,13 @@ from dreambooth.families.sampling import Sampling, filled_in
 from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
-from dreambooth.metrics import Evidence, Shot
+from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import NONE, LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
-from dreambooth.setup.model import hush, pipeline_of, read_as_told
+from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.setup.roles import models, refuse_mixed_pictures
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,34 @@ class Scored:
         return self.scores["verdict"]["sentence"]
 
 
-Told_ = Told | Progress
+Told_ = Message | Progress
 
 
-def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Scored]:
+def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Scored]:
     """Draw the suite with the tuned and the untuned model at equal seeds, score everything, write it down; the last record is `Scored`.
 
     Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
     Raises SettingError before anything is drawn for encoders, photos or words that are missing.
     """
     folder = refuse(config)
-    hush()
+    silence_libraries()
     subject = examine(
         config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier,
         allow_pickle=config.allow_pickle,
     )  # fmt: skip
     prompts = suite_of(config, subject)
     device = pick_device(config.device)
-    eyes = config.encoders.beside(subject.base.pretrained_model_name_or_path).look(device=device)
-    yield Told("Loading the encoders ...")
-    names = eyes.ready(("dino", "clip", "lpips"))
+    encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
+    yield Message("Loading the encoders ...")
+    names = encoders.ready(("dino", "clip", "lpips"))
     with claimed(folder, "evaluate"):
         clock = time.perf_counter()
         evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
         drawn_seconds = time.perf_counter() - clock
-        yield Told("Scoring ...")
-        scores = _score(config, subject, eyes, names, prompts, evidence, untuned, drawn_seconds)
+        yield Message("Scoring ...")
+        scores = _score(config, subject, encoders, names, prompts, evidence, untuned, drawn_seconds)
         report = write_all(folder, subject, scores, evidence, untuned)
-    yield Told(scores["verdict"]["sentence"])
+    yield Message(scores["verdict"]["sentence"])
     yield Scored(folder, scores, report)
 
 
@@ -151,7 +151,7 @@ def sampling_of(config: EvaluateConfig, subject: Examined) -> Sampling:
 
 def _draw_all(
     config: EvaluateConfig, subject: Examined, prompts: list[protocol.Prompt], folder: Path, opened: Opened | None
-) -> Generator[Told | Progress, None, tuple[Evidence, Evidence | None]]:
+) -> Generator[Message | Progress, None, tuple[EvalImages, EvalImages | None]]:
     """Every picture of the tuned model, then, its memory given back, every picture of the untuned one."""
     own = subject.config.loop.mixed_precision if subject.config else "no"
     how: dict[str, Any] = {
@@ -177,7 +177,7 @@ def _draw_all(
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
     class_drawn = yield from have(Series("drawing the class", place / "class", alone, own_stamp), tuned, **how)
     tuned.close()
-    before: tuple[Shot, ...] = ()
+    before: tuple[GeneratedImage, ...] = ()
     untuned = None
     if config.untuned and subject.config:
         base = Lazy(lambda: _open_base(subject, config.device))
@@ -185,27 +185,27 @@ def _draw_all(
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
         base.close()
-        untuned = Evidence(old, subject.photos, before)
-    return Evidence(drawn, subject.photos, class_drawn, before), untuned
+        untuned = EvalImages(old, subject.photos, before)
+    return EvalImages(drawn, subject.photos, class_drawn, before), untuned
 
 
 def _open_base(subject: Examined, device: str | None) -> Opened:
     """The model before training, as the run had it."""
     family = family_of(subject.base).load(subject.base)
     if subject.config:
-        read_as_told(family, subject.config.text)
+        configure_tokenizers(family, subject.config.text)
     family.to(pick_device(device))
     return Opened(family, subject.base.pretrained_model_name_or_path)
 
 
 def _score(
-    config: EvaluateConfig, subject: Examined, eyes: LoadedEncoders, names: dict[str, str], prompts: list[protocol.Prompt],
-    evidence: Evidence, untuned: Evidence | None, drawn_seconds: float,
+    config: EvaluateConfig, subject: Examined, encoders: LoadedEncoders, names: dict[str, str], prompts: list[protocol.Prompt],
+    evidence: EvalImages, untuned: EvalImages | None, drawn_seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     clock = time.perf_counter()
-    measured = measure(evidence, eyes)
-    base = measure(untuned, eyes) if untuned else {}
-    scores = assemble(config, subject, eyes, names, prompts, measured, base)
+    measured = measure(evidence, encoders)
+    base = measure(untuned, encoders) if untuned else {}
+    scores = assemble(config, subject, encoders, names, prompts, measured, base)
     count = sum(len(e.drawn) + len(e.class_drawn) for e in (evidence, untuned) if e) + len(evidence.photos)
     seconds = time.perf_counter() - clock
     scores["cost"] = {

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from dreambooth.evaluation.bootstrap import interval
-from dreambooth.metrics import METRICS, Evidence, Eyes, Metric, Terms, Undefined
+from dreambooth.metrics import METRICS, Encoders, EvalImages, Metric, PerSampleValues, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 
@@ -17,20 +17,20 @@ BY_PROMPT = ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "div", "copyi
 """The metrics that tell something about a single prompt."""
 
 
-def measure(evidence: Evidence, eyes: Eyes, names: Sequence[str] = tuple(METRICS)) -> dict[str, Terms | str]:
+def measure(evidence: EvalImages, encoders: Encoders, names: Sequence[str] = tuple(METRICS)) -> dict[str, PerSampleValues | str]:
     """The terms of each metric by name, or the reason why it has none."""
-    found: dict[str, Terms | str] = {}
+    found: dict[str, PerSampleValues | str] = {}
     for name in names:
-        found[name] = _terms(METRICS[name], evidence, eyes)
+        found[name] = _terms(METRICS[name], evidence, encoders)
     return found
 
 
-def scores(measured: dict[str, Terms | str], *, seed: int) -> dict[str, Score]:
+def scores(measured: dict[str, PerSampleValues | str], *, seed: int) -> dict[str, Score]:
     """Each metric's mean over everything, with its 95 % interval."""
     return {name: score(terms, seed=seed) for name, terms in measured.items()}
 
 
-def score(terms: Terms | str, *, seed: int) -> Score:
+def score(terms: PerSampleValues | str, *, seed: int) -> Score:
     """One mean with its interval; `n` counts pictures, prompts (DIV), or class images."""
     if isinstance(terms, str):
         return {"value": None, "reason": terms}
@@ -39,34 +39,34 @@ def score(terms: Terms | str, *, seed: int) -> Score:
     return {"value": terms.mean(), "low": low, "high": high, "n": len(terms)}
 
 
-def by_prompt(measured: dict[str, Terms | str], count: int, *, seed: int) -> list[dict[str, Score]]:
+def by_prompt(measured: dict[str, PerSampleValues | str], count: int, *, seed: int) -> list[dict[str, Score]]:
     """For each prompt the scores that a single prompt has."""
     table: list[dict[str, Score]] = [{} for _ in range(count)]
     for name in BY_PROMPT:
         terms = measured.get(name)
         for row in range(count):
-            if isinstance(terms, Terms) and bool((terms.groups == row).any()):
+            if isinstance(terms, PerSampleValues) and bool((terms.groups == row).any()):
                 table[row][name] = score(terms.of(row), seed=seed)
             else:
                 table[row][name] = {"value": None, "reason": terms if isinstance(terms, str) else "one picture has no diversity."}
     return table
 
 
-def real_scores(photos: Sequence[Image.Image | PhotoFile], eyes: Eyes, *, seed: int) -> dict[str, dict[str, Score]]:
+def real_scores(photos: Sequence[Image.Image | PhotoFile], encoders: Encoders, *, seed: int) -> dict[str, dict[str, Score]]:
     """The real-photos row, without self-pairs (the ceiling) and with them (as the paper's row seems to be)."""
     table: dict[str, dict[str, Score]] = {"without_self_pairs": {}, "with_self_pairs": {}}
-    for name, embed in (("dino", eyes.dino), ("clip_i", eyes.clip)):
+    for name, embed in (("dino", encoders.dino), ("clip_i", encoders.clip)):
         for row, self_pairs in (("without_self_pairs", False), ("with_self_pairs", True)):
             try:
-                terms: Terms | str = real_row(embed(photos), self_pairs=self_pairs)
+                terms: PerSampleValues | str = real_row(embed(photos), self_pairs=self_pairs)
             except Undefined as why:
                 terms = str(why)
             table[row][name] = score(terms, seed=seed)
     return table
 
 
-def _terms(metric: Metric, evidence: Evidence, eyes: Eyes) -> Terms | str:
+def _terms(metric: Metric, evidence: EvalImages, encoders: Encoders) -> PerSampleValues | str:
     try:
-        return metric(evidence, eyes)
+        return metric(evidence, encoders)
     except Undefined as why:
         return str(why)

@@ -9,7 +9,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.selection import Choice
 from dreambooth.evaluation.verdict import Standing
 from dreambooth.families import ModelSource, fingerprint
-from dreambooth.families.source import FLAG, told_as
+from dreambooth.families.source import FLAG, relabel_errors
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
@@ -84,7 +84,7 @@ def examine(
         raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
     base = config.model if config else ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle)
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
-    with told_as("run" if config is None else FLAG):
+    with relabel_errors("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())
     return Examined(
         name=str(path) if run else name, path=path, run=run, config=config, noun=noun,

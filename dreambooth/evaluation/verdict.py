@@ -115,7 +115,7 @@ def relative(scores: Table, untuned: Table, real: Table) -> dict[str, float | No
 
 def _judgement(figures: Mapping[str, float | None], problems: set[str], standing: Standing | None, *, known: bool) -> tuple[str, str]:
     """`known`: whether DINO is there of the model, the untuned one and the photos."""
-    fidelity, obedience = figures["fidelity"], figures["obedience"]
+    fidelity, prompt_fidelity = figures["fidelity"], figures["obedience"]
     if fidelity is None and "broken" in problems:
         return "damaged", "Training has damaged the model: its pictures are blank, not finite or repeated."
     if fidelity is None and known:
@@ -137,8 +137,8 @@ def _judgement(figures: Mapping[str, float | None], problems: set[str], standing
         how = "repeats its photos" if "copying" in problems else "no longer follows prompts as the base model does"
         why = "for too long or too hard" if standing is None else "for too long" if standing.is_past else "too hard"
         return "overfitted", f"The model knows the subject ({share}) but {how}: it has been trained {why}."
-    kept = "" if obedience is None else f" and follows prompts {obedience:.0%} as well as the base model"
-    if problems or fidelity < FAITHFUL or _below(obedience, FOLLOWS):
+    kept = "" if prompt_fidelity is None else f" and follows prompts {prompt_fidelity:.0%} as well as the base model"
+    if problems or fidelity < FAITHFUL or _below(prompt_fidelity, FOLLOWS):
         but = ", but the class itself has changed" if "collapse" in problems else ""
         return "fair", f"The model knows the subject ({share}){kept}{but}."
     return "good", f"The model has learned the subject ({share}){kept}."
@@ -146,7 +146,7 @@ def _judgement(figures: Mapping[str, float | None], problems: set[str], standing
 
 def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table, standing: Standing | None) -> list[Problem]:
     found: list[Problem] = []
-    fidelity, obedience = figures["fidelity"], figures["obedience"]
+    fidelity, prompt_fidelity = figures["fidelity"], figures["obedience"]
     fewer = ["fewer steps"] if standing is None else [standing.best] if standing.is_past else []
 
     def tell(name: str, what: str, advice: str) -> None:
@@ -156,8 +156,8 @@ def _problems(figures: Mapping[str, float | None], scores: Table, untuned: Table
         share = figures["broken"] or 0
         what = f"{share:.0%} of the pictures are blank, not finite or repeated."
         tell("broken", what, "Lower the learning rate, and draw with --mixed_precision no.")
-    if _below(obedience, OBEYS):
-        what = f"Prompts count for much less than in the base model ({max(0.0, obedience or 0.0):.0%}, by CLIP-T above chance)."
+    if _below(prompt_fidelity, OBEYS):
+        what = f"Prompts count for much less than in the base model ({max(0.0, prompt_fidelity or 0.0):.0%}, by CLIP-T above chance)."
         ways = [*fewer, "a lower learning rate", "--prior_loss_weight 1 with more class images"]
         tell("prompts", what, f"Use {_listed(ways, 'or')}.")
     if _above(figures["copying"], COPIES):

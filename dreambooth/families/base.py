@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.complete import Part
 from dreambooth.families.fitting import AUTOENCODERS, refuse_half_loaded, refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource
@@ -82,7 +82,7 @@ class Family(ABC):
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
-        self.process = self.make_process()
+        self.process = self.make_schedule()
         self.device = torch.device("cpu")
         self.embedded_guidance = 3.5
         for part in self.parts.values():
@@ -163,7 +163,7 @@ class Family(ABC):
         return int(getattr(self.denoiser.config, "sample_size", None) or self.default_latents) * self.vae_factor
 
     @abstractmethod
-    def make_process(self) -> Process:
+    def make_schedule(self) -> NoiseSchedule:
         """Schedule and prediction kind from the pipeline's own scheduler config, whatever sampler is used for pictures."""
 
     @abstractmethod
@@ -230,7 +230,7 @@ class Family(ABC):
             found.append((words[:end], words[end:].strip()))
         return max(found, key=lambda parts: len(parts[0]))
 
-    def read(self, *, max_length: int | None, use_attention_mask: bool = False) -> None:
+    def configure_tokenizers(self, *, max_length: int | None, use_attention_mask: bool = False) -> None:
         """Have tokenizers and encoders read prompts so, where diffusers' own pipeline looks for it: pictures then see what training saw.
 
         Raises SettingError for a mask where the pipeline has no use for one.

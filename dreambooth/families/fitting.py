@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.source import FLAG, ModelSource, parts_of
-from dreambooth.files.pretrained import see_that_it_reads
+from dreambooth.files.pretrained import check_tokenizer
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
@@ -69,7 +69,7 @@ def refuse_half_loaded(family: "Family", source: ModelSource) -> None:
     for tokenizer, encoder in zip(family.tokenizers, family.encoders, strict=True):
         flag = "--tokenizer_name" if source.tokenizer_name and tokenizer is family.tokenizers[0] else FLAG
         where = str(source.tokenizer_name) if flag != FLAG else f"a tokenizer of {source.folder()}"
-        see_that_it_reads(tokenizer, where, flag)
+        check_tokenizer(tokenizer, where, flag)
         places, last = encoder.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=0)
         if last >= places:
             reason = f"{where} knows {last + 1:,} tokens, and the text encoder {places:,}: it is another model's."

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import INVERSION, Family, Recipe
 
 SHARED = {
@@ -48,10 +48,10 @@ class Flux(Family):
     The other methods' are Stable Diffusion's, and untested here.
     """
 
-    def make_process(self) -> Process:
+    def make_schedule(self) -> NoiseSchedule:
         """The scheduler's own training sigmas: shifted when its shift is static, plain when it shifts by the picture's size."""
         scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
-        return Process.from_sigmas(scheduler.sigmas[: scheduler.config.num_train_timesteps])
+        return NoiseSchedule.from_sigmas(scheduler.sigmas[: scheduler.config.num_train_timesteps])
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = self.encoders[0](tokens["input_ids"]).pooler_output

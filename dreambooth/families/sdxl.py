@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import CUSTOM, INVERSION, Family, Recipe
 
 SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
@@ -35,8 +35,8 @@ class SDXL(Family):
         "oft": {"learning_rate": 6e-5, **SHARED},
     }
 
-    def make_process(self) -> Process:
-        return Process.from_betas(self.pipe.scheduler.config)
+    def make_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.from_betas(self.pipe.scheduler.config)
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         first = self.encoders[0](tokens["input_ids"], output_hidden_states=True)

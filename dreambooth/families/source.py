@@ -110,7 +110,7 @@ class ModelSource(Setting):
 
 
 @contextmanager
-def told_as(setting: str) -> Iterator[None]:
+def relabel_errors(setting: str) -> Iterator[None]:
     """A block in which a base model that cannot be had is told under the name that the user gave it by."""
     try:
         yield
@@ -135,10 +135,10 @@ def _download(source: ModelSource) -> Path:
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
         cache = Path(source.cache_dir or constants.HF_HUB_CACHE)
         denied = next((cause for cause in _causes(error) if isinstance(cause, PermissionError)), None)
-        told = failing(error, cache) or (in_words(denied, cache) if denied else None)
-        if told:
+        problem = failing(error, cache) or (in_words(denied, cache) if denied else None)
+        if problem:
             raise SettingError(
-                "--cache_dir", str(told), fix="Models are kept there; another place for them is --cache_dir or HF_HOME."
+                "--cache_dir", str(problem), fix="Models are kept there; another place for them is --cache_dir or HF_HOME."
             ) from None
         for cause in _causes(error):  # diffusers wraps most of them in an OSError of its own
             if isinstance(cause, errors.GatedRepoError):

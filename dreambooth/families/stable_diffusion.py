@@ -6,7 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import CUSTOM, INVERSION, Family, Recipe
 
 SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
@@ -33,8 +33,8 @@ class StableDiffusion(Family):
     OFT has its authors' rate. Those of LoHa and LoKr are LoRA's, and untested.
     """
 
-    def make_process(self) -> Process:
-        return Process.from_betas(self.pipe.scheduler.config)
+    def make_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.from_betas(self.pipe.scheduler.config)
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         encoder = self.encoders[0]

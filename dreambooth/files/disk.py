@@ -70,10 +70,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     except DreamboothError:
         raise
     except Exception as error:
-        told = in_words(error, path)
-        if told is None:
+        problem = in_words(error, path)
+        if problem is None:
             raise
-        raise told from error
+        raise problem from error
 
 
 def _number(error: BaseException) -> tuple[int, BaseException] | None:

@@ -60,10 +60,10 @@ def _is_alive(process: int) -> bool:
 @cache
 def _machine() -> str:
     """This machine since its start, as far as its processes can see one another: containers on it have lists of their own."""
-    told = [socket.gethostname()]
+    parts = [socket.gethostname()]
     for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: str(Path("/proc/self/ns/pid").readlink())):
         try:
-            told.append(read())
+            parts.append(read())
         except OSError:
             continue
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]

@@ -60,8 +60,8 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     except ImportError as error:
         raise SettingError(flag, f"{where} needs another package ({_needed(error)}).", fix="Install it, or take another model.") from None
     except Exception as error:  # of damaged files the libraries raise anything, plain Exception and RecursionError too
-        if told := failing(error, Path(place)):
-            raise told from error
+        if problem := failing(error, Path(place)):
+            raise problem from error
         if is_out_of_memory(error):
             raise RunError(f"Out of memory while loading {where}.") from error
         if Path(place).is_dir() or _cached(place):
@@ -77,7 +77,7 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
     return model
 
 
-def see_that_it_reads(tokenizer: Any, where: str, flag: str) -> None:
+def check_tokenizer(tokenizer: Any, where: str, flag: str) -> None:
     """Raise SettingError for a tokenizer without a vocabulary, which transformers makes of a folder that lacks one: it reads all alike."""
     try:
         one, other = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a dog on the beach", "two cats in snow"))

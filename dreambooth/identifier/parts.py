@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.places import readable_name
-from dreambooth.files.pretrained import see_that_it_reads
+from dreambooth.files.pretrained import check_tokenizer
 from dreambooth.files.reading import needed_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "spiece.model", "tokenizer.model")
@@ -84,7 +84,7 @@ def _tokenizer(folder: Path) -> Any:
                 tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # of damaged files the library raises anything, plain Exception too
         raise SettingError("model", f"the tokenizer in {folder} cannot be loaded ({first_line(error)}).", fix="Save it again.") from None
-    see_that_it_reads(tokenizer, f"the tokenizer in {folder}", "model")
+    check_tokenizer(tokenizer, f"the tokenizer in {folder}", "model")
     return tokenizer
 
 

@@ -186,9 +186,9 @@ def _warning(row: Row | None, tokenizers: Sequence[object]) -> str | None:
 def _pipeline(name: str) -> Path:
     """The folder of a pipeline, downloaded first when it is a Hub id."""
     from dreambooth.families import ModelSource
-    from dreambooth.families.source import told_as
+    from dreambooth.families.source import relabel_errors
 
-    with told_as("model"):
+    with relabel_errors("model"):
         return ModelSource(pretrained_model_name_or_path=name).folder()
 
 

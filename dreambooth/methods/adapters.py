@@ -103,7 +103,7 @@ class Adapters(Learner):
     def disabled(self) -> AbstractContextManager[None] | None:
         return self._disabled()
 
-    def loading(self) -> str:
+    def usage_snippet(self) -> str:
         return "\n".join(["from peft import PeftModel", *(f'PeftModel.from_pretrained(pipe.{name}, "{name}")' for name in self.parts)])
 
     @contextmanager

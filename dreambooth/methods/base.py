@@ -97,7 +97,7 @@ class Learner(ABC):
         """A block in which the model is the frozen one again; None when this method cannot go back."""
 
     @abstractmethod
-    def loading(self) -> str:
+    def usage_snippet(self) -> str:
         """Lines of Python that put the result, in the folder they run in, on diffusers' pipeline `pipe` of the base model."""
 
 

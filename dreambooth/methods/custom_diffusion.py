@@ -82,9 +82,9 @@ class KeysValuesAndWord(WordLearner):
     def disabled(self) -> AbstractContextManager[None] | None:
         return self._disabled()
 
-    def loading(self) -> str:
+    def usage_snippet(self) -> str:
         part = f"pipe.{self.family.denoiser_name}"
-        return "\n".join([f'{part}.load_attn_procs(".", weight_name="{FILE}", _pipeline=pipe)', *self.words.loading()])
+        return "\n".join([f'{part}.load_attn_procs(".", weight_name="{FILE}", _pipeline=pipe)', *self.words.usage_snippet()])
 
     @contextmanager
     def _disabled(self) -> Iterator[None]:

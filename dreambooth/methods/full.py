@@ -51,5 +51,5 @@ class WholeParts(Learner):
     def disabled(self) -> AbstractContextManager[None] | None:
         return None
 
-    def loading(self) -> str:
+    def usage_snippet(self) -> str:
         return ""

@@ -73,7 +73,7 @@ class DiffusersFile(Adapters):
             own = {path.removeprefix(inner).replace(f"{MAGNITUDE}.weight", MAGNITUDE): value for path, value in own.items()}
             set_peft_model_state_dict(part, own)
 
-    def loading(self) -> str:
+    def usage_snippet(self) -> str:
         return 'pipe.load_lora_weights(".")'
 
 

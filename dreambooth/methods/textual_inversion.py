@@ -68,5 +68,5 @@ class NewWord(WordLearner):
     def disabled(self) -> AbstractContextManager[None] | None:
         return self.words.at_start()
 
-    def loading(self) -> str:
-        return "\n".join(self.words.loading())
+    def usage_snippet(self) -> str:
+        return "\n".join(self.words.usage_snippet())

@@ -91,7 +91,7 @@ class Words:
         finally:
             self._put(own)
 
-    def loading(self) -> list[str]:
+    def usage_snippet(self) -> list[str]:
         """Lines of Python with which diffusers loads the file."""
         if not self.family.embedding_names:
             return ['pipe.load_textual_inversion(".")']

@@ -27,7 +27,7 @@ class Undefined(DreamboothError):
 
 
 @dataclass(frozen=True)
-class Shot:
+class GeneratedImage:
     """One drawn picture with what was asked for."""
 
     image: Image.Image
@@ -43,20 +43,20 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvalImages:
     """All pictures of one model and one subject."""
 
-    drawn: tuple[Shot, ...]
+    drawn: tuple[GeneratedImage, ...]
     """Pictures of the subject, by the prompts of the suite."""
     photos: tuple[Image.Image | PhotoFile, ...] = ()
     """The real photos of the subject."""
-    class_drawn: tuple[Shot, ...] = ()
+    class_drawn: tuple[GeneratedImage, ...] = ()
     """Pictures of "a [class noun]" by the model under test."""
-    class_base: tuple[Shot, ...] = ()
+    class_base: tuple[GeneratedImage, ...] = ()
     """The same prompt and seeds, drawn by the model before training."""
 
 
-class Eyes(ABC):
+class Encoders(ABC):
     """What metrics look through: embeddings of pictures and words, and perceptual distances."""
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Eyes(ABC):
 
 
 @dataclass(frozen=True)
-class Terms:
+class PerSampleValues:
     """What a score is the mean of."""
 
     values: Tensor
@@ -100,11 +100,11 @@ class Terms:
         total = weight.sum()
         return float((values * weight).sum() / total) if total > 0 else float("nan")
 
-    def of(self, group: int) -> "Terms":
+    def of(self, group: int) -> "PerSampleValues":
         """The terms of one prompt."""
         mine = self.groups == group
         values = self.values[mine] if self.values.ndim == 1 else self.values[mine][:, mine]
-        return Terms(values, self.groups[mine])
+        return PerSampleValues(values, self.groups[mine])
 
 
 class Metric(ABC):
@@ -124,12 +124,12 @@ class Metric(ABC):
     paper: ClassVar[float | None] = None
     """DreamBooth's own value, Stable Diffusion where there is one (Table 1), else Imagen with prior preservation (Table 3)."""
 
-    def __call__(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def __call__(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """The terms; raises Undefined where the evidence does not suffice, RunError where an encoder's answer is not finite."""
         for field in self.needs:
             if not getattr(evidence, field):
                 raise Undefined(f"there are no {MISSING[field]}.")
-        terms = self.terms(evidence, eyes)
+        terms = self.terms(evidence, encoders)
         if not bool(terms.values.isfinite().all()):
             raise RunError(
                 f"{self.title} is not finite: the encoder {self.encoder} answered with NaN or infinity. Its weights are damaged, "
@@ -138,7 +138,7 @@ class Metric(ABC):
         return terms
 
     @abstractmethod
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """What the score is the mean of."""
 
 
@@ -169,11 +169,11 @@ def mean_cosine(drawn: Float[Tensor, "n d"], photos: Float[Tensor, "m d"]) -> Fl
     return cosines(drawn, photos).mean(dim=1)
 
 
-def images(shots: Sequence[Shot]) -> list[Image.Image]:
+def images(shots: Sequence[GeneratedImage]) -> list[Image.Image]:
     """The pictures themselves."""
     return [shot.image for shot in shots]
 
 
-def rows(shots: Sequence[Shot]) -> Int[Tensor, "n"]:
+def rows(shots: Sequence[GeneratedImage]) -> Int[Tensor, "n"]:
     """The number of each picture's prompt."""
     return torch.tensor([shot.row for shot in shots], dtype=torch.long)

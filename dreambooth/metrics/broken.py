@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Shot, Terms, rows
+from dreambooth.metrics.base import Encoders, EvalImages, GeneratedImage, Metric, PerSampleValues, rows
 
 BLANK = 2.0
 """Standard deviation, in levels of 255, below which a picture shows nothing."""
@@ -17,7 +17,7 @@ def is_blank(image: Image.Image) -> bool:
     return bool(np.asarray(image.convert("RGB"), dtype=np.float64).reshape(-1, 3).std(axis=0).max() < BLANK)
 
 
-def broken(shots: tuple[Shot, ...]) -> list[bool]:
+def broken(shots: tuple[GeneratedImage, ...]) -> list[bool]:
     """Which pictures nobody would keep; of two equal ones, the later."""
     seen: set[tuple[str, str]] = set()
     found = []
@@ -35,6 +35,6 @@ class Broken(Metric):
     encoder, needs = None, ("drawn",)
     range, better = (0.0, 1.0), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """1 for a broken picture, else 0."""
-        return Terms(torch.tensor(broken(evidence.drawn), dtype=torch.float64), rows(evidence.drawn))
+        return PerSampleValues(torch.tensor(broken(evidence.drawn), dtype=torch.float64), rows(evidence.drawn))

@@ -3,7 +3,7 @@
 CLIP hardly tells two subjects of one class apart; the paper prefers DINO (correlation with people 0.32 against 0.27).
 """
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
 
 
 class ClipI(Metric):
@@ -13,6 +13,6 @@ class ClipI(Metric):
     encoder, needs = "clip", ("drawn", "photos")
     range, better, paper = (-1.0, 1.0), "higher", 0.803
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        return Terms(mean_cosine(eyes.clip(images(evidence.drawn)), eyes.clip(evidence.photos)), rows(evidence.drawn))
+        return PerSampleValues(mean_cosine(encoders.clip(images(evidence.drawn)), encoders.clip(evidence.photos)), rows(evidence.drawn))

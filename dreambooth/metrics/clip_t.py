@@ -6,7 +6,7 @@ prompt. CLIP does not know the word, so the headline leaves it out; the second c
 
 import torch
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, cosines, images, matched_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, Undefined, cosines, images, matched_cosine, rows
 
 
 class ClipT(Metric):
@@ -16,10 +16,10 @@ class ClipT(Metric):
     encoder, needs = "clip", ("drawn",)
     range, better, paper = (-1.0, 1.0), "higher", 0.305
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One cosine per picture."""
-        words = eyes.words([shot.plain for shot in evidence.drawn])
-        return Terms(matched_cosine(eyes.clip(images(evidence.drawn)), words), rows(evidence.drawn))
+        words = encoders.words([shot.plain for shot in evidence.drawn])
+        return PerSampleValues(matched_cosine(encoders.clip(images(evidence.drawn)), words), rows(evidence.drawn))
 
 
 class ClipTWithIdentifier(Metric):
@@ -29,10 +29,10 @@ class ClipTWithIdentifier(Metric):
     encoder, needs = "clip", ("drawn",)
     range, better = (-1.0, 1.0), "higher"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One cosine per picture."""
-        words = eyes.words([shot.prompt for shot in evidence.drawn])
-        return Terms(matched_cosine(eyes.clip(images(evidence.drawn)), words), rows(evidence.drawn))
+        words = encoders.words([shot.prompt for shot in evidence.drawn])
+        return PerSampleValues(matched_cosine(encoders.clip(images(evidence.drawn)), words), rows(evidence.drawn))
 
 
 class ClipTChance(Metric):
@@ -42,11 +42,11 @@ class ClipTChance(Metric):
     encoder, needs = "clip", ("drawn",)
     range, better = (-1.0, 1.0), "neither"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the other prompts per picture."""
         prompts = rows(evidence.drawn)
         other = prompts[:, None] != prompts[None]
         if not bool(other.any()):
             raise Undefined("there is no other prompt.")
-        likeness = cosines(eyes.clip(images(evidence.drawn)), eyes.words([shot.plain for shot in evidence.drawn]))
-        return Terms(torch.where(other, likeness, 0.0).sum(dim=1) / other.sum(dim=1), prompts)
+        likeness = cosines(encoders.clip(images(evidence.drawn)), encoders.words([shot.plain for shot in evidence.drawn]))
+        return PerSampleValues(torch.where(other, likeness, 0.0).sum(dim=1) / other.sum(dim=1), prompts)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, cosines, images, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, Undefined, cosines, images, rows
 
 ALONE = 0.95
 
@@ -45,13 +45,13 @@ class Copying(Metric):
     encoder, needs = "dino", ("drawn", "photos")
     range, better = (0.0, 1.0), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """1 for a copy, 0 for a new picture."""
         drawn = images(evidence.drawn)
-        near = too_near(eyes.dino(drawn), eyes.dino(evidence.photos))
+        near = too_near(encoders.dino(drawn), encoders.dino(evidence.photos))
         with suppress(Undefined):  # CLIP was left out: DINO alone decides
-            near &= too_near(eyes.clip(drawn), eyes.clip(evidence.photos))
-        return Terms(near.any(dim=1).double(), rows(evidence.drawn))
+            near &= too_near(encoders.clip(drawn), encoders.clip(evidence.photos))
+        return PerSampleValues(near.any(dim=1).double(), rows(evidence.drawn))
 
 
 class NearestGap(Metric):
@@ -61,7 +61,7 @@ class NearestGap(Metric):
     encoder, needs = "dino", ("drawn", "photos")
     range, better = (0.0, 2.0), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One difference per picture; 0 where there is a single photo."""
-        gap = nearest_gap(eyes.dino(images(evidence.drawn)), eyes.dino(evidence.photos))
-        return Terms(gap.to(torch.float64), rows(evidence.drawn))
+        gap = nearest_gap(encoders.dino(images(evidence.drawn)), encoders.dino(evidence.photos))
+        return PerSampleValues(gap.to(torch.float64), rows(evidence.drawn))

@@ -5,7 +5,7 @@ labels, so it tells two dogs apart where CLIP sees "a dog". It rewards a copied 
 lower is right for "a red [V] dog".
 """
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
 
 
 class Dino(Metric):
@@ -15,6 +15,6 @@ class Dino(Metric):
     encoder, needs = "dino", ("drawn", "photos")
     range, better, paper = (-1.0, 1.0), "higher", 0.668
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        return Terms(mean_cosine(eyes.dino(images(evidence.drawn)), eyes.dino(evidence.photos)), rows(evidence.drawn))
+        return PerSampleValues(mean_cosine(encoders.dino(images(evidence.drawn)), encoders.dino(evidence.photos)), rows(evidence.drawn))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, images, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, Undefined, images, rows
 
 
 def pair_mean(distances: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
@@ -24,18 +24,18 @@ class Div(Metric):
     encoder, needs = "lpips", ("drawn",)
     range, better, paper = (0.0, float("inf")), "higher", 0.391
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the pairs per prompt with at least two pictures."""
         prompts = rows(evidence.drawn)
         values, groups = [], []
         for prompt in prompts.unique().tolist():
             mine = [shot.image for shot in evidence.drawn if shot.row == prompt]
             if len(mine) > 1:
-                values.append(pair_mean(eyes.distances(mine)))
+                values.append(pair_mean(encoders.distances(mine)))
                 groups.append(prompt)
         if not values:
             raise Undefined("one picture of a prompt has no diversity; draw two or more (--num_images).")
-        return Terms(torch.stack(values), torch.tensor(groups))
+        return PerSampleValues(torch.stack(values), torch.tensor(groups))
 
 
 class DivClass(Metric):
@@ -45,8 +45,8 @@ class DivClass(Metric):
     encoder, needs = "lpips", ("class_drawn",)
     range, better = (0.0, float("inf")), "higher"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """The distances of all pairs of class images."""
         if len(evidence.class_drawn) < 2:
             raise Undefined("one class image has no diversity; draw two or more (--class_samples).")
-        return Terms(eyes.distances(images(evidence.class_drawn)), rows(evidence.class_drawn))
+        return PerSampleValues(encoders.distances(images(evidence.class_drawn)), rows(evidence.class_drawn))

@@ -3,7 +3,7 @@
 PRES tells whether the class turned into the subject; drift tells whether it moved at all, wherever to. 0: the pictures are the same.
 """
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, images, matched_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, Undefined, images, matched_cosine, rows
 
 
 class Drift(Metric):
@@ -13,11 +13,11 @@ class Drift(Metric):
     encoder, needs = "dino", ("class_drawn", "class_base")
     range, better = (0.0, 2.0), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One distance per seed that both models drew."""
         before = {(shot.prompt, shot.seed): shot for shot in evidence.class_base}
         pairs = [(shot, before[key]) for shot in evidence.class_drawn if (key := (shot.prompt, shot.seed)) in before]
         if not pairs:
             raise Undefined("the two models share no seed.")
         tuned, base = [after for after, _ in pairs], [old for _, old in pairs]
-        return Terms(1 - matched_cosine(eyes.dino(images(tuned)), eyes.dino(images(base))), rows(tuned))
+        return PerSampleValues(1 - matched_cosine(encoders.dino(images(tuned)), encoders.dino(images(base))), rows(tuned))

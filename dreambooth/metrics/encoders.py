@@ -16,8 +16,8 @@ from torch import Tensor
 from dreambooth.core.errors import SettingError
 from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.files.pretrained import from_pretrained, see_that_it_reads
-from dreambooth.metrics.base import EncoderName, Eyes, Undefined
+from dreambooth.files.pretrained import check_tokenizer, from_pretrained
+from dreambooth.metrics.base import EncoderName, Encoders, Undefined
 from dreambooth.metrics.perceptual import Perceptual, all_distances, load_perceptual
 from dreambooth.metrics.preprocessing import Preprocessing, for_clip, for_dino
 from dreambooth.photos.load import PhotoFile
@@ -27,7 +27,7 @@ DINO, CLIP = "facebook/dino-vits16", "openai/clip-vit-base-patch32"
 NONE = "none"
 
 
-class Encoders(Setting):
+class EncoderSettings(Setting):
     """The encoders of the metrics"""
 
     dino_encoder: str | None = None
@@ -37,7 +37,7 @@ class Encoders(Setting):
     lpips_encoder: str | None = None
     """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."""
 
-    def beside(self, base: str) -> "Encoders":
+    def beside(self, base: str) -> "EncoderSettings":
         """What was left out filled in: the encoders that lie beside the base model, as the toybox's do, else the paper's."""
         own = encoders_beside(base)
         paper: dict[str, str | None] = {"dino": DINO, "clip": CLIP, "lpips": NONE}
@@ -45,9 +45,9 @@ class Encoders(Setting):
         for name, folder in {"dino": "instance", "clip": "clip", "lpips": "perceptual"}.items():
             given = getattr(self, f"{name}_encoder")
             chosen[f"{name}_encoder"] = given or (str(own / folder) if own and (own / folder).is_dir() else paper[name])
-        return Encoders(**chosen)  # type: ignore[arg-type]
+        return EncoderSettings(**chosen)  # type: ignore[arg-type]
 
-    def look(self, *, device: torch.device, batch_size: int = 16) -> "LoadedEncoders":
+    def load(self, *, device: torch.device, batch_size: int = 16) -> "LoadedEncoders":
         """The encoders, each loaded when it is first used."""
         return LoadedEncoders(self, device=device, batch_size=batch_size)
 
@@ -62,10 +62,10 @@ def encoders_beside(base: str) -> Path | None:
     return folder if place.is_dir() and (folder / "clip").is_dir() and (folder / "instance").is_dir() else None
 
 
-class LoadedEncoders(Eyes):
+class LoadedEncoders(Encoders):
     """Eyes by networks. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
 
-    def __init__(self, setting: Encoders, *, device: torch.device, batch_size: int):
+    def __init__(self, setting: EncoderSettings, *, device: torch.device, batch_size: int):
         self.setting, self.device, self.batch_size = setting, device, batch_size
         self.models: dict[EncoderName, Any] = {}
         self.seen: dict[tuple[str, str], Tensor] = {}
@@ -155,7 +155,7 @@ class LoadedEncoders(Eyes):
 
         model = from_pretrained(CLIPModel, where, "--clip_encoder")
         tokenizer = from_pretrained(CLIPTokenizer, where, "--clip_encoder", has_weights=False)
-        see_that_it_reads(tokenizer, f"the tokenizer of {where}", "--clip_encoder")
+        check_tokenizer(tokenizer, f"the tokenizer of {where}", "--clip_encoder")
         preprocess = for_clip(_folder(where), model.config.vision_config.image_size)
         self.names["clip"] = f"{shown(where)} ({preprocess})"
         return model.to(self.device).eval(), preprocess, tokenizer

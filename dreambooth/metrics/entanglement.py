@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, Undefined, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, Undefined, rows
 
 SIDE = 64
 MIDDLE = 0.36
@@ -51,7 +51,7 @@ class Entanglement(Metric):
     encoder, needs = None, ("drawn",)
     range, better = (0.0, float("inf")), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One ratio for each series of pictures of equal place in the order of their prompts (the n-th picture of every prompt)."""
         shots = [shot for shot in evidence.drawn if not asks_for_another_look(shot.plain)]
         prompts = rows(shots)
@@ -63,7 +63,7 @@ class Entanglement(Metric):
             for number, index in enumerate((prompts == prompt).nonzero().flatten().tolist()):
                 series.setdefault(number, []).append(index)
         ratios = [spread(middles[i]) / spread(margins[i]).clamp(min=1.0) for i in series.values() if len(i) > 2]
-        return Terms(torch.stack(ratios), torch.zeros(len(ratios), dtype=torch.long))
+        return PerSampleValues(torch.stack(ratios), torch.zeros(len(ratios), dtype=torch.long))
 
 
 LOOKS = ("red", "purple", "shiny", "wet", "cube", "blue", "green", "yellow", "transparent", "stone", "statue", "painting")

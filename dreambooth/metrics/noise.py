@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, rows
 
 BLOCK, CALM = 8, 0.25
 
@@ -39,6 +39,6 @@ class Noise(Metric):
     encoder, needs = None, ("drawn",)
     range, better = (0.0, 255.0), "lower"
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One estimate per picture."""
-        return Terms(torch.tensor([grain(shot.image) for shot in evidence.drawn], dtype=torch.float64), rows(evidence.drawn))
+        return PerSampleValues(torch.tensor([grain(shot.image) for shot in evidence.drawn], dtype=torch.float64), rows(evidence.drawn))

@@ -5,7 +5,7 @@ this subject. Higher means that every dog now looks like the subject. The number
 Only the difference to the untuned model's value tells something: subjects differ in how much they look like their class.
 """
 
-from dreambooth.metrics.base import Evidence, Eyes, Metric, Terms, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
 
 
 class Pres(Metric):
@@ -15,6 +15,8 @@ class Pres(Metric):
     encoder, needs = "dino", ("class_drawn", "photos")
     range, better, paper = (-1.0, 1.0), "lower", 0.493
 
-    def terms(self, evidence: Evidence, eyes: Eyes) -> Terms:
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per class image."""
-        return Terms(mean_cosine(eyes.dino(images(evidence.class_drawn)), eyes.dino(evidence.photos)), rows(evidence.class_drawn))
+        return PerSampleValues(
+            mean_cosine(encoders.dino(images(evidence.class_drawn)), encoders.dino(evidence.photos)), rows(evidence.class_drawn)
+        )

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.metrics.base import Terms, Undefined, cosines
+from dreambooth.metrics.base import PerSampleValues, Undefined, cosines
 
 
-def real_row(photos: Float[Tensor, "m d"], *, self_pairs: bool) -> Terms:
+def real_row(photos: Float[Tensor, "m d"], *, self_pairs: bool) -> PerSampleValues:
     """Cosines of all pairs of photos; with `self_pairs` each photo also counts against itself, as one term per photo."""
     if len(photos) < 2 and not self_pairs:
         raise Undefined("a single photo cannot be compared with another one.")
     likeness, groups = cosines(photos, photos), torch.zeros(len(photos), dtype=torch.long)
-    return Terms(likeness.mean(dim=1) if self_pairs else likeness, groups)
+    return PerSampleValues(likeness.mean(dim=1) if self_pairs else likeness, groups)

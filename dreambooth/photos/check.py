@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-from dreambooth.photos import single, together
+from dreambooth.photos import image_checks, set_checks
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.load import load_with_facts
@@ -71,8 +71,8 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
             None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were looked at, evenly spread.",
             f"For all: dreambooth photos check {shown(folder.root)}.",
         ))  # fmt: skip
-    compared = set(_spread(chosen, together.COMPARED))
-    looks: list[together.Look] = []
+    compared = set(_spread(chosen, set_checks.COMPARED))
+    looks: list[set_checks.Look] = []
     places: dict[str, Place] = {}
     for path in chosen:
         try:
@@ -80,12 +80,12 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
         except PhotoError as error:
             findings.append(Finding(path.name, "unreadable", "error", "damaged", f"It {error.reason}", error.fix))
             continue
-        findings += single.facts_findings(path, facts)
-        found, subject, small = single.look_at(path, image, facts, resolution=resolution, concept=concept)
+        findings += image_checks.facts_findings(path, facts)
+        found, subject, small = image_checks.check_image(path, image, facts, resolution=resolution, concept=concept)
         findings += found
         places[path.name] = Place(image.size, subject.box)
-        looks.append(together.Look.of(path, small, subject, detailed=path in compared))
-    of_the_set, mark = together.findings(looks, concept=concept, count=len(folder.photos))
+        looks.append(set_checks.Look.of(path, small, subject, detailed=path in compared))
+    of_the_set, mark = set_checks.findings(looks, concept=concept, count=len(folder.photos))
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)
 

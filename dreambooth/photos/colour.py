@@ -157,9 +157,9 @@ def _code_points(image: Image.Image, data: bytes) -> tuple[int, int] | None:
     if image.format == "PNG":
         place = data.find(b"\0\0\0\4cICP", 0, data.find(b"IDAT"))
         return (data[place + 8], data[place + 9]) if place >= 0 else None
-    told = image.info.get("nclx_profile")  # pillow-heif's
-    if isinstance(told, Mapping):
-        return int(told["color_primaries"]), int(told["transfer_characteristics"])
+    profile = image.info.get("nclx_profile")  # pillow-heif's
+    if isinstance(profile, Mapping):
+        return int(profile["color_primaries"]), int(profile["transfer_characteristics"])
     place = data.find(b"colrnclx", 0, 2**16) if image.format == "AVIF" else -1
     return struct.unpack_from(">HH", data, place + 8) if place >= 0 else None
 

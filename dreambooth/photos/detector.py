@@ -93,6 +93,6 @@ def _label(names: Mapping[int, str], word: str, source: str) -> str | None:
         if name.casefold() == word.strip().casefold():
             return name
     known = sorted({name for name in names.values() if name and name != "N/A"})
-    told = ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
+    listed = ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
     fix = nearest(word, known) or "Choose one of its words, or leave it out."
-    raise SettingError("--detect", f"{source} does not know {word!r}, but {told}.", fix=fix)
+    raise SettingError("--detect", f"{source} does not know {word!r}, but {listed}.", fix=fix)

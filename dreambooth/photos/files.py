@@ -250,8 +250,8 @@ def no_photo(root: Path, skipped: Sequence[tuple[Path, str]]) -> SettingError:
     for folder in sorted(folders, key=natural_key)[:100]:
         if _holds_picture(folder):
             return SettingError(shown(root), "holds only folders, no photos.", fix=f"Give the folder inside: {shown(folder)}.")
-    told = "; ".join(f"{shown(path.name)}: {reason}" for path, reason in skipped[:3])
-    return SettingError(shown(root), f"holds no photo that can be read ({told}).", fix="Copy or export them again.")
+    reasons = "; ".join(f"{shown(path.name)}: {reason}" for path, reason in skipped[:3])
+    return SettingError(shown(root), f"holds no photo that can be read ({reasons}).", fix="Copy or export them again.")
 
 
 def _holds_picture(folder: Path) -> bool:

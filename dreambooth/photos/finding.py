@@ -65,8 +65,8 @@ class CheckReport:
         """One or a few short lines: what a training run prints before it starts."""
         counts = {s: sum(f.severity == s for f in self.findings) for s in ORDER}
         words = {"error": "must be mended", "warning": "to think about", "info": "to know"}
-        told = ", ".join(f"{n} {words[s]}" for s, n in counts.items() if n) or "nothing to complain about"
-        lines = [f"{len(self.places)} photos in {shown(self.folder)}: {told}."]
+        summary = ", ".join(f"{n} {words[s]}" for s, n in counts.items() if n) or "nothing to complain about"
+        lines = [f"{len(self.places)} photos in {shown(self.folder)}: {summary}."]
         grave = [f for f in self.findings if f.severity != "info"]
         lines += [f"  {f.severity}: {shown(f.file) if f.file else 'all photos'}: {f.reason} {f.fix}" for f in grave[:6]]
         if len(grave) > 6:
@@ -84,10 +84,10 @@ class CheckReport:
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows]
         lines.insert(1, "-" * min(110, max(len(line) for line in lines)))
-        told: dict[tuple[str, str | None], Finding] = {}
+        grouped: dict[tuple[str, str | None], Finding] = {}
         for finding in self.findings:
-            told.setdefault((finding.check, finding.file if finding.severity == "error" else finding.fix), finding)
-        lines += [""] * bool(told) + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in told.values()]
+            grouped.setdefault((finding.check, finding.file if finding.severity == "error" else finding.fix), finding)
+        lines += [""] * bool(grouped) + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in grouped.values()]
         return "\n".join([*lines, "", self.verdict().split("\n")[0]])
 
     def to_json(self) -> str:
@@ -108,8 +108,8 @@ def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:
 
 def _brief(findings: tuple[Finding, ...]) -> str:
     marks = {"error": "ERROR ", "warning": "! ", "info": ""}
-    told = [f"{marks[f.severity]}{f.check}{_number(f.value)}" for f in findings]
-    return ", ".join(told) if told else "ok"
+    words = [f"{marks[f.severity]}{f.check}{_number(f.value)}" for f in findings]
+    return ", ".join(words) if words else "ok"
 
 
 def _named(finding: Finding) -> str:

@@ -116,8 +116,8 @@ def load_with_facts(path: Path, *, background: tuple[int, int, int] = (255, 255,
         except MemoryError:
             raise PhotoError(path, "needs more memory than there is.", fix="Save it smaller.") from None
         except Exception as error:  # Pillow's readers raise struct, Syntax, Index, Key, Type ... errors on corrupt bytes
-            told = str(error).split("\n")[0][:120] or type(error).__name__
-            raise PhotoError(path, f"is damaged and cannot be read ({told}).", fix="Copy or export the photo again.") from None
+            why = str(error).split("\n")[0][:120] or type(error).__name__
+            raise PhotoError(path, f"is damaged and cannot be read ({why}).", fix="Copy or export the photo again.") from None
 
 
 def _refuse_scan_bomb(path: Path, kind: str, data: bytes) -> None:

@@ -18,7 +18,7 @@ from dreambooth.files.places import remove
 from dreambooth.photos.crop import Box, Cropping, centred, square
 from dreambooth.photos.files import PhotoError, caption_beside, photo_hash, scan, shown
 from dreambooth.photos.load import Facts, load, load_with_facts
-from dreambooth.photos.ours import RECORD, as_json, digest, is_edited, made_before, names_of, read_record, refuse_overlap, write
+from dreambooth.photos.manifest import RECORD, as_json, digest, is_edited, made_before, names_of, read_record, refuse_overlap, write
 from dreambooth.photos.sheet import COLOURS, Tile, draw
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 from dreambooth.schema import Setting

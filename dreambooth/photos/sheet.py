@@ -12,7 +12,7 @@ from dreambooth.files.folders import is_same, refuse_unwritable
 from dreambooth.photos.files import PhotoError, shown
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
-from dreambooth.photos.ours import write
+from dreambooth.photos.manifest import write
 
 TILE, GAP, MARGIN, HEAD = 232, 20, 28, 78
 LINE = 17
@@ -72,16 +72,16 @@ def draw(tiles: Sequence[Tile], *, title: str, heading: Sequence[tuple[str, str]
     """A sheet of tiles in rows of `COLUMNS`, as the bytes of a PNG."""
     columns = min(COLUMNS, max(3, len(tiles)))
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
-    told = [line for kind, text in heading for line in _wrapped(kind, text, width - 2 * MARGIN, 14)]
+    text_lines = [line for kind, text in heading for line in _wrapped(kind, text, width - 2 * MARGIN, 14)]
     if left_out:
-        told.append(("info", f"{left_out} more photos are not shown."))
+        text_lines.append(("info", f"{left_out} more photos are not shown."))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     heights = [TILE + 24 + LINE * max((len(_lines(t)) for t in row), default=0) + GAP for row in rows]
-    head = HEAD + 20 * len(told)
+    head = HEAD + 20 * len(text_lines)
     sheet = Image.new("RGB", (width, head + sum(heights) + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 4), _fit(title, width - 2 * MARGIN, 24), fill=INK, font=_font(24))
-    for number, (kind, text) in enumerate(told):
+    for number, (kind, text) in enumerate(text_lines):
         pen.text((MARGIN, MARGIN + 32 + 20 * number), text, fill=COLOURS[kind] if kind in ("error", "warning") else QUIET, font=_font(14))
     top = head
     for row, height in zip(rows, heights, strict=True):

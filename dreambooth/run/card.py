@@ -28,7 +28,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     before = f"base = {kind}.from_pretrained({python_text(base)}{options})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
-    load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.loading()}".strip()
+    load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     head = {
         **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other",

@@ -17,7 +17,7 @@ from dreambooth.run.gallery import Gallery
 from dreambooth.schema import Count, Seed, Setting
 from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
 from dreambooth.setup.roles import refuse_mixed_pictures
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 
 
 class GenerateConfig(Setting):
@@ -115,20 +115,20 @@ def asked(config: GenerateConfig) -> Asked:
     return Asked(filled, negative, folder)
 
 
-def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Told | Progress | Drawn]:
+def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Drawn]:
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
     wanted = asked(config)
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
-        yield Told(f"Loading {named(config.run)} ...")
+        yield Message(f"Loading {named(config.run)} ...")
         opened = open_model(config.run, **opening(config))
         if opened.added:
-            yield Told(opened.added)
+            yield Message(opened.added)
     sampling = sampling_of(config, opened)
     check(opened.family, sampling, negative_prompt=negative)
     for prompt in [*prompts, *([negative] if negative else [])]:
         for sentence in unread(opened.family, prompt):
-            yield Told(sentence, important=True)
+            yield Message(sentence, important=True)
     precision = config.mixed_precision or opened.precision
     made_with = {
         **sampling.model_dump(exclude_none=True), "negative_prompt": negative, "model": opened.name,
@@ -148,11 +148,11 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
 
 def _draw_missing(
     gallery: Gallery, opened: Opened, sampling: Sampling, negative: str | None, batch_size: int, precision: str
-) -> Generator[Told | Progress, None, list[Picture]]:
+) -> Generator[Message | Progress, None, list[Picture]]:
     """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
     pictures = gallery.present()
     if pictures:
-        yield Told(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
+        yield Message(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
     todo = gallery.missing(pictures, batch_size)
     drawn = draw(
         opened.family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], sampling=sampling,
@@ -165,7 +165,7 @@ def _draw_missing(
         pictures[place] = picture
         yield Progress("drawing", len(pictures), len(gallery.wanted))
         if not picture.finite:
-            yield Told(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
+            yield Message(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
     return [pictures[place] for place in range(len(gallery.wanted))]
 
 

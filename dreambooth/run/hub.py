@@ -29,8 +29,8 @@ def check_push(config: TrainConfig, folder: Path) -> None:
         HfApi(token=_token(config)).whoami()
     except Exception as error:  # the transport's own errors differ from version to version
         fix = "`hf auth login` or --hub_token; offline, leave the flag out and `hf upload` the result later."
-        told = _without_token(first_line(error), config)
-        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({told}).", fix=fix) from None
+        reason = _without_token(first_line(error), config)
+        raise SettingError("--push_to_hub", f"the Hub does not know who asks ({reason}).", fix=fix) from None
 
 
 def push(

@@ -22,34 +22,34 @@ from dreambooth.prompts.placeholder import PLACEHOLDER, class_prompt
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import rest
+from dreambooth.setup.model import offload_idle_parts
 from dreambooth.training.loop import Trainer
-from dreambooth.training.records import Record, Step, Told
+from dreambooth.training.records import Message, Record, Step
 from dreambooth.training.state import checkpoints, step_of
 
 
-def open_eyes(config: TrainConfig, device: torch.device) -> LoadedEncoders | None:
+def load_encoders(config: TrainConfig, device: torch.device) -> LoadedEncoders | None:
     """The encoders, loaded before any long work; None when nothing is to be scored. Raises SettingError when they are not to be had."""
     if not config.watching.evaluate_every:
         return None
-    eyes = config.encoders.beside(config.model.pretrained_model_name_or_path).look(device=device)
-    if "dino" not in eyes.ready(("dino", "clip", "lpips")):
+    encoders = config.encoders.beside(config.model.pretrained_model_name_or_path).load(device=device)
+    if "dino" not in encoders.ready(("dino", "clip", "lpips")):
         raise SettingError("--dino_encoder", "--evaluate_every chooses a checkpoint by DINO, first of all.", fix="Leave out one of them.")
-    return eyes
+    return encoders
 
 
 class Watcher:
     """Looks at the model under training when it is due, within its share of the time."""
 
     def __init__(
-        self, config: TrainConfig, trainer: Trainer, material: Material, eyes: LoadedEncoders, folder: Path, record: dict[str, Any]
+        self, config: TrainConfig, trainer: Trainer, material: Material, encoders: LoadedEncoders, folder: Path, record: dict[str, Any]
     ):  # fmt: skip
         self.config, self.trainer, self.folder, self.record = config, trainer, folder, record
         noun, resolution = config.photos.class_noun, config.cropping.resolution
         assert noun and resolution and config.watching.evaluate_every
         self.every = config.watching.evaluate_every
         self.live = LiveScores(
-            trainer.family, eyes, held_out(noun, toybox=config.model.pretrained_model_name_or_path == TOYBOX), material.identifier,
+            trainer.family, encoders, held_out(noun, toybox=config.model.pretrained_model_name_or_path == TOYBOX), material.identifier,
             class_prompt(noun), material.photos, config.validation.sampling(resolution),
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
@@ -71,7 +71,7 @@ class Watcher:
         frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()
         if frozen is None:
             why = "The looks begin after the first update: nobody knows how the untuned model looked, so no checkpoint will be chosen."
-            yield Told(why, important=True)
+            yield Message(why, important=True)
             return
         with frozen:
             yield self._look(0)
@@ -109,12 +109,12 @@ class Watcher:
         if chosen and chosen["step"] in there:
             self.trainer.take(there[chosen["step"]])
         else:  # somebody has deleted it, or the untuned model was never seen
-            yield Told("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
+            yield Message("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
 
     def _look(self, step: int) -> Step:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
-        scored = self.live.look(step, partial(self.trainer.shown, averaged=step > 0))
+        scored = self.live.evaluate(step, partial(self.trainer.inference_mode, averaged=step > 0))
         self._choose()
-        rest(self.config, family)
+        offload_idle_parts(self.config, family)
         return Step(step, self.trainer.total, scored.values)

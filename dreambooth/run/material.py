@@ -17,12 +17,12 @@ from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import _prior_precision, _stored, how_drawn, learning_parts, read_as_told, rest
-from dreambooth.training.batches import Batches, Shelf, Shown, fill_shelf, text_table
+from dreambooth.setup.model import _prior_precision, _stored, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts
+from dreambooth.training.batches import Batches, ImageSet, Shown, fill_image_set, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
-from dreambooth.training.processes import Processes
-from dreambooth.training.records import Progress, Record, Told
+from dreambooth.training.ranks import Ranks
+from dreambooth.training.records import Message, Progress, Record
 from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
 
 
@@ -89,7 +89,7 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
     return list(sets.values())
 
 
-def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Processes) -> Iterator[Record]:
+def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Ranks) -> Iterator[Record]:
     """Draw the class images that are missing; the first process does it, the others wait."""
     own, precision = config.loop.mixed_precision, _prior_precision(config)
     if processes.is_main:
@@ -100,7 +100,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
         family.to(torch.device("cpu"))
         drawer = type(family).load(config.model)
-        read_as_told(drawer, config.text)
+        configure_tokenizers(drawer, config.text)
         drawer.to(processes.device)
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
@@ -119,27 +119,27 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     processes.wait()
 
 
-def make_batches(config: TrainConfig, material: Material, family: Family, processes: Processes, seed: int) -> Iterator[Record | Batches]:
+def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:
     """Encode everything once; the last thing told is the Batches."""
     resolution = config.cropping.resolution
     assert resolution
     prompts: list[str] = []
-    photos, prior = Shelf(), Shelf()
+    photos, prior = ImageSet(), ImageSet()
     options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
     encoder = family if config.cropping.cache_latents else None
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
-        yield from fill_shelf(photos, _shown(config, material, prompts), encoder, count=len(material.photos), what="photos", **options)
+        yield from fill_image_set(photos, _shown(config, material, prompts), encoder, count=len(material.photos), what="photos", **options)
         if class_images:
-            yield from fill_shelf(prior, shown, encoder, count=len(class_images), what="class images", **options)
+            yield from fill_image_set(prior, shown, encoder, count=len(class_images), what="class images", **options)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
-    rest(config, family)
+    offload_idle_parts(config, family)
     yield Batches(
         family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
         num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
@@ -162,10 +162,10 @@ def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list
     return [fill(template, material.identifier) for template in templates]
 
 
-def told(complaints: list[str]) -> Iterator[Record]:
+def warnings(complaints: list[str]) -> Iterator[Record]:
     """A warning for each."""
     for complaint in complaints:
-        yield Told(complaint, important=True)
+        yield Message(complaint, important=True)
 
 
 def _place(prompts: list[str], prompt: str) -> int:

@@ -18,7 +18,7 @@ from dreambooth.setup.model import learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
 from dreambooth.training.state import checkpoints
-from dreambooth.training.step import accumulate
+from dreambooth.training.step import forward_backward
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     for _ in range(2):
         start = time.perf_counter()
         batch = batches.make(trainer.step, 0, stop)
-        accumulate(
+        forward_backward(
             trainer.family, batch, process=batches.process, objective=trainer.objective, pieces=loop.gradient_accumulation_steps,
             precision=loop.mixed_precision,
         )  # fmt: skip

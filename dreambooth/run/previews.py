@@ -11,7 +11,7 @@ from dreambooth.prompts.placeholder import fill
 from dreambooth.run.gallery import write_pictures
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import rest
+from dreambooth.setup.model import offload_idle_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Preview, Record
 
@@ -53,13 +53,13 @@ def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts
     family.to(trainer.processes.device)
     negative = _filled(config, material, "validation_negative_prompt") or None
     seeds = [validation.validation_seed + i for i in range(count)]
-    with trainer.shown(), torch.random.fork_rng():
+    with trainer.inference_mode(), torch.random.fork_rng():
         drawn = list(draw(
             family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
             negative_prompt=negative, batch_size=config.prior.sample_batch_size,
             precision=config.loop.mixed_precision,
         ))  # fmt: skip
-    rest(config, family)
+    offload_idle_parts(config, family)
     return drawn
 
 

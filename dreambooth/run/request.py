@@ -20,22 +20,22 @@ from dreambooth.photos.load import PhotoError, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import check_push
-from dreambooth.run.material import Material, gather, plan_prior, told
+from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import check_resolution
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.masks import mask_of
-from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record, Told
+from dreambooth.training.ranks import Ranks
+from dreambooth.training.records import Message, Record
 from dreambooth.training.subjects import Subject, needs_identifier, subjects
 
 LEAST_RESOLUTION = 64
 """At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
 
 
-def refuse(config: TrainConfig, processes: Processes) -> None:
+def refuse(config: TrainConfig, processes: Ranks) -> None:
     """What names and folders show: no photo is opened, no model asked for; of the Hub, where the result is to go, only who asks."""
     subjects(config.photos, _stand_in(config))
     refuse_unnamed(config)
@@ -61,12 +61,12 @@ def read(config: TrainConfig) -> Generator[Record, None, Material]:
     material.complaints += unnamed(config, material)
     if config.objective.masked_loss:
         _refuse_shared_masks(config, material)
-    judged = _look_at_photos(config, material, _resolution(config))
+    judged = _check_photos(config, material, _resolution(config))
     if config.model.is_here:
         yield from judged
     else:  # `fit` says how they look at the model's own resolution
         deque(judged, maxlen=0)
-    yield from told(material.complaints)
+    yield from warnings(material.complaints)
     return material
 
 
@@ -87,7 +87,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     if known:
         check_resolution(resolution, step=known[1])
     if not source.is_here:
-        yield from _look_at_photos(config, material, resolution)
+        yield from _check_photos(config, material, resolution)
     if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
@@ -95,12 +95,12 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
             images.refuse_unusable()
 
 
-def _look_at_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
+def _check_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
     """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
     SettingError for what must be mended, unless that was waived."""
     for subject in material.subjects:
         report = quick(subject.folder, resolution, config.photos.concept)
-        yield Told(report.verdict(), important=report.has_errors)
+        yield Message(report.verdict(), important=report.has_errors)
         grave = [finding for finding in report.findings if finding.severity == "error"]
         if grave and not config.photos.ignore_photo_errors:
             first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"

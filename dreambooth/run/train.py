@@ -19,25 +19,25 @@ from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
 from dreambooth.run.hub import push
-from dreambooth.run.live_scores import Watcher, open_eyes
-from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, told
+from dreambooth.run.live_scores import Watcher, load_encoders
+from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
 from dreambooth.run.previews import final_pictures, preview, preview_interval
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
 from dreambooth.run.trackers import Tracker, open_trackers
 from dreambooth.schema import is_set
-from dreambooth.setup.checks import check, idle
+from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
-from dreambooth.setup.config import TrainConfig, dump, named, resolve, settled, write_yaml
+from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
 from dreambooth.setup.journal import Journal
-from dreambooth.setup.model import attach, check_fit, hush, lighten, read_as_told
+from dreambooth.setup.model import attach, check_fit, configure_tokenizers, lighten, silence_libraries
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
-from dreambooth.training.loop import Trainer, told_seed
-from dreambooth.training.processes import Processes, join, launcher_settings
-from dreambooth.training.records import Done, Record, Saved, Step, Told
+from dreambooth.training.loop import Trainer, choose_seed
+from dreambooth.training.ranks import Ranks, join, launcher_settings
+from dreambooth.training.records import Done, Message, Record, Saved, Step
 from dreambooth.training.state import step_of
 from dreambooth.training.subjects import needs_identifier
 
@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
 def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop: Callable[[], bool]) -> Iterator[Record]:
     """The request understood, the folder claimed, the model loaded; then the run. What `held` holds lasts until the run has ended."""
     check(config)
-    unused = idle(config)
+    unused = unused_settings(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
     config, folder = named(config), config.output_dir
@@ -75,13 +75,13 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
         return
     config = _resolved(as_chosen(config, start.checkpoint) if start.checkpoint else config)
     request.refuse(config, processes)
-    hush()
+    silence_libraries()
     if config.model.pretrained_model_name_or_path == TOYBOX:
-        yield Told(TOYBOX_NOTE)
-    yield from told(unused)
+        yield Message(TOYBOX_NOTE)
+    yield from warnings(unused)
     material = yield from request.read(config)
     kind = family_of(config.model)  # a Hub model is downloaded here
-    config = settled(resolve(config, kind))
+    config = with_absolute_paths(resolve(config, kind))
     yield from request.fit(config, kind, material)
     if processes.is_main:
         held.enter_context(claimed(folder, "train"))
@@ -90,21 +90,21 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
         if start.is_done:
             yield from _nothing_to_do(folder, start)
             return
-    yield from told(start.remarks)
+    yield from warnings(start.remarks)
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
-        yield from told(changed_since(material, start.checkpoint))
-    eyes = open_eyes(config, processes.device)
+        yield from warnings(changed_since(material, start.checkpoint))
+    encoders = load_encoders(config, processes.device)
     if config.loop.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
-    yield Told(f"Loading {config.model.pretrained_model_name_or_path} ...")
+    yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
     family = kind.load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
-    read_as_told(family, config.text)
+    configure_tokenizers(family, config.text)
     family.embedded_guidance = config.objective.train_guidance_scale
-    seed, words = told_seed(config.loop.seed)
+    seed, words = choose_seed(config.loop.seed)
     seed = processes.agreed(seed)
     yield from words
     config = config.updated({("loop", "seed"): seed})
@@ -115,19 +115,19 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
         material = material.called(identifier)
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
-        yield from told([warning] if warning else [])
-    yield from _run(config, family, material, processes, seed, start.checkpoint, eyes, stop, observers, held)
+        yield from warnings([warning] if warning else [])
+    yield from _run(config, family, material, processes, seed, start.checkpoint, encoders, stop, observers, held)
 
 
 def _resolved(config: TrainConfig) -> TrainConfig:
     """With the recipes' values where the model is on this disk: one of the Hub is not downloaded for that."""
-    return settled(resolve(config, family_of(config.model)) if config.model.is_here else config)
+    return with_absolute_paths(resolve(config, family_of(config.model)) if config.model.is_here else config)
 
 
 def _nothing_to_do(folder: Path, start: Start) -> Iterator[Record]:
-    yield Told(f"{folder} is finished: {start.record['step']} steps. To go on, raise --max_train_steps.", important=True)
+    yield Message(f"{folder} is finished: {start.record['step']} steps. To go on, raise --max_train_steps.", important=True)
     if start.record.get("choice"):
-        yield Told(best_words(folder, start.record), important=True)
+        yield Message(best_words(folder, start.record), important=True)
     yield Done(folder, start.record)
 
 
@@ -135,10 +135,10 @@ def _run(
     config: TrainConfig,
     family: Family,
     material: Material,
-    processes: Processes,
+    processes: Ranks,
     seed: int,
     checkpoint: Path | None,
-    eyes: LoadedEncoders | None,
+    encoders: LoadedEncoders | None,
     stop: Callable[[], bool],
     observers: list[Tracker],
     held: ExitStack,
@@ -150,13 +150,13 @@ def _run(
     lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
     family.to(processes.device)
     learner = attach(config, family, seed)
-    yield from told(cut_off(config, material, family))  # with the tokens of a new word
+    yield from warnings(cut_off(config, material, family))  # with the tokens of a new word
     if not checkpoint and processes.is_main:
         clear(folder, overwrite=config.output.overwrite_output_dir)
     trainable = learner.num_weights
     photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     steps = config.loop.steps(len(material.photos), photos_per_update)
-    yield Told(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
+    yield Message(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
     writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
     record = RunRecord(
         folder, origin(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count),
@@ -180,22 +180,22 @@ def _run(
         )  # fmt: skip
         if checkpoint:
             trainer.resume(checkpoint)
-            yield Told(f"Going on from step {trainer.step} ({checkpoint.name}).")
-        yield Told(f"Estimate: {trial(trainer, config)}.")
+            yield Message(f"Going on from step {trainer.step} ({checkpoint.name}).")
+        yield Message(f"Estimate: {trial(trainer, config)}.")
         record.phase("training")
-        watcher = Watcher(config, trainer, material, eyes, folder, record.values) if eyes and processes.is_main else None
+        watcher = Watcher(config, trainer, material, encoders, folder, record.values) if encoders and processes.is_main else None
         if watcher:
             observers.append(watcher.page)
             held.callback(watcher.page.close)
-        yield from _train_and_look(config, trainer, material, watcher, record.watching(stop))
+        yield from _train_and_evaluate(config, trainer, material, watcher, record.watching(stop))
         if watcher and config.watching.keep_best:
             yield from watcher.take_best()
         record.note(step=trainer.step, result_step=trainer.shown_step)
         written = yield from _results(config, trainer, material, base, record)
     if config.output.push_to_hub and processes.is_main:
-        yield Told(f"Uploaded to {push(config, material, learner, folder, written, record.values)}.")
+        yield Message(f"Uploaded to {push(config, material, learner, folder, written, record.values)}.")
     if record.values.get("choice"):
-        yield Told(best_words(folder, record.values))
+        yield Message(best_words(folder, record.values))
     yield Done(folder, record.values)
 
 
@@ -231,7 +231,7 @@ def _results(config: TrainConfig, trainer: Trainer, material: Material, base: st
     folder, processes, written = config.output_dir, trainer.processes, list[str]()
     if processes.is_main:
         record.phase("saving")
-        with trainer.shown():
+        with trainer.inference_mode():
             written = write_result(config, material, trainer.learner, folder, record.values)
         retire(folder, base)
         yield Saved(trainer.step, folder)
@@ -239,7 +239,7 @@ def _results(config: TrainConfig, trainer: Trainer, material: Material, base: st
             record.phase("drawing")
             yield from final_pictures(config, trainer, material, folder)
         record.note(peak_memory_mib=reserved_mib(processes.device), seconds=record.seconds())
-        yield Told(f"Report: {report(folder)}")
+        yield Message(f"Report: {report(folder)}")
     processes.wait()
     return written
 
@@ -248,10 +248,10 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
     """Rare words of the model's own tokenizers."""
     word = pick(family.tokenizers, seed=seed, words=words)
     what = "a rare token" if words == 1 else f"{words} rare tokens"
-    return word, [Told(f"Identifier: {word} ({what} of this model; --identifier chooses another).")]
+    return word, [Message(f"Identifier: {word} ({what} of this model; --identifier chooses another).")]
 
 
-def _train_and_look(
+def _train_and_evaluate(
     config: TrainConfig,
     trainer: Trainer,
     material: Material,
@@ -262,7 +262,7 @@ def _train_and_look(
     main, validation, folder = trainer.processes.is_main, config.validation, config.output_dir
     every = preview_interval(config, trainer)
     if watcher:
-        yield Told(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
+        yield Message(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
         yield from watcher.first()
     for record in trainer.updates(folder, stop=stop):
         yield record

@@ -92,7 +92,7 @@ def refuse_unnamed(config: TrainConfig) -> None:
         raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")
 
 
-def idle(config: TrainConfig) -> list[str]:
+def unused_settings(config: TrainConfig) -> list[str]:
     """A sentence for each setting given by hand that has nothing to do in this run, for none is ignored in silence.
 
     To be asked before `resolve`: what a recipe says for most runs may be idle in this one.

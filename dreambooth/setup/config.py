@@ -20,7 +20,7 @@ from dreambooth.families.sampling import Sampling
 from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.methods import AnyMethod, Full
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, flags, get, is_set
 from dreambooth.setup.trust import refuse_unteachable, untrusted
 from dreambooth.training.batches import Cropping
@@ -140,7 +140,7 @@ class TrainConfig(Setting):
     loop: Loop = Loop()
     validation: Validation = Validation()
     watching: Watching = Watching()
-    encoders: Encoders = Encoders()
+    encoders: EncoderSettings = EncoderSettings()
     output: Output = Output()
     preset: Literal["recipe", "diffusers"] = "recipe"
     """Where values come from that are left out: the base model's recipe, or the defaults of diffusers' scripts."""
@@ -240,7 +240,7 @@ def rooted(folder: str) -> str:
     return str(Path(folder).expanduser().absolute())
 
 
-def settled(config: TrainConfig) -> TrainConfig:
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """With folders named from the root, so that what is written down means the same wherever it is read."""
     wanted = {}
     for branch, name in FOLDERS:

@@ -26,7 +26,7 @@ from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.reading import json_lines, readings
 from dreambooth.setup.states import Status, own_process
-from dreambooth.training.records import Preview, Progress, Record, Saved, Step, Told
+from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Step
 
 RECORDS, METRICS = "records.jsonl", "metrics.jsonl"
 PAUSE = 1.0
@@ -118,7 +118,7 @@ def metric_rows(folder: Path, *, up_to: float = math.inf) -> list[dict[str, floa
 def _line(record: Record, folder: Path) -> dict[str, Any] | None:
     """A record's kind and values; None for one that is not written."""
     match record:
-        case Told():
+        case Message():
             return {"kind": "message", "text": record.text, "important": record.important}
         case Progress():
             return {"kind": "progress", "phase": record.phase, "done": record.done, "total": record.total}

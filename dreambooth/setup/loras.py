@@ -164,9 +164,9 @@ def _translated(family: Family, strange: Mapping[str, Pair], known: Mapping[str,
     if any(pair.magnitude is not None for pair in strange.values()):
         raise refusal
     raw = {name: tensor for pair in strange.values() for name, tensor in zip(pair.names, (pair.down, pair.up), strict=True)}
-    told = {"unet_config": family.denoiser.config} if family.denoiser_name == "unet" else {}
+    options = {"unet_config": family.denoiser.config} if family.denoiser_name == "unet" else {}
     try:
-        found = family.pipe.lora_state_dict(raw, **told)
+        found = family.pipe.lora_state_dict(raw, **options)
         pairs = pairs_of(found[0] if isinstance(found, tuple) else found)
     except Exception:  # its tables assume the names and widths of one model, and fail in any way for another's
         raise refusal from None

@@ -78,7 +78,7 @@ def round_weights(family: Family, precision: str, *, but: tuple[str, ...] = ()) 
             parameter.data = value
 
 
-def rest(config: TrainConfig, family: Family) -> None:
+def offload_idle_parts(config: TrainConfig, family: Family) -> None:
     """Send parts that have done their work to the CPU while the others train; nothing moves where there is only a CPU."""
     if family.device.type != "cpu":
         device = family.device
@@ -96,9 +96,9 @@ def idle_parts(config: TrainConfig, family: Family) -> list[str]:
     return [name for name in family.parts if name not in busy]
 
 
-def read_as_told(family: Family, text: Text) -> None:
+def configure_tokenizers(family: Family, text: Text) -> None:
     """Prompts as long as the run wants them, with or without a look at padding: in training, in pictures and in what is saved."""
-    family.read(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
+    family.configure_tokenizers(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
 
 
 def check_fit(config: TrainConfig, family: Family) -> None:
@@ -124,7 +124,7 @@ def check_resolution(resolution: int, *, step: int) -> None:
         raise SettingError("--resolution", reason, fix=f"Use {max(step, round(resolution / step) * step)}.")
 
 
-def hush() -> None:
+def silence_libraries() -> None:
     """Libraries' own progress bars and notices are silent; what matters is told as records."""
     import diffusers
     import transformers

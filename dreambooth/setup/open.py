@@ -7,7 +7,7 @@ from typing import Any
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
-from dreambooth.families.source import told_as
+from dreambooth.families.source import relabel_errors
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.locks import claimed
@@ -17,7 +17,7 @@ from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
 from dreambooth.setup.loras import add_lora, read_lora
-from dreambooth.setup.model import hush, learning_parts, lighten, read_as_told, round_weights
+from dreambooth.setup.model import configure_tokenizers, learning_parts, lighten, round_weights, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted
 from dreambooth.training.state import STATE, checkpoints, step_of
@@ -70,14 +70,14 @@ def open_model(
     """
     path = named(name)
     run = run_folder(path)
-    hush()
+    silence_libraries()
     added = read_lora(str(named(lora, "--lora")), allow_pickle=allow_pickle) if lora else None
     if run:
         opened = _open_run(run, path, precision, verify=verify, allow_pickle=allow_pickle)
     else:
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
-        with told_as("run"):
+        with relabel_errors("run"):
             opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
     if added:
@@ -92,7 +92,7 @@ def refuse_no_model(name: str) -> None:
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
-    with told_as("run"):
+    with relabel_errors("run"):
         source.refuse_missing()
         if source.is_here:
             family_of(source)
@@ -215,7 +215,7 @@ def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], 
         lighten(family, config.method, own)  # before, as in training: small weights stay
         learner = config.method.attach(family, parts, seed=0)
         learner.load(path)
-    read_as_told(family, config.text)
+    configure_tokenizers(family, config.text)
     for part in family.parts.values():
         part.requires_grad_(False).eval()
     return Opened(family, str(path), config, record, learner)

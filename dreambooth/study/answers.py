@@ -87,11 +87,11 @@ def _read(path: Path) -> Iterator[tuple[str, Answer]]:
             yield row["study"], _answer(f"{path}, line {line}", row["rater"], row["comparison"], row)
         return
     try:
-        told = shaped(read_json_file(path, SETTING), Answers)
+        saved = shaped(read_json_file(path, SETTING), Answers)
     except Damaged as error:
         raise SettingError(SETTING, f"{path} is no file of answers ({error}).", fix="It is what a questionnaire saves.") from None
-    for name, given in told["answers"].items():
-        yield told["study"], _answer(f"{path}: {name}", told["rater"], name, given)
+    for name, given in saved["answers"].items():
+        yield saved["study"], _answer(f"{path}: {name}", saved["rater"], name, given)
 
 
 def _answer(where: str, rater: str, comparison: str, given: Mapping[str, Any]) -> Answer:

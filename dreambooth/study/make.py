@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 from PIL import Image, ImageOps
 
-from dreambooth.bench.tables.house import template
+from dreambooth.bench.tables.templates import template
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import without_identifier
 from dreambooth.files.atomic import whole_folder, write_json

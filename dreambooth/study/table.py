@@ -242,12 +242,12 @@ def _raters(answers: Sequence[Answer], checks: Mapping[str, Sequence[bool]], out
             Entry(f"{sides['equal'] / len(votes):.0%}" if votes else "-"), Entry(f"{mean(others):.0%}" if others else "-"),
             Entry(f"{sum(checks[rater])} of {len(checks[rater])}" if rater in checks else "-"),
         ))  # fmt: skip
-    told = (
+    prose = (
         "Look here before believing the shares: a person who takes two seconds a pair, always chooses one side, or agrees with nobody has "
         "not looked. Leave such a file out by hand, for every question, and say so."
     )
     head = ("", "pairs", "median time", "left side", "both equally", "agrees with others", "trick questions")
-    return Section("Raters", (told,), head, tuple(lines))
+    return Section("Raters", (prose,), head, tuple(lines))
 
 
 def _share(question: Question, word: str) -> Entry:
@@ -263,11 +263,11 @@ def _won(question: Question) -> str:
 
 
 def _paper(toybox: bool) -> str:
-    told = "; ".join(
+    prose = "; ".join(
         f"{TITLES[name]} {first:.0%}, {second:.0%}, undecided {neither:.0%}" for name, (first, second, neither) in PAPER.items()
     )
     label = "The paper, other model, not comparable" if toybox else "The paper"
-    return f"{label} (Table 2: DreamBooth, Textual Inversion on Stable Diffusion; 600 pairs, 3 users each): {told}."
+    return f"{label} (Table 2: DreamBooth, Textual Inversion on Stable Diffusion; 600 pairs, 3 users each): {prose}."
 
 
 def _csv(questions: Sequence[Question], key: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d
 
 from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.draws import endless_order, generator
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
 from dreambooth.schema import Setting
 from dreambooth.training.objective import Objective
@@ -48,7 +48,7 @@ class Cropping(Setting):
 
 
 @dataclass(frozen=True)
-class Cut:
+class Crop:
     """One (picture, crop, flip): uint8 pixels [3, r, r], and what some families are told about the crop."""
 
     pixels: UInt8[Tensor, "3 r r"] | None
@@ -60,10 +60,10 @@ class Cut:
 
 
 @dataclass
-class Shelf:
+class ImageSet:
     """The pictures of one role (the subject's photos, or the prior's) with their cuts, prompts and, once encoded, moments."""
 
-    cuts: list[Cut] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
     cuts_of: list[list[int]] = field(default_factory=list)
     """For every picture the places of its cuts."""
     prompts_of: list[list[int]] = field(default_factory=list)
@@ -81,17 +81,17 @@ class Shelf:
     ) -> None:  # fmt: skip
         """Cut a picture, and its mask where it has one, and remember it."""
         options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": mirrored}
-        cuts = list(cut_picture(image, name, **options))
+        crops = list(crop_picture(image, name, **options))
         if mask:
-            masks = cut_picture(mask.convert("RGB"), name, **options)
-            cuts = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(cuts, masks, strict=True) if own.pixels is not None]
-        self.cuts_of.append(list(range(len(self.cuts), len(self.cuts) + len(cuts))))
-        self.cuts += cuts
+            masks = crop_picture(mask.convert("RGB"), name, **options)
+            crops = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(crops, masks, strict=True) if own.pixels is not None]
+        self.cuts_of.append(list(range(len(self.crops), len(self.crops) + len(crops))))
+        self.crops += crops
         self.prompts_of.append(prompts)
         self.names.append(name)
 
 
-def cut_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Cut]:
+def crop_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Crop]:
     """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
     original = (image.height, image.width)
     scale = resolution / min(image.size)
@@ -100,9 +100,9 @@ def cut_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution
     for top, left in corners(size, resolution, cropping=cropping, seed=seed, name=name):
         square = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
         pixels = torch.from_numpy(square.copy()).permute(2, 0, 1)
-        yield Cut(pixels, original, (top, left))
+        yield Crop(pixels, original, (top, left))
         if mirrored:
-            yield Cut(pixels.flip(-1), original, (top, size[0] - left - resolution))
+            yield Crop(pixels.flip(-1), original, (top, size[0] - left - resolution))
 
 
 def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed: int, name: str) -> list[tuple[int, int]]:
@@ -115,9 +115,9 @@ def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed:
     return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
 
 
-def as_pixels(cuts: Sequence[Cut], device: torch.device) -> Float[Tensor, "b 3 r r"]:
+def as_pixels(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b 3 r r"]:
     """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
-    return torch.stack([cut.pixels for cut in cuts if cut.pixels is not None]).to(device, torch.float32) / 127.5 - 1
+    return torch.stack([cut.pixels for cut in crops if cut.pixels is not None]).to(device, torch.float32) / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Shown:
 
 
 @torch.no_grad()
-def fill_shelf(
-    shelf: Shelf, pictures: Iterable[Shown], family: Family | None, *, count: int, what: str, cropping: Cropping, resolution: int,
+def fill_image_set(
+    image_set: ImageSet, pictures: Iterable[Shown], family: Family | None, *, count: int, what: str, cropping: Cropping, resolution: int,
     seed: int, batch_size: int = 4,
 ) -> Iterator[Record]:  # fmt: skip
     """Cut `count` pictures to size as they are read, so that one at a time is held decoded, whatever its size.
@@ -144,14 +144,14 @@ def fill_shelf(
     for number, shown in enumerate(pictures):
         yield Progress(phase, number, count)
         options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": cropping.random_flip}
-        shelf.add(shown.name, shown.image, shown.prompts, mask=shown.mask, **options)
+        image_set.add(shown.name, shown.image, shown.prompts, mask=shown.mask, **options)
         is_last = number == count - 1
-        while family and (len(shelf.cuts) - encoded >= batch_size or (is_last and encoded < len(shelf.cuts))):
+        while family and (len(image_set.crops) - encoded >= batch_size or (is_last and encoded < len(image_set.crops))):
             place = slice(encoded, encoded + batch_size)
-            some.append(family.encode(as_pixels(shelf.cuts[place], family.device)))
-            shelf.cuts[place] = [replace(cut, pixels=None) for cut in shelf.cuts[place]]
-            encoded = min(encoded + batch_size, len(shelf.cuts))
-    shelf.moments = torch.cat(some) if some else None
+            some.append(family.encode(as_pixels(image_set.crops[place], family.device)))
+            image_set.crops[place] = [replace(cut, pixels=None) for cut in image_set.crops[place]]
+            encoded = min(encoded + batch_size, len(image_set.crops))
+    image_set.moments = torch.cat(some) if some else None
     yield Progress(phase, count, count)
 
 
@@ -173,7 +173,7 @@ class Batches:
     """Makes the rows of any update: photos first, then the prior's pictures."""
 
     def __init__(
-        self, family: Family, photos: Shelf, prior: Shelf, text: dict[str, Tensor], *, process: Process, objective: Objective,
+        self, family: Family, photos: ImageSet, prior: ImageSet, text: dict[str, Tensor], *, process: NoiseSchedule, objective: Objective,
         num_photos: int, num_prior: int, resolution: int, seed: int,
     ):  # fmt: skip
         self.family, self.photos, self.prior, self.text = family, photos, prior, text
@@ -203,25 +203,25 @@ class Batches:
             condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
-    def _picture(self, update: int, row: int) -> tuple[Shelf, int]:
+    def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:
         """Which picture a row shows: every picture of a shelf once per epoch, in an order of its own in each."""
-        shelf, count, place = (
+        image_set, count, place = (
             (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
         )
-        name = "photos" if shelf is self.photos else "prior"
-        return shelf, endless_order(len(shelf), update * count + place, 1, self.seed, name)[0]
+        name = "photos" if image_set is self.photos else "prior"
+        return image_set, endless_order(len(image_set), update * count + place, 1, self.seed, name)[0]
 
-    def _draw(self, update: int, row: int, picture: tuple[Shelf, int]) -> "_Row":
-        shelf, place = picture
+    def _draw(self, update: int, row: int, picture: tuple[ImageSet, int]) -> "_Row":
+        image_set, place = picture
         rng = generator(self.seed, "row", update, row)
-        cut = shelf.cuts_of[place][int(torch.randint(len(shelf.cuts_of[place]), (1,), generator=rng))]
+        cut = image_set.cuts_of[place][int(torch.randint(len(image_set.cuts_of[place]), (1,), generator=rng))]
         shape = self._latent_shape
         posterior, eps = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
         u, z = torch.rand((), generator=rng), torch.randn((), generator=rng)
         if self.objective.offset_noise:
             eps = eps + self.objective.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
-        number = place + (0 if shelf is self.photos else len(self.photos))
-        return _Row(shelf, cut, self._prompt(update, row, shelf.prompts_of[place]), number, posterior, eps, u, z)
+        number = place + (0 if image_set is self.photos else len(self.photos))
+        return _Row(image_set, cut, self._prompt(update, row, image_set.prompts_of[place]), number, posterior, eps, u, z)
 
     def _prompt(self, update: int, row: int, prompts: list[int]) -> int:
         """One of a picture's prompts, by a draw of its own, so that nothing else depends on how many there are."""
@@ -237,15 +237,17 @@ class Batches:
         return (int(self.family.pipe.vae.config.latent_channels), side, side)
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
-        fresh = [row for row in rows if row.shelf.moments is None]
-        encoded = iter(self.family.encode(as_pixels([row.shelf.cuts[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
-        return torch.stack([next(encoded) if row.shelf.moments is None else row.shelf.moments[row.cut] for row in rows])
+        fresh = [row for row in rows if row.image_set.moments is None]
+        encoded = (
+            iter(self.family.encode(as_pixels([row.image_set.crops[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
+        )
+        return torch.stack([next(encoded) if row.image_set.moments is None else row.image_set.moments[row.cut] for row in rows])
 
     def _mask(self, rows: Sequence["_Row"]) -> Tensor | None:
         """What a masked loss looks at, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
         if not self.objective.masked_loss:
             return None
-        masks = [row.shelf.cuts[row.cut].mask for row in rows]
+        masks = [row.image_set.crops[row.cut].mask for row in rows]
         full = torch.full((1, self.resolution, self.resolution), 255, dtype=torch.uint8)
         whole = torch.stack([full if mask is None else mask for mask in masks]).float() / 255
         return avg_pool2d(whole, self.family.vae_factor).to(self.family.device)
@@ -254,15 +256,17 @@ class Batches:
         prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)
         condition = {name: table[prompts] for name, table in self.text.items()}
         target = (self.resolution, self.resolution)
-        told = [self.family.geometry(row.shelf.cuts[row.cut].original, row.shelf.cuts[row.cut].corner, target) for row in rows]
-        return condition | {name: torch.cat([one[name] for one in told]).to(self.family.device) for name in told[0]}
+        geometry = [
+            self.family.geometry(row.image_set.crops[row.cut].original, row.image_set.crops[row.cut].corner, target) for row in rows
+        ]
+        return condition | {name: torch.cat([one[name] for one in geometry]).to(self.family.device) for name in geometry[0]}
 
 
 @dataclass(frozen=True)
 class _Row:
     """What was drawn for one row: which picture, cut and prompt, and its numbers (on the CPU)."""
 
-    shelf: Shelf
+    image_set: ImageSet
     cut: int
     prompt: int
     number: int

@@ -19,14 +19,14 @@ from dreambooth.methods.base import Learner
 from dreambooth.schema import Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
+from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
-from dreambooth.training.processes import Processes
-from dreambooth.training.records import Record, Saved, Step, Told
-from dreambooth.training.ring import Ring, Rows
+from dreambooth.training.ranks import Ranks
+from dreambooth.training.records import Message, Record, Saved, Step
 from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint, step_of
-from dreambooth.training.step import Update, accumulate, sum_over_processes
+from dreambooth.training.step import Update, forward_backward, sum_over_processes
 
 
 class Loop(Setting):
@@ -82,7 +82,7 @@ class Trainer:
     """A run under way: an attached model, its batches and its optimizer. `updates()` is the run; take no more records to stop it."""
 
     def __init__(
-        self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Processes,
+        self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Ranks,
         seed: int, settings: Mapping[str, Any], material: Mapping[str, Any],
     ):  # fmt: skip
         self.learner, self.batches, self.loop, self.objective = learner, batches, loop, objective
@@ -95,7 +95,7 @@ class Trainer:
         self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
-        self.ring = Ring(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
+        self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
         self.leading: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
@@ -120,7 +120,7 @@ class Trainer:
         return self.step if self.taken is None else self.taken
 
     @contextmanager
-    def shown(self, *, averaged: bool = True) -> Iterator[None]:
+    def inference_mode(self, *, averaged: bool = True) -> Iterator[None]:
         """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
         with self.average.applied() if self.average and averaged else nullcontext():
             self.learner.mode(train=False)
@@ -156,7 +156,7 @@ class Trainer:
 
     def save(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment, by the main process."""
-        self.ring.check(self._last())
+        self.metric_buffer.check(self._last())
         folder = output_dir / f"checkpoint-{self.step}"
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
         if self.processes.is_main:
@@ -196,7 +196,7 @@ class Trainer:
         start, stop = spans(len(self.batches), self.processes.count)[self.processes.rank]
         batch = self.batches.make(self.step, start, stop)
         torch.manual_seed(key(self.seed, "update", self.step, start))
-        error = accumulate(
+        error = forward_backward(
             self.family, batch, process=self.batches.process, objective=self.objective,
             pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
         )  # fmt: skip
@@ -206,10 +206,10 @@ class Trainer:
         self.step += 1
         if self.average:
             self.average.update(self.step)
-        self.ring.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
+        self.metric_buffer.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
 
     def _read(self) -> dict[str, float]:
-        values = self.ring.read(self._last())
+        values = self.metric_buffer.read(self._last())
         if values:
             weight = self.objective.prior_loss_weight
             values["loss"] = values.get("loss_subject", 0.0) + weight * values.get("loss_prior", 0.0)
@@ -224,8 +224,8 @@ class Trainer:
         if not is_out_of_memory(error):
             return error
         peak = reserved_mib(self.processes.device)
-        told = f" (peak {size(peak * 2**20)})" if peak else ""
-        return RunError(f"Out of memory in training update {self.step + 1}{told}. {self._lean_flags()} Finished checkpoints are kept.")
+        at_peak = f" (peak {size(peak * 2**20)})" if peak else ""
+        return RunError(f"Out of memory in training update {self.step + 1}{at_peak}. {self._lean_flags()} Finished checkpoints are kept.")
 
     def _lean_flags(self) -> str:
         loop = self.loop
@@ -240,9 +240,9 @@ class Trainer:
         return "To need less, cheapest first: " + ", ".join(flag for wanted, flag in flags if wanted) + "."
 
 
-def told_seed(seed: int | None) -> tuple[int, list[Record]]:
+def choose_seed(seed: int | None) -> tuple[int, list[Record]]:
     """The run's seed, and a word about it when it was chosen here."""
     if seed is not None:
         return seed, []
     chosen = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(time.time_ns() % 2**62)))
-    return chosen, [Told(f"Seed {chosen} (give --seed to choose).")]
+    return chosen, [Message(f"Seed {chosen} (give --seed to choose).")]

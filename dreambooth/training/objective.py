@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import flow_density, flow_weight, snr_weight
-from dreambooth.core.process import Process, draw_timestep
+from dreambooth.core.noise import NoiseSchedule, draw_timestep
 from dreambooth.schema import Count, Guidance, Setting
 
 
@@ -42,7 +42,7 @@ class Objective(Setting):
     masked_loss: bool = False
     """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
 
-    def check(self, process: Process) -> None:
+    def check(self, process: NoiseSchedule) -> None:
         """Refuse what has no meaning for this kind of model."""
         if process.prediction == "flow" and self.snr_gamma is not None:
             snr_weight(process, torch.zeros(1, dtype=torch.long), self.snr_gamma)
@@ -55,14 +55,14 @@ class Objective(Setting):
             flag, fix = ("--min_timestep", "Give a smaller one.") if self.min_timestep else ("--max_timestep", "Give a larger one.")
             raise SettingError(flag, reason, fix=fix)
 
-    def timesteps(self, process: Process, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
+    def timesteps(self, process: NoiseSchedule, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         """Indices, long [b], from a uniform and a normal number per row."""
         if process.prediction == "flow":
             u = flow_density(self.weighting_scheme, u, z, mean=self.logit_mean, std=self.logit_std, scale=self.mode_scale)
         some = self.min_timestep > 0 or self.max_timestep is not None
         return draw_timestep(process, u, process.between(self.min_timestep, self.max_timestep) if some else None)
 
-    def weight(self, process: Process, t: Int[Tensor, "b"]) -> Float[Tensor, "b"] | float:
+    def weight(self, process: NoiseSchedule, t: Int[Tensor, "b"]) -> Float[Tensor, "b"] | float:
         """How much each row's error counts beside its picture's weight, [b]."""
         if process.prediction == "flow":
             return flow_weight(self.weighting_scheme, process.sigma[t])

@@ -29,7 +29,7 @@ from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, TypedDict, read_json
 from dreambooth.photos.load import load, scan
 from dreambooth.schema import Count, Guidance, Setting, Share
-from dreambooth.training.records import Progress, Record, Told
+from dreambooth.training.records import Message, Progress, Record
 
 MANIFEST = "class_images.json"
 NAME = r"^[0-9]{5,18}\.png$"
@@ -130,7 +130,7 @@ class ClassImages:
             manifest = self._rebuilt()
             write_json(self.folder / MANIFEST, manifest)
             kept = f"{len(manifest['images'])} pictures that say of themselves that they are of this set"
-            yield Told(f"{self.folder / MANIFEST} was damaged ({error}). It is written anew from {kept}.", important=True)
+            yield Message(f"{self.folder / MANIFEST} was damaged ({error}). It is written anew from {kept}.", important=True)
 
     def _given(self, manifest: Manifest) -> list[Path]:
         """Pictures in the folder that were not drawn here; a drawn one that an interruption kept out of the manifest is none of them."""
@@ -151,7 +151,7 @@ class ClassImages:
         """Draw what is missing: first those that were there and are damaged or gone. Interrupted, it goes on with the next seed."""
         manifest = self._manifest()
         lost = self._lost(manifest)
-        yield from (Told(f"{self.folder / name} is damaged or gone; it is drawn anew.", important=True) for name in lost)
+        yield from (Message(f"{self.folder / name} is damaged or gone; it is drawn anew.", important=True) for name in lost)
         seen = {entry["look"] for name, entry in manifest["images"].items() if name not in lost}
         have, rejected, again = len(self.present()), len(manifest["rejected"]), set(lost.values())
         yield Progress("class images", have, self.count)
@@ -167,7 +167,7 @@ class ClassImages:
                 manifest["next_seed"] = max(manifest["next_seed"], picture.seed + 1)
                 if fault:
                     rejected += 1
-                    yield Told(f"A class image (seed {picture.seed}) was {fault}; it is drawn anew.")
+                    yield Message(f"A class image (seed {picture.seed}) was {fault}; it is drawn anew.")
                     self._give_up(rejected, fault)
                     continue
                 have += 1

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Told:
+class Message:
     """A sentence for the person who waits; `important` ones (warnings) should stay visible."""
 
     text: str
@@ -57,4 +57,4 @@ class Done:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-Record = Told | Progress | Step | Preview | Saved | Done
+Record = Message | Progress | Step | Preview | Saved | Done

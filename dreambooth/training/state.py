@@ -113,16 +113,16 @@ def save_checkpoint(
         if average:
             save_tensors(state / "weights.safetensors", _named(average.parameters))
             save_tensors(state / "average.safetensors", _named(average.values))
-        told = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
-        told["material"] = dict(material)
-        write_json(state / "state.json", told)
+        saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
+        saved["material"] = dict(material)
+        write_json(state / "state.json", saved)
         write_sums(partial)
 
 
 def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None) -> int:
     """Put a checkpoint into an attached model and its optimizer; returns how many updates are behind it."""
     state = folder / STATE
-    told = read_state(folder)
+    saved = read_state(folder)
     learner.load(folder)
     if average:
         if not (state / "average.safetensors").is_file():
@@ -130,10 +130,10 @@ def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Ave
         _fill(average.parameters, load_tensors(state / "weights.safetensors")[0])
         _fill(average.values, load_tensors(state / "average.safetensors")[0])
     tensors, _ = load_tensors(state / "optimizer.safetensors")
-    update.optimizer.load_state_dict(_nested(told["optimizer"], tensors))
-    if update.scaler.is_enabled() and told["scaler"]:
-        update.scaler.load_state_dict(told["scaler"])
-    return int(told["step"])
+    update.optimizer.load_state_dict(_nested(saved["optimizer"], tensors))
+    if update.scaler.is_enabled() and saved["scaler"]:
+        update.scaler.load_state_dict(saved["scaler"])
+    return int(saved["step"])
 
 
 def read_state(folder: Path) -> dict[str, Any]:

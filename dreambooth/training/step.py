@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from dreambooth.core.batch import Batch
 from dreambooth.core.device import autocast
 from dreambooth.core.loss import dreambooth_loss, squared_error
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
 from dreambooth.training.objective import Objective
 
 
-def accumulate(
+def forward_backward(
     family: Family,
     batch: Batch,
     *,
-    process: Process,
+    process: NoiseSchedule,
     objective: Objective,
     pieces: int = 1,
     precision: str = "no",

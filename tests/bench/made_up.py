@@ -6,7 +6,7 @@ import numpy as np
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables import REAL_PAIRS, Layout
-from tests.metrics.eyes import picture
+from tests.metrics.encoders import picture
 
 ON, OFF = "with prior preservation", "without"
 NOUNS = {"ann": "dog", "bob": "dog", "cid": "teapot", "dot": "teapot", "eve": "boot", "fay": "boot"}

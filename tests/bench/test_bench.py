@@ -13,10 +13,10 @@ from dreambooth.bench import run
 from dreambooth.bench import work as module
 from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import expand
-from dreambooth.bench.job import Failed, Finished, Moved
+from dreambooth.bench.job import Failed, Finished, JobProgress
 from dreambooth.bench.keep import Kept
 from dreambooth.bench.locks import alone
-from dreambooth.bench.run import Ended, There, bench, drawn_anew
+from dreambooth.bench.run import AlreadyDone, Ended, bench, drawn_anew
 from dreambooth.bench.work import work
 from dreambooth.cli import main
 from dreambooth.cli.bench import interruptible
@@ -24,7 +24,7 @@ from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.photos.files import scan
 from dreambooth.setup.given import from_arguments
-from dreambooth.training.records import Told
+from dreambooth.training.records import Message
 
 
 def ended(records) -> Ended:
@@ -62,7 +62,7 @@ def test_models_are_gone_afterwards_and_class_images_and_untuned_pictures_were_d
     out, records = finished
     assert not list(out.glob("jobs/*/run")) and not list(out.glob("jobs/*/samples"))
     assert len(list((out / "shared" / "class_images").glob("*/*.png"))) == 2 * 2
-    moved = [record for record in records if isinstance(record, Moved) and record.phase == "drawing the untuned model"]
+    moved = [record for record in records if isinstance(record, JobProgress) and record.phase == "drawing the untuned model"]
     assert len({record.key for record in moved}) == 2  # one job for each class noun
     shared = [row.protocol.get("shared") for row in ended(records).rows if row.subject == "toy1"]
     assert {"untuned pictures": "6 drawn by other jobs"} in shared
@@ -73,7 +73,7 @@ def test_started_again_it_draws_tables_and_does_nothing_else(copied, ask):
     shutil.rmtree(copied / "tables")
     records = list(bench(ask()))
     assert not any(isinstance(record, Finished) for record in records) and len(ended(records).rows) == 5
-    assert [record.count for record in records if isinstance(record, There)][-1] == 5  # so that a bar over all jobs is full
+    assert [record.count for record in records if isinstance(record, AlreadyDone)][-1] == 5  # so that a bar over all jobs is full
     assert {path: path.stat().st_mtime_ns for path in copied.glob("rows/*.json")} == before
     assert ended(records).tables and all(path.is_file() for path in ended(records).tables)
 
@@ -119,8 +119,8 @@ def test_masks_beside_the_photos_are_in_the_key_of_jobs_that_look_at_them_and_go
     mask.save(dataset / "dog7" / "masks" / f"{photo.stem}.bmp")
     after = keys()
     assert {name for name in before if before[name] != after[name]} == {("masked", "dog7")}
-    told = ended(list(bench(ask({"masked": arms["masked"]}, subjects=["dog7"]))))
-    assert not told.failures and len(told.rows) == 1
+    output = ended(list(bench(ask({"masked": arms["masked"]}, subjects=["dog7"]))))
+    assert not output.failures and len(output.rows) == 1
 
 
 def test_a_plan_needs_no_training_flags(tmp_path, capsys):
@@ -139,8 +139,8 @@ def test_scores_are_those_of_evaluate(ask, encoder_flags, tmp_path):
     (job,) = jobs_of(ask({"without": {"settings": {"with_prior_preservation": False}}}, subjects=["dog7"], keep="everything"))
     row = work(job, lambda moved: None)
     few = {"num_prompts": 2, "num_images": 2, "class_samples": 2, "output_dir": str(tmp_path / "evaluated")}
-    told = list(evaluate(from_arguments(EvaluateConfig, {"run": str(Path(job.folder) / "run"), **encoder_flags, **few})))
-    scored = told[-1]
+    output = list(evaluate(from_arguments(EvaluateConfig, {"run": str(Path(job.folder) / "run"), **encoder_flags, **few})))
+    scored = output[-1]
     assert isinstance(scored, Scored)
     for name in ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "pres", "div", "copying", "drift"):
         assert row.scores[name] == {k: v for k, v in scored.scores[name].items() if v is not None}, name
@@ -150,24 +150,24 @@ def test_scores_are_those_of_evaluate(ask, encoder_flags, tmp_path):
 def test_a_job_that_was_cut_short_goes_on_where_it_was(ask, monkeypatch):
     arms = {"a": {"settings": {"with_prior_preservation": False, "checkpointing_steps": 1, "max_train_steps": 3}}}
     (job,) = jobs_of(ask(arms, subjects=["dog7"]))
-    told = []
+    output = []
 
-    def stop(moved: Moved) -> None:
-        told.append((moved.phase, moved.done))
+    def stop(moved: JobProgress) -> None:
+        output.append((moved.phase, moved.done))
 
-    monkeypatch.setattr(module, "stopping", lambda: ("training", 2) in told)
+    monkeypatch.setattr(module, "stopping", lambda: ("training", 2) in output)
     with pytest.raises(Interrupted):
         work(job, stop)
     monkeypatch.setattr(module, "stopping", lambda: False)
-    told.clear()
+    output.clear()
     part = json.loads((Path(job.folder) / "run" / "run.json").read_text())["seconds"]["training"]
     row = work(job, stop)
     assert row.seconds["training"] > part > 0, "the time of both starts"
-    assert [done for phase, done in told if phase == "training"] == [3] and row.steps == 3
+    assert [done for phase, done in output if phase == "training"] == [3] and row.steps == 3
     whole = ask(arms, subjects=["dog7"], output_dir=str(Path(job.folder).parents[1]) + "-whole")
     assert work(jobs_of(whole)[0], stop).scores == row.scores
-    told.clear()
-    assert work(job, stop) == row and not told  # finished: its row is handed out again
+    output.clear()
+    assert work(job, stop) == row and not output  # finished: its row is handed out again
 
 
 def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
@@ -271,8 +271,8 @@ def test_tables_are_drawn_from_what_is_there_also_while_a_bench_is_at_work(copie
         found = drawn_anew(ask())
     assert len(found.rows) == 4 and all(path.is_file() for path in found.tables)
     assert [f["reason"][:16] for f in found.failures] == ["description: the"] and found.waiting == 1
-    told = (copied / "tables" / "p" / "bench.md").read_text()
-    assert "1 job of the plan not done yet" in told and "4 finished, 1 failed, 1 not done yet" in told and "1 job failed" in told
+    output = (copied / "tables" / "p" / "bench.md").read_text()
+    assert "1 job of the plan not done yet" in output and "4 finished, 1 failed, 1 not done yet" in output and "1 job failed" in output
 
 
 def test_an_adapter_in_half_precision_is_examined_in_full(ask):
@@ -303,17 +303,17 @@ def test_a_dry_run_tells_of_a_subject_that_cannot_be_done_and_counts_the_others(
     for photo in (dataset / "toy1").iterdir():
         photo.unlink()
     (copied / "rows" / "damaged.json").write_text("{")
-    told = "\n".join(estimate(ask({"other": {"settings": {"max_train_steps": 4}}})))
-    assert "cannot be done: other, toy1" in told and "other: 1 to do, 0 done" in told
+    output = "\n".join(estimate(ask({"other": {"settings": {"max_train_steps": 4}}})))
+    assert "cannot be done: other, toy1" in output and "other: 1 to do, 0 done" in output
 
 
 def test_a_dry_run_counts_what_jobs_share_and_what_stays_of_an_adapter(ask):
-    def told(keep, **settings):
+    def output(keep, **settings):
         arms = {"a": {"settings": {"method": "lora", "rank": 64, **settings}}}
         return "\n".join(estimate(ask(arms, subjects=["dog7"], keep=keep, class_samples=2000, training={"resolution": 64})))
 
-    assert " KiB stay (keep scores), 16 MiB are shared" in told("scores"), "2,004 pictures and two class images at two bytes a pixel"
-    stay = float(told("everything").split("Disk: ")[1].split(" MiB")[0])
+    assert " KiB stay (keep scores), 16 MiB are shared" in output("scores"), "2,004 pictures and two class images at two bytes a pixel"
+    stay = float(output("everything").split("Disk: ")[1].split(" MiB")[0])
     assert stay > 16, "the pictures alone are 16 MiB"
 
 
@@ -333,7 +333,7 @@ def test_absent_subjects_are_told_and_left_out(ask, dataset):
     shutil.rmtree(dataset / "toy1")
     request = ask({"untuned": {"model": "untuned"}})
     records = list(bench(request))
-    assert isinstance(records[0], Told) and "1 have no folder: toy1" in records[0].text
+    assert isinstance(records[0], Message) and "1 have no folder: toy1" in records[0].text
     assert [row.subject for row in ended(records).rows] == ["dog7"]
 
 
@@ -353,9 +353,9 @@ def test_the_command_says_what_failed_and_its_exit_code_tells(dataset, pipelines
     assert main([*argv, "--dry_run"]) == 0
     assert not (tmp_path / "out" / "rows").exists() and "plain: 2 to do, 0 done" in capsys.readouterr().out
     assert main(argv) == 3
-    told = capsys.readouterr()
-    assert "1 of 4 jobs have no row" in told.err and "described, toy1, seed 0: description: there is no description" in told.err
-    assert "A plan" not in told.out and "Mine" in told.out
+    output = capsys.readouterr()
+    assert "1 of 4 jobs have no row" in output.err and "described, toy1, seed 0: description: there is no description" in output.err
+    assert "A plan" not in output.out and "Mine" in output.out
     assert main([*argv, "--subjects", "dog7"]) == 0
     assert main([*argv, "--subjects", "dog8"]) == 2 and "Did you mean dog7?" in capsys.readouterr().err
     assert main([*argv, "--seed", "3"]) == 2 and "--seeds" in capsys.readouterr().err

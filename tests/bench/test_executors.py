@@ -15,7 +15,7 @@ import pytest
 
 from dreambooth.bench.executors import Executor, Inline, Processes
 from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
-from dreambooth.bench.job import Failed, Finished, Moved, Started
+from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
 from tests.bench import works
 
@@ -31,7 +31,7 @@ def done(executor: Executor, jobs, keep=None) -> dict[str, list]:
     """All events of all jobs, by key."""
     events: dict[str, list] = {}
     for event in executor.run(jobs, works.work, keep):
-        events.setdefault(event.key if isinstance(event, Moved) else event.job.key, []).append(event)
+        events.setdefault(event.key if isinstance(event, JobProgress) else event.job.key, []).append(event)
     return events
 
 
@@ -78,7 +78,7 @@ def test_nobody_asks_for_jobs_before_the_first_event_is_wanted(executor, tmp_pat
 def test_closing_lets_jobs_save_and_starting_again_goes_on_from_there(executor, tmp_path):
     job = works.job(tmp_path, 1, steps=8, seconds=0.1)
     events = executor.run([job], works.work)
-    assert any(isinstance(event, Moved) and event.done >= 2 for event in events)
+    assert any(isinstance(event, JobProgress) and event.done >= 2 for event in events)
     began = time.monotonic()
     events.close()
     assert time.monotonic() - began < 5
@@ -94,7 +94,7 @@ def test_closing_lets_jobs_save_and_starting_again_goes_on_from_there(executor, 
 def test_work_that_never_asks_whether_to_stop_is_stopped_by_its_own_words(executor, tmp_path):
     job = works.job(tmp_path, 1, steps=50, seconds=0.05, polite=False)
     events = executor.run([job], works.work)
-    next(event for event in events if isinstance(event, Moved))
+    next(event for event in events if isinstance(event, JobProgress))
     events.close()
     time.sleep(0.3)
     assert len(list(Path(job.folder).glob("checkpoint-*"))) < 20
@@ -103,7 +103,7 @@ def test_work_that_never_asks_whether_to_stop_is_stopped_by_its_own_words(execut
 def test_a_killed_worker_is_replaced_and_its_job_goes_on_from_its_checkpoint(tmp_path):
     jobs = [works.job(tmp_path, 0, dies_at=2), works.job(tmp_path, 1)]
     events = done(Processes(workers=1), jobs)
-    assert [type(event) for event in events["job-0"] if not isinstance(event, Moved)] == [Started, Started, Finished]
+    assert [type(event) for event in events["job-0"] if not isinstance(event, JobProgress)] == [Started, Started, Finished]
     assert events["job-0"][-1].row.scores["first"]["value"] == 2.0
     assert isinstance(events["job-1"][-1], Finished)
 
@@ -309,8 +309,8 @@ def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missi
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
     assert 1 <= len(kept) < 4
     again = start(DRIVER, tmp_path)
-    told = again.communicate(timeout=30)[0].split("\n")
-    assert len([line for line in told if line.startswith("Finished")]) == 4 - len(kept)
+    output = again.communicate(timeout=30)[0].split("\n")
+    assert len([line for line in output if line.startswith("Finished")]) == 4 - len(kept)
     assert len(list((tmp_path / "rows").iterdir())) == 4
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     firsts = [json.loads(path.read_text())["scores"]["first"]["value"] for path in (tmp_path / "rows").iterdir()]
@@ -323,14 +323,14 @@ def steps(folder: Path) -> int:
 
 def test_workers_leave_nothing_behind_that_python_would_complain_about(tmp_path):
     driver = start(DRIVER.replace("steps=12 if number else 2, seconds=0.1", 'trouble="lock"'), tmp_path)
-    told, complaints = driver.communicate(timeout=60)
-    assert told.count("Finished") == 4 and not complaints
+    output, complaints = driver.communicate(timeout=60)
+    assert output.count("Finished") == 4 and not complaints
 
 
 def test_ctrl_c_in_the_terminal_saves_and_leaves_no_worker(tmp_path):
     driver = start(DRIVER.replace("else 2", "else 400").replace("=12", "=400"), tmp_path)
     assert driver.stdout
-    next(line for line in driver.stdout if line.startswith("Moved"))
+    next(line for line in driver.stdout if line.startswith("JobProgress"))
     workers = children(driver.pid)
     assert len(workers) >= 2
     began = time.monotonic()

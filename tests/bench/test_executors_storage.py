@@ -17,8 +17,8 @@ from dreambooth.bench.executors import Inline
 from dreambooth.bench.executors.bringing import FarRows, Storage
 from dreambooth.bench.executors.mirror import WHOLE, Mirror
 from dreambooth.bench.executors.ray import Ray, _Cluster, _own_sigterm
-from dreambooth.bench.executors.ray_worker import Desk
-from dreambooth.bench.job import Failed, Finished, Moved
+from dreambooth.bench.executors.ray_worker import JobActor
+from dreambooth.bench.job import Failed, Finished, JobProgress
 from dreambooth.files.atomic import whole_folder, write_json
 from dreambooth.files.leftovers import PREFIX
 from tests.bench import works
@@ -44,7 +44,7 @@ def checkpoint(folder: Path, step: int, text: str = "") -> None:
 def test_a_job_works_on_a_storage_as_on_a_disk_and_goes_on_from_there(url):
     job = works.job(url, 0, steps=15, seconds=0.05)
     events = Inline().run([job], works.work)
-    assert any(isinstance(event, Moved) and event.done >= 3 for event in events)
+    assert any(isinstance(event, JobProgress) and event.done >= 3 for event in events)
     events.close()
     assert f"checkpoint-3/{WHOLE}" in names(job.folder) and "saved" in names(job.folder)
     end = list(Inline().run([job], works.work))[-1]
@@ -192,16 +192,16 @@ def test_a_job_whose_row_is_on_the_storage_is_not_done_again(url, tmp_path):
 
 def test_a_folder_that_is_another_one_on_the_worker_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dreambooth.bench.executors.ray_worker.SECONDS_TO_SEE", 0.1)
-    trouble = Desk(works.work, None).do(works.job(tmp_path, 0), "a word that nobody wrote there")
+    trouble = JobActor(works.work, None).do(works.job(tmp_path, 0), "a word that nobody wrote there")
     assert trouble.kind == "request" and "share" in trouble.reason and "s3://" in trouble.reason
 
 
 def test_an_actor_without_a_gpu_sees_none(monkeypatch):
     """Ray leaves all of them in its sight: every job of a node would have worked on the first."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    Desk(works.work, None, "", True)
+    JobActor(works.work, None, "", True)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-    Desk(works.work, None, "", False)
+    JobActor(works.work, None, "", False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 

@@ -43,7 +43,9 @@ def test_a_kept_delta_gives_back_a_model_that_draws_as_the_tuned_one(ask, tmp_pa
     base = _weights(ask().training["pretrained_model_name_or_path"])
     off = max(float((own[name] - tuned[name]).abs().max()) for name in tuned)
     assert off < 1e-3 * max(float((base[name] - tuned[name]).abs().max()) for name in tuned)
-    drawn = [told for told in generate(GenerateConfig(run=str(restored), prompt=("a [V] dog",), num_images=1)) if isinstance(told, Drawn)]
+    drawn = [
+        output for output in generate(GenerateConfig(run=str(restored), prompt=("a [V] dog",), num_images=1)) if isinstance(output, Drawn)
+    ]
     assert drawn[0].pictures[0].finite
 
 
@@ -59,7 +61,9 @@ def test_an_adapter_stays_and_can_be_drawn_with(ask):
     row, folder = done(ask({"lora": {"settings": {**ARM, "method": "lora", "rank": 2}}}, subjects=["dog7"], keep="adapter"))
     assert {path.name for path in (folder / "run").glob("*.safetensors")} == {"pytorch_lora_weights.safetensors"}
     assert not list((folder / "run").glob("checkpoint-*")) and 0 < row.kept_bytes < 300_000
-    assert any(isinstance(told, Drawn) for told in generate(GenerateConfig(run=str(folder / "run"), prompt=("a [V] dog",), num_images=1)))
+    assert any(
+        isinstance(output, Drawn) for output in generate(GenerateConfig(run=str(folder / "run"), prompt=("a [V] dog",), num_images=1))
+    )
 
 
 def test_the_scores_of_a_delta_approach_those_of_the_model(ask, encoder_flags):

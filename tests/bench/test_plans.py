@@ -4,7 +4,7 @@ import pytest
 
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
-from dreambooth.bench.expand import Request, expand, rehearse, relative
+from dreambooth.bench.expand import Request, expand, relative, validate
 from dreambooth.bench.job import Job
 from dreambooth.bench.plan import parse_plan, plans, read_plan
 from dreambooth.core.errors import SettingError
@@ -17,7 +17,7 @@ TREE = {"name": "p", "title": "P"}
 def test_every_shipped_plan_can_be_run_on_the_toybox(name, tmp_path):
     plan = read_plan(name)
     request = Request(plan, BenchConfig(plan=name, num_subjects=1, num_prompts=2, output_dir=str(tmp_path)), open_dataset(None, tmp_path))
-    rehearse(request)
+    validate(request)
     jobs = list(expand(request))
     assert [job.arm for job in jobs] == list(plan.layout().arms) and len({job.key for job in jobs}) == len(jobs) == request.count
     assert plan.layout().baseline in (None, *plan.layout().arms)
@@ -101,13 +101,13 @@ def test_a_model_cannot_be_kept_in_a_way_that_its_method_does_not_have(tmp_path)
     for method, keep in (("full", "adapter"), ("lora", "delta:4")):
         plan = parse_plan({**TREE, "arms": {"a": {"settings": {"method": method}}}, "keep": keep}, "p")
         with pytest.raises(SettingError, match="--keep: a "):
-            rehearse(Request(plan, BenchConfig(plan="p", num_subjects=1), open_dataset(None, tmp_path)))
+            validate(Request(plan, BenchConfig(plan="p", num_subjects=1), open_dataset(None, tmp_path)))
 
 
 def test_a_flag_that_every_arm_sets_is_refused_on_the_command_line(tmp_path):
     request = Request(read_plan("steps"), BenchConfig(plan="steps", num_subjects=1), open_dataset(None, tmp_path), {"max_train_steps": "5"})
     with pytest.raises(SettingError, match="--max_train_steps: no arm of steps takes it: each sets it itself"):
-        rehearse(request)
+        validate(request)
 
 
 def asked(plan, tmp_path, **training):
@@ -116,23 +116,23 @@ def asked(plan, tmp_path, **training):
 
 def test_a_flag_of_a_method_goes_to_the_arms_that_learn_by_it(tmp_path):
     request = asked(read_plan("table1"), tmp_path, method="lora", rank=2)
-    rehearse(request)
+    validate(request)
     settings = {job.arm: job.settings for job in expand(request)}
     assert settings["DreamBooth"]["rank"] == 2 and settings["Textual Inversion"]["method"] == "textual_inversion"
     assert "rank" not in settings["Textual Inversion"]
     with pytest.raises(SettingError, match="--num_vectors: no arm of table3 takes it"):
-        rehearse(asked(read_plan("table3"), tmp_path, num_vectors=2))
+        validate(asked(read_plan("table3"), tmp_path, num_vectors=2))
 
 
 def test_arms_that_are_one_and_the_same_are_refused(tmp_path):
     with pytest.raises(SettingError, match="'one rare token' and 'two rare tokens' are one and the same"):
-        rehearse(asked(read_plan("identifiers"), tmp_path, identifier="sks"))
+        validate(asked(read_plan("identifiers"), tmp_path, identifier="sks"))
 
 
 def test_what_is_wrong_with_an_arm_is_told_with_its_name(tmp_path):
     plan = parse_plan({**TREE, "arms": {"plain": {}, "odd": {"settings": {"method": "lora", "num_vectors": 2}}}}, "p")
     with pytest.raises(SettingError, match="--num_vectors: odd: has no effect here"):
-        rehearse(asked(plan, tmp_path))
+        validate(asked(plan, tmp_path))
 
 
 def test_an_arm_with_a_base_model_of_its_own_is_drawn_as_that_models_recipe_says(pipelines, tmp_path):
@@ -148,7 +148,7 @@ def test_an_arm_with_a_base_model_of_its_own_is_drawn_as_that_models_recipe_says
 def test_looks_that_end_a_training_are_told_apart_by_how_they_draw_and_see_by_the_given_encoders(tmp_path):
     tree = {"sweep": {"validation_inference_steps": [2, 50]}, "settings": {"stop_early": True, "evaluate_every": 50}}
     request = asked(parse_plan({**TREE, "arms": {"a": tree}}, "p"), tmp_path)
-    rehearse(request)
+    validate(request)
     two = list(expand(request))
     assert two[0].key != two[1].key
     (job,) = expand(asked(read_plan("recipe"), tmp_path, evaluate_every=50, dino_encoder="mine"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth.bench.executors import Ray
-from dreambooth.bench.job import Failed, Finished, Moved, Started
+from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
 from tests.bench import works
 from tests.bench.test_executors import start
@@ -48,7 +48,7 @@ def second(cluster):
 def done(executor: Ray, jobs, keep=None) -> dict[str, list]:
     events: dict[str, list] = {}
     for event in executor.run(jobs, works.work, keep):
-        events.setdefault(event.key if isinstance(event, Moved) else event.job.key, []).append(event)
+        events.setdefault(event.key if isinstance(event, JobProgress) else event.job.key, []).append(event)
     return events
 
 
@@ -89,7 +89,7 @@ def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(
     jobs = [works.job(tmp_path / "home", number, steps=14, seconds=0.25, holds_at=7, until=str(killed)) for number in range(2)]
     steps, ends, starts, kept = {}, {}, [], []
     for event in executor(cluster, storage=storage).run(jobs, works.work, kept.append):
-        if isinstance(event, Moved):
+        if isinstance(event, JobProgress):
             steps[event.key] = event.done
         elif isinstance(event, Finished | Failed):
             ends[event.job.key] = event
@@ -157,9 +157,9 @@ def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missi
     kept = {path.name: path.stat().st_mtime_ns for path in rows.iterdir()}
     assert list(kept) == ["job-0.json"]
     again = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
-    told = again.communicate(timeout=120)[0].split("\n")
-    assert len([line for line in told if line.startswith("Finished")]) == 3
-    assert not [line for line in told if line.startswith("Moved job-0")]  # its row was there
+    output = again.communicate(timeout=120)[0].split("\n")
+    assert len([line for line in output if line.startswith("Finished")]) == 3
+    assert not [line for line in output if line.startswith("Moved job-0")]  # its row was there
     assert rows.joinpath("job-0.json").stat().st_mtime_ns == kept["job-0.json"]
     assert json.loads((rows / "job-1.json").read_text())["scores"]["first"]["value"] > 0  # it went on from a checkpoint
 
@@ -176,7 +176,7 @@ def test_closing_lets_jobs_save_and_frees_the_cluster(cluster, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     job = works.job("below/the/present/folder", 1, steps=100, seconds=0.1)
     events = executor(cluster).run([job], works.work)
-    assert any(isinstance(event, Moved) and event.done >= 2 for event in events)
+    assert any(isinstance(event, JobProgress) and event.done >= 2 for event in events)
     began = time.monotonic()
     events.close()
     assert time.monotonic() - began < 10

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
 from dreambooth.bench.tables.document import TOYBOX_NOTE, number
-from dreambooth.bench.tables.public import public
+from dreambooth.bench.tables.redact import public
 from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import NOUNS, OFF, ON, PROTOCOL, layout, row, rows
@@ -80,10 +80,10 @@ def test_numbers_of_few_subjects_are_shown_and_nothing_is_claimed(tmp_path):
 
 @pytest.mark.parametrize("show", [markdown, lambda made, folder: console(made, 220)], ids=["markdown", "console"])
 def test_the_toybox_says_so_first_and_the_paper_is_not_comparable(show, tmp_path):
-    told = [text for text in show(rows(), tmp_path).splitlines() if text.strip()]
-    notes = [number for number, text in enumerate(told) if text.strip("*") == TOYBOX_NOTE]
-    assert notes == ([0, len(told) - 1] if show is markdown else [0]), "a file is read from both ends, a terminal once"
-    assert any(OTHER_MODEL in text for text in told)
+    output = [text for text in show(rows(), tmp_path).splitlines() if text.strip()]
+    notes = [number for number, text in enumerate(output) if text.strip("*") == TOYBOX_NOTE]
+    assert notes == ([0, len(output) - 1] if show is markdown else [0]), "a file is read from both ends, a terminal once"
+    assert any(OTHER_MODEL in text for text in output)
     plain = show(rows(toybox=False), tmp_path)
     assert "toybox: a small" not in plain and OTHER_MODEL not in plain
 
@@ -152,7 +152,7 @@ def test_classes_stand_apart(tmp_path):
 
 def test_what_the_numbers_stand_on_is_told(tmp_path):
     text = markdown(rows(), tmp_path)
-    for told in (
+    for output in (
         "DINO: toybox/dino",
         "Prompts: 8",
         "Pictures of the class: 16",
@@ -160,7 +160,7 @@ def test_what_the_numbers_stand_on_is_told(tmp_path):
         "Training seeds: 0, 1, 2",
         "0.6 h",
     ):
-        assert told in text
+        assert output in text
 
 
 def test_rows_that_were_not_made_alike_bring_a_warning(tmp_path):

@@ -16,7 +16,7 @@ from dreambooth.bench.tables.latex import STACKED, escaped
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.reporting.inline import file_uri
 from tests.bench.made_up import OFF, ON, layout, row, rows, with_pictures
-from tests.metrics.eyes import picture
+from tests.metrics.encoders import picture
 from tests.reporting.test_report import Page
 
 FAILURE = {"arm": ON, "subject": "fay", "seed": 1, "kind": "run", "reason": "<script>alert(1)</script> & 100% of C:\\tmp_x"}
@@ -161,9 +161,13 @@ def test_latex_makes_pages_and_nothing_is_too_wide(tmp_path, subjects):
         r"\documentclass{article}\usepackage{array,booktabs,longtable}\usepackage[T1]{fontenc}"
         r"\begin{document}\input{bench.tex}\end{document}"
     )
-    told = subprocess.run(["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout[-2000:]
-    assert max([0.0, *map(float, re.findall(r"Overfull \\hbox \(([\d.]+)pt", told.stdout))]) < 5 and "Float too large" not in told.stdout
+    output = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert output.returncode == 0, output.stdout[-2000:]
+    assert (
+        max([0.0, *map(float, re.findall(r"Overfull \\hbox \(([\d.]+)pt", output.stdout))]) < 5 and "Float too large" not in output.stdout
+    )
 
 
 def test_a_line_of_latex_never_begins_with_a_bracket():

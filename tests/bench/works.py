@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dreambooth.bench.executors import stopping
-from dreambooth.bench.job import Job, Moved, Row
+from dreambooth.bench.job import Job, JobProgress, Row
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 
@@ -33,7 +33,7 @@ def row(job: Job, **scores: float) -> Row:
     )  # fmt: skip
 
 
-def work(job: Job, tell: Callable[[Moved], None]) -> Row:
+def work(job: Job, tell: Callable[[JobProgress], None]) -> Row:
     """Steps with a checkpoint each, from the last checkpoint on; `first` in the scores is the step that this attempt began with."""
     settings, folder = job.settings, Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def work(job: Job, tell: Callable[[Moved], None]) -> Row:
             write_json(partial / "state.json", {"step": step})
         with (folder / "metrics.jsonl").open("a") as metrics:
             metrics.write(json.dumps({"step": step, "first": first}) + "\n")
-        tell(Moved(job.key, "training", step, steps))
+        tell(JobProgress(job.key, "training", step, steps))
         while settings.get("holds_at") == step and not Path(settings["until"]).exists():
             time.sleep(0.05)
         if settings.get("dies_at") == step and not (folder / "died").exists():

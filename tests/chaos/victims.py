@@ -12,7 +12,7 @@ from dreambooth.files.leftovers import PREFIX
 from dreambooth.files.locks import HOLDER
 from dreambooth.metrics.perceptual import convert_lpips
 from tests import tiny
-from tests.metrics import eyes
+from tests.metrics import encoders
 
 CLOCKS = {"seconds", "made", "images_per_second", "evaluation_seconds", "host", "created", "everything", "date", "when", "cost"}
 """Fields of JSON files that tell times and machines, which no two runs share."""
@@ -46,9 +46,9 @@ class World:
             tiny.stable_diffusion().save_pretrained(self.base)
             tiny.photos(self.photos)
             made = self.root / "encoders"
-            eyes.dino_folder(made / "dino")
-            eyes.clip_folder(made / "clip")
-            convert_lpips(*eyes.lpips_states(), made / "lpips", size=64)
+            encoders.dino_folder(made / "dino")
+            encoders.clip_folder(made / "clip")
+            convert_lpips(*encoders.lpips_states(), made / "lpips", size=64)
         if not (self.run / "run.json").exists():
             here = ["--output_dir", str(self.run), "--class_data_dir", str(self.root / "class")]
             assert main([*_train(self), "--max_train_steps", "2", *here]) == 0

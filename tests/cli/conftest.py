@@ -19,8 +19,8 @@ def refused(tmp_path, capsys):
     def check(*argv: object, words: tuple[str, ...], root: Path = tmp_path) -> None:
         before = state(root)
         assert main([str(word) for word in argv]) == 2
-        told = capsys.readouterr()
-        assert all(word in told.err for word in words) and "Traceback" not in told.err, told.err
-        assert "Loading" not in told.out and state(root) == before
+        output = capsys.readouterr()
+        assert all(word in output.err for word in words) and "Traceback" not in output.err, output.err
+        assert "Loading" not in output.out and state(root) == before
 
     return check

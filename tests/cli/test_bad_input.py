@@ -36,11 +36,11 @@ def command(pipelines, photos, tmp_path):
 def refused(capsys, argv: list[str], *words: str, code: int = 2) -> str:
     """The command ends with this code and one message that holds all the words."""
     assert main(argv) == code
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "Traceback" not in output
     for word in words:
-        assert word in told, told
-    return told
+        assert word in output, output
+    return output
 
 
 def test_photos_that_are_not_there(command, capsys, tmp_path):
@@ -181,7 +181,7 @@ def test_memory_that_runs_out_names_the_phase_and_the_flags(command, capsys, mon
     def exhausted(*_, **__):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("dreambooth.training.loop.accumulate", exhausted)
+    monkeypatch.setattr("dreambooth.training.loop.forward_backward", exhausted)
     refused(capsys, command(), "training update 1", "--gradient_checkpointing", "--method lora", code=1)
 
 
@@ -199,8 +199,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(command, capsys, monkeypat
         return save(path, *rest, **options)
 
     monkeypatch.setattr(state, "save_tensors", full)
-    told = refused(capsys, command("--checkpointing_steps", "1", "--max_train_steps", "3"), "disk is full", code=1)
-    assert "checkpoint-2" in told
+    output = refused(capsys, command("--checkpointing_steps", "1", "--max_train_steps", "3"), "disk is full", code=1)
+    assert "checkpoint-2" in output
     assert (tmp_path / "run" / "checkpoint-1" / "training_state" / "state.json").is_file()
     assert not (tmp_path / "run" / "checkpoint-2").exists()
     assert not list((tmp_path / "run").glob(".partial-*"))
@@ -216,10 +216,10 @@ def test_a_number_that_is_not_finite_names_the_photo(command, capsys, monkeypatc
         return error(*compared) * (float("nan") if len(calls) == 4 else 1.0)
 
     monkeypatch.setattr(step, "squared_error", poisoned)
-    told = refused(
+    output = refused(
         capsys, command("--max_train_steps", "9", "--train_batch_size", "1", "--log_interval", "1"), "not finite", "timestep", code=1
     )
-    assert ".png" in told
+    assert ".png" in output
 
 
 def test_odd_colours_and_stray_files_do_not_stop_a_run(command, photos, capsys):

@@ -8,7 +8,7 @@ from dreambooth.cli.parse import read_flags
 from dreambooth.core.errors import SettingError
 from dreambooth.run.generate import GenerateConfig
 from dreambooth.setup.checks import idle
-from dreambooth.setup.config import TrainConfig, dump, settled
+from dreambooth.setup.config import TrainConfig, dump, with_absolute_paths
 from dreambooth.setup.given import train_config
 from dreambooth.setup.resuming import differences
 
@@ -61,14 +61,14 @@ def test_a_method_that_cannot_be_imported_is_told_as_that(name):
         ({"logit_mean": 1.0}, "--logit_mean has nothing to do"),
     ],
 )
-def test_nothing_is_ignored_in_silence(given, told):
-    assert any(told in sentence for sentence in idle(train_config(**given)))
+def test_nothing_is_ignored_in_silence(given, printed):
+    assert any(printed in sentence for sentence in idle(train_config(**given)))
 
 
 def test_folders_are_written_down_from_the_root_and_the_rest_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    found = settled(train_config(instance_data_dir="photos", pretrained_model_name_or_path="owner/name", output_dir="~/x"))
+    found = with_absolute_paths(train_config(instance_data_dir="photos", pretrained_model_name_or_path="owner/name", output_dir="~/x"))
     assert not differences(dump(train_config(instance_data_dir="photos")), train_config(instance_data_dir=tmp_path / "photos"))
     assert found.photos.instance_data_dir == str(tmp_path / "photos") and found.model.pretrained_model_name_or_path == "owner/name"
     assert found.output_dir == Path.home() / "x"

@@ -180,8 +180,8 @@ def run(pipelines, tmp_path_factory):
         (["a dog", "--device", "quantum"], ("--device",)),
     ],
 )
-def test_pictures_that_cannot_be_are_refused_before_the_model_is_loaded(places, run, refused, words, told):
-    refused("generate", run, *words, words=told)
+def test_pictures_that_cannot_be_are_refused_before_the_model_is_loaded(places, run, refused, words, printed):
+    refused("generate", run, *words, words=printed)
 
 
 def test_a_placeholder_that_stands_for_nothing_is_seen_before_the_model_is_loaded(places, pipelines, refused):
@@ -207,9 +207,9 @@ def test_a_base_model_that_is_gone_is_named_before_anything_is_loaded(places, ru
         (["--device", "quantum"], ("--device",)),
     ],
 )
-def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_loaded(places, run, refused, monkeypatch, words, told):
+def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_loaded(places, run, refused, monkeypatch, words, printed):
     monkeypatch.setattr(LoadedEncoders, "ready", lambda *_: pytest.fail("encoders were loaded"))
-    refused("evaluate", run, *words, words=told)
+    refused("evaluate", run, *words, words=printed)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +221,9 @@ def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_loaded(place
         ({"arms": {"a": {}}}, ["--output_dir", "file/bench"], ("--output_dir", "cannot be written")),
     ],
 )
-def test_a_bench_that_cannot_be_asks_for_no_model(places, refused, settings, words, told):
+def test_a_bench_that_cannot_be_asks_for_no_model(places, refused, settings, words, printed):
     (places / "plan.yaml").write_text(json.dumps(settings))
-    refused("bench", "plan.yaml", "--pretrained_model_name_or_path", HUB, *words, words=told)
+    refused("bench", "plan.yaml", "--pretrained_model_name_or_path", HUB, *words, words=printed)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ def test_a_bench_that_cannot_be_asks_for_no_model(places, refused, settings, wor
         (["only_broken", "copies/new"], ("none of its photos",)),
     ],
 )
-def test_copies_that_cannot_be_leave_no_folder(places, refused, words, told):
+def test_copies_that_cannot_be_leave_no_folder(places, refused, words, printed):
     (places / "only_broken").mkdir()
     shutil.copy(places / "broken" / "0.png", places / "only_broken" / "0.png")
-    refused("photos", "prepare", *words, words=told)
+    refused("photos", "prepare", *words, words=printed)
 
 
 def test_sheets_that_cannot_be_written_are_refused_before_anything_is_looked_at(places, pipelines, refused, monkeypatch):
@@ -269,8 +269,8 @@ def hub(monkeypatch, pipelines):
 def test_a_hub_model_is_fetched_when_all_else_is_right_and_its_photos_are_judged_once(places, hub, capsys):
     few = {"identifier": "sks", "max_train_steps": 1, "skip_final_inference": True}
     assert main([*words_of(pretrained_model_name_or_path=HUB, **few), "--no-with_prior_preservation"]) == 0
-    told = capsys.readouterr().out
-    assert set(hub) == {HUB} and told.count("4 photos in ") == 1 and told.index("4 photos in ") < told.index(f"Loading {HUB}")
+    printed = capsys.readouterr().out
+    assert set(hub) == {HUB} and printed.count("4 photos in ") == 1 and printed.index("4 photos in ") < printed.index(f"Loading {HUB}")
 
 
 def test_photos_too_small_for_a_hub_model_are_told_once_it_is_known(places, hub, capsys):

@@ -23,7 +23,7 @@ def test_every_verb_has_help_that_names_it_and_writes_nothing(verb, capsys, tmp_
         (("paint",), "subjects, render, pretrain and verify"),
     ],
 )
-def test_what_cannot_be_done_is_named(argv, told, capsys, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_named(argv, output, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["toybox", *argv]) == 2
-    assert told in capsys.readouterr().err
+    assert output in capsys.readouterr().err

@@ -24,9 +24,9 @@ def trained(base: Path, photos: Path, *flags: str) -> int:
 
 
 def said(capsys, *words: str) -> str:
-    told = capsys.readouterr().err
-    assert all(word in told for word in words), told
-    return told
+    output = capsys.readouterr().err
+    assert all(word in output for word in words), output
+    return output
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def said(capsys, *words: str) -> str:
 def test_a_wrong_value_of_a_models_recipe_is_told_as_the_recipes(base, photos, capsys, recipe, words):
     (base / "dreambooth.yaml").write_text(recipe)
     assert trained(base, photos) == 2
-    told = said(capsys, *words)
-    assert "--validation" not in told and "--prior" not in told and "--learning_rate" not in told
+    output = said(capsys, *words)
+    assert "--validation" not in output and "--prior" not in output and "--learning_rate" not in output
 
 
 def test_a_value_by_hand_is_told_by_its_flag_though_the_model_has_a_recipe(base, photos, capsys):

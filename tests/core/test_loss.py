@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from dreambooth.core.batch import picture_weights
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import dreambooth_loss, flow_density, flow_weight, snr_weight, squared_error
-from dreambooth.core.process import Process
+from dreambooth.core.noise import NoiseSchedule
 
 GAMMA = 5.0
 
 
-def process_of(snr: list[float], prediction: str) -> Process:
+def process_of(snr: list[float], prediction: str) -> NoiseSchedule:
     """A process that has just these signal-to-noise ratios."""
     ratio = torch.tensor(snr, dtype=torch.float64)
     alpha = torch.where(ratio.isinf(), 1.0, (ratio / (1 + ratio)).sqrt())
-    return Process(alpha, (1 - alpha**2).sqrt(), torch.arange(len(snr)).float(), prediction)
+    return NoiseSchedule(alpha, (1 - alpha**2).sqrt(), torch.arange(len(snr)).float(), prediction)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_min_snr_is_finite_where_there_is_only_noise_or_none(prediction):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_min_snr_is_finite_on_a_zero_terminal_schedule(prediction):
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "rescale_betas_zero_snr": True}
-    weight = snr_weight(Process.from_betas(betas, prediction=prediction), torch.arange(1000), GAMMA)
+    weight = snr_weight(NoiseSchedule.from_betas(betas, prediction=prediction), torch.arange(1000), GAMMA)
     assert bool(weight.isfinite().all())
     assert weight[-1].item() == (1.0 if prediction == "epsilon" else 0.0)
 
@@ -72,7 +72,7 @@ def test_the_prior_is_weighted_by_min_snr_too():
 
 def test_min_snr_is_refused_for_flows():
     with pytest.raises(SettingError, match=r"--snr_gamma.*--weighting_scheme"):
-        snr_weight(Process.from_sigmas(torch.linspace(1, 0.1, 10)), torch.tensor([0]), GAMMA)
+        snr_weight(NoiseSchedule.from_sigmas(torch.linspace(1, 0.1, 10)), torch.tensor([0]), GAMMA)
 
 
 @pytest.mark.parametrize("scheme", ["none", "sigma_sqrt", "logit_normal", "mode", "cosmap"])
@@ -115,6 +115,6 @@ def test_errors_are_computed_in_float32_even_when_the_network_answers_in_half():
 
 def test_diffusers_own_target_of_epsilon_is_the_noise():
     """The mistake of a public re-implementation: the clean latent as target of a network that predicts the noise."""
-    process = Process.from_betas(DDPMScheduler().config)
+    process = NoiseSchedule.from_betas(DDPMScheduler().config)
     x, eps, t = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2), torch.tensor([5])
     assert torch.equal(process.target(x, eps, t), eps)

@@ -10,9 +10,9 @@ from torch.nn.functional import mse_loss
 from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.loss import dreambooth_loss, squared_error
 from dreambooth.photos.load import load
-from dreambooth.training.batches import Batches, Cropping, Shelf, text_table
+from dreambooth.training.batches import Batches, Cropping, ImageSet, text_table
 from dreambooth.training.objective import Objective
-from dreambooth.training.step import accumulate
+from dreambooth.training.step import forward_backward
 from tests import tiny
 
 PROMPTS = ("a sks dog", "a dog")
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_equation_2_for_any_number_of_pieces(family, num_
     expected = reference(family, batch, num_photos, 0.7)
     assert any(name.startswith("text_encoder") and bool(value.any()) for name, value in expected.items())
     for pieces in (1, 2, 3, 6):
-        accumulate(family, batch, process=exact, objective=Objective(), pieces=pieces)
+        forward_backward(family, batch, process=exact, objective=Objective(), pieces=pieces)
         found = gradients(family)
         worst = max((found[name] - expected[name]).abs().max().item() for name in expected)
         assert worst < 1e-9, (pieces, worst)
@@ -79,17 +79,17 @@ def test_gradients_are_those_of_equation_2_for_any_number_of_pieces(family, num_
 @pytest.mark.parametrize("objective", [Objective(snr_gamma=5.0), Objective(offset_noise=0.1)], ids=["min-snr", "offset noise"])
 def test_other_objectives_are_cut_as_exactly(family, objective):
     batch, process = batch_of(family, 3, 2), family.process.to("cpu", torch.float64)
-    accumulate(family, batch, process=process, objective=objective)
+    forward_backward(family, batch, process=process, objective=objective)
     expected = gradients(family)
     for pieces in (2, 3, 5):
-        accumulate(family, batch, process=process, objective=objective, pieces=pieces)
+        forward_backward(family, batch, process=process, objective=objective, pieces=pieces)
         found = gradients(family)
         assert max((found[name] - expected[name]).abs().max().item() for name in expected) < 1e-9
 
 
 def test_min_snr_reaches_the_prior_rows_with_their_own_timesteps(family):
     batch, process, objective = batch_of(family, 1, 1), family.process, Objective(snr_gamma=5.0)
-    error = accumulate(family, batch, process=process.to("cpu", torch.float64), objective=objective)
+    error = forward_backward(family, batch, process=process.to("cpu", torch.float64), objective=objective)
     snr = process.snr(batch.t).double()
     by_hand = sum(w * e * min(s, 5.0) / s for w, e, s in zip(batch.weight, error, snr, strict=True))
     torch.testing.assert_close(dreambooth_loss(error * objective.weight(process, batch.t), batch.weight), by_hand, rtol=1e-6, atol=0)
@@ -97,9 +97,9 @@ def test_min_snr_reaches_the_prior_rows_with_their_own_timesteps(family):
 
 def test_a_scaled_loss_scales_the_gradients_alone(family):
     batch, process = batch_of(family, 2, 1), family.process.to("cpu", torch.float64)
-    plain = accumulate(family, batch, process=process, objective=Objective())
+    plain = forward_backward(family, batch, process=process, objective=Objective())
     expected = gradients(family)
-    scaled = accumulate(family, batch, process=process, objective=Objective(), scale=torch.tensor(8.0))
+    scaled = forward_backward(family, batch, process=process, objective=Objective(), scale=torch.tensor(8.0))
     found = gradients(family)
     assert torch.equal(plain, scaled)
     assert all(torch.allclose(found[name], 8 * expected[name]) for name in expected)
@@ -109,7 +109,7 @@ def test_a_scaled_loss_scales_the_gradients_alone(family):
 def batches(pipelines, photos, tmp_path):
     """The rows of updates of three photos and two class pictures, on a family that tells everything a row can be told."""
     family = tiny.load(pipelines("sdxl"))
-    subject, prior = Shelf(), Shelf()
+    subject, prior = ImageSet(), ImageSet()
     options = {"cropping": Cropping(crops_per_photo=3), "resolution": 16, "seed": 0, "mirrored": True}
     for path in sorted(photos.glob("*.png")):
         subject.add(path.name, load(path), [0], **options)
@@ -188,8 +188,8 @@ def test_the_vae_is_shown_pictures_between_minus_one_and_one(batches, monkeypatc
     monkeypatch.setattr(vae, "encode", lambda pixels: seen.append(pixels) or encode(pixels))
     row = batches.make(0, 0, 1)
     levels = ((seen[0][0] + 1) * 255 / 2).round()
-    cuts = [batches.photos.cuts[place].pixels for place in batches.photos.cuts_of[int(row.photo[0])]]
-    assert any(torch.equal(levels, cut.float()) for cut in cuts)
+    crops = [batches.photos.crops[place].pixels for place in batches.photos.cuts_of[int(row.photo[0])]]
+    assert any(torch.equal(levels, cut.float()) for cut in crops)
 
 
 def test_squared_error_of_a_row_does_not_depend_on_its_neighbours():

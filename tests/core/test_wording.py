@@ -17,8 +17,8 @@ from dreambooth.core.wording import shell_words, shown, size, written_out
     ],
 )  # fmt: skip
 def test_a_shell_reads_back_the_words_that_were_quoted(word):
-    told = subprocess.run(["bash", "-c", b"printf %s " + os.fsencode(shell_words(word))], capture_output=True, check=True)
-    assert os.fsdecode(told.stdout) == word
+    output = subprocess.run(["bash", "-c", b"printf %s " + os.fsencode(shell_words(word))], capture_output=True, check=True)
+    assert os.fsdecode(output.stdout) == word
 
 
 def test_a_folder_that_begins_with_a_dash_is_no_flag_and_words_that_need_no_quotes_have_none():

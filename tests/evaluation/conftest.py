@@ -6,7 +6,7 @@ import pytest
 
 from dreambooth.metrics.perceptual import convert_lpips
 from dreambooth.run.train import train
-from tests.metrics import eyes
+from tests.metrics import encoders
 from tests.training.runs import config
 
 
@@ -14,8 +14,8 @@ from tests.training.runs import config
 def encoder_flags(tmp_path_factory):
     """Folders of tiny encoders, as `evaluate` takes them."""
     root = tmp_path_factory.mktemp("encoders")
-    convert_lpips(*eyes.lpips_states(), root / "lpips", size=64)
-    folders = {"dino": eyes.dino_folder(root / "dino"), "clip": eyes.clip_folder(root / "clip"), "lpips": root / "lpips"}
+    convert_lpips(*encoders.lpips_states(), root / "lpips", size=64)
+    folders = {"dino": encoders.dino_folder(root / "dino"), "clip": encoders.clip_folder(root / "clip"), "lpips": root / "lpips"}
     return {f"{name}_encoder": str(folder) for name, folder in folders.items()}
 
 

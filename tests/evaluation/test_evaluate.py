@@ -146,8 +146,8 @@ def test_the_verdict_repeats_what_the_run_has_chosen(trained, ask, tmp_path, mon
     assert standing and (standing.at, standing.choice.step, standing.is_past) == (step, 1, is_said) and not standing.may_gain
     _, scored = ask(tmp_path / name, num_prompts=1, class_samples=0)
     assert scored.scores["verdict"]["word"] in ("unknown", "damaged", "stalled", "overfitted", "fair", "good"), "nobody is sent to train on"
-    told = scored.scores["verdict"]["sentence"]
-    assert (choice["why"] in told) == (scored.scores["verdict"]["word"] != "unknown")
+    output = scored.scores["verdict"]["sentence"]
+    assert (choice["why"] in output) == (scored.scores["verdict"]["word"] != "unknown")
 
 
 def test_a_plain_pipeline_is_scored_when_subject_and_photos_are_named(pipelines, photos, ask):

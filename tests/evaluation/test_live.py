@@ -8,24 +8,24 @@ import torch
 from dreambooth.evaluation import LiveScores
 from dreambooth.evaluation.protocol import held_out
 from dreambooth.families.sampling import Sampling
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from tests import tiny
-from tests.metrics.eyes import picture
+from tests.metrics.encoders import picture
 
 
 @pytest.fixture
 def live(pipelines, encoder_flags):
-    eyes = Encoders(**encoder_flags).look(device=torch.device("cpu"))
+    encoders = EncoderSettings(**encoder_flags).load(device=torch.device("cpu"))
     return LiveScores(
-        tiny.load(pipelines("stable_diffusion")), eyes, held_out("dog", toybox=True)[:2], "sks", "a dog", [picture(1), picture(2)],
+        tiny.load(pipelines("stable_diffusion")), encoders, held_out("dog", toybox=True)[:2], "sks", "a dog", [picture(1), picture(2)],
         Sampling(num_inference_steps=2, height=16), class_samples=3,
     )  # fmt: skip
 
 
 def test_a_look_gives_the_four_curves_and_its_cost(live):
-    found = live.look(0, nullcontext)
+    found = live.evaluate(0, nullcontext)
     assert {"dino", "clip_t", "pres", "div", "copying", "evaluation_seconds"} <= found.values.keys() and len(found.pictures) == 4
-    again = live.look(10, nullcontext)
+    again = live.evaluate(10, nullcontext)
     same = {k: v for k, v in found.values.items() if k != "evaluation_seconds"}
     assert same == {k: v for k, v in again.values.items() if k != "evaluation_seconds"}, "fixed seeds: a model that rests has flat curves"
     assert live.curve[0] == found.signals and live.choose([10]).step == 10 and live.choose([7]) is None
@@ -36,7 +36,7 @@ def test_a_look_leaves_the_random_numbers_of_the_training_alone(live):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    live.look(0, nullcontext)
+    live.evaluate(0, nullcontext)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -49,7 +49,7 @@ def test_a_look_shows_what_previews_show(live):
         yield
         seen.append("out")
 
-    live.look(3, shown)
+    live.evaluate(3, shown)
     assert seen == ["in", "out"]
 
 

@@ -8,7 +8,7 @@ import torch
 import dreambooth.photos.load as photos_load
 from dreambooth.evaluation import EvaluateConfig, evaluate
 from dreambooth.files.images import contact_sheet, fit
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.photos.check import PhotosCheck, check
 from dreambooth.photos.load import PhotoFile, load
 from dreambooth.photos.prepare import PhotosPrepare, prepare
@@ -63,8 +63,8 @@ def test_a_training_decodes_a_photo_for_the_check_for_its_cuts_and_for_the_repor
 def test_sheets_and_scores_of_photos_on_the_disk_are_those_of_decoded_ones(encoder_flags, tmp_path):
     files = [PhotoFile(path) for path in sorted(tiny.photos(tmp_path / "p", size=(400, 300)).iterdir())]
     decoded = [load(file.path) for file in files]
-    eyes = [Encoders(**encoder_flags).look(device=torch.device("cpu")) for _ in range(2)]
+    encoders = [EncoderSettings(**encoder_flags).load(device=torch.device("cpu")) for _ in range(2)]
     for name in ("dino", "clip"):
-        assert torch.equal(getattr(eyes[0], name)(files), getattr(eyes[1], name)(decoded))
+        assert torch.equal(getattr(encoders[0], name)(files), getattr(encoders[1], name)(decoded))
     sheets = [contact_sheet([("photos", pictures)]).tobytes() for pictures in (decoded, [fit(file.read()) for file in files])]
     assert sheets[0] == sheets[1]

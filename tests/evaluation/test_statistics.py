@@ -8,12 +8,12 @@ from dreambooth.evaluation.bootstrap import interval, resampled
 from dreambooth.evaluation.scoring import by_prompt, measure, real_scores, score, scores
 from dreambooth.evaluation.selection import Choice
 from dreambooth.evaluation.verdict import Standing, verdict
-from dreambooth.metrics import Evidence, Terms
-from tests.metrics.eyes import Written, picture, shot
+from dreambooth.metrics import EvalImages, PerSampleValues
+from tests.metrics.encoders import Written, picture, shot
 
 
-def terms(values, groups=None) -> Terms:
-    return Terms(torch.tensor(values, dtype=torch.float64), torch.tensor(groups or [0] * len(values)))
+def terms(values, groups=None) -> PerSampleValues:
+    return PerSampleValues(torch.tensor(values, dtype=torch.float64), torch.tensor(groups or [0] * len(values)))
 
 
 def test_an_interval_repeats_and_holds_the_mean():
@@ -48,7 +48,7 @@ def test_resampling_draws_prompts_then_pictures():
 
 def test_pairs_are_resampled_by_picture():
     points = torch.tensor([0.0, 0.1, 0.9, 1.0, 5.0], dtype=torch.float64)
-    low, high = interval(Terms((points[:, None] - points[None]).abs(), torch.zeros(5, dtype=torch.long)), seed=0)
+    low, high = interval(PerSampleValues((points[:, None] - points[None]).abs(), torch.zeros(5, dtype=torch.long)), seed=0)
     assert 0 <= low < high <= 5
 
 
@@ -58,8 +58,8 @@ def test_one_number_has_no_interval_and_a_reason_is_kept():
 
 
 def test_one_picture_a_prompt_leaves_div_out_with_a_reason():
-    eyes = Written({0: [1.0, 0.0], 1: [0.5, 1.0], 2: [1.0, 1.0]})
-    measured = measure(Evidence((shot(0), shot(1, row=1)), (picture(2),)), eyes, ("dino", "div", "pres"))
+    encoders = Written({0: [1.0, 0.0], 1: [0.5, 1.0], 2: [1.0, 1.0]})
+    measured = measure(EvalImages((shot(0), shot(1, row=1)), (picture(2),)), encoders, ("dino", "div", "pres"))
     table = scores(measured, seed=0)
     assert table["dino"]["n"] == 2 and table["div"]["value"] is None and "no diversity" in table["div"]["reason"]
     assert "no class images" in table["pres"]["reason"]
@@ -68,8 +68,8 @@ def test_one_picture_a_prompt_leaves_div_out_with_a_reason():
 
 
 def test_the_mean_over_prompts_is_the_mean_of_the_table_by_prompt():
-    eyes = Written({n: [float(n), 1.0] for n in range(7)})
-    measured = measure(Evidence(tuple(shot(n, row=n // 2) for n in range(6)), (picture(6),)), eyes, ("dino", "div"))
+    encoders = Written({n: [float(n), 1.0] for n in range(7)})
+    measured = measure(EvalImages(tuple(shot(n, row=n // 2) for n in range(6)), (picture(6),)), encoders, ("dino", "div"))
     rows = by_prompt(measured, 3, seed=0)
     for name in ("dino", "div"):
         assert np.mean([row[name]["value"] for row in rows]) == pytest.approx(measured[name].mean())
@@ -143,9 +143,9 @@ LEVEL, RISING, LATER = Choice(300, "Step 300 is best.", 450), Choice(450, "Step 
 def test_advice_about_steps_follows_what_the_run_has_chosen(changed, choice, word, advised, not_advised):
     standing = Standing("my-dog", 450, choice) if choice else None
     found = verdict(table(**{**GOOD, **changed}), UNTUNED, REAL, standing=standing)
-    told = " ".join(problem.advice for problem in found.problems)
+    output = " ".join(problem.advice for problem in found.problems)
     assert found.word == word, found.sentence
-    assert advised in told and not_advised not in told
+    assert advised in output and not_advised not in output
     assert (choice is not None and choice.why in found.sentence) == (choice in (LEVEL, LATER))
 
 

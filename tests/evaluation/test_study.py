@@ -15,7 +15,7 @@ from benchmarks.selection.score import Parts, between, harmonic, parts, score
 from benchmarks.selection.table import interval, table
 from dreambooth.evaluation.protocol import TOYBOX_HELD_OUT
 from dreambooth.families.sampling import Sampling
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.toybox.world import CLASSES, held_out_subjects, render, scene_of_prompt
 
 STEPS = tuple(range(50, 650, 50))
@@ -58,7 +58,9 @@ def test_what_chooses_never_judges():
 @pytest.fixture(scope="module")
 def referee():
     subject = next(s for s in held_out_subjects() if s.name == "teapot_zigzag")
-    return Referee(subject, Encoders().beside("toybox").look(device=torch.device("cpu")), Sampling(num_inference_steps=1, height=128))
+    return Referee(
+        subject, EncoderSettings().beside("toybox").load(device=torch.device("cpu")), Sampling(num_inference_steps=1, height=128)
+    )
 
 
 def test_the_referee_knows_a_perfect_model_a_copyist_and_a_stranger(referee):
@@ -121,8 +123,8 @@ def test_the_table_says_whether_the_rule_wins(tmp_path):
     rows(tmp_path / "good")
     assert "**The rule wins.**" in table(tmp_path / "good")
     rows(tmp_path / "blind", shift=-0.4)
-    told = table(tmp_path / "blind")
-    assert "**The rule does not win**" in told and "Other rules. **These rows may suggest" in told
+    output = table(tmp_path / "blind")
+    assert "**The rule does not win**" in output and "Other rules. **These rows may suggest" in output
 
 
 def test_the_table_claims_nothing_from_little_and_mixes_nothing(tmp_path):
@@ -165,5 +167,5 @@ def test_what_the_verdict_said_is_counted(tmp_path):
             figures = dict.fromkeys(("fidelity", "obedience", "collapse", "diversity", "copying"), 0.5)
             one = {"subject": f"s{number}", "arm": arm, "key": {}, "verdict": {"word": word, "figures": figures}}
             (tmp_path / f"{number}-{arm}.json").write_text(json.dumps(one))
-    told = verdicts.table(tmp_path)
-    assert "names 5 of 6 runs" in told and "| overfitted | 0 | 1 | 0 | 0 | 1 | 0 | 1 of 2 |" in told
+    output = verdicts.table(tmp_path)
+    assert "names 5 of 6 runs" in output and "| overfitted | 0 | 1 | 0 | 0 | 1 | 0 | 1 of 2 |" in output

@@ -18,7 +18,7 @@ from dreambooth.run.generate import GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
 from dreambooth.setup.open import open_model
-from dreambooth.training.records import Step, Told
+from dreambooth.training.records import Message, Step
 from dreambooth.training.state import checkpoints, step_of
 from tests import tiny
 from tests.training.runs import config, same_files, weights
@@ -42,8 +42,8 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     assert next(line["step"] for line in lines if "dino" in line) == 0
     page = (tmp_path / "watched" / "progress.html").read_text()
     assert "Update 4 of 4, ended" in page and f"best: update {record['choice']['step']}" in page and "refresh" not in page
-    told = [record.text for record in records if isinstance(record, Told)]
-    assert any(str(tmp_path / "watched" / "progress.html") in text for text in told)
+    output = [record.text for record in records if isinstance(record, Message)]
+    assert any(str(tmp_path / "watched" / "progress.html") in text for text in output)
     assert not (tmp_path / "plain" / "progress.html").exists(), "without looks there is nothing to show that the bar does not"
 
 
@@ -71,8 +71,8 @@ def test_evaluate_prints_the_table_and_writes_the_report(pipelines, encoder_flag
     watched(pipelines, tmp_path, "run", {})
     few = ["--num_prompts", "2", "--num_images", "2", "--class_samples", "2", "--num_inference_steps", "1"]
     assert main(["evaluate", str(tmp_path / "run"), *few, *(f"--{name}={folder}" for name, folder in encoder_flags.items())]) == 0
-    told = capsys.readouterr().out
-    assert "DINO" in told and "CLIP-T" in told and "report.html" in told
+    output = capsys.readouterr().out
+    assert "DINO" in output and "CLIP-T" in output and "report.html" in output
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores.keys() >= {"dino", "clip_i", "clip_t", "pres", "div"}
 
@@ -106,7 +106,7 @@ def test_a_run_that_is_saved_by_itself_keeps_the_best_the_newest_and_the_one_bef
     given = {**encoder_flags, "checkpointing_steps": None, "max_train_steps": 8, "evaluate_every": 1, "evaluation_share": 0.99}
     records = watched(pipelines, tmp_path, "run", given)
     assert set(map(step_of, checkpoints(tmp_path / "run"))) == {2, 6, 8}
-    (line,) = [told.text for told in records if isinstance(told, Told) and "newest 2 and the best" in told.text]
+    (line,) = [output.text for output in records if isinstance(output, Message) and "newest 2 and the best" in output.text]
     assert "at most 3 of" in line
 
 
@@ -126,7 +126,7 @@ def test_the_last_lines_name_the_best_step_and_the_command_that_draws_it(pipelin
     record = json.loads((run / "run.json").read_text())
     assert (record["choice"]["step"], record["choice"]["last"], record["result_step"]) == (2, 4, 4)
     records = list(train(train_config(config=run / "config.yaml", resume_from_checkpoint="latest")))  # its last words once more
-    (line,) = [told.text for told in records if isinstance(told, Told) and "Use it: " in told.text]
+    (line,) = [output.text for output in records if isinstance(output, Message) and "Use it: " in output.text]
     assert line.startswith(record["choice"]["why"]) and record["choice"]["why"] in (run / "report.html").read_text()
     program, *words = shlex.split(line.split("Use it: ")[1])
     assert (program, words) == ("dreambooth", ["generate", f"{run}@2", "a [V] dog on the beach"])
@@ -148,7 +148,7 @@ def test_the_best_becomes_the_result_where_that_was_asked_for(pipelines, encoder
     record = json.loads((run / "run.json").read_text())
     assert (record["result_step"], record["step"], record["choice"]["step"]) == (2, 4, 2)
     assert "step 2 of 4" in (run / "README.md").read_text() and "the result is of step 2" in (run / "report.html").read_text()
-    assert not [told.text for told in records if isinstance(told, Told) and "Use it" in told.text], "the run itself is the best"
+    assert not [output.text for output in records if isinstance(output, Message) and "Use it" in output.text], "the run itself is the best"
     assert {read_settings(path)["step"] for path in (run / "samples" / "final").glob("*.png")} == {2}
     drawn = []
     for name in (run, f"{run}@best", f"{run}@2"):
@@ -210,7 +210,7 @@ def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_c
         assert seen == [0, 4] and record["choice"]["step"] == 4
     else:
         assert seen == [4] and record["choice"] is None
-        assert any("no checkpoint will be chosen" in told.text for told in records if isinstance(told, Told))
+        assert any("no checkpoint will be chosen" in output.text for output in records if isinstance(output, Message))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_c
         ({"validation_prompt": "a [V] dog", "identifier": None}, "--validation_prompt"),
     ],
 )
-def test_what_would_fail_at_the_first_look_is_told_before_anything_is_drawn(pipelines, encoder_flags, tmp_path, given, told):
-    with pytest.raises(SettingError, match=told):
+def test_what_would_fail_at_the_first_look_is_told_before_anything_is_drawn(pipelines, encoder_flags, tmp_path, given, output):
+    with pytest.raises(SettingError, match=output):
         watched(pipelines, tmp_path, "run", {**encoder_flags, **given})
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

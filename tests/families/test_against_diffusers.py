@@ -7,7 +7,7 @@ from torch.nn.functional import mse_loss
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
-from dreambooth.core.process import draw_timestep
+from dreambooth.core.noise import draw_timestep
 from tests import tiny
 
 PROMPTS = ["a sks dog", "a photo of a cat on the beach"]
@@ -44,7 +44,7 @@ def test_flux_embeds_prompts_as_its_pipeline(pipelines, length):
     family = tiny.load(pipelines("flux"))
     if length == 512:
         family.tokenizers[1].model_max_length = 512
-    family.read(max_length=length if length != 512 else None)
+    family.configure_tokenizers(max_length=length if length != 512 else None)
     theirs, pooled, text_ids = family.pipe.encode_prompt(PROMPTS, None, device="cpu", max_sequence_length=family.text_length(2))
     ours = family.embed(family.tokenize(PROMPTS))
     assert torch.equal(ours["text"], theirs)
@@ -56,7 +56,7 @@ def test_the_attention_mask_reaches_the_text_encoder_when_asked_for(pipelines):
     family = tiny.load(pipelines("stable_diffusion"))
     tokens = family.tokenize(PROMPTS)
     plain = family.embed(tokens)["text"]
-    family.read(max_length=None, use_attention_mask=True)
+    family.configure_tokenizers(max_length=None, use_attention_mask=True)
     masked = family.embed(tokens)["text"]
     theirs, _ = family.pipe.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
     assert torch.equal(masked, theirs), "and pictures are drawn from the same"
@@ -65,7 +65,7 @@ def test_the_attention_mask_reaches_the_text_encoder_when_asked_for(pipelines):
 
 def test_a_shorter_text_is_read_in_training_as_in_pictures(pipelines):
     family = tiny.load(pipelines("stable_diffusion"))
-    family.read(max_length=12)
+    family.configure_tokenizers(max_length=12)
     theirs, _ = family.pipe.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
     assert theirs.shape[1] == 12 and torch.equal(family.embed(family.tokenize(PROMPTS))["text"], theirs)
 
@@ -94,8 +94,8 @@ def test_the_loss_of_sdxl_is_that_of_diffusers(pipelines):
     (x, eps), t = numbers(), draw_timestep(family.process, U)
     text, _, pooled, _ = family.pipe.encode_prompt(PROMPTS, device="cpu", do_classifier_free_guidance=False)
     time_ids = torch.tensor([[48, 32, 8, 0, 16, 16], [16, 16, 0, 0, 16, 16]])
-    told = {"text_embeds": pooled, "time_ids": time_ids}
-    theirs = mse_loss(family.pipe.unet(scheduler.add_noise(x, eps, t), t, text, added_cond_kwargs=told).sample, eps)
+    output = {"text_embeds": pooled, "time_ids": time_ids}
+    theirs = mse_loss(family.pipe.unet(scheduler.add_noise(x, eps, t), t, text, added_cond_kwargs=output).sample, eps)
     geometry = [family.geometry((48, 32), (8, 0), (16, 16)), family.geometry((16, 16), (0, 0), (16, 16))]
     condition = family.embed(family.tokenize(PROMPTS)) | {"time_ids": torch.cat([one["time_ids"] for one in geometry])}
     torch.testing.assert_close(our_loss(family, x, eps, t, condition), theirs, rtol=1e-6, atol=0)

@@ -20,10 +20,10 @@ def model(pipelines, tmp_path):
 
 
 def refused(folder, *words: str, **source) -> None:
-    with pytest.raises(SettingError) as told:
+    with pytest.raises(SettingError) as output:
         tiny.load(folder, **source)
     for word in words:
-        assert word in str(told.value), told.value
+        assert word in str(output.value), output.value
 
 
 @pytest.mark.parametrize(("family", "part"), [
@@ -37,9 +37,9 @@ def test_a_tokenizer_without_its_vocabulary_is_refused_by_the_files_name(family,
 
 def split_vocabulary(folder) -> None:
     """The older layout: vocab.json and merges.txt."""
-    told = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(told["vocab"]))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in told["merges"]]
+    output = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(output["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in output["merges"]]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     (folder / "tokenizer.json").unlink()
 
@@ -125,7 +125,7 @@ def test_weights_in_shards_are_read_and_every_shard_is_needed(part, stem, model)
     (folder / part / names[2]).write_bytes(whole[: len(whole) // 2])
     refused(folder, names[2], "half written")
     (folder / part / names[2]).write_bytes(whole)
-    told = json.loads(index.read_text())
+    output = json.loads(index.read_text())
     for wrong in (
         {"weight_map": []},
         [],
@@ -139,7 +139,7 @@ def test_weights_in_shards_are_read_and_every_shard_is_needed(part, stem, model)
     refused(folder, str(index))
     index.unlink()
     refused(folder, f"{stem}.safetensors.index.json")
-    index.write_text(json.dumps(told))
+    index.write_text(json.dumps(output))
     tiny.load(folder)
 
 
@@ -170,9 +170,9 @@ def test_a_link_to_a_private_file_is_refused_and_its_words_are_not_told(name, mo
     (tmp_path / "secret").write_text('{"password": "hunter2"}')
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(tmp_path / "secret")
-    with pytest.raises(SettingError) as told:
+    with pytest.raises(SettingError) as output:
         tiny.load(folder)
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(output.value)
 
 
 def test_the_links_of_the_hubs_cache_are_followed(model, tmp_path):

@@ -20,8 +20,8 @@ def pixels(count: int = 2, side: int = 16) -> torch.Tensor:
 
 
 def condition_of(family: Family, prompts=PROMPTS) -> dict[str, torch.Tensor]:
-    told = family.geometry((32, 24), (8, 0), (16, 16))
-    return family.embed(family.tokenize(prompts)) | {name: value.expand(len(prompts), -1) for name, value in told.items()}
+    output = family.geometry((32, 24), (8, 0), (16, 16))
+    return family.embed(family.tokenize(prompts)) | {name: value.expand(len(prompts), -1) for name, value in output.items()}
 
 
 def test_every_other_file_of_the_package_is_one_family_of_the_index():
@@ -119,9 +119,9 @@ def test_prompts_are_padded_to_the_full_length_of_every_tokenizer(family):
 
 def test_a_shorter_text_length_can_be_asked_for_and_a_longer_one_not(family):
     full = [family.text_length(number) for number in range(1, len(family.encoders) + 1)]
-    family.read(max_length=100_000)
+    family.configure_tokenizers(max_length=100_000)
     assert [family.text_length(number) for number in range(1, len(full) + 1)] == full
-    family.read(max_length=10)
+    family.configure_tokenizers(max_length=10)
     assert {ids.shape[1] for ids in family.tokenize(PROMPTS).values()} == {10}
 
 
@@ -165,8 +165,8 @@ def test_rows_are_predicted_apart(family):
 
 def test_answers_from_token_ids_equal_those_from_embeddings(family):
     tokens, x, time = family.tokenize(PROMPTS), torch.randn(2, 4, 8, 8), family.process.times[torch.tensor([10, 900])]
-    told = {name: value.expand(2, -1) for name, value in family.geometry((32, 24), (8, 0), (16, 16)).items()}
-    torch.testing.assert_close(family.answer(x, time, {**tokens, **told}), family.predict(x, time, {**family.embed(tokens), **told}))
+    output = {name: value.expand(2, -1) for name, value in family.geometry((32, 24), (8, 0), (16, 16)).items()}
+    torch.testing.assert_close(family.answer(x, time, {**tokens, **output}), family.predict(x, time, {**family.embed(tokens), **output}))
 
 
 def test_recipes_name_settings_that_exist(family):
@@ -193,7 +193,7 @@ def test_the_process_is_that_of_the_base_model_whatever_draws_the_pictures(famil
         assert torch.equal(before.alpha, theirs.alphas_cumprod**0.5)
     else:
         family.pipe.scheduler.set_timesteps(4, mu=1.0)
-        again = family.make_process()
+        again = family.make_schedule()
         assert torch.equal(before.sigma, again.sigma)
 
 

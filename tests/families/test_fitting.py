@@ -56,10 +56,10 @@ def test_folders_whose_parts_belong_together_are_their_familys(bare, name):
         ("flux", 32, "this transformer is for editing or following a picture (32 channels)"),
     ],
 )
-def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare, name, channels, told):
+def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare, name, channels, output):
     part, made = ("unet", 4) if name != "flux" else ("transformer", 16)
     error = refused(bare(name, **{part: {"in_channels": channels, "out_channels": made}}))
-    assert error.setting == FLAG and told in error.reason
+    assert error.setting == FLAG and output in error.reason
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare,
         ("flux", "FluxKontextPipeline", "for editing pictures"),
     ],
 )
-def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, told):
-    assert f"{pipeline} is {told}" in refused(bare(name, index={"_class_name": pipeline})).reason
+def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, output):
+    assert f"{pipeline} is {output}" in refused(bare(name, index={"_class_name": pipeline})).reason
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, 
         ("flux", {"text_encoder_2": {"d_model": 48}}, "reads text of width 32; 48 come from text_encoder_2"),
     ],
 )
-def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes, told):
+def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes, output):
     error = refused(bare(name, **changes))
-    assert error.setting == FLAG and told in error.reason
+    assert error.setting == FLAG and output in error.reason
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes
         ("stable_diffusion", {"scheduler": 5}, "has no scheduler"),
     ],
 )
-def test_a_pipeline_without_a_part_that_is_asked_is_told_with_the_part(bare, name, index, told):
-    assert told in refused(bare(name, index=index)).reason
+def test_a_pipeline_without_a_part_that_is_asked_is_told_with_the_part(bare, name, index, output):
+    assert output in refused(bare(name, index=index)).reason
 
 
 def test_encoders_that_take_the_place_of_absent_ones_are_looked_at_too(bare, pipelines):
@@ -163,9 +163,9 @@ def test_distilled_models_and_models_of_other_sizes_are_taken(bare):
         ({"architectures": []}, "holds no model_index.json"),
     ],
 )
-def test_a_part_in_the_place_of_a_pipeline_is_told_by_its_class(tmp_path, config, told):
+def test_a_part_in_the_place_of_a_pipeline_is_told_by_its_class(tmp_path, config, output):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert told in refused(tmp_path).reason
+    assert output in refused(tmp_path).reason
 
 
 @pytest.mark.parametrize("index", ["[]", '"text"', "5"])
@@ -184,5 +184,5 @@ def test_every_verb_refuses_an_inpainting_model_by_name(bare, photos, tmp_path, 
         "evaluate": ["evaluate", folder, "--instance_data_dir", str(photos), "--class_noun", "dog", "--output_dir", out],
     }[verb]
     assert main(argv) == 2
-    told = capsys.readouterr().err
-    assert "this UNet is for inpainting (9 channels)" in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "this UNet is for inpainting (9 channels)" in output and "Traceback" not in output

@@ -127,10 +127,10 @@ def test_samplers_are_known_by_their_names_and_draw(stable_diffusion, name):
         ("UNet2DConditionModel", "this model has no sampler"),
     ],
 )
-def test_an_unknown_sampler_is_refused_with_those_that_are(stable_diffusion, name, told):
+def test_an_unknown_sampler_is_refused_with_those_that_are(stable_diffusion, name, output):
     with pytest.raises(SettingError, match="--scheduler") as caught:
         pictures(stable_diffusion, sampling=SAMPLING.model_copy(update={"scheduler": name}))
-    assert told in str(caught.value)
+    assert output in str(caught.value)
     assert "euler_a" in str(caught.value)
 
 
@@ -221,9 +221,9 @@ def test_eta_puts_noise_back_and_is_seeded(stable_diffusion):
 def test_flux_draws_with_as_many_tokens_as_it_is_trained_with(pipelines, monkeypatch):
     family = tiny.load(pipelines("flux"))
     own, seen = family.pipe.encode_prompt, []
-    monkeypatch.setattr(family.pipe, "encode_prompt", lambda **told: seen.append(told["max_sequence_length"]) or own(**told))
+    monkeypatch.setattr(family.pipe, "encode_prompt", lambda **output: seen.append(output["max_sequence_length"]) or own(**output))
     pictures(family)
-    family.read(max_length=9)
+    family.configure_tokenizers(max_length=9)
     pictures(family)
     assert set(seen) == {32, 9}
     assert seen[0] == 32
@@ -256,6 +256,6 @@ def test_latents_are_not_clipped_where_the_base_model_does_not_say_so(pipelines)
 @pytest.mark.parametrize(
     ("given", "told"), [({"height": 17}, "--height: .*Give 16"), ({"num_inference_steps": 2000}, "--num_inference_steps: .*1000")]
 )
-def test_what_no_sampler_can_draw_is_told_before_it_is_tried(pipelines, given, told):
-    with pytest.raises(SettingError, match=told):
+def test_what_no_sampler_can_draw_is_told_before_it_is_tried(pipelines, given, output):
+    with pytest.raises(SettingError, match=output):
         check(tiny.load(pipelines("stable_diffusion")), Sampling(**given))

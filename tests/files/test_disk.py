@@ -38,19 +38,19 @@ def raised(number: int, library: bool = False) -> Exception:
 def test_a_block_that_writes_says_which_file_was_not_written_and_leaves_the_old_one(number, library, tmp_path):
     path = tmp_path / "run" / "model.bin"
     write_text(path, "old")
-    with pytest.raises(RunError) as told, whole_file(path) as partial:
+    with pytest.raises(RunError) as printed, whole_file(path) as partial:
         partial.write_text("new")
         raise raised(number, library)
-    assert str(path) in str(told.value) and ".partial" not in str(told.value) and told.value.exit_code == 1
+    assert str(path) in str(printed.value) and ".partial" not in str(printed.value) and printed.value.exit_code == 1
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
-    assert ("finished before are whole" in str(told.value)) == (number in disk.WRITING)
+    assert ("finished before are whole" in str(printed.value)) == (number in disk.WRITING)
 
 
 @pytest.mark.parametrize("whole", [whole_folder, whole_entries])
 def test_what_fails_deep_in_an_unfinished_folder_is_named_as_it_would_have_been(whole, tmp_path):
-    with pytest.raises(RunError) as told, whole(tmp_path / "run") as partial, whole_file(partial / "unet" / "model.bin"):
+    with pytest.raises(RunError) as printed, whole(tmp_path / "run") as partial, whole_file(partial / "unet" / "model.bin"):
         raise raised(errno.ENOSPC)
-    assert str(tmp_path / "run" / "unet" / "model.bin") in str(told.value) and ".partial" not in str(told.value)
+    assert str(tmp_path / "run" / "unet" / "model.bin") in str(printed.value) and ".partial" not in str(printed.value)
 
 
 def test_a_name_that_the_system_says_counts_more_than_the_one_that_is_written(tmp_path):
@@ -123,8 +123,8 @@ def test_a_disk_that_is_full_at_any_moment_of_a_run_is_told(options, words, smal
 def test_a_tracker_on_a_full_disk_ends_the_run_with_a_sentence(small_disk, command, capsys, tmp_path):
     place = small_disk("size=4k")
     logs = ["--report_to", "tensorboard", "--logging_dir", str(place / "logs"), "--max_train_steps", "40", "--log_interval", "1"]
-    told = refused(capsys, command(*logs), str(place / "logs"), "disk is full", code=1)
-    assert "Thread" not in told
+    printed = refused(capsys, command(*logs), str(place / "logs"), "disk is full", code=1)
+    assert "Thread" not in printed
 
 
 def test_a_cache_that_can_only_be_read_is_named_with_the_flag_for_another(small_disk, command, capsys, monkeypatch):
@@ -140,9 +140,9 @@ def test_a_cache_of_models_that_may_not_be_written_is_no_missing_network(monkeyp
         raise OSError("cannot be downloaded") from PermissionError(errno.EACCES, "Permission denied", "/cache/models--a--b")
 
     monkeypatch.setattr(DiffusionPipeline, "download", refuse)
-    with pytest.raises(SettingError, match="--cache_dir: /cache/models--a--b") as told:
+    with pytest.raises(SettingError, match="--cache_dir: /cache/models--a--b") as printed:
         ModelSource(pretrained_model_name_or_path="a/b", revision="of this test").folder()
-    assert "Hub" not in str(told.value)
+    assert "Hub" not in str(printed.value)
 
 
 def test_a_user_without_a_home_is_told_what_to_set(command, capsys, monkeypatch):
@@ -183,8 +183,8 @@ def test_a_command_whose_complaint_cannot_be_written_either_ends_with_its_exit_c
 
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
 def test_a_name_that_is_too_long_is_told_in_a_line(name, command, capsys, tmp_path):
-    told = refused(capsys, command("--output_dir", str(tmp_path / name)), "too long", code=1)
-    assert len(told) < 400
+    printed = refused(capsys, command("--output_dir", str(tmp_path / name)), "too long", code=1)
+    assert len(printed) < 400
 
 
 def test_a_folder_in_which_another_program_keeps_what_it_has_not_finished_is_left_as_it_is(tmp_path):

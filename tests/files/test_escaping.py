@@ -103,6 +103,6 @@ def test_code_of_a_new_word_is_its_name_and_nothing_else(pipelines):
 
     family = tiny.load(pipelines("sdxl"))
     word = TextualInversion(placeholder_token='<x"+__import__("os").getcwd()+">', initializer_token="dog")
-    code = word.attach(family, ["text_encoder"], seed=0).loading()
+    code = word.attach(family, ["text_encoder"], seed=0).usage_snippet()
     calls = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     assert not any(isinstance(call, ast.Name) and call.id == "__import__" for call in calls)

@@ -13,7 +13,7 @@ from dreambooth.files.atomic import whole_file, whole_folder
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.images import save_png
 from dreambooth.methods import LoRA
-from dreambooth.photos.ours import write
+from dreambooth.photos.manifest import write
 from dreambooth.run.train import train
 from dreambooth.toybox.pretrain.loop import Budget, Run, Stage
 from tests import tiny

@@ -107,13 +107,13 @@ def test_a_list_of_concepts_that_is_none_is_named(content, tmp_path):
 
 
 ROWS = {
-    "half": lambda told: None, "scores in words": lambda told: told | {"scores": {"dino": {"value": "high"}}},
-    "scores as a list": lambda told: told | {"scores": [0.5]}, "a subject elsewhere": lambda told: told | {"subject": "../../secret"},
-    "a picture elsewhere": lambda told: told | {"pictures": {"a dog": ["jobs/../../secret.png"]}},
-    "a picture from the root": lambda told: told | {"pictures": {"a dog": ["/etc/secret.png"]}},
-    "encoders as a list": lambda told: told | {"protocol": {"encoders": ["dino"]}},
-    "no arm": lambda told: {name: value for name, value in told.items() if name != "arm"},
-    "seeds in words": lambda told: told | {"protocol": {"seeds": "0 to 3"}},
+    "half": lambda row: None, "scores in words": lambda row: row | {"scores": {"dino": {"value": "high"}}},
+    "scores as a list": lambda row: row | {"scores": [0.5]}, "a subject elsewhere": lambda row: row | {"subject": "../../secret"},
+    "a picture elsewhere": lambda row: row | {"pictures": {"a dog": ["jobs/../../secret.png"]}},
+    "a picture from the root": lambda row: row | {"pictures": {"a dog": ["/etc/secret.png"]}},
+    "encoders as a list": lambda row: row | {"protocol": {"encoders": ["dino"]}},
+    "no arm": lambda row: {name: value for name, value in row.items() if name != "arm"},
+    "seeds in words": lambda row: row | {"protocol": {"seeds": "0 to 3"}},
 }  # fmt: skip
 
 

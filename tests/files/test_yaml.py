@@ -109,9 +109,9 @@ def test_what_is_wrong_has_a_line_and_a_column(written, text, line, column, reas
 
 
 def test_aliases_and_merged_mappings_are_what_they_stand_for(written):
-    told = written("base: &base {rank: 4, use_dora: no}\none: *base\ntwo: {<<: *base, rank: 8}\nthree: {<<: [{rank: 1}, *base]}")
-    assert told["one"] == told["base"] and told["two"] == {"rank": "8", "use_dora": "no"}
-    assert told["three"] == {"rank": "1", "use_dora": "no"}
+    printed = written("base: &base {rank: 4, use_dora: no}\none: *base\ntwo: {<<: *base, rank: 8}\nthree: {<<: [{rank: 1}, *base]}")
+    assert printed["one"] == printed["base"] and printed["two"] == {"rank": "8", "use_dora": "no"}
+    assert printed["three"] == {"rank": "1", "use_dora": "no"}
 
 
 LINES = "abcdefghij"
@@ -153,9 +153,9 @@ arms:
     assert plan.metrics == ("dino",) and plan.notes == ("one, two",) and plan.evaluation == {}
     assert list(plan.lines()) == ["no", "rates, learning_rate 1e-4", "rates, learning_rate 5e-5", "one, max_train_steps 1e3"]
     assert plan.lines()["one, max_train_steps 1e3"].num_photos == 3
-    for text, told in (("arms:\n\ta: {}", "line 2, column 1"), ("arms: {a: {}}\narms: {b: {}}", "line 1"), ("- a\n", "no plan")):
+    for text, printed in (("arms:\n\ta: {}", "line 2, column 1"), ("arms: {a: {}}\narms: {b: {}}", "line 1"), ("- a\n", "no plan")):
         path.write_text(text)
-        with pytest.raises(SettingError, match=told):
+        with pytest.raises(SettingError, match=printed):
             read_plan(str(path))
     path.write_text("arms: {a: {settings: {evaluate_every: 5, stop_early: no}}}")
     with pytest.raises(SettingError, match="evaluate_every: all arms are looked at alike"):

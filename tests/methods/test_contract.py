@@ -14,13 +14,13 @@ from dreambooth.api import generate
 from dreambooth.core.batch import Batch
 from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
-from dreambooth.core.process import draw_timestep
+from dreambooth.core.noise import draw_timestep
 from dreambooth.families.sampling import Sampling, draw
 from dreambooth.methods import LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod
 from dreambooth.run.train import train as run
 from dreambooth.training.objective import Objective
-from dreambooth.training.step import accumulate
+from dreambooth.training.step import forward_backward
 from tests import tiny
 from tests.training import runs
 
@@ -31,9 +31,9 @@ SHARED = {"adapters", "base", "templates", "words"}
 def batch_of(family, prompts: list[str]) -> Batch:
     """Two rows whose text encoders learn."""
     x, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    told = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
+    output = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
     t = draw_timestep(family.process, torch.tensor([0.2, 0.7]))
-    return Batch(x, eps, t, torch.tensor([1.0, 1.0]), family.tokenize(prompts) | told, torch.arange(2))
+    return Batch(x, eps, t, torch.tensor([1.0, 1.0]), family.tokenize(prompts) | output, torch.arange(2))
 
 
 def answer(family, prompts: list[str]) -> torch.Tensor:
@@ -45,7 +45,7 @@ def answer(family, prompts: list[str]) -> torch.Tensor:
 def train(learner, prompts: list[str], steps: int = 2) -> None:
     optimizer = torch.optim.AdamW([p for parameters in learner.parameters().values() for p in parameters], lr=0.02)
     for _ in range(steps):
-        accumulate(learner.family, batch_of(learner.family, prompts), process=learner.family.process, objective=Objective())
+        forward_backward(learner.family, batch_of(learner.family, prompts), process=learner.family.process, objective=Objective())
         optimizer.step()
         optimizer.zero_grad()
         learner.after_update()
@@ -122,7 +122,9 @@ def test_small_weights_learn_and_draw_over_a_base_in_half_precision(pair, precis
                 family.parts[name].to(DTYPES[precision])
         learner = pair.attach(family)
         chosen = precision if family is half else "no"
-        errors.append(accumulate(family, batch_of(family, pair.prompts), process=family.process, objective=Objective(), precision=chosen))
+        errors.append(
+            forward_backward(family, batch_of(family, pair.prompts), process=family.process, objective=Objective(), precision=chosen)
+        )
         gradients = [p.grad for parameters in learner.parameters().values() for p in parameters if p.grad is not None]
         assert {gradient.dtype for gradient in gradients} == {torch.float32}
         assert any(bool(gradient.any()) for gradient in gradients)
@@ -173,7 +175,7 @@ def test_diffusers_loads_the_result_by_the_lines_of_the_card_and_draws_the_same_
     plain = tiny.picture(kind.from_pretrained(pair.base, dtype=torch.float32), known)
     theirs = kind.from_pretrained(tmp_path if pair.method.trains_whole_parts else pair.base, dtype=torch.float32)
     monkeypatch.chdir(tmp_path)
-    exec(learner.loading(), {"pipe": theirs})
+    exec(learner.usage_snippet(), {"pipe": theirs})
     ours = tiny.picture(learner.family.pipe, subject)
     torch.testing.assert_close(tiny.picture(theirs, subject), ours, rtol=0, atol=1e-5)
     assert (ours - plain).abs().max() > (0.0003 if pair.method.replaces_noun else 0.003)

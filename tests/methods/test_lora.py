@@ -10,7 +10,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.methods import LoRA
 from dreambooth.run.train import train
-from dreambooth.setup.checks import check, idle
+from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.model import idle_parts, lighten
 from dreambooth.setup.open import open_model
 from dreambooth.training.batches import text_table
@@ -76,8 +76,8 @@ def test_the_layers_can_be_chosen(family):
         ("norm1", "is not supported"),
     ],
 )
-def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, told):
-    with pytest.raises(SettingError, match=f"--lora_layers: .*{told}") as caught:
+def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, printed):
+    with pytest.raises(SettingError, match=f"--lora_layers: .*{printed}") as caught:
         LoRA(lora_layers=wanted).attach(family, ["unet"], seed=0)
     assert "to_k, to_q, to_v, to_out.0" in str(caught.value)
 
@@ -133,10 +133,10 @@ def test_while_clip_learns_t5_is_asked_once_and_rests(pipelines, tmp_path, monke
     assert set(idle_parts(config(pipelines("flux"), train_text_encoder=True, **given), family)) == {"vae", "text_encoder_2"}
     inversion = config(pipelines("flux"), root=tmp_path, method="textual_inversion", with_prior_preservation=False)
     assert idle_parts(inversion, family) == ["vae"], "a new word learns in T5, too"
-    told = text_table(family, ["a [V] dog"], learning=["transformer", "text_encoder"])
-    expected = family.embed(told)
+    printed = text_table(family, ["a [V] dog"], learning=["transformer", "text_encoder"])
+    expected = family.embed(printed)
     monkeypatch.setattr(family.encoders[1], "forward", None)
-    assert "input_ids" in told and all(torch.equal(value, expected[name]) for name, value in family.embed(told).items())
+    assert "input_ids" in printed and all(torch.equal(value, expected[name]) for name, value in family.embed(printed).items())
     assert set(idle_parts(config(pipelines("flux"), **given), family)) == {"vae", "text_encoder", "text_encoder_2"}
 
 
@@ -162,7 +162,7 @@ KOHYA = "pytorch_lora_weights_kohya.safetensors"
         ("flux", {}, False, "for diffusers and ComfyUI"),
     ],
 )
-def test_the_file_for_comfyui_is_there_unless_it_has_no_place_or_was_not_wanted(pipelines, tmp_path, base, given, is_there, told):
+def test_the_file_for_comfyui_is_there_unless_it_has_no_place_or_was_not_wanted(pipelines, tmp_path, base, given, is_there, printed):
     """What an earlier run left under its name is not taken for this one's."""
     run = tmp_path / "run"
     run.mkdir()
@@ -171,7 +171,7 @@ def test_the_file_for_comfyui_is_there_unless_it_has_no_place_or_was_not_wanted(
         config(pipelines(base), root=tmp_path, method="lora", max_train_steps=1, output_dir=run, overwrite_output_dir=True, **given)
     )
     plan = "\n".join(str(record) for record in records)
-    assert told in plan
+    assert printed in plan
     assert (run / KOHYA).exists() == is_there
     assert (KOHYA in (run / "README.md").read_text()) == is_there
     assert (run / "pytorch_lora_weights.safetensors").is_file()
@@ -186,8 +186,8 @@ def test_dora_in_kohyas_names_is_refused_when_it_is_asked_for(pipelines, tmp_pat
 
 def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
     given = {"root": tmp_path, "method": "lora", "text_encoder_lr": 1e-4, "ema_decay": 0.9, "skip_save_text_encoder": True}
-    told = idle(config(pipelines("stable_diffusion"), **given))
-    assert [one.split(" has nothing")[0] for one in told] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
+    printed = unused_settings(config(pipelines("stable_diffusion"), **given))
+    assert [one.split(" has nothing")[0] for one in printed] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
     with pytest.raises(SettingError, match="--skip_save_text_encoder"):
         check(config(pipelines("stable_diffusion"), root=tmp_path, train_text_encoder=True, skip_save_text_encoder=True))
 

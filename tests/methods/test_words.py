@@ -17,9 +17,9 @@ from dreambooth.methods.words import WordTable
 from dreambooth.prompts.placeholder import fill
 from dreambooth.run.material import prompts_shown
 from dreambooth.run.train import train
-from dreambooth.setup.checks import check, idle
+from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.config import resolve
-from dreambooth.training.records import Told
+from dreambooth.training.records import Message
 from tests import tiny
 from tests.training import runs
 
@@ -121,8 +121,8 @@ def test_kept_norms_stay_and_free_ones_grow(base, tmp_path):
         ({"train_text_encoder": True}, "--train_text_encoder: .*textual_inversion leaves the text encoder as it is"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(base, tmp_path, settings, told):
-    with pytest.raises(SettingError, match=told):
+def test_what_makes_no_sense_is_refused_by_name(base, tmp_path, settings, output):
+    with pytest.raises(SettingError, match=output):
         drain(config(base, tmp_path, **settings))
 
 
@@ -159,9 +159,9 @@ def test_the_preset_is_what_the_scripts_do_with_photos_and_class_images(base, tm
 
 
 def test_class_images_that_have_no_use_are_told_with_the_methods_own_reason(base, tmp_path):
-    (told,) = idle(config(base, tmp_path, class_data_dir=str(tmp_path)))
-    assert told.startswith("--class_data_dir has nothing to do") and "changes nothing of the model but its new word" in told
-    assert idle(config(base, tmp_path, method="full", class_data_dir=str(tmp_path))) == []
+    (output,) = unused_settings(config(base, tmp_path, class_data_dir=str(tmp_path)))
+    assert output.startswith("--class_data_dir has nothing to do") and "changes nothing of the model but its new word" in output
+    assert unused_settings(config(base, tmp_path, method="full", class_data_dir=str(tmp_path))) == []
 
 
 def test_the_word_of_textual_inversion_stands_for_the_noun_and_the_plain_prompt_keeps_it():
@@ -277,8 +277,8 @@ def test_a_word_that_no_photo_is_called_by_is_refused_since_nothing_would_learn(
     folder = tiny.photos(tmp_path / "captioned")
     first = sorted(folder.glob("*.png"))[0]
     first.with_suffix(".txt").write_text("a photo of a red dog")
-    told = [record.text for record in train(config(base, tmp_path, instance_data_dir=str(folder))) if isinstance(record, Told)]
-    assert any("Nothing would be learned of [V] from 1 of 4 photos" in text and first.stem in text for text in told)
+    output = [record.text for record in train(config(base, tmp_path, instance_data_dir=str(folder))) if isinstance(record, Message)]
+    assert any("Nothing would be learned of [V] from 1 of 4 photos" in text and first.stem in text for text in output)
 
 
 @pytest.mark.parametrize(("base", "names"), [("sdxl", {"clip_l", "clip_g"}), ("flux", {"clip_l", "t5xxl"})])
@@ -289,7 +289,7 @@ def test_encoders_are_named_as_comfyui_looks_for_them_and_earlier_files_are_read
     learner.save(tmp_path, whole=True)
     path = tmp_path / "learned_embeds.safetensors"
     tensors = load_file(path)
-    assert tensors.keys() == names and all(f'words["{name}"]' in learner.loading() for name in names)
+    assert tensors.keys() == names and all(f'words["{name}"]' in learner.usage_snippet() for name in names)
     save_file({name.replace("t5xxl", "t5"): rows + 1 for name, rows in tensors.items()}, path)
     learner.load(tmp_path)
     for table, name in zip(learner.words.tables, family.embedding_names, strict=True):

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from dreambooth.metrics.encoders import Encoders
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.metrics.perceptual import convert_lpips
-from tests.metrics import eyes
+from tests.metrics import encoders
 
 
 @pytest.fixture(scope="session")
 def encoder_folders(tmp_path_factory):
     """Folders of a tiny CLIP, a tiny DINO and an LPIPS of random weights."""
     root = tmp_path_factory.mktemp("encoders")
-    lpips = convert_lpips(*eyes.lpips_states(), root / "lpips", size=64)
-    return {"clip": eyes.clip_folder(root / "clip"), "dino": eyes.dino_folder(root / "dino"), "lpips": lpips}
+    lpips = convert_lpips(*encoders.lpips_states(), root / "lpips", size=64)
+    return {"clip": encoders.clip_folder(root / "clip"), "dino": encoders.dino_folder(root / "dino"), "lpips": lpips}
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def loaded(encoder_folders):
     """A function that loads them with a batch size."""
 
     def load(batch_size: int = 16):
-        setting = Encoders(**{f"{name}_encoder": str(folder) for name, folder in encoder_folders.items()})
-        return setting.look(device=torch.device("cpu"), batch_size=batch_size)
+        setting = EncoderSettings(**{f"{name}_encoder": str(folder) for name, folder in encoder_folders.items()})
+        return setting.load(device=torch.device("cpu"), batch_size=batch_size)
 
     return load

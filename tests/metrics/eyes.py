@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreambooth.metrics import Eyes, Shot
+from dreambooth.metrics import Encoders, GeneratedImage
 from dreambooth.metrics.encoders import picture_hash
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -25,8 +25,8 @@ def flat(colour: tuple[int, int, int], size: tuple[int, int] = (32, 32)) -> Imag
     return Image.new("RGB", size, colour)
 
 
-class Written(Eyes):
-    """`Eyes` which look embeddings up by picture; a distance is the absolute difference of the first number."""
+class Written(Encoders):
+    """`Encoders` which look embeddings up by picture; a distance is the absolute difference of the first number."""
 
     def __init__(self, dino: dict[int, list[float]] | None = None, clip: dict[int, list[float]] | None = None,
                  words: dict[str, list[float]] | None = None):  # fmt: skip
@@ -54,8 +54,8 @@ class Written(Eyes):
         return {picture_hash(picture(number)): row for number, row in table.items()}
 
 
-def shot(number: int, *, row: int = 0, prompt: str = "a sks dog", plain: str = "a dog", seed: int | None = None) -> Shot:
-    return Shot(picture(number), prompt, plain, row, number if seed is None else seed)
+def shot(number: int, *, row: int = 0, prompt: str = "a sks dog", plain: str = "a dog", seed: int | None = None) -> GeneratedImage:
+    return GeneratedImage(picture(number), prompt, plain, row, number if seed is None else seed)
 
 
 def clip_folder(folder: Path, image_size: int = 24) -> Path:

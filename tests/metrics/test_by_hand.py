@@ -5,45 +5,45 @@ import math
 import pytest
 import torch
 
-from dreambooth.metrics import METRICS, Evidence, Shot, Terms, Undefined
+from dreambooth.metrics import METRICS, EvalImages, GeneratedImage, PerSampleValues, Undefined
 from dreambooth.metrics.base import matched_cosine
 from dreambooth.metrics.copying import copy_line, nearest_gap, too_near
 from dreambooth.metrics.div import pair_mean
 from dreambooth.metrics.real import real_row
-from tests.metrics.eyes import Written, flat, picture, shot
+from tests.metrics.encoders import Written, flat, picture, shot
 
 HALF = math.sqrt(0.5)
 DINO = {0: [1.0, 0.0], 1: [0.0, 2.0], 2: [3.0, 0.0], 3: [1.0, 1.0]}
 PHOTOS = (picture(2), picture(3))
 
 
-def score(name: str, evidence: Evidence, eyes) -> float:
-    return METRICS[name](evidence, eyes).mean()
+def score(name: str, evidence: EvalImages, encoders) -> float:
+    return METRICS[name](evidence, encoders).mean()
 
 
 def test_dino_is_the_mean_over_all_pairs():
     """Pictures (1,0) and (0,1), photos (1,0) and (1,1)/sqrt 2: cosines 1, .707, 0, .707."""
-    evidence = Evidence((shot(0), shot(1, row=1)), PHOTOS)
+    evidence = EvalImages((shot(0), shot(1, row=1)), PHOTOS)
     assert score("dino", evidence, Written(DINO)) == pytest.approx((1 + HALF + 0 + HALF) / 4)
 
 
 def test_dino_is_no_maximum_over_the_pictures():
-    evidence = Evidence((shot(0), shot(1)), PHOTOS)
+    evidence = EvalImages((shot(0), shot(1)), PHOTOS)
     assert score("dino", evidence, Written(DINO)) < 0.61 < 1.0
 
 
 def test_clip_i_reads_clip_and_not_dino():
-    evidence = Evidence((shot(0),), PHOTOS)
+    evidence = EvalImages((shot(0),), PHOTOS)
     assert score("clip_i", evidence, Written(clip={0: [0, 1], 2: [0, 1], 3: [1, 0]})) == pytest.approx(0.5)
 
 
 def test_clip_t_pairs_each_picture_with_its_own_prompt():
     """Matched cosines are 1 and 1; all images with all prompts would give 0.5."""
-    eyes = Written(clip={0: [1, 0], 1: [0, 1]}, words={"a dog": [1, 0], "a cat": [0, 1], "a sks dog": [1, 0], "a sks cat": [1, 0]})
-    evidence = Evidence((shot(0), shot(1, row=1, prompt="a sks cat", plain="a cat")))
-    assert score("clip_t", evidence, eyes) == pytest.approx(1.0)
-    assert score("clip_t_with_identifier", evidence, eyes) == pytest.approx(0.5)
-    assert score("clip_t_chance", evidence, eyes) == pytest.approx(0.0)
+    encoders = Written(clip={0: [1, 0], 1: [0, 1]}, words={"a dog": [1, 0], "a cat": [0, 1], "a sks dog": [1, 0], "a sks cat": [1, 0]})
+    evidence = EvalImages((shot(0), shot(1, row=1, prompt="a sks cat", plain="a cat")))
+    assert score("clip_t", evidence, encoders) == pytest.approx(1.0)
+    assert score("clip_t_with_identifier", evidence, encoders) == pytest.approx(0.5)
+    assert score("clip_t_chance", evidence, encoders) == pytest.approx(0.0)
 
 
 def test_three_prompts_do_not_fit_two_pictures():
@@ -53,46 +53,46 @@ def test_three_prompts_do_not_fit_two_pictures():
 
 
 def test_clip_t_is_the_plain_cosine_neither_scaled_nor_clipped():
-    eyes = Written(clip={0: [1.0, 0.0]}, words={"a dog": [-0.3, math.sqrt(1 - 0.09)]})
-    assert score("clip_t", Evidence((shot(0),)), eyes) == pytest.approx(-0.3)
+    encoders = Written(clip={0: [1.0, 0.0]}, words={"a dog": [-0.3, math.sqrt(1 - 0.09)]})
+    assert score("clip_t", EvalImages((shot(0),)), encoders) == pytest.approx(-0.3)
 
 
 def test_pres_looks_at_the_class_and_at_this_subjects_photos():
-    evidence = Evidence((shot(0),), PHOTOS, class_drawn=(shot(1), shot(3)))
+    evidence = EvalImages((shot(0),), PHOTOS, class_drawn=(shot(1), shot(3)))
     assert score("pres", evidence, Written(DINO)) == pytest.approx((0 + HALF + HALF + 1) / 4)
 
 
 def test_div_is_the_mean_of_six_pairs_of_four_pictures_and_no_self_pairs():
     """First numbers 0, 1, 3, 7: differences 1, 3, 7, 2, 6, 4, mean 23/6."""
-    eyes = Written({n: [float(v), 0.0] for n, v in enumerate((0, 1, 3, 7))})
-    evidence = Evidence(tuple(shot(n) for n in range(4)), PHOTOS)
-    assert score("div", evidence, eyes) == pytest.approx(23 / 6)
-    assert pair_mean(eyes.distances([picture(n) for n in range(4)])) == pytest.approx(23 / 6)
+    encoders = Written({n: [float(v), 0.0] for n, v in enumerate((0, 1, 3, 7))})
+    evidence = EvalImages(tuple(shot(n) for n in range(4)), PHOTOS)
+    assert score("div", evidence, encoders) == pytest.approx(23 / 6)
+    assert pair_mean(encoders.distances([picture(n) for n in range(4)])) == pytest.approx(23 / 6)
 
 
 def test_div_is_between_pictures_of_one_prompt_alone():
-    eyes = Written({0: [0.0], 1: [1.0], 2: [100.0], 3: [103.0]})
-    evidence = Evidence((shot(0), shot(1), shot(2, row=1), shot(3, row=1)))
-    assert score("div", evidence, eyes) == pytest.approx((1 + 3) / 2)
+    encoders = Written({0: [0.0], 1: [1.0], 2: [100.0], 3: [103.0]})
+    evidence = EvalImages((shot(0), shot(1), shot(2, row=1), shot(3, row=1)))
+    assert score("div", evidence, encoders) == pytest.approx((1 + 3) / 2)
 
 
 def test_div_does_not_look_at_the_photos():
-    eyes = Written({0: [0.0], 1: [1.0]})
+    encoders = Written({0: [0.0], 1: [1.0]})
     drawn = (shot(0), shot(1))
-    assert score("div", Evidence(drawn), eyes) == score("div", Evidence(drawn, photos=PHOTOS), eyes)
+    assert score("div", EvalImages(drawn), encoders) == score("div", EvalImages(drawn, photos=PHOTOS), encoders)
 
 
 def test_div_of_one_picture_is_undefined_and_not_zero():
     with pytest.raises(Undefined, match="one picture of a prompt has no diversity"):
-        METRICS["div"](Evidence((shot(0), shot(1, row=1))), Written(DINO))
+        METRICS["div"](EvalImages((shot(0), shot(1, row=1))), Written(DINO))
 
 
 def test_div_class_is_over_all_pairs_of_class_images():
-    eyes = Written({0: [0.0], 1: [1.0], 2: [3.0]})
-    evidence = Evidence((shot(0),), class_drawn=(shot(0), shot(1), shot(2)))
-    assert score("div_class", evidence, eyes) == pytest.approx((1 + 3 + 2) / 3)
+    encoders = Written({0: [0.0], 1: [1.0], 2: [3.0]})
+    evidence = EvalImages((shot(0),), class_drawn=(shot(0), shot(1), shot(2)))
+    assert score("div_class", evidence, encoders) == pytest.approx((1 + 3 + 2) / 3)
     with pytest.raises(Undefined):
-        METRICS["div_class"](Evidence((shot(0),), class_drawn=(shot(0),)), eyes)
+        METRICS["div_class"](EvalImages((shot(0),), class_drawn=(shot(0),)), encoders)
 
 
 def test_the_real_row_without_and_with_self_pairs():
@@ -131,34 +131,40 @@ def test_a_copy_is_one_to_both_encoders_and_of_the_same_photo():
     apart = {2: [1.0, 0.0], 3: [0.0, 1.0]}
     near_first, near_second = [1.0, 0.05], [0.05, 1.0]
     for dino, clip, share in ((near_first, near_first, 1.0), (near_first, near_second, 0.0)):
-        eyes = Written(apart | {0: dino}, apart | {0: clip})
-        assert METRICS["copying"](Evidence((shot(0),), photos), eyes).mean() == share
+        encoders = Written(apart | {0: dino}, apart | {0: clip})
+        assert METRICS["copying"](EvalImages((shot(0),), photos), encoders).mean() == share
 
 
 def test_drift_pairs_equal_seeds():
-    eyes = Written(DINO)
+    encoders = Written(DINO)
     before = (shot(0, seed=0), shot(1, seed=1))
-    moved = Evidence((), class_drawn=(shot(1, seed=1), shot(1, seed=0), shot(3, seed=9)), class_base=before)
-    assert METRICS["drift"](moved, eyes).values.tolist() == pytest.approx([0.0, 1.0])
+    moved = EvalImages((), class_drawn=(shot(1, seed=1), shot(1, seed=0), shot(3, seed=9)), class_base=before)
+    assert METRICS["drift"](moved, encoders).values.tolist() == pytest.approx([0.0, 1.0])
     with pytest.raises(Undefined, match="share no seed"):
-        METRICS["drift"](Evidence((), class_drawn=(shot(0, seed=5),), class_base=before), eyes)
+        METRICS["drift"](EvalImages((), class_drawn=(shot(0, seed=5),), class_base=before), encoders)
 
 
 def test_nothing_to_look_at_is_told_by_name():
-    eyes = Written(DINO)
+    encoders = Written(DINO)
     for name, what in (("dino", "pictures of the subject"), ("pres", "class images"), ("drift", "class images")):
         with pytest.raises(Undefined, match=what):
-            METRICS[name](Evidence((), PHOTOS), eyes)
+            METRICS[name](EvalImages((), PHOTOS), encoders)
 
 
 def test_terms_mean_with_counts_is_the_mean_of_the_repeated_set():
-    terms = Terms(torch.tensor([1.0, 2.0, 4.0]), torch.zeros(3, dtype=torch.long))
+    terms = PerSampleValues(torch.tensor([1.0, 2.0, 4.0]), torch.zeros(3, dtype=torch.long))
     assert terms.mean(torch.tensor([2, 0, 1])) == pytest.approx((1 + 1 + 4) / 3)
-    pairs = Terms(torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 5.0], [3.0, 5.0, 0.0]]), torch.zeros(3, dtype=torch.long))
+    pairs = PerSampleValues(torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 5.0], [3.0, 5.0, 0.0]]), torch.zeros(3, dtype=torch.long))
     assert pairs.mean() == pytest.approx(3.0)
     assert pairs.mean(torch.tensor([2, 1, 0])) == pytest.approx(1.0), "a picture makes no pair with its own copy"
 
 
 def test_blank_and_repeated_frames_are_broken():
-    shots = (shot(0), Shot(flat((9, 9, 9)), "a"), Shot(picture(0), "a sks dog", seed=5), shot(1), Shot(picture(2), finite=False))
-    assert METRICS["broken"](Evidence(shots), Written()).values.tolist() == [0, 1, 1, 0, 1]
+    shots = (
+        shot(0),
+        GeneratedImage(flat((9, 9, 9)), "a"),
+        GeneratedImage(picture(0), "a sks dog", seed=5),
+        shot(1),
+        GeneratedImage(picture(2), finite=False),
+    )
+    assert METRICS["broken"](EvalImages(shots), Written()).values.tolist() == [0, 1, 1, 0, 1]

@@ -9,21 +9,21 @@ import torch
 
 import dreambooth.metrics
 from dreambooth.core.errors import RunError
-from dreambooth.metrics import METRICS, Evidence, Metric, Shot
-from tests.metrics.eyes import Written, picture
+from dreambooth.metrics import METRICS, EvalImages, GeneratedImage, Metric
+from tests.metrics.encoders import Written, picture
 
 NOUNS = ("beach", "snow", "toy")
 
 
-def evidence(count: int = 3, size: tuple[int, int] = (40, 30)) -> Evidence:
+def evidence(count: int = 3, size: tuple[int, int] = (40, 30)) -> EvalImages:
     drawn = tuple(
-        Shot(picture(10 * row + n, size), f"a sks dog on the {word}", f"a dog on the {word}", row, n)
+        GeneratedImage(picture(10 * row + n, size), f"a sks dog on the {word}", f"a dog on the {word}", row, n)
         for row, word in enumerate(NOUNS)
         for n in range(count)
     )
-    alone = tuple(Shot(picture(100 + n, size), "a dog", "a dog", 0, n) for n in range(4))
-    before = tuple(Shot(picture(200 + n, size), "a dog", "a dog", 0, n) for n in range(4))
-    return Evidence(drawn, (picture(300), picture(301, (50, 32))), alone, before)
+    alone = tuple(GeneratedImage(picture(100 + n, size), "a dog", "a dog", 0, n) for n in range(4))
+    before = tuple(GeneratedImage(picture(200 + n, size), "a dog", "a dog", 0, n) for n in range(4))
+    return EvalImages(drawn, (picture(300), picture(301, (50, 32))), alone, before)
 
 
 def test_every_metric_of_the_folder_is_in_the_index():
@@ -43,31 +43,31 @@ def test_range_and_order_and_batches(name, loaded):
     low, high = metric.range
     assert len(terms) and low - 1e-6 <= terms.values.min() and terms.values.max() <= high + 1e-6
     assert terms.values.dtype == torch.float64
-    turned = Evidence(whole.drawn[::-1], whole.photos[::-1], whole.class_drawn[::-1], whole.class_base[::-1])
+    turned = EvalImages(whole.drawn[::-1], whole.photos[::-1], whole.class_drawn[::-1], whole.class_base[::-1])
     assert metric(turned, loaded(3)).mean() == pytest.approx(terms.mean(), abs=1e-6), "neither order nor batch size counts"
 
 
 @pytest.mark.parametrize("name", ["dino", "clip_i", "pres"])
 def test_pictures_that_are_the_photo_score_one(name, loaded):
-    same = tuple(Shot(picture(300), "a sks dog", "a dog", 0, n) for n in range(2))
-    assert METRICS[name](Evidence(same, (picture(300),), same), loaded()).mean() == pytest.approx(1.0)
+    same = tuple(GeneratedImage(picture(300), "a sks dog", "a dog", 0, n) for n in range(2))
+    assert METRICS[name](EvalImages(same, (picture(300),), same), loaded()).mean() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("name", ["div", "div_class", "drift"])
 def test_equal_pictures_have_no_distance(name, loaded):
-    same = tuple(Shot(picture(300), "a dog", "a dog", 0, n) for n in range(2))
-    assert METRICS[name](Evidence(same, (picture(300),), same, same), loaded()).mean() == pytest.approx(0.0, abs=1e-9)
+    same = tuple(GeneratedImage(picture(300), "a dog", "a dog", 0, n) for n in range(2))
+    assert METRICS[name](EvalImages(same, (picture(300),), same, same), loaded()).mean() == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["dino", "clip_i", "pres"])
 def test_an_answer_that_is_not_finite_is_refused_by_the_encoders_name(name):
     broken = Written(*({n: [float("nan"), 1.0] for n in range(3)} for _ in range(2)))
-    shots = (Shot(picture(0)),)
+    shots = (GeneratedImage(picture(0)),)
     with pytest.raises(RunError, match=r"is not finite: the encoder (dino|clip) .*_encoder"):
-        METRICS[name](Evidence(shots, (picture(1),), shots), broken)
+        METRICS[name](EvalImages(shots, (picture(1),), shots), broken)
 
 
 def test_pictures_of_mixed_sizes_are_fine(loaded):
-    shots = tuple(Shot(picture(n, size), "a sks dog", "a dog", 0, n) for n, size in enumerate(((16, 16), (40, 90), (128, 32))))
+    shots = tuple(GeneratedImage(picture(n, size), "a sks dog", "a dog", 0, n) for n, size in enumerate(((16, 16), (40, 90), (128, 32))))
     for name in ("dino", "clip_t", "div"):
-        assert METRICS[name](Evidence(shots, (picture(300),)), loaded()).values.isfinite().all()
+        assert METRICS[name](EvalImages(shots, (picture(300),)), loaded()).values.isfinite().all()

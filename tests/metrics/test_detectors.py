@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreambooth.metrics import METRICS, Evidence, Shot, Undefined
+from dreambooth.metrics import METRICS, EvalImages, GeneratedImage, Undefined
 from dreambooth.metrics.entanglement import asks_for_another_look, lab
 from dreambooth.metrics.noise import grain
-from tests.metrics.eyes import Written, flat, picture
+from tests.metrics.encoders import Written, flat, picture
 
 PLACES = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (220, 220, 60))
 
@@ -20,8 +20,8 @@ def on(place: tuple[int, int, int], subject: tuple[int, int, int]) -> Image.Imag
 
 
 def entanglement(pictures: list[Image.Image]) -> float:
-    shots = tuple(Shot(image, plain=f"a dog {row}", row=row) for row, image in enumerate(pictures))
-    return METRICS["entanglement"](Evidence(shots), Written()).mean()
+    shots = tuple(GeneratedImage(image, plain=f"a dog {row}", row=row) for row, image in enumerate(pictures))
+    return METRICS["entanglement"](EvalImages(shots), Written()).mean()
 
 
 def test_a_subject_that_keeps_its_colours_is_not_entangled():
@@ -35,10 +35,11 @@ def test_a_subject_that_takes_the_colours_of_its_place_is():
 def test_prompts_that_ask_for_a_colour_are_no_test_of_colours():
     assert asks_for_another_look("a red dog") and not asks_for_another_look("a dog on top of a purple rug in a forest")
     shots = tuple(
-        Shot(flat(c), plain=text, row=i) for i, (c, text) in enumerate(zip(PLACES, ("a red dog", "a wet dog", "a dog", "a b"), strict=True))
+        GeneratedImage(flat(c), plain=text, row=i)
+        for i, (c, text) in enumerate(zip(PLACES, ("a red dog", "a wet dog", "a dog", "a b"), strict=True))
     )
     with pytest.raises(Undefined, match="fewer than three"):
-        METRICS["entanglement"](Evidence(shots), Written())
+        METRICS["entanglement"](EvalImages(shots), Written())
 
 
 def test_lab_of_known_colours():

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from dreambooth.core.errors import SettingError
 from dreambooth.metrics import Undefined
-from dreambooth.metrics.encoders import CLIP, DINO, Encoders, encoders_beside, picture_hash
+from dreambooth.metrics.encoders import CLIP, DINO, EncoderSettings, encoders_beside, picture_hash
 from dreambooth.metrics.perceptual import KIND, NAMES, POOLED, SCALE, SHIFT, AlexNetLPIPS, all_distances, convert_lpips, load_perceptual
 from dreambooth.metrics.preprocessing import DINO_PUBLISHED, IMAGENET, for_dino, read
-from tests.metrics import eyes
-from tests.metrics.eyes import picture
+from tests.metrics import encoders
+from tests.metrics.encoders import picture
 
 TEXTS = ["a dog", "a dog on the beach in the snow", "a cat"]
 
@@ -56,7 +56,7 @@ def test_of_a_residual_network_dino_is_the_mean_of_its_last_feature_map(tmp_path
     model = ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")).eval()
     model.save_pretrained(tmp_path)
     ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    ours = Encoders(dino_encoder=str(tmp_path)).look(device=torch.device("cpu"))
+    ours = EncoderSettings(dino_encoder=str(tmp_path)).load(device=torch.device("cpu"))
     _, preprocess = ours._model("dino")
     assert preprocess.crop == 64 and for_dino(tmp_path, None) == preprocess and for_dino(tmp_path / "none", None) == DINO_PUBLISHED
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_what_was_seen_is_not_computed_again(loaded):
 
 def test_lpips_is_the_formula(tmp_path):
     """The distance written out as Zhang et al. have it, on random weights of the real shapes."""
-    alexnet, heads = eyes.lpips_states()
+    alexnet, heads = encoders.lpips_states()
     model = load_perceptual(convert_lpips(alexnet, heads, tmp_path / "lpips", size=64), "--lpips_encoder")
     assert isinstance(model, AlexNetLPIPS) and KIND == "lpips-alex" and "64 px" in model.name
     x, y = (model.preprocess([picture(n, (64, 64))]) for n in (1, 2))
@@ -127,7 +127,7 @@ def test_lpips_is_the_formula(tmp_path):
 
 
 def test_lpips_weights_of_another_kind_are_refused(tmp_path):
-    alexnet, heads = eyes.lpips_states()
+    alexnet, heads = encoders.lpips_states()
     with pytest.raises(SettingError, match=r"has no features\.3\.bias"):
         convert_lpips({k: v for k, v in alexnet.items() if k != "features.3.bias"}, heads, tmp_path)
     with pytest.raises(SettingError, match="no head lin4"):
@@ -139,7 +139,7 @@ def test_lpips_weights_of_another_kind_are_refused(tmp_path):
 
 
 def test_the_toyboxs_kind_of_perceptual_distance(tmp_path):
-    model = load_perceptual(eyes.resnet_folder(tmp_path / "perceptual"), "--lpips_encoder")
+    model = load_perceptual(encoders.resnet_folder(tmp_path / "perceptual"), "--lpips_encoder")
     with torch.no_grad():
         found = all_distances(model.embed(model.preprocess([picture(1), picture(1, (64, 64)), picture(2)])))
     assert found[0, 2] > 0 and found[0, 0] == 0 and found[0, 1] < found[0, 2]
@@ -147,29 +147,29 @@ def test_the_toyboxs_kind_of_perceptual_distance(tmp_path):
 
 @pytest.mark.parametrize("name", ["dino", "clip"])
 def test_an_encoder_that_is_not_here_is_told_with_the_folder_option(name):
-    setting = Encoders(**{f"{name}_encoder": "nobody/nothing-at-all"})
+    setting = EncoderSettings(**{f"{name}_encoder": "nobody/nothing-at-all"})
     with pytest.raises(SettingError, match=rf"--{name}_encoder: nobody/nothing-at-all is neither .* pass --{name}_encoder FOLDER"):
-        setting.look(device=torch.device("cpu")).ready([name])
+        setting.load(device=torch.device("cpu")).ready([name])
 
 
 def test_a_folder_of_another_kind_is_told(encoder_folders):
-    setting = Encoders(clip_encoder=str(encoder_folders["lpips"]))
+    setting = EncoderSettings(clip_encoder=str(encoder_folders["lpips"]))
     with pytest.raises(SettingError, match=r"--clip_encoder: .* lacks \d+ weights of a CLIPModel"):
-        setting.look(device=torch.device("cpu")).ready(["clip"])
+        setting.load(device=torch.device("cpu")).ready(["clip"])
 
 
 def test_encoders_that_were_left_out_make_metrics_undefined(encoder_folders):
-    ours = Encoders(dino_encoder="none", clip_encoder=str(encoder_folders["clip"])).look(device=torch.device("cpu"))
+    ours = EncoderSettings(dino_encoder="none", clip_encoder=str(encoder_folders["clip"])).load(device=torch.device("cpu"))
     assert set(ours.ready(["dino", "clip", "lpips"])) == {"clip"}
     with pytest.raises(Undefined, match="--dino_encoder FOLDER"):
         ours.dino([picture(1)])
 
 
 def test_defaults_are_the_encoders_beside_the_base_model_else_the_papers(tmp_path):
-    assert Encoders().beside("owner/model") == Encoders(dino_encoder=DINO, clip_encoder=CLIP, lpips_encoder="none")
+    assert EncoderSettings().beside("owner/model") == EncoderSettings(dino_encoder=DINO, clip_encoder=CLIP, lpips_encoder="none")
     for part in ("pipeline", "encoders/clip", "encoders/instance", "encoders/perceptual"):
         (tmp_path / part).mkdir(parents=True)
-    found = Encoders(clip_encoder="mine").beside(str(tmp_path / "pipeline"))
+    found = EncoderSettings(clip_encoder="mine").beside(str(tmp_path / "pipeline"))
     assert found.clip_encoder == "mine" and found.dino_encoder == str(tmp_path / "encoders" / "instance")
     assert found.lpips_encoder == str(tmp_path / "encoders" / "perceptual")
     assert encoders_beside(str(tmp_path / "elsewhere")) is None

@@ -74,8 +74,8 @@ def test_prior_preservation_without_a_class_is_refused(place, tmp_path, capsys):
 def test_class_flags_without_prior_preservation_are_told(place, tmp_path, capsys):
     here = place()
     assert here.train("train_dreambooth", f"{TWO_STEPS} --class_prompt dog --class_data_dir {tmp_path / 'dogs'}") == 0
-    told = capsys.readouterr()
-    assert "--with_prior_preservation" in told.out + told.err
+    output = capsys.readouterr()
+    assert "--with_prior_preservation" in output.out + output.err
 
 
 def test_validation_prompt_draws(place):

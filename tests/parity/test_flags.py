@@ -57,8 +57,8 @@ def test_flag_without_a_job_says_so(flag, words, spelt):
 @pytest.mark.parametrize(("flag", "words"), table.REFUSED.items())
 def test_flag_is_refused_with_its_reason(flag, words, spelt, capsys):
     assert train(spelt(flag), *words.split(), "--instance_data_dir", "photos") == 2
-    told = capsys.readouterr().err
-    assert f"--{flag}: " in told and "DeepFloyd" in told
+    output = capsys.readouterr().err
+    assert f"--{flag}: " in output and "DeepFloyd" in output
 
 
 def test_the_table_is_complete():
@@ -74,8 +74,8 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize("flag", LORA_ONLY)
 def test_a_flag_for_lora_names_its_method(flag, capsys):
     assert train("--instance_data_dir", "photos", f"--{flag}", "0.5" if "dropout" in flag else "8") == 2
-    told = capsys.readouterr().err
-    assert f"--{flag}" in told and "--method lora" in told
+    output = capsys.readouterr().err
+    assert f"--{flag}" in output and "--method lora" in output
 
 
 def defaults():

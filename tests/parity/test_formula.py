@@ -11,7 +11,7 @@ from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.loss import dreambooth_loss
 from dreambooth.families import ModelSource, StableDiffusion
 from dreambooth.training.objective import Objective
-from dreambooth.training.step import accumulate
+from dreambooth.training.step import forward_backward
 
 PROMPTS = ["photo of sks dog"] * 2 + ["photo of dog"] * 2
 each_prediction = pytest.mark.parametrize("model", ["stable_diffusion", "v_prediction"])
@@ -47,14 +47,14 @@ def theirs(folder, *, prior_loss_weight: float | None, snr_gamma: float | None =
 
 
 def ours(folder, objective: Objective, *, num_prior: int, pieces: int = 1) -> tuple[float, dict[str, torch.Tensor]]:
-    """The same by `accumulate`."""
+    """The same by `forward_backward`."""
     family = StableDiffusion.load(ModelSource(pretrained_model_name_or_path=str(folder)))
     family.denoiser.requires_grad_(True)
     with torch.no_grad():
         condition = family.embed(family.tokenize(PROMPTS))
     whole = Batch(**rows(), condition=condition, photo=torch.arange(4), weight=torch.zeros(4)).rows(0, 2 + num_prior)
     batch = Batch(**{**whole.__dict__, "weight": torch.tensor(picture_weights(2, num_prior, objective.prior_loss_weight))})
-    error = accumulate(family, batch, process=family.process, objective=objective, pieces=pieces)
+    error = forward_backward(family, batch, process=family.process, objective=objective, pieces=pieces)
     loss = dreambooth_loss(error * objective.weight(family.process, batch.t), batch.weight)
     return loss.item(), {name: p.grad for name, p in family.denoiser.named_parameters() if p.grad is not None}
 

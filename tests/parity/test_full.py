@@ -79,6 +79,6 @@ def test_deepfloyd_is_refused_with_the_reason(place, tmp_path, capsys, script):
     (model / "model_index.json").write_text('{"_class_name": "IFPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}')
     flags = f"{TWO_STEPS} --pre_compute_text_embeddings --tokenizer_max_length=77 --text_encoder_use_attention_mask"
     assert type(here)(model, here.photos, here.out).train(script, flags) == 2
-    told = capsys.readouterr().err
-    assert "IFPipeline" in told and "StableDiffusionPipeline" in told
+    output = capsys.readouterr().err
+    assert "IFPipeline" in output and "StableDiffusionPipeline" in output
     assert not here.out.exists()

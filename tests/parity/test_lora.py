@@ -102,5 +102,5 @@ def test_lora_with_metadata(place, family):
     here = place(family)
     assert here.train("train_dreambooth_lora", f"{TWO_STEPS} --lora_alpha=8 --rank=4") == 0
     with safe_open(here.out / "pytorch_lora_weights.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()[LORA_ADAPTER_METADATA_KEY])
-    assert (told[f"{DENOISERS[family]}.lora_alpha"], told[f"{DENOISERS[family]}.r"]) == (8, 4)
+        output = json.loads(file.metadata()[LORA_ADAPTER_METADATA_KEY])
+    assert (output[f"{DENOISERS[family]}.lora_alpha"], output[f"{DENOISERS[family]}.r"]) == (8, 4)

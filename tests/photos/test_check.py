@@ -121,10 +121,10 @@ def test_a_mark_at_one_place_of_all_photos_is_found_and_shown(album, dreambench)
 
 
 @pytest.mark.parametrize(("count", "concept", "told"), [(1, "object", True), (3, "object", False), (3, "style", True), (5, "style", False)])
-def test_the_number_of_photos_is_judged_by_what_they_share(tmp_path, count, concept, told):
+def test_the_number_of_photos_is_judged_by_what_they_share(tmp_path, count, concept, output):
     for number in range(count):
         scene(number).save(tmp_path / f"{number}.jpg", quality=92)
-    assert ("count" in checks(quick(tmp_path, concept=concept), None)) == told
+    assert ("count" in checks(quick(tmp_path, concept=concept), None)) == output
 
 
 def test_a_photo_off_its_centre_is_told_to_be_cropped(tmp_path):
@@ -170,8 +170,8 @@ def test_importing_the_check_loads_neither_torch_nor_the_extras():
 
 
 @pytest.mark.parametrize(("place", "told"), [("0.png", "among the photos"), (".", "is a folder")])
-def test_a_sheet_does_not_take_the_place_of_a_photo(album, place, told):
+def test_a_sheet_does_not_take_the_place_of_a_photo(album, place, output):
     before = sorted(path.read_bytes() for path in album.iterdir() if path.is_file())
-    with pytest.raises(SettingError, match=f"--sheet: .*{told}"):
+    with pytest.raises(SettingError, match=f"--sheet: .*{output}"):
         check(PhotosCheck(folder=str(album), sheet=str(album / place)))
     assert sorted(path.read_bytes() for path in album.iterdir() if path.is_file()) == before

@@ -8,8 +8,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.photos.colour import ADOBE, D65, PRIMARIES, SRGB, matrix_profile
+from dreambooth.photos.image_checks import facts_findings
 from dreambooth.photos.load import load, load_with_facts
-from dreambooth.photos.single import facts_findings
 
 P3 = PRIMARIES[12]
 COLOURS = np.random.default_rng(0).integers(20, 236, (24, 32, 3), dtype=np.uint8)

@@ -56,8 +56,8 @@ def test_links_that_leave_the_folder_or_loop_are_not_followed(album, tmp_path):
         (lambda p: Path("a\0b"), "does not exist"),
     ],
 )
-def test_a_folder_that_will_not_do_is_refused_with_the_fix(tmp_path, make, told):
-    with pytest.raises(SettingError, match=told) as raised:
+def test_a_folder_that_will_not_do_is_refused_with_the_fix(tmp_path, make, output):
+    with pytest.raises(SettingError, match=output) as raised:
         scan(make(tmp_path))
     assert raised.value.fix
 

@@ -142,9 +142,9 @@ def test_a_vocabulary_without_such_words_is_told_with_a_way_out():
     ("word", "told"),
     [("sks", "weapon"), ("xxy5syt00", "7 pieces"), ("dog", "place 1,929 of 49,408"), ("my ball", "has 'my' at place"), ("ohwx", None)],
 )
-def test_a_chosen_identifier_is_warned_about_with_the_evidence(clip, word, told):
+def test_a_chosen_identifier_is_warned_about_with_the_evidence(clip, word, output):
     warning = inspect(word, clip)
-    assert (warning is None) if told is None else (told in warning and "Rare and meaningless here" in warning)
+    assert (warning is None) if output is None else (output in warning and "Rare and meaningless here" in warning)
 
 
 def test_what_a_tokenizer_does_not_know_at_all_is_told():

@@ -17,7 +17,7 @@ from dreambooth.reporting.curves import MOST, Curve, charts, draw, scale
 from dreambooth.reporting.inline import data_uri
 from dreambooth.reporting.table import is_comparable, strip
 from tests import tiny
-from tests.metrics.eyes import picture
+from tests.metrics.encoders import picture
 
 
 class Page(HTMLParser):

@@ -11,7 +11,7 @@ from dreambooth.run import generate as drawing
 from dreambooth.run.generate import GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import from_arguments
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 from tests.training.runs import config
 
 
@@ -50,7 +50,7 @@ def test_a_picture_is_on_the_disk_before_it_is_announced_and_an_interrupted_requ
         if isinstance(record, Progress) and record.done == 3:
             break
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("*-seed*.png")}
-    said = [record.text for record in generate(wanted) if isinstance(record, Told)]
+    said = [record.text for record in generate(wanted) if isinstance(record, Message)]
     assert any("3 of 6" in text for text in said)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "none was drawn twice"
     assert whole.keys() == pictures(folder).keys() and all(np.array_equal(whole[name], new) for name, new in pictures(folder).items())

@@ -22,7 +22,7 @@ from dreambooth.files.images import read_settings
 from dreambooth.methods import Learner, Method
 from dreambooth.methods.full import WholeParts
 from dreambooth.setup.given import train_config
-from dreambooth.training.records import Done, Preview, Progress, Saved, Step, Told
+from dreambooth.training.records import Done, Message, Preview, Progress, Saved, Step
 from tests.training.runs import SETTINGS, config, weights
 
 FAMILIES = ("stable_diffusion", "v_prediction", "sdxl", "flux")
@@ -64,7 +64,7 @@ def test_a_run_tells_where_it_comes_from(pipelines, tmp_path):
     records = list(
         dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, max_train_steps=2, output_dir=tmp_path / "run"))
     )
-    assert {type(record) for record in records} >= {Told, Progress, Step, Saved, Done}
+    assert {type(record) for record in records} >= {Message, Progress, Step, Saved, Done}
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["state"] == "finished" and record["step"] == 2 and record["seed"] == 1
     assert len(record["photos"]) == 4 and all(len(photo["sha256"]) == 64 for photo in record["photos"])
@@ -350,10 +350,10 @@ def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(p
 
 
 @pytest.mark.parametrize(("given", "told"), [({"hub_model_id": "my dog"}, "--hub_model_id"), ({"hub_token": "other"}, "--push_to_hub")])
-def test_what_the_hub_would_refuse_is_told_before_the_training(pipelines, tmp_path, monkeypatch, given, told):
+def test_what_the_hub_would_refuse_is_told_before_the_training(pipelines, tmp_path, monkeypatch, given, printed):
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     wanted = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", **given}
-    with pytest.raises(SettingError, match=told):
+    with pytest.raises(SettingError, match=printed):
         list(dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, output_dir=tmp_path / "run", **wanted)))
     assert not (tmp_path / "run" / "run.json").exists()
 

@@ -205,8 +205,8 @@ def test_it_is_refused_in_a_sentence_and_nothing_is_run_lost_or_written(word, ma
     before = world.files()
     capsys.readouterr()
     assert main(words) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("dreambooth: ") and told.count("\n") == 1 and "Traceback" not in told, told
-    assert word in told and "hunter2" not in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("dreambooth: ") and printed.count("\n") == 1 and "Traceback" not in printed, printed
+    assert word in printed and "hunter2" not in printed
     assert "stranger" not in sys.modules and not (root / "was run").exists()
     assert world.files() == before

@@ -4,7 +4,7 @@ import json
 
 from dreambooth.setup.journal import METRICS, RECORDS, Journal, metric_rows, read_records
 from dreambooth.setup.states import State, Status
-from dreambooth.training.records import Preview, Progress, Saved, Step, Told
+from dreambooth.training.records import Message, Preview, Progress, Saved, Step
 
 
 def start(folder, step, *records):
@@ -23,7 +23,15 @@ def test_every_kind_of_record_is_kept_and_files_are_named_from_the_run(tmp_path)
     preview = Preview(2, (tmp_path / "samples" / "0.png",), ("a dog",))
     scores = Step(2, 4, {"dino": 0.5, "clip_t": float("nan")})
     journal = Journal(tmp_path, 0)
-    for record in (Told("Loading"), Progress("encoding", 1, 1), Step(1, 4), Step(2, 4, {"loss": 1.0}), scores, preview, Saved(2, tmp_path)):
+    for record in (
+        Message("Loading"),
+        Progress("encoding", 1, 1),
+        Step(1, 4),
+        Step(2, 4, {"loss": 1.0}),
+        scores,
+        preview,
+        Saved(2, tmp_path),
+    ):
         journal.take(record)
     journal.end(Status(State.FINISHED, step=2))
     journal.close()

@@ -165,8 +165,8 @@ def test_settings_that_say_nothing_or_that_the_base_model_was_moved_are_refused(
     one = made("stable_diffusion")
     save_file(renamed(one.tensors, "base_model.model."), tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(settings)
-    told = refused(lambda: add_lora(one.plain, read_lora(str(tmp_path))))
-    assert "adapter_model.safetensors has settings that cannot be read" in told or "was trained on other weights" in told
+    output = refused(lambda: add_lora(one.plain, read_lora(str(tmp_path))))
+    assert "adapter_model.safetensors has settings that cannot be read" in output or "was trained on other weights" in output
 
 
 def test_stabilitys_names_of_blocks_find_the_same_layers(made):
@@ -202,10 +202,10 @@ def test_kohyas_file_on_the_base_model_draws_what_the_run_draws(made, base, tmp_
     path = write_kohya(one.folder, prefixes=kohya_prefixes(one.family))
     family = tiny.load(one.base)
     state = torch.get_rng_state()
-    told = add_lora(family, read_lora(str(path)))
+    output = add_lora(family, read_lora(str(path)))
     assert torch.equal(torch.get_rng_state(), state)
     count = len(one.tensors) // 2
-    assert sum(int(word) for word in told.split() if word.isdigit()) == count
+    assert sum(int(word) for word in output.split() if word.isdigit()) == count
     torch.testing.assert_close(tiny.picture(family.pipe), tiny.picture(one.family.pipe), rtol=0, atol=1e-6)
     assert not any(parameter.requires_grad for part in family.parts.values() for parameter in part.parameters())
 
@@ -318,21 +318,21 @@ WRONG = {
 def refused(act) -> str:
     with pytest.raises(SettingError) as caught:
         act()
-    told = str(caught.value)
-    assert caught.value.setting == "--lora" and caught.value.exit_code == 2 and "\n" not in told and len(told) < 280, told
-    return told
+    output = str(caught.value)
+    assert caught.value.setting == "--lora" and caught.value.exit_code == 2 and "\n" not in output and len(output) < 280, output
+    return output
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_no_lora_for_this_model_is_refused_by_its_name(made, tmp_path, case):
-    one, (change, told) = made("stable_diffusion"), WRONG[case]
+    one, (change, output) = made("stable_diffusion"), WRONG[case]
     save_file({name: value.contiguous().clone() for name, value in change(one.tensors).items()}, tmp_path / "theirs.safetensors")
 
     def put_on() -> None:
         add_lora(one.plain, read_lora(str(tmp_path / "theirs.safetensors")))
 
     message = refused(put_on)
-    assert "theirs.safetensors" in message and told in message
+    assert "theirs.safetensors" in message and output in message
     assert not hasattr(one.plain.denoiser, "peft_config"), "nothing is put in before all is known to fit"
 
 
@@ -391,9 +391,9 @@ def test_any_part_of_a_file_is_refused_or_all_of_it_is_taken(made):
         (lambda folder, one: folder.write_text("text"), "is no safetensors file"),
     ],
 )
-def test_what_is_no_place_of_a_lora_is_told(made, tmp_path, build, told):
+def test_what_is_no_place_of_a_lora_is_told(made, tmp_path, build, output):
     build(tmp_path / "lora", made("stable_diffusion"))
-    assert told in refused(lambda: read_lora(str(tmp_path / "lora")))
+    assert output in refused(lambda: read_lora(str(tmp_path / "lora")))
 
 
 def test_a_pickle_is_opened_when_it_may_be_and_holds_the_same(made, tmp_path):
@@ -434,5 +434,5 @@ def test_the_command_line_refuses_before_it_loads_the_model(made, tmp_path, caps
 def test_a_lora_in_the_place_of_a_model_is_told_what_it_is_for(made, capsys):
     path = str(made("stable_diffusion").folder / FILE)
     assert main(["generate", path, "a dog"]) == 2
-    told = capsys.readouterr().err
-    assert "is a LoRA, which changes a base model and is none" in told and "--lora" in told
+    output = capsys.readouterr().err
+    assert "is a LoRA, which changes a base model and is none" in output and "--lora" in output

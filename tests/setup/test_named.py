@@ -65,11 +65,11 @@ def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(tmp_path,
         ),
     ],
 )
-def test_a_best_that_nobody_knows_or_that_is_gone_is_refused(tmp_path, steps, record, told):
+def test_a_best_that_nobody_knows_or_that_is_gone_is_refused(tmp_path, steps, record, output):
     made_up(tmp_path / "dog", steps, **record)
     with pytest.raises(SettingError) as refused:
         named("dog@best")
-    assert refused.value.exit_code == 2 and told in str(refused.value)
+    assert refused.value.exit_code == 2 and output in str(refused.value)
 
 
 def test_the_best_of_a_run_that_was_interrupted_is_known(tmp_path):

@@ -25,21 +25,21 @@ TOKEN = "hf_" + "aB3" * 12
 @pytest.mark.parametrize("value", [["T"], {"a": "T"}, 5, ("T", "T"), [["T"]]])
 def test_a_token_of_another_kind_is_refused_without_being_said_back(value):
     given = yaml.safe_load(str(value).replace("T", TOKEN).replace("(", "[").replace(")", "]"))
-    with pytest.raises(SettingError, match="--hub_token: should be") as told:
+    with pytest.raises(SettingError, match="--hub_token: should be") as printed:
         TrainConfig.parse({"output": {"hub_token": given}})
-    assert TOKEN not in str(told.value) and repr(given) not in str(told.value)
+    assert TOKEN not in str(printed.value) and repr(given) not in str(printed.value)
 
 
 @pytest.mark.parametrize("tree", [{"output": TOKEN}, {"output": {"hub_private": TOKEN}}, {"hub_token": TOKEN}, {"preset": TOKEN}])
 def test_a_token_in_the_place_of_something_else_is_not_said_back(tree):
-    with pytest.raises(SettingError) as told:
+    with pytest.raises(SettingError) as printed:
         TrainConfig.parse(tree)
-    assert not any("hf_aB3" in text for text in (str(told.value), told.value.reason, told.value.setting, told.value.fix))
+    assert not any("hf_aB3" in text for text in (str(printed.value), printed.value.reason, printed.value.setting, printed.value.fix))
 
 
 def test_a_token_at_the_end_of_what_is_cut_off_is_not_told_in_part():
-    told = SettingError("--output_dir", "x" * 660 + " " + TOKEN)
-    assert "hf_" not in str(told)
+    printed = SettingError("--output_dir", "x" * 660 + " " + TOKEN)
+    assert "hf_" not in str(printed)
 
 
 def test_a_token_stands_in_no_text_that_is_made_of_a_configuration():
@@ -65,8 +65,8 @@ def test_what_a_library_says_of_a_token_or_a_password_is_left_out(said, capsys, 
 
     monkeypatch.setattr("dreambooth.cli.photos.main", fails)
     assert main(["photos"]) == 1
-    for told in (capsys.readouterr().err, first_line(ValueError(said)), str(RunError(said))):
-        assert "***" in told and TOKEN not in told and "pass" not in told
+    for printed in (capsys.readouterr().err, first_line(ValueError(said)), str(RunError(said))):
+        assert "***" in printed and TOKEN not in printed and "pass" not in printed
 
 
 def test_the_hubs_own_words_about_a_token_are_told_without_it(monkeypatch, tmp_path):
@@ -83,9 +83,9 @@ def test_the_hubs_own_words_about_a_token_are_told_without_it(monkeypatch, tmp_p
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refuses)
     for token in ("short", "with\nnewline", TOKEN):
-        with pytest.raises(SettingError, match="--push_to_hub") as told:
+        with pytest.raises(SettingError, match="--push_to_hub") as printed:
             check_push(train_config(push_to_hub=True, hub_token=token, hub_model_id="a/b"), tmp_path)
-        assert token not in str(told.value) and repr(token)[1:-1] not in str(told.value)
+        assert token not in str(printed.value) and repr(token)[1:-1] not in str(printed.value)
 
 
 @pytest.mark.parametrize("words", [["--hub_token", "any"], ["--hub-token=any"], ["--hub_token=any"], ["--hub-token", "any"], [TOKEN]])
@@ -121,9 +121,9 @@ def test_a_run_leaves_its_token_in_no_file(pipelines, monkeypatch, tmp_path):
         pipelines("stable_diffusion"), root=tmp_path, max_train_steps=2, checkpointing_steps=1, method="lora", report_to="tensorboard",
         output_dir=tmp_path / "run", push_to_hub=True, hub_token=TOKEN,
     )  # fmt: skip
-    told = io.StringIO()
+    printed = io.StringIO()
     for record in stream.train(settings):
-        print(record, file=told)
-    assert "https://hub/a/b" in told.getvalue() and TOKEN not in told.getvalue()
+        print(record, file=printed)
+    assert "https://hub/a/b" in printed.getvalue() and TOKEN not in printed.getvalue()
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert len(files) > 10 and not [path for path in files if TOKEN.encode() in path.read_bytes()]

@@ -173,8 +173,8 @@ def test_a_whole_pipeline_is_drawn_with_whoever_has_trained_it(brought, pipeline
 def test_a_deed_in_a_file_of_settings_needs_the_users_own_word(name, value, command, capsys, tmp_path):
     path, branch = tmp_path / "settings.yaml", flags(TrainConfig)[name].path[0]
     path.write_text(yaml.safe_dump({branch: {name: value}}))
-    told = refused(capsys, command("--config", str(path)), str(path), f"it sets {name}", code=2)
-    assert "hf_secret" not in told and not (tmp_path / "run").exists()
+    output = refused(capsys, command("--config", str(path)), str(path), f"it sets {name}", code=2)
+    assert "hf_secret" not in output and not (tmp_path / "run").exists()
     path.write_text(yaml.safe_dump({branch: {name: False if name != "hub_token" else None}}))
     assert train_config(config=path).model.allow_pickle is False
 
@@ -226,9 +226,9 @@ def test_a_plan_of_a_bench_asks_for_no_deed_and_writes_nowhere_else(place, setti
     arm = {"settings": settings} if place == "arm" else {"sweep": [settings]} if place == "sweep" else {}
     tree = {"name": "p", "title": "A plan", "arms": {"a": arm}, "settings": settings if place == "plan" else {}}
     for given in ({}, dict.fromkeys(settings, "false"), {name: "mine" for name in settings if name not in DEEDS}):
-        with pytest.raises(SettingError, match=next(iter(settings))) as told:
+        with pytest.raises(SettingError, match=next(iter(settings))) as output:
             parse_plan(tree, "p.yaml", given)
-        assert "hf_secret" not in str(told.value)
+        assert "hf_secret" not in str(output.value)
 
 
 def test_code_that_a_plan_names_is_imported_only_with_the_users_leave(brought, tmp_path):

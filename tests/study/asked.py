@@ -10,14 +10,14 @@ from PIL.PngImagePlugin import PngInfo
 
 from dreambooth.study import StudyMake, StudyTable, make, table
 from tests.bench.made_up import NOUNS, OFF, ON, row
-from tests.metrics import eyes
+from tests.metrics import encoders
 
 
 def bench_folder(root: Path) -> Path:
     """A bench's folder: six subjects, two arms, three prompts of two pictures each, which say in their PNGs who made them."""
     (root / "rows").mkdir(parents=True)
     for place, (subject, noun) in enumerate(NOUNS.items()):
-        save(root / "shared" / "photos" / subject / "0.png", eyes.picture(900 + place, (200, 120)), "")
+        save(root / "shared" / "photos" / subject / "0.png", encoders.picture(900 + place, (200, 120)), "")
         for arm in (ON, OFF):
             one = row(arm, subject, 0, dino=0.5)
             pictures = {}
@@ -25,7 +25,7 @@ def bench_folder(root: Path) -> Path:
                 names = [f"jobs/{one.key}/pictures/{number:02d}-seed{seed}.png".replace(" ", "-") for seed in range(2)]
                 for seed, name in enumerate(names):
                     size = (96, 96) if arm == ON else (64, 64)
-                    save(root / name, eyes.picture(place * 50 + number * 4 + seed + (arm == ON) * 500, size), arm)
+                    save(root / name, encoders.picture(place * 50 + number * 4 + seed + (arm == ON) * 500, size), arm)
                 pictures[f"a [V] {noun} {words}"] = names
             (root / "rows" / f"{one.key}.json").write_text(json.dumps({**one.plain(), "pictures": pictures}))
     return root
@@ -63,9 +63,9 @@ def answer(study, folder, votes: Callable, *, raters=("ann", "bob", "cid"), ques
                     side = {comparison["A"]: "A", comparison["B"]: "B", "equal": "equal", "": ""}
                     identity, prompt = votes(rater, comparison)
                     answers[comparison["id"]] = {"identity": side[identity], "prompt": side[prompt], "seconds": 1}
-            told = {"study": key["study"], "questionnaire": number, "rater": rater, "answers": answers}
+            output = {"study": key["study"], "questionnaire": number, "rater": rater, "answers": answers}
             folder.mkdir(exist_ok=True)
-            (folder / f"{number}-{rater}.json").write_text(json.dumps(told))
+            (folder / f"{number}-{rater}.json").write_text(json.dumps(output))
     return folder
 
 

@@ -14,7 +14,7 @@ from dreambooth.evaluation import EvaluateConfig, evaluate
 from dreambooth.run.train import train
 from dreambooth.study import StudyMake, make
 from tests.bench.conftest import encoder_flags, finished
-from tests.metrics import eyes
+from tests.metrics import encoders
 from tests.study.asked import bench_folder, data_of, key_of, made
 from tests.training.runs import config
 
@@ -25,7 +25,10 @@ def test_two_evaluated_runs_become_a_study(pipelines, photos, tmp_path, capsys):
     """The real thing, tiny: train, evaluate twice, and ask."""
     folders = {
         name: str(folder)
-        for name, folder in (("dino_encoder", eyes.dino_folder(tmp_path / "dino")), ("clip_encoder", eyes.clip_folder(tmp_path / "clip")))
+        for name, folder in (
+            ("dino_encoder", encoders.dino_folder(tmp_path / "dino")),
+            ("clip_encoder", encoders.clip_folder(tmp_path / "clip")),
+        )
     }
     run = tmp_path / "run"
     for _ in train(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", max_train_steps=1, output_dir=run, class_noun="dog",
@@ -60,9 +63,9 @@ def test_a_person_answers_in_a_browser_and_the_table_holds_it(browser, tmp_path,
     study = made(bench_folder(tmp_path / "bench"), num_questionnaires=1, comparisons=4)
     key = {c["id"]: c for c in key_of(study)["comparisons"]}
     page = browser.new_page(viewport={"width": 390, "height": 844})
-    told, asked = [], []
-    page.on("pageerror", lambda error: told.append(str(error)))
-    page.on("console", lambda message: told.append(message.text))
+    output, asked = [], []
+    page.on("pageerror", lambda error: output.append(str(error)))
+    page.on("console", lambda message: output.append(message.text))
     page.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
     page.goto(study.questionnaires[0].as_uri())
     page.fill("#rater", 'Zoë "Z"')
@@ -91,7 +94,7 @@ def test_a_person_answers_in_a_browser_and_the_table_holds_it(browser, tmp_path,
             page.click(f"#{name}")
         files.append(tmp_path / "in" / download.value.suggested_filename)
         download.value.save_as(files[-1])
-    assert not told and not asked
+    assert not output and not asked
     assert files[0].name == "answers-01-Zoë-Z-.json"
     first = json.loads(files[0].read_text())
     ids = [one["id"] for one in data_of(study.questionnaires[0])["comparisons"]]

@@ -15,7 +15,7 @@ from dreambooth.bench.tables.statistics import binomial
 from dreambooth.core.errors import SettingError
 from dreambooth.study import StudyTable, table
 from tests.bench.made_up import NOUNS, OFF, ON
-from tests.metrics import eyes
+from tests.metrics import encoders
 from tests.study.asked import answer, bench_folder, data_of, key_of, made, save, tally
 
 
@@ -178,25 +178,25 @@ def test_the_same_answers_in_both_formats_count_once(bench):
     study = made(bench)
     folder = answer(study, bench / "in", lambda rater, c: ("first", "second"))
     before = tally(study, folder).questions
-    told = json.loads((folder / "1-ann.json").read_text())
+    output = json.loads((folder / "1-ann.json").read_text())
     with (folder / "1-ann.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["study", "questionnaire", "rater", "comparison", "identity", "prompt", "seconds"])
-        for name, given in told["answers"].items():
-            writer.writerow([told["study"], 1, "ann", name, given["identity"], given["prompt"], 2])
+        for name, given in output["answers"].items():
+            writer.writerow([output["study"], 1, "ann", name, given["identity"], given["prompt"], 2])
     assert tally(study, folder).questions == before
 
 
-def spoil(told: dict, what: str) -> None:
-    first = next(iter(told["answers"]))
+def spoil(output: dict, what: str) -> None:
+    first = next(iter(output["answers"]))
     if what == "study":
-        told["study"] = "another"
+        output["study"] = "another"
     elif what == "comparison":
-        told["answers"]["q99-01"] = told["answers"][first]
+        output["answers"]["q99-01"] = output["answers"][first]
     elif what == "choice":
-        told["answers"][first]["identity"] = "C"
+        output["answers"][first]["identity"] = "C"
     elif what == "twice":
-        told["answers"][first]["identity"] = "equal"
+        output["answers"][first]["identity"] = "equal"
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def spoil(told: dict, what: str) -> None:
 def test_answers_that_do_not_fit_are_refused_by_file(bench, what, words):
     study = made(bench)
     folder = answer(study, bench / "in", lambda rater, c: ("first", "second"))
-    told = json.loads((folder / "1-ann.json").read_text())
-    spoil(told, what)
-    (folder / "2-again.json").write_text(json.dumps(told))
+    output = json.loads((folder / "1-ann.json").read_text())
+    spoil(output, what)
+    (folder / "2-again.json").write_text(json.dumps(output))
     with pytest.raises(SettingError, match=f"2-again.json.*{words}"):
         tally(study, folder)
 
@@ -245,7 +245,7 @@ def test_bad_requests_are_answered_in_a_sentence(bench, tmp_path):
 
 def with_second_photos(bench):
     for place, folder in enumerate(sorted((bench / "shared" / "photos").iterdir())):
-        save(folder / "1.png", eyes.picture(950 + place, (120, 200)), "")
+        save(folder / "1.png", encoders.picture(950 + place, (120, 200)), "")
     return bench
 
 
@@ -275,11 +275,11 @@ def test_who_misses_trick_questions_is_seen_and_left_out_on_request(bench):
     answer(study, folder, lambda rater, c: ("second" if rater == "bob" else "first", "first"))
     right = {one["id"]: one["answer"] for one in key_of(study)["controls"]}
     for path in folder.iterdir():
-        told = json.loads(path.read_text())
+        output = json.loads(path.read_text())
         for name, side in right.items():
-            if name.startswith(f"q{told['questionnaire']:02d}-"):
-                told["answers"][name] = {"identity": "equal" if told["rater"] == "bob" else side, "prompt": "A", "seconds": 1}
-        path.write_text(json.dumps(told))
+            if name.startswith(f"q{output['questionnaire']:02d}-"):
+                output["answers"][name] = {"identity": "equal" if output["rater"] == "bob" else side, "prompt": "A", "seconds": 1}
+        path.write_text(json.dumps(output))
     all_in, without = tally(study, folder), tally(study, folder, max_missed=0)
     raters = {line[0].text: line for line in without.document.sections[1].lines}
     assert [raters[name][-1].text for name in ("ann", "bob", "cid")] == ["3 of 3", "0 of 3", "3 of 3"]

@@ -10,8 +10,8 @@ from dreambooth.families import ModelSource, family_of
 from dreambooth.run.material import gather, make_batches
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.training.batches import Batches, Cropping, as_pixels, corners, cut_picture
-from dreambooth.training.processes import Processes
+from dreambooth.training.batches import Batches, Cropping, as_pixels, corners, crop_picture
+from dreambooth.training.ranks import Ranks
 from tests import tiny
 from tests.training.runs import SETTINGS, config, same_files, weights
 
@@ -23,7 +23,7 @@ def batches(pipelines, settings) -> Batches:
     source = ModelSource.parse({"pretrained_model_name_or_path": str(pipelines("stable_diffusion"))})
     family = family_of(source).load(source)
     material = gather(wanted, wanted.photos.identifier)
-    return list(make_batches(wanted, material, family, Processes(0, 1, torch.device("cpu")), 1))[-1]
+    return list(make_batches(wanted, material, family, Ranks(0, 1, torch.device("cpu")), 1))[-1]
 
 
 def test_a_wide_photo_has_different_random_crops_and_one_in_the_middle(tmp_path):
@@ -36,7 +36,7 @@ def test_a_wide_photo_has_different_random_crops_and_one_in_the_middle(tmp_path)
 def test_a_flip_is_a_cut_of_its_own_and_knows_its_corner():
     image = Image.new("RGB", (40, 16))
     image.paste((255, 255, 255), (0, 0, 20, 16))
-    plain, mirrored = cut_picture(image, "a", cropping=Cropping(center_crop=True), resolution=16, seed=0, mirrored=True)
+    plain, mirrored = crop_picture(image, "a", cropping=Cropping(center_crop=True), resolution=16, seed=0, mirrored=True)
     assert torch.equal(plain.pixels.flip(-1), mirrored.pixels)
     assert plain.corner == (0, 12) and mirrored.corner == (0, 12) and plain.original == (16, 40)
 
@@ -132,8 +132,8 @@ def test_pictures_cut_as_they_are_read_are_encoded_as_all_at_once(pipelines, tmp
     folder = tiny.photos(tmp_path / "wide", count=5, size=(41, 24))
     settings = {"instance_data_dir": str(folder), "center_crop": False, "random_flip": True}
     cached, fresh = batches(pipelines, settings), batches(pipelines, {**settings, "cache_latents": False})
-    cuts = fresh.photos.cuts
-    encoded = [fresh.family.encode(as_pixels(cuts[start : start + 4], torch.device("cpu"))) for start in range(0, len(cuts), 4)]
-    assert len(cuts) == 40 and torch.equal(cached.photos.moments, torch.cat(encoded))
-    assert not any(cut.pixels is not None for cut in cached.photos.cuts)
-    assert [(cut.original, cut.corner) for cut in cached.photos.cuts] == [(cut.original, cut.corner) for cut in cuts]
+    crops = fresh.photos.crops
+    encoded = [fresh.family.encode(as_pixels(crops[start : start + 4], torch.device("cpu"))) for start in range(0, len(crops), 4)]
+    assert len(crops) == 40 and torch.equal(cached.photos.moments, torch.cat(encoded))
+    assert not any(cut.pixels is not None for cut in cached.photos.crops)
+    assert [(cut.original, cut.corner) for cut in cached.photos.crops] == [(cut.original, cut.corner) for cut in crops]

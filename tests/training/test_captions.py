@@ -15,7 +15,7 @@ from dreambooth.run.material import gather
 from dreambooth.run.train import train
 from dreambooth.setup.given import from_arguments
 from dreambooth.setup.open import Opened
-from dreambooth.training.records import Told
+from dreambooth.training.records import Message
 from tests import tiny
 from tests.training.runs import config
 
@@ -44,19 +44,21 @@ def wanted(pipelines, photos, tmp_path):
 @pytest.mark.parametrize("caption", ["a brown dog on grass", "a photo of <trigger>", "a asks dog, sks1, SKS", "a [name] dog", "TOK dog"])
 def test_captions_that_never_say_the_subjects_name_are_told_with_their_number_and_one_of_them(wanted, caption):
     asked_for = wanted(caption, caption, caption, caption)
-    (told,) = unnamed(asked_for, gather(asked_for, "sks"))
-    assert "Nothing would be learned of [V] from 4 of 4 photos" in told and f'0.txt: "{caption}"' in told and "--no-use_captions" in told
+    (output,) = unnamed(asked_for, gather(asked_for, "sks"))
+    assert (
+        "Nothing would be learned of [V] from 4 of 4 photos" in output and f'0.txt: "{caption}"' in output and "--no-use_captions" in output
+    )
     mixed = wanted("a sks dog", "the sks's bed", caption, "sks")
-    (told,) = unnamed(mixed, gather(mixed, "sks"))
-    assert "from 1 of 4 photos" in told and "2.txt" in told
+    (output,) = unnamed(mixed, gather(mixed, "sks"))
+    assert "from 1 of 4 photos" in output and "2.txt" in output
     off = wanted(use_captions=False)
     assert unnamed(off, gather(off, "sks")) == []
 
 
 def test_photos_without_captions_are_what_the_instance_prompt_says(wanted):
     without = wanted("a [V] dog", instance_prompt="a dog of mine", identifier="sks")
-    (told,) = unnamed(without, gather(without, "sks"))
-    assert "3 of 4 photos" in told and "--instance_prompt" in told
+    (output,) = unnamed(without, gather(without, "sks"))
+    assert "3 of 4 photos" in output and "--instance_prompt" in output
     whole = wanted("a [V] dog")
     assert unnamed(whole, gather(whole, "sks")) == []
 
@@ -64,8 +66,8 @@ def test_photos_without_captions_are_what_the_instance_prompt_says(wanted):
 def test_without_an_identifier_the_words_that_the_class_lacks_are_the_subjects(wanted):
     settings = {"instance_prompt": "a photo of sks dog", "class_prompt": "a photo of dog", "identifier": None}
     plain = wanted("a brown dog", "a photo of sks dog in snow", **settings)
-    (told,) = unnamed(plain, gather(plain, None))
-    assert "Nothing would be learned of sks from 1 of 4 photos" in told and "0.txt" in told
+    (output,) = unnamed(plain, gather(plain, None))
+    assert "Nothing would be learned of sks from 1 of 4 photos" in output and "0.txt" in output
     unknown = wanted(**{**settings, "class_prompt": None, "with_prior_preservation": False})
     assert unnamed(unknown, gather(unknown, None)) == [], "nobody can know which words are the subject's"
 
@@ -81,8 +83,8 @@ def test_the_placeholder_of_small_letters_and_of_ai_toolkit_is_the_identifier_ev
     assert fill(f"a {spelling} dog", "<it>", replaced="dog") == "a <it>"
     base = str(pipelines("stable_diffusion"))
     words = {"run": base, "prompt": [f"a {spelling}"], "negative_prompt": f"a {spelling} cat", "identifier": "sks"}
-    told = asked(from_arguments(GenerateConfig, {**words, "output_dir": str(tmp_path / "out")}))
-    assert told.prompts == ("a sks",) and told.negative_prompt == "a sks cat"
+    output = asked(from_arguments(GenerateConfig, {**words, "output_dir": str(tmp_path / "out")}))
+    assert output.prompts == ("a sks",) and output.negative_prompt == "a sks cat"
     with pytest.raises(SettingError, match="no identifier"):
         fill(spelling, None)
 
@@ -126,12 +128,12 @@ def test_what_is_cut_off_of_other_prompts_is_told_with_its_place(wanted, family)
     twice = wanted(
         f"a [V] dog, {LONG}, and a [V] kennel", "a [V] dog", validation_prompt=f"a [V] dog {LONG}", validation_negative_prompt=LONG
     )
-    told = cut_off(twice, gather(twice, "sks"), family)
-    assert [sentence.split(" ")[0] for sentence in told] == ["0.txt", "--validation_prompt", "--validation_negative_prompt"]
-    assert all("77 tokens" in sentence and 'cut off: "' in sentence for sentence in told)
+    output = cut_off(twice, gather(twice, "sks"), family)
+    assert [sentence.split(" ")[0] for sentence in output] == ["0.txt", "--validation_prompt", "--validation_negative_prompt"]
+    assert all("77 tokens" in sentence and 'cut off: "' in sentence for sentence in output)
     many = wanted(*[f"a [V] dog {number} {LONG}" for number in range(4)])
-    told = cut_off(many, gather(many, "sks"), family)
-    assert len(told) == 4 and told[-1] == "1 more captions are cut off, too."
+    output = cut_off(many, gather(many, "sks"), family)
+    assert len(output) == 4 and output[-1] == "1 more captions are cut off, too."
     short = wanted(*["a [V] dog"] * 4)
     assert cut_off(short, gather(short, "sks"), family) == []
 
@@ -172,10 +174,10 @@ def test_a_run_says_it_before_its_plan_and_generate_before_its_pictures(wanted, 
     for number in range(4):
         wanted(*["a brown dog"] * (number + 1))
     records = list(train(wanted(max_train_steps=1, validation_prompt=f"a [V] dog {LONG}")))
-    told = [(record.important, record.text) for record in records if isinstance(record, Told)]
-    assert any(important and "Nothing would be learned of [V] from 4 of 4" in text for important, text in told)
-    assert any(important and text.startswith("--validation_prompt is longer") for important, text in told)
-    assert any("captions" in text and 'have one, 0 with sks; the first: "a brown dog"' in text for _, text in told)
+    output = [(record.important, record.text) for record in records if isinstance(record, Message)]
+    assert any(important and "Nothing would be learned of [V] from 4 of 4" in text for important, text in output)
+    assert any(important and text.startswith("--validation_prompt is longer") for important, text in output)
+    assert any("captions" in text and 'have one, 0 with sks; the first: "a brown dog"' in text for _, text in output)
     drawing = {
         "run": str(pipelines("stable_diffusion")),
         "prompt": [f"a dog, {LONG}"],
@@ -183,15 +185,15 @@ def test_a_run_says_it_before_its_plan_and_generate_before_its_pictures(wanted, 
         "num_images": 1,
     }
     *records, drawn = generate(from_arguments(GenerateConfig, {**drawing, "num_inference_steps": 1, "output_dir": str(tmp_path / "out")}))
-    told = [record.text for record in records if isinstance(record, Told) and record.important]
-    assert isinstance(drawn, Drawn) and [text.split('"')[1][:20] for text in told] == ["a dog, standing on a", "a cat, standing on a"]
+    output = [record.text for record in records if isinstance(record, Message) and record.important]
+    assert isinstance(drawn, Drawn) and [text.split('"')[1][:20] for text in output] == ["a dog, standing on a", "a cat, standing on a"]
 
 
 def test_an_evaluation_says_what_of_its_prompts_is_not_read(family, tmp_path):
     series = Series("drawing", tmp_path, (Wanted(f"{LONG}, a dog", "", 0, 0), Wanted("a dog", "", 1, 0)), {})
     model = Lazy(lambda: Opened(family, "tiny"))
     records = list(have(series, model, sampling=Sampling(num_inference_steps=1, height=16), batch_size=2, precision="no"))
-    assert [record.important for record in records if isinstance(record, Told)] == [True]
+    assert [record.important for record in records if isinstance(record, Message)] == [True]
 
 
 @pytest.mark.parametrize("name", ["validation_prompt", "validation_negative_prompt"])

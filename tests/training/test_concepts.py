@@ -98,6 +98,6 @@ def test_a_wrong_entry_costs_no_loading_and_leaves_no_folder(tmp_path, capsys, p
     listed = written(tmp_path, [{**GOOD, "instance_data_dir": str(photos), "num_class_images": "3"}])
     words = ["--pretrained_model_name_or_path", str(pipelines("stable_diffusion")), "--concepts_list", str(listed)]
     assert main(["train", *words, "--output_dir", str(tmp_path / "run")]) == 2
-    told = capsys.readouterr()
-    assert "--concepts_list entry 1: num_class_images: " in told.err and "Loading" not in told.out
+    output = capsys.readouterr()
+    assert "--concepts_list entry 1: num_class_images: " in output.err and "Loading" not in output.out
     assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
 from dreambooth.photos.load import load_with_facts
 from dreambooth.run.train import train
-from dreambooth.training.batches import Batches, Cropping, Shelf, text_table
+from dreambooth.training.batches import Batches, Cropping, ImageSet, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.objective import Objective
 from tests import tiny
@@ -42,14 +42,14 @@ def test_the_mean_is_over_what_the_mask_shows():
 def test_masks_are_cut_and_mirrored_with_their_photos_and_the_prior_counts_whole(pipelines, flip):
     family = tiny.load(pipelines("stable_diffusion"))
     photo = Image.merge("RGB", [half()] * 3)
-    shelf, prior = Shelf(), Shelf()
+    image_set, prior = ImageSet(), ImageSet()
     options = {"cropping": Cropping(), "resolution": 16, "seed": 0, "mirrored": flip}
-    shelf.add("photo", photo, [0], **options, mask=half())
+    image_set.add("photo", photo, [0], **options, mask=half())
     prior.add("class", photo, [1], **options)
-    for cut in shelf.cuts:
+    for cut in image_set.crops:
         assert torch.equal(cut.mask, cut.pixels[:1])
     batches = Batches(
-        family, shelf, prior, text_table(family, ["a sks dog", "a dog"]), process=family.process,
+        family, image_set, prior, text_table(family, ["a sks dog", "a dog"]), process=family.process,
         objective=Objective(masked_loss=True), num_photos=1, num_prior=1, resolution=16, seed=0,
     )  # fmt: skip
     batch = batches.make(0, 0, 2)

@@ -15,7 +15,7 @@ from dreambooth.run.plan import checkpoint_bytes
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.training.moments import Moments
-from dreambooth.training.records import Saved, Told
+from dreambooth.training.records import Message, Saved
 from dreambooth.training.state import checkpoints, step_of
 from tests.training.runs import config, same_files, weights
 
@@ -90,8 +90,8 @@ def test_the_clock_decides_when_to_save_and_nothing_else(pipelines, tmp_path, mo
     monkeypatch.setattr("dreambooth.training.moments.MINUTES", 0)
     assert drain(config(model, output_dir=tmp_path / "always", **base)) == list(range(1, 8))
     same_files(weights(tmp_path / "never"), weights(tmp_path / "always"))
-    told = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("never", "always")]
-    one, two = ([{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines] for lines in told)
+    output = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("never", "always")]
+    one, two = ([{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines] for lines in output)
     assert one == two, "what is told of the training does not hang on the clock either"
     with pytest.raises(Interrupted):
         drain(config(model, output_dir=tmp_path / "cut", **base), stop=lambda: (tmp_path / "cut" / "checkpoint-3").is_dir())
@@ -124,8 +124,8 @@ def test_of_several_processes_the_first_ones_clock_decides(pipelines, tmp_path, 
     ]  # fmt: skip
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."})
     assert done.returncode == 0, done.stderr[-3000:]
-    told = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
-    assert told == [saved, saved] and steps_left(tmp_path / "out") == {4, 5}
+    output = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
+    assert output == [saved, saved] and steps_left(tmp_path / "out") == {4, 5}
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_the_plan_says_what_stays_and_its_bytes(pipelines, tmp_path, settings):
         pytest.importorskip("prodigyopt")
     given = {**FAST, "max_train_steps": 2, **settings, **({"learning_rate": 1.0} if "optimizer" in settings else {})}
     wanted = config(pipelines("stable_diffusion"), root=tmp_path, output_dir=tmp_path / "run", **given)
-    told = "\n".join(record.text for record in train(wanted) if isinstance(record, Told))
-    (line,) = [line for line in told.splitlines() if line.strip().startswith("checkpoints")]
+    output = "\n".join(record.text for record in train(wanted) if isinstance(record, Message))
+    (line,) = [line for line in output.splitlines() if line.strip().startswith("checkpoints")]
     assert "each quarter" in line and "10 minutes" in line and "newest 2" in line and "at most 2 of" in line
     files = [path.stat().st_size for path in (tmp_path / "run" / "checkpoint-2").rglob("*.safetensors")]
-    assert sum(files) == pytest.approx(checkpoint_bytes(wanted, _learning(told)), rel=0.15)
+    assert sum(files) == pytest.approx(checkpoint_bytes(wanted, _learning(output)), rel=0.15)
 
 
-def _learning(told: str) -> int:
-    (line,) = [line for line in told.splitlines() if line.strip().startswith("method")]
+def _learning(output: str) -> int:
+    (line,) = [line for line in output.splitlines() if line.strip().startswith("method")]
     return int(line.split(": ")[1].split(" ")[0].replace(",", ""))
 
 
@@ -178,7 +178,7 @@ def _plan(wanted: TrainConfig) -> str:
     """What a run says before it begins to work."""
     records = train(wanted)
     for record in records:
-        if isinstance(record, Told) and "checkpoints" in record.text:
+        if isinstance(record, Message) and "checkpoints" in record.text:
             records.close()
             return record.text
     raise AssertionError("no plan")

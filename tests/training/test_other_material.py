@@ -132,9 +132,9 @@ def test_an_untouched_run_goes_on_also_when_its_class_images_are_drawn_anew(begu
 
 def test_a_checkpoint_of_a_version_that_kept_no_digests_goes_on(begun, root):
     state = root / "run" / "checkpoint-1" / "training_state" / "state.json"
-    told = json.loads(state.read_text())
-    del told["material"]
-    state.write_text(json.dumps(told))
+    output = json.loads(state.read_text())
+    del output["material"]
+    state.write_text(json.dumps(output))
     for sums in (root / "run" / "checkpoint-1").rglob("SHA256SUMS"):
         sums.unlink()
     swapped(root / "dog", "0.png", "3.png")

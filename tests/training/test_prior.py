@@ -15,7 +15,7 @@ from dreambooth.files.locks import LOCK
 from dreambooth.run.train import train
 from dreambooth.training import prior
 from dreambooth.training.prior import MANIFEST, ClassImages, shared_folder
-from dreambooth.training.records import Progress, Told
+from dreambooth.training.records import Message, Progress
 from tests.training.runs import config
 
 
@@ -31,12 +31,12 @@ def images(folder, count=5, **other):
 
 
 def draw(family, wanted, take=None):
-    told = []
+    output = []
     for record in wanted.draw(family, batch_size=2, precision="no"):
-        told.append(record)
+        output.append(record)
         if take is not None and isinstance(record, Progress) and record.done >= take:
             break
-    return told
+    return output
 
 
 def pixels(wanted):
@@ -45,9 +45,9 @@ def pixels(wanted):
 
 def test_every_picture_has_its_own_seed_and_says_how_it_was_made(family, tmp_path):
     draw(family, images(tmp_path))
-    told = [read_settings(path) for path in images(tmp_path).present()]
-    assert [one["seed"] for one in told] == [0, 1, 2, 3, 4]
-    assert all(one["prompt"] == "a dog" and one["eta"] == 1.0 for one in told)
+    output = [read_settings(path) for path in images(tmp_path).present()]
+    assert [one["seed"] for one in output] == [0, 1, 2, 3, 4]
+    assert all(one["prompt"] == "a dog" and one["eta"] == 1.0 for one in output)
 
 
 def test_an_interrupted_drawing_goes_on_and_ends_with_the_same_pictures(family, tmp_path):
@@ -85,8 +85,8 @@ def test_black_broken_and_repeated_pictures_are_drawn_anew(family, tmp_path, mon
             yield Picture(image, prompt, seed, finite)
 
     monkeypatch.setattr(prior, "draw", fake)
-    told = draw(family, images(tmp_path, 3))
-    remarks = [record.text for record in told if isinstance(record, Told)]
+    output = draw(family, images(tmp_path, 3))
+    remarks = [record.text for record in output if isinstance(record, Message)]
     assert len(remarks) == 3
     assert "black" in remarks[0] and "the same as another" in remarks[1] and "not finite" in remarks[2]
     manifest = json.loads((tmp_path / MANIFEST).read_text())
@@ -175,8 +175,8 @@ def test_a_damaged_class_image_is_named_and_drawn_anew_with_its_own_seed(damage,
     else:
         path.write_bytes(changed[damage])
     assert images(tmp_path).missing() == 1
-    told = draw(family, images(tmp_path))
-    assert any(isinstance(record, Told) and "00002.png" in record.text for record in told)
+    output = draw(family, images(tmp_path))
+    assert any(isinstance(record, Message) and "00002.png" in record.text for record in output)
     assert [path.name for path in images(tmp_path).present()] == [f"{seed:05d}.png" for seed in range(5)]
     assert max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(before, pixels(images(tmp_path)), strict=True)) <= 1
 
@@ -192,8 +192,8 @@ def test_a_damaged_manifest_is_written_anew_from_the_pictures_and_told(content, 
     elif content == "a seed in words":
         content = json.dumps(whole | {"next_seed": "many"})
     path.write_text(content)
-    (told,) = images(tmp_path).mend()
-    assert MANIFEST in told.text and "5 pictures" in told.text
+    (output,) = images(tmp_path).mend()
+    assert MANIFEST in output.text and "5 pictures" in output.text
     assert json.loads(path.read_text()) == whole and not list(images(tmp_path).mend())
     assert images(tmp_path).missing() == 0 and len(images(tmp_path).present()) == 5
 

@@ -17,7 +17,7 @@ from dreambooth.run.train import train
 from dreambooth.setup.config import dump
 from dreambooth.setup.given import train_config
 from dreambooth.setup.resuming import differences
-from dreambooth.training.records import Step, Told
+from dreambooth.training.records import Message, Step
 from tests import tiny
 from tests.training.runs import config, same_files, weights
 
@@ -133,9 +133,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pipelines, tmp_path):
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "--resume_from_checkpoint latest" in told and "Traceback" not in told
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "--resume_from_checkpoint latest" in output and "Traceback" not in output
     assert len(list(cut.glob("checkpoint-*/training_state/state.json"))) == 1
     assert main(["generate", str(next(cut.glob("checkpoint-*"))), "a sks dog", "--num_images", "1", "--num_inference_steps", "1"]) == 0
 
@@ -146,9 +146,9 @@ def test_a_run_whose_identifier_was_picked_of_several_tokens_goes_on_by_the_same
         "identifier_tokens": 2, "train_batch_size": 1, "checkpointing_steps": 1, "skip_final_inference": True,
         "output_dir": tmp_path / "run",
     }  # fmt: skip
-    told = [record.text for record in train(train_config(max_train_steps=1, **given)) if isinstance(record, Told)]
+    output = [record.text for record in train(train_config(max_train_steps=1, **given)) if isinstance(record, Message)]
     first = json.loads((tmp_path / "run" / "run.json").read_text())["identifier"]
-    assert len(first.split()) == 2 and any(f"Identifier: {first} (2 rare tokens" in text for text in told)
+    assert len(first.split()) == 2 and any(f"Identifier: {first} (2 rare tokens" in text for text in output)
     list(train(train_config(max_train_steps=2, resume_from_checkpoint="latest", **given)))
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["identifier"] == first and (tmp_path / "run" / "checkpoint-2").is_dir()

@@ -14,7 +14,7 @@ from dreambooth.run.train import train
 from dreambooth.setup.journal import read_records
 from dreambooth.setup.record import read_record, status
 from dreambooth.setup.states import State
-from dreambooth.training.records import Done, Told
+from dreambooth.training.records import Done, Message
 from tests.training.runs import config, same_files, weights
 
 
@@ -44,7 +44,7 @@ def kept(folder):
 
 
 def said(records):
-    return [record.text for record in records if isinstance(record, Told) and record.important]
+    return [record.text for record in records if isinstance(record, Message) and record.important]
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "textual_inversion"])

@@ -15,9 +15,9 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.training import moments
 from dreambooth.training.loop import Trainer
 from dreambooth.training.objective import Objective
-from dreambooth.training.processes import join
+from dreambooth.training.ranks import join
 from dreambooth.training.records import Saved
-from dreambooth.training.step import accumulate, sum_over_processes
+from dreambooth.training.step import forward_backward, sum_over_processes
 from tests.training.runs import config
 
 
@@ -54,7 +54,7 @@ def gradients(model: Path, output: Path) -> None:
     processes = join("cpu")
     family, batch, objective = double_batch(model)
     start, stop = spans(len(batch), processes.count)[processes.rank]
-    accumulate(family, batch.rows(start, stop), process=family.process.to("cpu", torch.float64), objective=objective, pieces=2)
+    forward_backward(family, batch.rows(start, stop), process=family.process.to("cpu", torch.float64), objective=objective, pieces=2)
     learning = [p for part in family.parts.values() for p in part.parameters() if p.requires_grad]
     sum_over_processes(learning)
     if processes.is_main:
@@ -68,7 +68,7 @@ def seeds(model: Path, root: Path) -> None:
     wanted = config(model, root=root, output_dir=root / "out", **given)
     kept: list[Trainer] = []
     own = Trainer.__init__
-    Trainer.__init__ = lambda self, *args, **told: (own(self, *args, **told), kept.append(self))[0]  # type: ignore[method-assign]
+    Trainer.__init__ = lambda self, *args, **printed: (own(self, *args, **printed), kept.append(self))[0]  # type: ignore[method-assign]
     for _ in train(wanted):
         pass
     (trainer,) = kept

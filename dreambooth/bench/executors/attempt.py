@@ -11,8 +11,8 @@ from typing import Literal
 
 from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.bringing import FarRows
-from dreambooth.bench.executors.storage import at_hand
-from dreambooth.bench.job import Job, Moved, Row, Work
+from dreambooth.bench.executors.storage import localised
+from dreambooth.bench.job import Job, JobProgress, Row, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line, redacted
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import failing, in_words
@@ -37,13 +37,13 @@ def stopping() -> bool:
     return _asked.get(lambda: False)()
 
 
-def attempt(job: Job, work: Work, keep: Keep | None, *, tell: Callable[[Moved], None], stop: Callable[[], bool]) -> Row | Trouble:
+def attempt(job: Job, work: Work, keep: Keep | None, *, tell: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Row | Trouble:
     """Do the job once. Its row is kept before it is returned, and after everything that the job leaves is in its place."""
     token = _asked.set(stop)
     try:
         if isinstance(keep, FarRows) and (row := keep.find(job.key)):
             return row  # its worker died with the good news on its lips, or the bench did
-        with at_hand(job) as near:
+        with localised(job) as near:
             row = work(near, _Teller(tell, stop))
         if keep:
             keep(row)
@@ -61,12 +61,12 @@ def attempt(job: Job, work: Work, keep: Keep | None, *, tell: Callable[[Moved], 
 class _Teller:
     """What the work calls: passes on a few moves a second, and ends work that does not end by itself when asked to."""
 
-    def __init__(self, tell: Callable[[Moved], None], stop: Callable[[], bool]):
+    def __init__(self, tell: Callable[[JobProgress], None], stop: Callable[[], bool]):
         self.tell, self.stop = tell, stop
         self.last_words = LAST_WORDS
         self.phase, self.due = "", 0.0
 
-    def __call__(self, moved: Moved) -> None:
+    def __call__(self, moved: JobProgress) -> None:
         if self.stop():
             self.last_words -= 1
             if self.last_words < 0:
@@ -83,9 +83,9 @@ def _unforeseen(job: Job, error: BaseException) -> Trouble:
 
     if is_out_of_memory(error):
         return Trouble(f"Out of memory: {first_line(error)}. Fewer jobs at a time, or a smaller --resolution, need less.", "run")
-    told = in_words(error, Path(job.folder))
-    if told:
-        return Trouble(f"{told}{'' if failing(error) else _kept(job)}", "run")
+    problem = in_words(error, Path(job.folder))
+    if problem:
+        return Trouble(f"{problem}{'' if failing(error) else _kept(job)}", "run")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return Trouble(f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}, line {frame.lineno}){_kept(job)}", "error")
 

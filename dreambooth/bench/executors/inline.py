@@ -8,7 +8,7 @@ from typing import Literal
 from dreambooth.bench.executors.attempt import Trouble, attempt
 from dreambooth.bench.executors.base import Executor, Keep
 from dreambooth.bench.executors.slots import Begun, Pool, Slot, drive
-from dreambooth.bench.job import Event, Job, Moved, Row, Work
+from dreambooth.bench.job import Event, Job, JobProgress, Row, Work
 
 NAME = "bench job "
 
@@ -55,13 +55,13 @@ class _Thread(Slot):
     def __init__(self, work: Work, keep: Keep | None):
         self.work, self.keep = work, keep
         self.stop, self.has_news = threading.Event(), threading.Event()
-        self.words: SimpleQueue[Moved | Row | Trouble | Begun] = SimpleQueue()
+        self.words: SimpleQueue[JobProgress | Row | Trouble | Begun] = SimpleQueue()
 
     def give(self, job: Job) -> None:
         self._say(Begun("here"))
         threading.Thread(target=self._do, args=(job,), daemon=True, name=f"{NAME}{job.key}").start()
 
-    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+    def news(self) -> Iterator[Begun | JobProgress | Row | Trouble]:
         self.has_news.clear()
         while True:
             try:
@@ -82,6 +82,6 @@ class _Thread(Slot):
         except BaseException as error:  # a panic of a library in Rust is no Exception; a thread that ends without a word is waited for
             self._say(Trouble(f"{type(error).__name__}: {error}", "error"))
 
-    def _say(self, word: Begun | Moved | Row | Trouble) -> None:
+    def _say(self, word: Begun | JobProgress | Row | Trouble) -> None:
         self.words.put(word)
         self.has_news.set()

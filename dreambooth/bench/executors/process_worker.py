@@ -9,7 +9,7 @@ from multiprocessing import connection, parent_process
 from dreambooth.bench.executors.attempt import Trouble, attempt
 from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.slots import GRACE_SECONDS, Begun
-from dreambooth.bench.job import Job, Moved, Row, Work
+from dreambooth.bench.job import Job, JobProgress, Row, Work
 
 
 def serve(line: connection.Connection, work: Work, keep: Keep | None, where: str) -> None:
@@ -20,7 +20,7 @@ def serve(line: connection.Connection, work: Work, keep: Keep | None, where: str
         signal.signal(number, lambda number, frame: stop.set())
     threading.Thread(target=_watch_caller, args=(stop,), daemon=True).start()
 
-    def say(word: Begun | Moved | Row | Trouble) -> None:
+    def say(word: Begun | JobProgress | Row | Trouble) -> None:
         try:
             line.send(word)
         except OSError:

@@ -16,7 +16,7 @@ from dreambooth.bench.executors.attempt import Trouble
 from dreambooth.bench.executors.base import Executor, Keep
 from dreambooth.bench.executors.process_worker import serve
 from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
-from dreambooth.bench.job import Event, Job, Moved, Row, Work
+from dreambooth.bench.job import Event, Job, JobProgress, Row, Work
 from dreambooth.core.errors import SettingError
 
 DEFAULT_WORKERS = 2
@@ -122,7 +122,7 @@ class _Process(Slot):
         except OSError:
             return  # it has died, and its news will say so
 
-    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+    def news(self) -> Iterator[Begun | JobProgress | Row | Trouble]:
         was_alive = self.process.is_alive()
         try:
             while self.line.poll():

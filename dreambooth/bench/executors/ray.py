@@ -21,10 +21,10 @@ from dreambooth.bench.executors.base import Executor, Keep
 from dreambooth.bench.executors.bringing import Storage
 from dreambooth.bench.executors.mirror import open_url
 from dreambooth.bench.executors.processes import part_of_gpu
-from dreambooth.bench.executors.ray_worker import TOKEN, Desk
+from dreambooth.bench.executors.ray_worker import TOKEN, JobActor
 from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
 from dreambooth.bench.executors.storage import is_url
-from dreambooth.bench.job import Event, Job, Moved, Row, Work
+from dreambooth.bench.job import Event, Job, JobProgress, Row, Work
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.files.atomic import writable_folder
 from dreambooth.files.places import remove
@@ -112,7 +112,7 @@ class _Cluster(Pool):
 
     def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any, storage: Storage | None):
         self.settings, self.ray, self.storage = settings, ray, storage
-        self.desk = ray.remote(Desk)
+        self.desk = ray.remote(JobActor)
         self.material = (ray.put(work), ray.put(keep), str(Path.cwd()))
         self.machines: list[dict[str, float]] = []
         self.due = self.warn_at = 0.0
@@ -186,7 +186,7 @@ class _Actor(Slot):
         self.answer = self.actor.do.remote(far, token)
         self.words = self.actor.news.remote()
 
-    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+    def news(self) -> Iterator[Begun | JobProgress | Row | Trouble]:
         try:
             if self.ray.wait([self.answer], timeout=0)[0]:
                 answer = self.ray.get(self.answer)
@@ -199,9 +199,9 @@ class _Actor(Slot):
             yield from self._last_words()
             raise Lost(_in_words(error)) from None
 
-    def _last_words(self) -> list[Begun | Moved]:
+    def _last_words(self) -> list[Begun | JobProgress]:
         """What was not heard yet: news on their way, and those not asked for; of a worker that has died, what had left it."""
-        words: list[Begun | Moved] = []
+        words: list[Begun | JobProgress] = []
         try:
             words += self.ray.get(self.words, timeout=SECONDS_BETWEEN_LOOKS)
             words += self.ray.get(self.actor.news.remote(patient=False), timeout=SECONDS_BETWEEN_LOOKS)

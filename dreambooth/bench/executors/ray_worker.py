@@ -10,7 +10,7 @@ from pathlib import Path
 from dreambooth.bench.executors.attempt import Trouble, attempt
 from dreambooth.bench.executors.base import Keep
 from dreambooth.bench.executors.slots import Begun
-from dreambooth.bench.job import Job, Moved, Row, Work
+from dreambooth.bench.job import Job, JobProgress, Row, Work
 
 TOKEN = ".bench-seen-"
 SECONDS_BETWEEN_NEWS = 0.5
@@ -18,7 +18,7 @@ SECONDS_TO_SEE = 60.0
 """How long a network disk may take to show a file that another machine has just written."""
 
 
-class Desk:
+class JobActor:
     """An actor: `do` runs in one of its threads, `news` and `stop` in others."""
 
     def __init__(self, work: Work, keep: Keep | None, at: str = "", has_gpu: bool = True):
@@ -30,7 +30,7 @@ class Desk:
         self.asked = threading.Event()
         self.lock, self.woken = threading.Lock(), threading.Event()
         self.begun: Begun | None = None
-        self.moved: Moved | None = None
+        self.moved: JobProgress | None = None
 
     def do(self, job: Job, token: str) -> Row | Trouble:
         """The job's row, or what went wrong. `token` is a file in the job's folder where that is on a disk that this machine shares."""
@@ -48,20 +48,20 @@ class Desk:
         finally:
             self.woken.set()
 
-    def news(self, *, patient: bool = True) -> list[Begun | Moved]:
+    def news(self, *, patient: bool = True) -> list[Begun | JobProgress]:
         """What has happened since the last time: the beginning, told at once, and of all moves the last, told twice a second."""
         self.woken.wait(timeout=SECONDS_BETWEEN_NEWS if patient else 0.0)
         with self.lock:
             self.woken.clear()
-            told = [word for word in (self.begun, self.moved) if word]
+            news = [word for word in (self.begun, self.moved) if word]
             self.begun = self.moved = None
-        return told
+        return news
 
     def stop(self) -> None:
         """Let the present job save and end."""
         self.asked.set()
 
-    def _tell(self, moved: Moved) -> None:
+    def _tell(self, moved: JobProgress) -> None:
         with self.lock:
             self.moved = moved
 

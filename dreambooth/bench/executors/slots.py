@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from dreambooth.bench.executors.attempt import Trouble
-from dreambooth.bench.job import Event, Failed, Finished, Job, Moved, Row, Started
+from dreambooth.bench.job import Event, Failed, Finished, Job, JobProgress, Row, Started
 from dreambooth.core.errors import DreamboothError, RunError, SettingError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Slot(ABC):
         """Begin a job."""
 
     @abstractmethod
-    def news(self) -> Iterator[Begun | Moved | Row | Trouble]:
+    def news(self) -> Iterator[Begun | JobProgress | Row | Trouble]:
         """What has come since the last time, without waiting; raises Lost when nothing will come any more."""
 
     @abstractmethod
@@ -207,7 +207,7 @@ def _news(slot: Slot, slots: list[Slot], pool: Pool) -> Iterator[Event]:
     if not job:
         return
     for item in slot.news():
-        if isinstance(item, Moved):
+        if isinstance(item, JobProgress):
             yield item
         elif isinstance(item, Begun):
             slot.has_begun = True

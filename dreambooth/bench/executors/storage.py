@@ -26,7 +26,7 @@ def is_url(folder: str) -> bool:
 
 
 @contextmanager
-def at_hand(job: Job) -> Iterator[Job]:
+def localised(job: Job) -> Iterator[Job]:
     """The same job with its folders on this machine; what it leaves, even by an error, is in its place when the block ends."""
     if is_url(job.shared):
         job = replace(job, shared=str(_own_shared(job.shared)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.tables.public import public
+from dreambooth.bench.tables.redact import public
 from dreambooth.bench.tables.results import LEAST_GAP, PAPER, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
@@ -137,9 +137,9 @@ def _classes(found: Results) -> Section:
 def _orderings(found: Results) -> Section:
     """Which of the paper's orderings are found again."""
     tally = Counter(comparison.verdict for comparison in found.orderings)
-    told = f"Of the paper's {_many(len(found.orderings), 'ordering')}: {tally['holds']} held here, {tally['reversed']} reversed, "
-    told += f"{tally['undecided']} undecided (the interval holds zero, or p is not below {ALPHA}, which takes {MIN_TO_CLAIM} subjects). "
-    told += f"Values of the paper closer than {LEAST_GAP} are no ordering. n: pairs, of how many subjects."
+    prose = f"Of the paper's {_many(len(found.orderings), 'ordering')}: {tally['holds']} held here, {tally['reversed']} reversed, "
+    prose += f"{tally['undecided']} undecided (the interval holds zero, or p is not below {ALPHA}, which takes {MIN_TO_CLAIM} subjects). "
+    prose += f"Values of the paper closer than {LEAST_GAP} are no ordering. n: pairs, of how many subjects."
     header = ("metric", "the paper's ordering", "paper", "here", "difference here", "n", "p")
     lines = []
     for c in found.orderings:
@@ -148,7 +148,7 @@ def _orderings(found: Results) -> Section:
         verdict = Entry(c.verdict, strong=c.verdict != "undecided")
         ordering = Entry(f"{c.first} > {c.second}")
         lines.append((Entry(METRICS[c.metric].title), ordering, Entry(values), verdict, *_difference(c.metric, c.paired)))
-    sentences = (told, *([f"The values are of: {found.paper_label}."] if found.paper_label != PAPER else [])) if lines else ()
+    sentences = (prose, *([f"The values are of: {found.paper_label}."] if found.paper_label != PAPER else [])) if lines else ()
     return Section("The paper's orderings", sentences, header, tuple(lines))
 
 
@@ -160,12 +160,12 @@ def _tests(found: Results) -> Section:
         (Entry(METRICS[c.metric].title), Entry(c.first), *_difference(c.metric, c.paired), Entry(judged(c)))
         for c in sorted(found.tests, key=lambda c: found.layout.metrics.index(c.metric))
     ]
-    told = (
+    prose = (
         f'Arm less "{found.tests[0].second}", over the same subjects and seeds: mean difference with its interval over subjects, and the '
         "two-sided sign-flip permutation test over subjects, whose p is never below 2 / 2^subjects (not corrected for the number of "
         "tests). n: pairs, of how many subjects."
     )
-    return Section(f'Against "{found.tests[0].second}"', (told,), header, tuple(lines))
+    return Section(f'Against "{found.tests[0].second}"', (prose,), header, tuple(lines))
 
 
 def judged(comparison: Comparison) -> str:
@@ -196,18 +196,18 @@ def _undefined(found: Results) -> Section:
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> Section:
     lines = [tuple(Entry(public(str(f.get(name, "")))) for name in ("arm", "subject", "seed", "kind", "reason")) for f in failures]
-    told = (f"{_many(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
-    return Section("Failures", told, ("arm", "subject", "seed", "kind", "reason"), tuple(lines))
+    prose = (f"{_many(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
+    return Section("Failures", prose, ("arm", "subject", "seed", "kind", "reason"), tuple(lines))
 
 
 def _mixed(rows: Sequence[Row]) -> list[str]:
     """A warning for each thing that should have been equal in all rows and is not."""
-    told = []
+    prose = []
     for name, values in _stands_on(rows).items():
         if len(values) > 1 and not (name == PROTOCOL["prompts"] and _one_suite(rows)):
             each = ", ".join(f"{value} ({_many(n, 'job')})" for value, n in values.items())
-            told.append(f"Warning: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
-    return told
+            prose.append(f"Warning: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
+    return prose
 
 
 def _one_suite(rows: Sequence[Row]) -> bool:

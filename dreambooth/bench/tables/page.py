@@ -8,9 +8,9 @@ import dreambooth
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.document import TOYBOX_NOTE, Document
 from dreambooth.bench.tables.forest import forests
-from dreambooth.bench.tables.house import template
 from dreambooth.bench.tables.pictures import Gallery, galleries
 from dreambooth.bench.tables.results import Results
+from dreambooth.bench.tables.templates import template
 from dreambooth.reporting.inline import file_uri
 
 SIDE = 128

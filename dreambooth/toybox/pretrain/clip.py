@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 
 from ..world import CLASSES, CONTEXTS
 from ..world.captions import caption
-from .encoders import Eyes, resized, save_encoder
+from .encoders import Views, resized, save_encoder
 from .loop import Stage, device
 from .teacher import Teacher
 from .unet import text_config
@@ -58,14 +58,14 @@ class CLIP(Stage):
         self.model = CLIPModel.from_pretrained(start, dtype=torch.float32) if start else build(self.tokenizer)
         if device().type == "cpu":
             self.model.set_attn_implementation("eager")
-        self.eyes = Eyes(work)
-        always = [(s.noun, c.view, c.style, c.accessory) for s, c in self.eyes.truth]
-        named = [(s.colors[0], s.pattern, c.context, c.light) for s, c in self.eyes.truth]
+        self.views = Views(work)
+        always = [(s.noun, c.view, c.style, c.accessory) for s, c in self.views.truth]
+        named = [(s.colors[0], s.pattern, c.context, c.light) for s, c in self.views.truth]
         self.always = torch.from_numpy(np.unique(np.array(always, dtype=str), axis=0, return_inverse=True)[1].reshape(-1))
         columns = [np.unique([row[i] for row in named], return_inverse=True)[1] for i in range(len(PROPERTIES))]
         self.named = torch.from_numpy(np.stack(columns, 1))
-        self.teacher = Teacher(self.model.config.projection_dim, self.eyes.truth, TAUGHT)
-        self.by_place = [np.nonzero(columns[2][: self.eyes.train] == i)[0] for i in range(int(columns[2].max()) + 1)]
+        self.teacher = Teacher(self.model.config.projection_dim, self.views.truth, TAUGHT)
+        self.by_place = [np.nonzero(columns[2][: self.views.train] == i)[0] for i in range(int(columns[2].max()) + 1)]
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         return {"clip": (self.model, 1.0), "teacher": (self.teacher, 1.0)}
@@ -75,19 +75,19 @@ class CLIP(Stage):
         if torch.rand(1, generator=rng) < 0.5:
             pool = self.by_place[int(torch.randint(len(self.by_place), (1,), generator=rng))]
             return pool[torch.randint(len(pool), (BATCH,), generator=rng).numpy()]
-        return torch.randint(self.eyes.train, (BATCH,), generator=rng).numpy()
+        return torch.randint(self.views.train, (BATCH,), generator=rng).numpy()
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         index = np.asarray(self.batch(rng))
         says = torch.rand(BATCH, len(PROPERTIES), generator=rng) < torch.tensor(SAID)
         texts = []
         for i, row in zip(index.tolist(), says.tolist(), strict=True):
-            texts.append(caption(*self.eyes.truth[i], **dict(zip(PROPERTIES, row, strict=True))))
+            texts.append(caption(*self.views.truth[i], **dict(zip(PROPERTIES, row, strict=True))))
         ids = self.tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").input_ids
         agree = self.named[index][:, None] == self.named[index][None]
         fits = (agree | ~says[:, None]).all(2) & (self.always[index][:, None] == self.always[index][None])
         with autocast():
-            out = self.model(input_ids=ids.to(device()), pixel_values=resized(self.eyes.look(index, rng), SIZE))
+            out = self.model(input_ids=ids.to(device()), pixel_values=resized(self.views.pictures(index, rng), SIZE))
         logits, fits = out.logits_per_text.float(), fits.float().to(device())
         by_text = -(logits.log_softmax(1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         by_image = -(logits.T.log_softmax(1) * fits.T / fits.T.sum(1, keepdim=True)).sum(1).mean()
@@ -105,16 +105,16 @@ class CLIP(Stage):
     @torch.no_grad()
     def accuracy(self, *, plain: bool) -> dict[str, float]:
         """Zero-shot class among "a NOUN" and context among "a NOUN CONTEXT" (the right noun) on held-out photos."""
-        x, index = self.eyes.held()
-        if not plain and self.eyes.vae is None:
+        x, index = self.views.held()
+        if not plain and self.views.vae is None:
             return {}
-        x = x if plain else torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        x = x if plain else torch.cat([self.views.through_vae(part) for part in x.split(32)])
         seen = self.model.get_image_features(pixel_values=resized(x, SIZE)).pooler_output
         nouns, places = list(CLASSES), list(CONTEXTS)
         by_noun = self.words([f"a {noun}" for noun in nouns])
         hits: dict[str, list[bool]] = {"class": [], "context": []}
         for row, i in zip(seen, index, strict=True):
-            subject, scene = self.eyes.truth[i]
+            subject, scene = self.views.truth[i]
             if scene.style != "photo":
                 continue
             hits["class"].append(nouns[int((by_noun @ row).argmax())] == subject.noun)

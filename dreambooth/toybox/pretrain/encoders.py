@@ -21,7 +21,7 @@ from .vae import HELD, autocast, pixels
 SHIFT = 8
 
 
-class Eyes:
+class Views:
     """Batches of pictures for an encoder."""
 
     def __init__(self, work: Path):
@@ -34,7 +34,7 @@ class Eyes:
             self.vae = self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             quicken(self.vae)
 
-    def look(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
+    def pictures(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
         """Pictures [n, 3, SIZE, SIZE] in -1..1 at `index`, augmented."""
         x = pixels(self.pictures[index])
         mirrored = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) < 0.5

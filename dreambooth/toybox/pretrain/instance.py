@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
 
-from .encoders import Eyes, save_encoder
+from .encoders import Views, save_encoder
 from .loop import Stage
 from .pictures import MEMBERS, VIEWS
 from .teacher import Teacher
@@ -43,14 +43,14 @@ class Instance(Stage):
         config = ResNetConfig(embedding_size=32, hidden_sizes=[32, 64, 112, 176], depths=[1, 2, 2, 2], layer_type="basic")
         self.model = ResNetModel.from_pretrained(start, dtype=torch.float32) if start else ResNetModel(config)
         self.model = self.model.to(memory_format=torch.channels_last).train()
-        self.eyes = Eyes(work)
-        self.teacher = Teacher(self.model.config.hidden_sizes[-1], self.eyes.truth, TAUGHT, **MEASURED)
-        nouns = [subject.noun for subject, _ in self.eyes.truth]
-        clear = [scene.view == "front" and scene.style == "photo" for _, scene in self.eyes.truth[: self.eyes.train]]
-        subjects = [[i for i in range(start, start + VIEWS) if clear[i]] for start in range(0, self.eyes.train, VIEWS)]
+        self.views = Views(work)
+        self.teacher = Teacher(self.model.config.hidden_sizes[-1], self.views.truth, TAUGHT, **MEASURED)
+        nouns = [subject.noun for subject, _ in self.views.truth]
+        clear = [scene.view == "front" and scene.style == "photo" for _, scene in self.views.truth[: self.views.train]]
+        subjects = [[i for i in range(start, start + VIEWS) if clear[i]] for start in range(0, self.views.train, VIEWS)]
         families = [[s for s in subjects[start : start + MEMBERS] if len(s) > 1] for start in range(0, len(subjects), MEMBERS)]
         self.clear = [list(chain.from_iterable(family)) for family in families if len(family) > 1]
-        heads = range(0, self.eyes.train - FAMILY + 1, FAMILY)
+        heads = range(0, self.views.train - FAMILY + 1, FAMILY)
         self.families = {noun: [i for i in heads if nouns[i] == noun] for noun in sorted(set(nouns))}
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
@@ -67,7 +67,7 @@ class Instance(Stage):
             chosen = chain.from_iterable(self.clear[i] for i in draw.permutation(len(self.clear)))
             return np.array(list(islice(chosen, FAMILIES * FAMILY)))
         if draw.random() < 0.4:
-            subjects = draw.choice(self.eyes.train // VIEWS, FAMILIES * MEMBERS, replace=False)
+            subjects = draw.choice(self.views.train // VIEWS, FAMILIES * MEMBERS, replace=False)
             return np.concatenate([np.arange(subject * VIEWS, (subject + 1) * VIEWS) for subject in subjects])
         kinds = draw.choice(list(self.families), int(draw.choice([1, 2, FAMILIES])), replace=False)
         heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
@@ -76,7 +76,7 @@ class Instance(Stage):
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
         draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
         index = self.batch(draw)
-        e = self.embed(self.eyes.look(index, rng))
+        e = self.embed(self.views.pictures(index, rng))
         who = torch.from_numpy(index // VIEWS).to(e.device)
         nouns = self.teacher.nouns[torch.from_numpy(index)].to(e.device)
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)
@@ -99,9 +99,9 @@ class Instance(Stage):
     @torch.no_grad()
     def held_first(self, *, plain: bool) -> float:
         """How often a held-out picture's nearest other picture shows the same subject."""
-        x, index = self.eyes.held()
-        if not plain and self.eyes.vae is not None:
-            x = torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        x, index = self.views.held()
+        if not plain and self.views.vae is not None:
+            x = torch.cat([self.views.through_vae(part) for part in x.split(32)])
         e = torch.cat([self.embed(part) for part in x.split(48)])
         who = torch.tensor(index) // VIEWS
         nearest = (e @ e.T).fill_diagonal_(-2).argmax(1).cpu()

@@ -14,7 +14,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from ..world import ACCESSORIES, CLASSES, COLORS, CONTEXTS, LIGHTS, PATTERNS, STYLES, UNSEEN_PATTERNS, VIEWS, Scene, Subject
 from ..world.scene import STUDIO
 from ..world.subject import TURNED
-from .encoders import Eyes, save_encoder
+from .encoders import Views, save_encoder
 from .loop import Stage, device
 from .vae import autocast
 
@@ -83,8 +83,8 @@ class Judge(Stage):
         if start:
             take(self.model, ResNetForImageClassification.from_pretrained(start, dtype=torch.float32))
         self.model = self.model.to(memory_format=torch.channels_last).train()
-        self.eyes = Eyes(work)
-        self.right = torch.tensor([answers(*pair, self.heads) for pair in self.eyes.truth])
+        self.views = Views(work)
+        self.right = torch.tensor([answers(*pair, self.heads) for pair in self.views.truth])
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         return {self.name: (self.model, 1.0)}
@@ -94,8 +94,8 @@ class Judge(Stage):
         return list(logits.float().split([len(words) for words in self.heads.values()], dim=1))
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        index = torch.randint(self.eyes.train, (BATCH,), generator=rng)
-        x, right = self.eyes.look(index.numpy(), rng), self.right[index].to(device())
+        index = torch.randint(self.views.train, (BATCH,), generator=rng)
+        x, right = self.views.pictures(index.numpy(), rng), self.right[index].to(device())
         with autocast():
             logits = self.model(x).logits
         losses = [F.cross_entropy(group, right[:, i]) for i, group in enumerate(self.groups(logits))]
@@ -112,10 +112,10 @@ class Judge(Stage):
     @torch.no_grad()
     def accuracy(self, *, plain: bool) -> dict[str, float]:
         """Share of right answers on held-out pictures, by group; `plain`: not through the VAE."""
-        x, index = self.eyes.held()
-        if not plain and self.eyes.vae is None:
+        x, index = self.views.held()
+        if not plain and self.views.vae is None:
             return {}
-        x = x if plain else torch.cat([self.eyes.through_vae(part) for part in x.split(32)])
+        x = x if plain else torch.cat([self.views.through_vae(part) for part in x.split(32)])
         found = [group.argmax(1).cpu() for group in self.groups(self.model(x).logits)]
         figures = {}
         for i, head in enumerate(self.heads):

@@ -15,7 +15,7 @@ PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Processes:
+class Ranks:
     """Rank and count of processes, and this one's device."""
 
     rank: int
@@ -35,40 +35,40 @@ class Processes:
         """Whether the flag is up in any process; all processes must ask together."""
         if self.count == 1:
             return flag
-        told = torch.tensor([int(flag)], device=self.device if dist.get_backend() == "nccl" else "cpu")
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return bool(told)
+        value = torch.tensor([int(flag)], device=self.device if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value)
 
     def agreed(self, number: int) -> int:
         """The first process's number, in every process; all must ask together. What each draws for itself is no one's."""
         if self.count == 1:
             return number
-        told = torch.tensor([number], dtype=torch.int64, device=self.device if dist.get_backend() == "nccl" else "cpu")
-        dist.broadcast(told, src=0)
-        return int(told)
+        value = torch.tensor([number], dtype=torch.int64, device=self.device if dist.get_backend() == "nccl" else "cpu")
+        dist.broadcast(value, src=0)
+        return int(value)
 
 
 def launcher_settings() -> dict[tuple[str, str], str]:
     """What `accelerate launch` says through the environment (`--mixed_precision`, `--cpu`), for settings that were left out."""
-    told: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], str] = {}
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "").lower()
     if precision and precision != "no":
-        told["loop", "mixed_precision"] = precision
+        found["loop", "mixed_precision"] = precision
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
-        told["loop", "device"] = "cpu"
-    return told
+        found["loop", "device"] = "cpu"
+    return found
 
 
-def join(device: str | None) -> Processes:
+def join(device: str | None) -> Ranks:
     """This process among those that `accelerate launch` or `torchrun` have started; alone where they have not."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Processes(0, 1, pick_device(device))
+        return Ranks(0, 1, pick_device(device))
     from accelerate import PartialState
 
     state = PartialState(cpu=pick_device(device).type == "cpu", timeout=PATIENCE)
     atexit.register(_leave)
-    return Processes(state.process_index, state.num_processes, torch.device(str(state.device)))
+    return Ranks(state.process_index, state.num_processes, torch.device(str(state.device)))
 
 
 def _leave() -> None:

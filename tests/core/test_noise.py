@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.process import Process, draw_timestep
+from dreambooth.core.noise import NoiseSchedule, draw_timestep
 
 SCHEDULES = {
     "linear": {"beta_schedule": "linear"},
@@ -28,18 +28,18 @@ def pictures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(count, 4, 3, 5, generator=rng), torch.randn(count, 4, 3, 5, generator=rng)
 
 
-def processes() -> dict[str, Process]:
+def processes() -> dict[str, NoiseSchedule]:
     """One of each prediction, in float64, away from the ends where some have no answer."""
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-    kinds = {kind: Process.from_betas(betas, prediction=kind) for kind in ("epsilon", "sample", "v_prediction")}
-    flow = Process.from_sigmas(torch.linspace(1, 0.001, 1000))
+    kinds = {kind: NoiseSchedule.from_betas(betas, prediction=kind) for kind in ("epsilon", "sample", "v_prediction")}
+    flow = NoiseSchedule.from_sigmas(torch.linspace(1, 0.001, 1000))
     return {name: process.to("cpu", torch.float64) for name, process in {**kinds, "flow": flow}.items()}
 
 
 @schedules
 def test_noised_pictures_equal_those_of_diffusers(name):
     scheduler = DDPMScheduler(**SCHEDULES[name])
-    process = Process.from_betas(scheduler.config)
+    process = NoiseSchedule.from_betas(scheduler.config)
     t = torch.arange(len(process))
     x, eps = pictures(len(t))
     assert torch.equal(process.noise(x, eps, t), scheduler.add_noise(x, eps, t))
@@ -48,7 +48,7 @@ def test_noised_pictures_equal_those_of_diffusers(name):
 @schedules
 def test_v_targets_equal_the_velocity_of_diffusers(name):
     scheduler = DDPMScheduler(**SCHEDULES[name], prediction_type="v_prediction")
-    process = Process.from_betas(scheduler.config)
+    process = NoiseSchedule.from_betas(scheduler.config)
     t = torch.arange(len(process))
     x, eps = pictures(len(t))
     assert process.prediction == "v_prediction"
@@ -58,13 +58,13 @@ def test_v_targets_equal_the_velocity_of_diffusers(name):
 @schedules
 def test_signal_to_noise_equals_that_of_diffusers(name):
     scheduler = DDPMScheduler(**SCHEDULES[name])
-    process = Process.from_betas(scheduler.config)
+    process = NoiseSchedule.from_betas(scheduler.config)
     t = torch.arange(len(process))
     torch.testing.assert_close(process.snr(t), compute_snr(scheduler, t), rtol=1e-6, atol=0)
 
 
 def test_a_zero_terminal_schedule_ends_in_pure_noise():
-    process = Process.from_betas(SCHEDULES["zero_terminal"])
+    process = NoiseSchedule.from_betas(SCHEDULES["zero_terminal"])
     last = torch.tensor([999])
     x, eps = pictures(1)
     assert process.snr(last).item() == 0
@@ -74,7 +74,7 @@ def test_a_zero_terminal_schedule_ends_in_pure_noise():
 @pytest.mark.parametrize("shift", [{"shift": 3.0}, {"shift": 1.0}, {"use_dynamic_shifting": True}], ids=str)
 def test_a_flow_noises_as_scale_noise_of_diffusers_does(shift):
     scheduler = FlowMatchEulerDiscreteScheduler(**shift)
-    process = Process.from_sigmas(scheduler.sigmas[:1000])
+    process = NoiseSchedule.from_sigmas(scheduler.sigmas[:1000])
     t = torch.tensor([0, 1, 250, 500, 998, 999])
     x, eps = pictures(len(t))
     torch.testing.assert_close(process.noise(x, eps, t), scheduler.scale_noise(x, scheduler.timesteps[t], eps), rtol=0, atol=1e-6)
@@ -107,7 +107,7 @@ def test_every_target_is_its_row_of_the_linear_system(kind, row):
 
 def test_noise_grows_with_the_timestep():
     """The mistake of a public re-implementation: a noise level drawn apart from the timestep that the network was told."""
-    process = Process.from_betas(SCHEDULES["scaled_linear"])
+    process = NoiseSchedule.from_betas(SCHEDULES["scaled_linear"])
     x, eps = torch.zeros(1000, 1), torch.ones(1000, 1)
     levels = process.noise(x, eps, torch.arange(1000)).flatten()
     assert bool((levels.diff() > 0).all())
@@ -115,7 +115,7 @@ def test_noise_grows_with_the_timestep():
 
 
 def test_timesteps_are_uniform_over_all_of_the_schedule():
-    process = Process.from_betas(SCHEDULES["short"])
+    process = NoiseSchedule.from_betas(SCHEDULES["short"])
     t = draw_timestep(process, (torch.arange(5000) + 0.5) / 5000)
     assert torch.equal(t.bincount(), torch.full((50,), 100))
 
@@ -133,12 +133,12 @@ def test_a_range_of_timesteps_is_drawn_evenly_and_nothing_outside_of_it(kind, no
 
 
 def test_a_range_that_holds_everything_draws_what_no_range_draws():
-    process, u = Process.from_betas(SCHEDULES["scaled_linear"]), torch.rand(500, generator=torch.Generator().manual_seed(0))
+    process, u = NoiseSchedule.from_betas(SCHEDULES["scaled_linear"]), torch.rand(500, generator=torch.Generator().manual_seed(0))
     assert torch.equal(draw_timestep(process, u, process.between(0, None)), draw_timestep(process, u))
 
 
 def test_densities_at_and_beyond_the_ends_stay_in_the_schedule():
-    process = Process.from_betas(SCHEDULES["short"])
+    process = NoiseSchedule.from_betas(SCHEDULES["short"])
     assert draw_timestep(process, torch.tensor([-0.5, 0.0, 1.0, 1.5])).tolist() == [0, 0, 49, 49]
 
 
@@ -154,4 +154,4 @@ def test_densities_at_and_beyond_the_ends_stay_in_the_schedule():
 )
 def test_a_scheduler_without_betas_to_train_on_is_refused(config):
     with pytest.raises(SettingError, match=r"scheduler_config\.json"):
-        Process.from_betas(config)
+        NoiseSchedule.from_betas(config)

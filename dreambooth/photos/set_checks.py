@@ -114,18 +114,18 @@ def _nearest(look: Look, kept: Sequence[Look]) -> tuple[Look, bool] | None:
 
 
 def _count(count: int, concept: str) -> list[Finding]:
-    def told(severity: Any, reason: str, fix: str) -> list[Finding]:
+    def finding(severity: Any, reason: str, fix: str) -> list[Finding]:
         return [Finding(None, "count", severity, count, reason, fix)]
 
     if concept == "style":
         if count < 5:
-            return told("warning", f"{count} pictures are few for a style: their objects will be learned with it.",
+            return finding("warning", f"{count} pictures are few for a style: their objects will be learned with it.",
                         "Give 5 to 20 pictures of different things.")  # fmt: skip
     elif count < 3:
-        return told("warning", f"{count} photos are few: the paper uses 3 to 5, and with fewer the pose and background are learned, too.",
+        return finding("warning", f"{count} photos are few: the paper uses 3 to 5; with fewer the pose and background are learned, too.",
                     "Take 3 to 5 photos, from other sides and in other places.")  # fmt: skip
     if count > (100 if concept == "style" else 30):
-        return told("info", f"{count} photos are more than needed: the paper uses 3 to 5, most people 5 to 20.",
+        return finding("info", f"{count} photos are more than needed: the paper uses 3 to 5, most people 5 to 20.",
                     "Keep the best ones, or train for more steps.")  # fmt: skip
     return []
 

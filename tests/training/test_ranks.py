@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from dreambooth.run.train import train
-from dreambooth.training.step import accumulate
+from dreambooth.training.step import forward_backward
 from tests.training.runs import config, weights
 from tests.training.two import double_batch
 
@@ -67,7 +67,7 @@ def test_without_a_seed_all_processes_learn_from_the_first_ones(pipelines, tmp_p
 def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, tmp_path):
     model = pipelines("stable_diffusion")
     family, batch, objective = double_batch(model)
-    accumulate(family, batch, process=family.process.to("cpu", torch.float64), objective=objective)
+    forward_backward(family, batch, process=family.process.to("cpu", torch.float64), objective=objective)
     one = [p.grad for part in family.parts.values() for p in part.parameters() if p.requires_grad]
     command = [
         *LAUNCH,

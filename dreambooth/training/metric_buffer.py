@@ -23,7 +23,7 @@ class Rows:
     skipped: Bool[Tensor, ""]
 
 
-class Ring:
+class MetricBuffer:
     """Updates since the last reading. An update that is not finite has already been skipped; checking it stops the run.
 
     With a gradient scaler (float16) a skipped update is ordinary; ten in a row are not.

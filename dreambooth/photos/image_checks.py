@@ -83,7 +83,9 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
     return found
 
 
-def look_at(path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str) -> tuple[list[Finding], Subject, Image.Image]:
+def check_image(
+    path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str
+) -> tuple[list[Finding], Subject, Image.Image]:
     """What the pixels say, where the subject is, and the small copy in which it was looked for."""
     small = fitted(image, max(WORKING_SIDE, resolution))
     subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(small)

@@ -27,7 +27,7 @@ NEEDED = "The base model needs a scheduler like DDPMScheduler, predicting epsilo
 
 
 @dataclass(frozen=True)
-class Process:
+class NoiseSchedule:
     """A noise schedule and the kind of prediction; `t` is an index into its tables, long [b], everywhere in this class."""
 
     alpha: Float[Tensor, "T"]
@@ -39,7 +39,7 @@ class Process:
     prediction: Prediction
 
     @classmethod
-    def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> "Process":
+    def from_betas(cls, config: Mapping[str, Any], *, prediction: Prediction | None = None) -> "NoiseSchedule":
         """The process of a DDPM-style `scheduler_config.json` (beta schedule, zero-terminal SNR, prediction type).
 
         Raises SettingError for a scheduler that is of another make: a flow's, or EDM's with its preconditioning.
@@ -53,7 +53,7 @@ class Process:
         return cls(alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5, times, kind)
 
     @classmethod
-    def from_sigmas(cls, sigmas: Float[Tensor, "T"]) -> "Process":
+    def from_sigmas(cls, sigmas: Float[Tensor, "T"]) -> "NoiseSchedule":
         """A rectified flow over sigmas in (0, 1], as a scheduler lists them (from 1 down): x_t = (1 - sigma) x + sigma eps."""
         sigmas = sigmas.to(torch.float32)
         return cls(1.0 - sigmas, sigmas, 1000.0 * sigmas, "flow")
@@ -61,7 +61,7 @@ class Process:
     def __len__(self) -> int:
         return len(self.alpha)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Process":
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "NoiseSchedule":
         """The same process with its tables on another device, so that no step has to copy them."""
         alpha, sigma, times = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))
         return type(self)(alpha, sigma, times, self.prediction)
@@ -100,10 +100,10 @@ class Process:
         return rows[self.prediction]
 
 
-def draw_timestep(process: Process, u: Float[Tensor, "b"], among: Bool[Tensor, "T"] | None = None) -> Int[Tensor, "b"]:
+def draw_timestep(process: NoiseSchedule, u: Float[Tensor, "b"], among: Bool[Tensor, "T"] | None = None) -> Int[Tensor, "b"]:
     """Indices for densities `u` in [0, 1), long, same shape: uniform `u` is the paper's t ~ U([0, 1]) (Eq. 1).
 
-    `among`, of `Process.between`, are those that are drawn; None is all. Nothing waits for the device.
+    `among`, of `NoiseSchedule.between`, are those that are drawn; None is all. Nothing waits for the device.
     """
     if among is None:
         return (u * len(process)).long().clamp_(0, len(process) - 1)
