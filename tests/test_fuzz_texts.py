@@ -21,7 +21,7 @@ from dreambooth.bench.study.make import KEY
 from dreambooth.bench.study.table import StudyTable, table
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import read_flags
-from dreambooth.config import TrainConfig, dump, read_settings, resolve, write_yaml
+from dreambooth.config import TrainConfig, dump, resolve, write_yaml
 from dreambooth.contradictions import check, idle
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import of_file
@@ -179,7 +179,6 @@ def configured(path: Path) -> None:
     check(config)
     idle(config)
     dump(config)
-    read_settings(path)
     resolve(config.updated({("model", "pretrained_model_name_or_path"): "toybox"}), StableDiffusion)
 
 

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from dreambooth.cli import main
-from dreambooth.config import read_settings as settings_of
+from dreambooth.config import from_file
 from dreambooth.files.images import contact_sheet, read_settings, save_png
 from dreambooth.loading import readable_name
 from tests import tiny
@@ -85,7 +85,7 @@ def test_a_run_among_such_names_leaves_text_that_everybody_can_read_and_goes_on(
     tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert (
         tree["photos"]["instance_data_dir"]
-        == settings_of(run / "config.yaml")["photos"]["instance_data_dir"]
+        == from_file(run / "config.yaml", {}, None)[1]["photos"]["instance_data_dir"]
         == str(odd / f"photos {NAME}")
     )
     assert r"caf\udce9" in (run / "report.html").read_text(encoding="utf-8").lower()

@@ -147,13 +147,16 @@ class Part:
 def refuse_links(place: Path, root: Path, *, flag: str) -> None:
     """Raise SettingError for a small file that is a link out of a model's folder: private words could become the model's.
 
-    Files of the Hub's cache are links, to `blobs` of the same model.
+    Files of the Hub's cache are links, to `blobs` of the same model; and a pipeline may be put together by links to another's parts.
     """
     for path in place.glob("*"):
-        if path.suffix in SMALL and not is_inside(path, root) and not _is_blob(path.resolve()):
+        if path.suffix in SMALL and not is_inside(path, root) and not _is_of_a_model(path.resolve()):
             reason = f"{path} is a link that leads out of the model's folder."
-            raise SettingError(flag, reason, fix="Put the file itself there; only weights may be links.")
+            raise SettingError(flag, reason, fix="Put the file itself there, or link to another pipeline's.")
 
 
-def _is_blob(target: Path) -> bool:
-    return target.parent.name == "blobs" and target.parent.parent.name.startswith("models--")
+def _is_of_a_model(target: Path) -> bool:
+    """Whether a file lies in the Hub's cache, in another pipeline's folder, or in one of its parts': it is a model's word anyway."""
+    folder = target.parent
+    is_blob = folder.name == "blobs" and folder.parent.name.startswith("models--")
+    return is_blob or any((place / MODEL_INDEX).is_file() for place in (folder, folder.parent))
