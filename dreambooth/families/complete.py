@@ -152,7 +152,7 @@ def refuse_links(place: Path, root: Path, *, flag: str) -> None:
     for path in place.glob("*"):
         if path.suffix in SMALL and not is_inside(path, root) and not _is_of_a_model(path.resolve(), path.name):
             reason = f"{path} is a link that leads out of the model's folder."
-            raise SettingError(flag, reason, fix="Put the file itself there; only weights may be links.")
+            raise SettingError(flag, reason, fix="Put the file itself there, or link to another pipeline's.")
 
 
 def _is_of_a_model(target: Path, name: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import beside, flush_folder, settle, unfinished
 from dreambooth.files.disk import disk_errors
 
@@ -31,8 +32,13 @@ def whole_entries(folder: Path) -> Iterator[Path]:
 
 
 def finish_entries(folder: Path) -> bool:
-    """Bring to their places what `whole_entries` was interrupted at; returns whether there was anything. Again does no harm."""
+    """Bring to their places what `whole_entries` was interrupted at; returns whether there was anything. Again does no harm.
+
+    Raises SettingError for a link in the place of that folder: what it leads to would be moved away from there.
+    """
     incoming = folder / INCOMING
+    if incoming.is_symlink():
+        raise SettingError(str(incoming), "is a link, which no result is; nothing is moved through it.", fix="Delete the link.")
     if not incoming.is_dir():
         return False
     for entry in sorted(incoming.iterdir()):

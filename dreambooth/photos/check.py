@@ -21,6 +21,8 @@ from dreambooth.schema import Setting
 Concept = Literal["object", "style"]
 QUICK_PHOTOS = 60
 """Photos that `quick` looks at in depth; of larger folders it takes as many, evenly spread."""
+QUICK_IN_ALL = 120
+"""The same for all folders of a run together: a thousand subjects take no longer than a few dozen."""
 
 
 class PhotosCheck(Setting):
@@ -51,10 +53,21 @@ def check(settings: PhotosCheck) -> CheckReport:
     return report
 
 
-def quick(folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object") -> CheckReport:
-    """The same check before a training, in a fraction of a second per photo, on at most `QUICK_PHOTOS` photos."""
+def quick(
+    folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object", *, at_most: int = QUICK_PHOTOS
+) -> CheckReport:
+    """The same check before a training, in a fraction of a second per photo, on `at_most` photos; on none it tells what the files are."""
     found = folder if isinstance(folder, PhotoFolder) else scan(folder)
-    return check_folder(found, resolution=resolution, concept=concept, at_most=QUICK_PHOTOS)
+    return check_folder(found, resolution=resolution, concept=concept, at_most=at_most)
+
+
+def shared_out(folders: Sequence[PhotoFolder]) -> list[int]:
+    """How many photos of each folder `quick` is to look at, so that all together are few; where folders are more, at one of every few."""
+    each = max(1, QUICK_IN_ALL // max(1, len(folders)))
+    one_in = -(-len(folders) // QUICK_IN_ALL)
+    if sum(min(len(folder.photos), QUICK_PHOTOS) for folder in folders) <= QUICK_IN_ALL:
+        return [QUICK_PHOTOS] * len(folders)
+    return [min(each, QUICK_PHOTOS) if place % one_in == 0 else 0 for place in range(len(folders))]
 
 
 def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None) -> CheckReport:
@@ -93,6 +106,8 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
 def _spread(photos: Sequence[Path], at_most: int | None) -> Sequence[Path]:
     if at_most is None or len(photos) <= at_most:
         return photos
+    if at_most < 2:
+        return photos[:at_most]
     return [photos[round(i * (len(photos) - 1) / (at_most - 1))] for i in range(at_most)]
 
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,16 +145,24 @@ def caption_beside(path: Path) -> str | None:
     return found[1] if found else None
 
 
-def caption_of(path: Path) -> tuple[Path, str] | None:
+def captions_in(folder: Path) -> dict[str, list[str]]:
+    """The names of a folder's caption files, by that of the photo without its ending."""
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for name in sorted(entry.name for entry in entries):
+            for suffix in CAPTION_SUFFIXES:
+                if name[-len(suffix) :].lower() == suffix:
+                    found.setdefault(name[: -len(suffix)], []).append(name)
+    return found
+
+
+def caption_of(path: Path, *, among: Mapping[str, list[str]] | None = None) -> tuple[Path, str] | None:
     """The file with a photo's caption, and the caption as one line: the photo's name with `.txt` or `.caption`, in letters of any case.
 
     Raises PhotoError for a file that is no text (`read_text`), leaves the folder or is too large, and for two that say different things.
     """
     found: list[tuple[Path, str]] = []
-    with os.scandir(path.parent) as entries:
-        start = len(path.stem)
-        names = [e.name for e in entries if e.name.startswith(path.stem) and e.name[start:].lower() in CAPTION_SUFFIXES]
-    for name in sorted(names):
+    for name in (captions_in(path.parent) if among is None else among).get(path.stem, ()):
         beside = path.with_name(name)
         if beside.is_symlink() and not _is_inside(beside, path.parent):
             raise PhotoError(beside, "is a link that leaves the folder or leads nowhere.", fix="Put the file itself there.")

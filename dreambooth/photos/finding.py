@@ -1,6 +1,7 @@
 """What a check found: one finding a line, with its reason and its fix; short for a person, complete for a machine."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,6 +54,11 @@ class CheckReport:
         return any(finding.severity == "error" for finding in self.findings)
 
     @property
+    def has_warnings(self) -> bool:
+        """Whether there is more than information."""
+        return any(finding.severity != "info" for finding in self.findings)
+
+    @property
     def exit_code(self) -> int:
         """The command's: 0 without errors, 1 with."""
         return int(self.has_errors)
@@ -76,10 +82,13 @@ class CheckReport:
     def table(self) -> str:
         """Every photo with its size and its findings, then the set, then what each kind of finding means and how to mend it."""
         rows = [("photo", "size", "findings")]
-        names = list(dict.fromkeys([path.name for path in self.photos] + [f.file for f in self.findings if f.file]))
-        for name in names:
+        found: dict[str, list[Finding]] = {path.name: [] for path in self.photos}
+        for finding in self.findings:
+            if finding.file:
+                found.setdefault(finding.file, []).append(finding)
+        for name, own in found.items():
             place = self.places.get(name)
-            rows.append((_cut(shown(name), 32), f"{place.size[0]} x {place.size[1]}" if place else "-", _brief(self.of(name))))
+            rows.append((_cut(shown(name), 32), f"{place.size[0]} x {place.size[1]}" if place else "-", _brief(own)))
         rows.append(("all photos", f"{len(self.places)} read", _brief(self.of(None))))
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows]
@@ -106,7 +115,7 @@ def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: ORDER[f.severity]))
 
 
-def _brief(findings: tuple[Finding, ...]) -> str:
+def _brief(findings: Sequence[Finding]) -> str:
     marks = {"error": "ERROR ", "warning": "! ", "info": ""}
     words = [f"{marks[f.severity]}{f.check}{_number(f.value)}" for f in findings]
     return ", ".join(words) if words else "ok"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ def refuse_overlap(source: Path, out: Path, masks: Path | None = None) -> None:
 def names_of(folder: PhotoFolder) -> dict[Path, str]:
     """For each photo the name of its copy: its own with .png, and the old ending in it where two would be equal."""
     stems = [_plain(path.stem).casefold() for path in folder.photos]
-    names = {}
+    counts, taken, names = Counter(stems), set[str](), {}
     for path, stem in zip(folder.photos, stems, strict=True):
-        own = _plain(path.stem) if stems.count(stem) == 1 else f"{_plain(path.stem)}_{path.suffix.lower().lstrip('.') or 'file'}"
-        while any(own.casefold() == other[:-4].casefold() for other in names.values()):
+        own = _plain(path.stem) if counts[stem] == 1 else f"{_plain(path.stem)}_{path.suffix.lower().lstrip('.') or 'file'}"
+        while own.casefold() in taken:
             own += "_"
+        taken.add(own.casefold())
         names[path] = f"{own}.png"
     return names
 

@@ -36,7 +36,7 @@ def find_subject(image: Image.Image) -> Subject:
     scale = SIDE / max(image.size)
     size = (max(8, round(image.width * scale)), max(8, round(image.height * scale)))
     lab = colours_of(image, (size[1], size[0]))
-    barrier = sum(_barrier(lab[..., c]) for c in range(3))
+    barrier = sum(_barrier(lab.transpose(2, 0, 1)))
     score = _unit(barrier) + _unit(_unlike_border(lab)) + 0.35 * _unit(_focus(image, size))
     score = _unit(_smooth(score, 1) * _towards_middle(score.shape))
     return _boxed(score)
@@ -108,25 +108,24 @@ def _without_islands(values: Any) -> Any:
     return np.where((mass >= 0.3 * mass.max())[label], values, 0)
 
 
-def _barrier(channel: Any) -> Any:
-    """For each pixel, the smallest rise plus fall (max minus min) along any path from the border, by raster sweeps."""
+def _barrier(channels: Any) -> Any:
+    """For each pixel of channels [c, h, w], the smallest rise plus fall (max minus min) on any path from the border, by raster sweeps."""
     import numpy as np
 
-    u = np.full(channel.shape, np.inf, dtype=np.float32)
-    u[[0, -1], :] = 0
+    u = np.full(channels.shape, np.inf, dtype=np.float32)
     u[:, [0, -1]] = 0
-    high, low = channel.copy(), channel.copy()
-    views = [(lambda a: a), (lambda a: a[::-1]), (lambda a: a.T), (lambda a: a.T[::-1])]
+    u[:, :, [0, -1]] = 0
+    high, low = channels.copy(), channels.copy()
+    views = [(lambda a: a), (lambda a: a[:, ::-1]), (lambda a: a.swapaxes(1, 2)), (lambda a: a.swapaxes(1, 2)[:, ::-1])]
     for _ in range(SWEEPS):
         for view in views:
-            v, i, h, lo = view(u), view(channel), view(high), view(low)
+            v, i, h, lo = (view(values).swapaxes(0, 1) for values in (u, channels, high, low))  # rows first
             for row in range(1, len(v)):
                 h_new, l_new = np.maximum(h[row - 1], i[row]), np.minimum(lo[row - 1], i[row])
                 cost = h_new - l_new
                 better = cost < v[row]
-                v[row] = np.where(better, cost, v[row])
-                h[row] = np.where(better, h_new, h[row])
-                lo[row] = np.where(better, l_new, lo[row])
+                for kept, new in ((v, cost), (h, h_new), (lo, l_new)):
+                    np.copyto(kept[row], new, where=better)
     return u
 
 

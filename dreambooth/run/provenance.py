@@ -35,9 +35,9 @@ def contents(config: TrainConfig, material: Material, base: str) -> dict[str, An
     of any while the sets are not planned.
     """
     photos = {}
-    roots = [subject.folder.root for subject in material.subjects]
+    roots = {subject.folder.root: place for place, subject in reversed(list(enumerate(material.subjects, start=1)))}
     for photo in material.photos:
-        name = photo.path.name if len(roots) == 1 else f"{roots.index(photo.path.parent) + 1}/{photo.path.name}"
+        name = photo.path.name if len(material.subjects) == 1 else f"{roots[photo.path.parent]}/{photo.path.name}"
         mask = mask_file(photo.path, config.photos.mask_dir) if config.objective.masked_loss else None
         photos[name] = {"sha256": file_digest(photo.path), "prompt": photo.prompt, "mask": mask and file_digest(mask)}
     found = {"models": {"base model": base, **replaced(config.model)}, "photos": photos}

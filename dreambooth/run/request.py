@@ -15,8 +15,8 @@ from dreambooth.families.fitting import refuse_incomplete, sizes
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics.encoders import NONE
-from dreambooth.photos.check import quick
-from dreambooth.photos.load import PhotoError, load_with_facts
+from dreambooth.photos.check import quick, shared_out
+from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import check_push
@@ -29,8 +29,10 @@ from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.masks import mask_of
 from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Message, Record
-from dreambooth.training.subjects import Subject, needs_identifier, subjects
+from dreambooth.training.subjects import needs_identifier, subjects
 
+FEW_FOLDERS = 12
+"""Folders of photos of which each gets a word before training."""
 LEAST_RESOLUTION = 64
 """At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
 
@@ -97,32 +99,47 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
 
 def _check_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
     """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
-    SettingError for what must be mended, unless that was waived."""
-    for subject in material.subjects:
-        report = quick(subject.folder, resolution, config.photos.concept)
-        yield Message(report.verdict(), important=report.has_errors)
+    SettingError for what must be mended, unless that was waived.
+
+    Of many folders only those are told that there is something to say of, a dozen at most, and all of them in one line.
+    """
+    folders = [subject.folder for subject in material.subjects]
+    looked = reported = 0
+    for folder, at_most in zip(folders, shared_out(folders), strict=True):
+        report = quick(folder, resolution, config.photos.concept, at_most=at_most)
+        looked += len(report.places)
+        if len(folders) <= FEW_FOLDERS or (report.has_warnings and reported < FEW_FOLDERS):
+            reported += 1
+            yield Message(report.verdict(), important=report.has_errors)
         grave = [finding for finding in report.findings if finding.severity == "error"]
         if grave and not config.photos.ignore_photo_errors:
             first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
             raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
-        _leave_out(config, material, subject, readable=report.places)
+        _leave_out(config, material, folder, readable=report.places)
+    if len(folders) > FEW_FOLDERS:
+        count = sum(len(folder.photos) for folder in folders)
+        words = f"{count:,} photos of {len(folders):,} subjects, {looked:,} of which were looked at; `dreambooth photos check` does all."
+        yield Message(words)
     for photo in material.photos if config.objective.masked_loss else ():
         mask_of(photo.path, load_with_facts(photo.path)[1], config.photos.mask_dir)
 
 
-def _leave_out(config: TrainConfig, material: Material, subject: Subject, *, readable: Collection[str]) -> None:
-    """Take the photos of a subject that cannot be read out of the material; those whose names are `readable` were read by the check."""
-    for photo in [photo for photo in material.photos if photo.path.parent == subject.folder.root and photo.path.name not in readable]:
+def _leave_out(config: TrainConfig, material: Material, folder: PhotoFolder, *, readable: Collection[str]) -> None:
+    """Take the photos of a folder that cannot be read out of the material; those whose names are `readable` were read by the check."""
+    lost = set[Path]()
+    for path in folder.photos:
         try:
-            photo.read()
+            if path.name not in readable:
+                load(path)
         except PhotoError as error:
             if not config.photos.ignore_photo_errors:
                 raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None
-            material.photos.remove(photo)
-            material.complaints.append(str(error))
-    if not any(photo.path.parent == subject.folder.root for photo in material.photos):
-        reason = f"none of the photos in {subject.folder.root} can be read."
-        raise SettingError("--instance_data_dir", reason, fix=material.complaints[-1])
+            lost.add(path)
+            material.complaints += [str(error)] if str(error) not in material.complaints else []  # two subjects may share a folder
+    if len(lost) == len(folder.photos):
+        raise SettingError("--instance_data_dir", f"none of the photos in {folder.root} can be read.", fix=material.complaints[-1])
+    if lost:
+        material.photos = [photo for photo in material.photos if photo.path not in lost]
 
 
 def _stand_in(config: TrainConfig) -> str | None:

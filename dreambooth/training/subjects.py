@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
 from dreambooth.files.folders import expanded
-from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, scan
+from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, captions_in, scan
 from dreambooth.prompts.placeholder import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
@@ -96,9 +96,9 @@ def needs_identifier(photos: Photos) -> bool:
 
 def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[Photo]:
     """The subject's photos, which are not opened, with what each is called; raises SettingError for a caption that cannot be read."""
-    photos = []
+    photos, captions = [], captions_in(subject.folder.root) if use_captions else {}
     for path in subject.folder.photos:
-        file, caption = (caption_of(path) if use_captions else None) or (None, subject.instance_prompt)
+        file, caption = (caption_of(path, among=captions) if use_captions else None) or (None, subject.instance_prompt)
         prompt = fill(caption, identifier, setting=shown(file or "--instance_prompt"), replaced=replaced)
         photos.append(Photo(path, prompt, file))
     return photos

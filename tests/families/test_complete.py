@@ -164,6 +164,12 @@ def test_weights_may_be_links_and_what_small_files_say_may_not_come_from_elsewhe
     refused(folder, str(folder / "unet" / "config.json"), "link")
 
 
+def test_a_pipeline_may_be_put_together_by_links_to_the_parts_of_another(pipelines, tmp_path):
+    for entry in pipelines("stable_diffusion").iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    tiny.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["model_index.json", "dreambooth.yaml", "tokenizer/tokenizer.json", "scheduler/scheduler_config.json"])
 def test_a_link_to_a_private_file_is_refused_and_its_words_are_not_told(name, model, tmp_path):
     folder = model()
