@@ -170,7 +170,7 @@ def run(pipelines, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (["a dog", "--prompts", "prompts.txt"], ("--prompts", "prompts.txt")),
         (["a dog", "--output_dir", "file/out"], ("--output_dir", "cannot be written")),
@@ -196,7 +196,7 @@ def test_a_base_model_that_is_gone_is_named_before_anything_is_loaded(places, ru
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (["--prompts", "prompts.txt"], ("--prompts", "prompts.txt")),
         (["--instance_data_dir", "phots"], ("phots", "Did you mean")),
@@ -213,7 +213,7 @@ def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_loaded(place
 
 
 @pytest.mark.parametrize(
-    ("settings", "words", "told"),
+    ("settings", "words", "printed"),
     [
         ({"arms": {"a": {}, "b": {"settings": {"pretrained_model_name_or_path": "models/sd14/"}}}}, [], ("no folder models/sd14/",)),
         ({"arms": {"a": {}}, "evaluation": {"prompts": "prompts.txt"}}, [], ("prompts.txt",)),
@@ -227,7 +227,7 @@ def test_a_bench_that_cannot_be_asks_for_no_model(places, refused, settings, wor
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         (["photos", "copies/new", "--background", "no colour"], ("--background",)),
         (["photos", "file/copies"], ("OUT", "cannot be written")),

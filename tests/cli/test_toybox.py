@@ -14,7 +14,7 @@ def test_every_verb_has_help_that_names_it_and_writes_nothing(verb, capsys, tmp_
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "output"),
     [
         (("subjects", "--oops"), "--oops"),
         (("verify", "--parts", "encodres"), "invalid choice: 'encodres'"),

@@ -214,7 +214,7 @@ def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_c
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "output"),
     [
         ({"evaluate_every": 2, "dino_encoder": "none"}, "--dino_encoder"),
         ({"evaluate_every": 2, "identifier": None}, "--evaluate_every: .*which word"),

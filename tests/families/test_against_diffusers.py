@@ -73,7 +73,7 @@ def test_a_shorter_text_is_read_in_training_as_in_pictures(pipelines):
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
 def test_a_mask_that_a_pipeline_would_not_use_is_refused(pipelines, name):
     with pytest.raises(SettingError, match="--text_encoder_use_attention_mask"):
-        tiny.load(pipelines(name)).read(max_length=None, use_attention_mask=True)
+        tiny.load(pipelines(name)).configure_tokenizers(max_length=None, use_attention_mask=True)
 
 
 @pytest.mark.parametrize("kind", ["stable_diffusion", "v_prediction"])

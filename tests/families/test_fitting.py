@@ -43,7 +43,7 @@ def test_folders_whose_parts_belong_together_are_their_familys(bare, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "told"),
+    ("name", "channels", "output"),
     [
         ("stable_diffusion", 9, "this UNet is for inpainting (9 channels)"),
         ("stable_diffusion", 8, "this UNet is for editing or following a picture (8 channels)"),
@@ -63,7 +63,7 @@ def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare,
 
 
 @pytest.mark.parametrize(
-    ("name", "pipeline", "told"),
+    ("name", "pipeline", "output"),
     [
         ("stable_diffusion", "StableDiffusionInpaintPipeline", "for inpainting"),
         ("stable_diffusion", "StableDiffusionInstructPix2PixPipeline", "for editing pictures"),
@@ -82,7 +82,7 @@ def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, 
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "output"),
     [
         ("stable_diffusion", {"vae": {"latent_channels": 16}}, "the VAE makes 16 channels, and this UNet works on 4"),
         ("sdxl", {"unet": {"in_channels": 16, "out_channels": 16}}, "the VAE makes 4 channels, and this UNet works on 16"),
@@ -106,7 +106,7 @@ def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes
 
 
 @pytest.mark.parametrize(
-    ("name", "index", "told"),
+    ("name", "index", "output"),
     [
         ("sdxl", {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True}, "SDXL's refiner"),
         ("sdxl", {"text_encoder_2": [None, None]}, "has no text_encoder_2"),
@@ -154,7 +154,7 @@ def test_distilled_models_and_models_of_other_sizes_are_taken(bare):
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "output"),
     [
         ({"_class_name": "ControlNetModel"}, "is a ControlNetModel, which steers a base model and is none"),
         ({"_class_name": "UNet2DConditionModel"}, "is a UNet2DConditionModel alone, one part of a pipeline"),

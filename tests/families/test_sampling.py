@@ -119,7 +119,7 @@ def test_samplers_are_known_by_their_names_and_draw(stable_diffusion, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "output"),
     [
         ("dpmm++", "Did you mean dpm++"),
         ("EulerDiscretScheduler", "Did you mean EulerDiscreteScheduler"),
@@ -254,7 +254,7 @@ def test_latents_are_not_clipped_where_the_base_model_does_not_say_so(pipelines)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"), [({"height": 17}, "--height: .*Give 16"), ({"num_inference_steps": 2000}, "--num_inference_steps: .*1000")]
+    ("given", "output"), [({"height": 17}, "--height: .*Give 16"), ({"num_inference_steps": 2000}, "--num_inference_steps: .*1000")]
 )
 def test_what_no_sampler_can_draw_is_told_before_it_is_tried(pipelines, given, output):
     with pytest.raises(SettingError, match=output):

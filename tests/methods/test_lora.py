@@ -68,7 +68,7 @@ def test_the_layers_can_be_chosen(family):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "printed"),
     [
         ("to_quarry", "no layer of the unet is named to_quarry"),
         ("to_q,to_x,to_y", "no layer of the unet is named to_x or to_y"),
@@ -151,7 +151,7 @@ KOHYA = "pytorch_lora_weights_kohya.safetensors"
 
 
 @pytest.mark.parametrize(
-    ("base", "given", "is_there", "told"),
+    ("base", "given", "is_there", "printed"),
     [
         ("stable_diffusion", {}, True, "for ComfyUI and A1111"),
         ("sdxl", {"train_text_encoder": True}, True, "for ComfyUI and A1111"),

@@ -110,7 +110,7 @@ def test_kept_norms_stay_and_free_ones_grow(base, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "output"),
     [
         ({"placeholder_token": "<|endoftext|>"}, r"--placeholder_token: '<\|endoftext\|>' is known to this model's tokenizers"),
         ({"placeholder_token": "dog"}, "--placeholder_token: 'dog' is found inside other words"),

@@ -120,7 +120,9 @@ def test_a_mark_at_one_place_of_all_photos_is_found_and_shown(album, dreambench)
     assert report.mark and report.mark[0] > 0.4 and report.mark[1] > 0.7
 
 
-@pytest.mark.parametrize(("count", "concept", "told"), [(1, "object", True), (3, "object", False), (3, "style", True), (5, "style", False)])
+@pytest.mark.parametrize(
+    ("count", "concept", "output"), [(1, "object", True), (3, "object", False), (3, "style", True), (5, "style", False)]
+)
 def test_the_number_of_photos_is_judged_by_what_they_share(tmp_path, count, concept, output):
     for number in range(count):
         scene(number).save(tmp_path / f"{number}.jpg", quality=92)
@@ -169,7 +171,7 @@ def test_importing_the_check_loads_neither_torch_nor_the_extras():
     assert not any(f"'{name}'" in loaded for name in ("torch", "transformers", "cv2", "imagehash", "pillow_heif", "scipy"))
 
 
-@pytest.mark.parametrize(("place", "told"), [("0.png", "among the photos"), (".", "is a folder")])
+@pytest.mark.parametrize(("place", "output"), [("0.png", "among the photos"), (".", "is a folder")])
 def test_a_sheet_does_not_take_the_place_of_a_photo(album, place, output):
     before = sorted(path.read_bytes() for path in album.iterdir() if path.is_file())
     with pytest.raises(SettingError, match=f"--sheet: .*{output}"):

@@ -47,7 +47,7 @@ def test_links_that_leave_the_folder_or_loop_are_not_followed(album, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "output"),
     [
         (lambda p: p / "nowhere", "does not exist"),
         (lambda p: (p / "file").write_bytes(b"x") and p / "file", "is a file"),

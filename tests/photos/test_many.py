@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dreambooth.run.provenance import contents
-from dreambooth.photos.ours import names_of
 from PIL import Image
 
-from dreambooth import request
-from dreambooth.api import train_config
 from dreambooth.core.errors import SettingError
-from dreambooth.photos import together
+from dreambooth.photos import set_checks
 from dreambooth.photos.check import QUICK_IN_ALL, QUICK_PHOTOS, check_folder, shared_out
 from dreambooth.photos.files import PhotoFolder, caption_of, captions_in, scan
 from dreambooth.photos.likeness import hashes
+from dreambooth.photos.manifest import names_of
+from dreambooth.run import request
+from dreambooth.run.provenance import contents
+from dreambooth.setup.given import train_config
 from dreambooth.training.subjects import read_photos, subjects
 from tests import tiny
 
@@ -56,9 +56,9 @@ def asked(many: Path, **settings):
 
 
 def test_of_many_subjects_a_dozen_words_are_said_and_one_line_of_all(many):
-    told = [record.text for record in request.read(asked(many))]
-    assert len(told) <= request.FEW_FOLDERS + 1
-    assert "450 photos of 150 subjects, 75 of which" in told[-1]
+    messages = [record.text for record in request.read(asked(many))]
+    assert len(messages) <= request.FEW_FOLDERS + 1
+    assert "450 photos of 150 subjects, 75 of which" in messages[-1]
 
 
 def test_a_photo_that_cannot_be_read_is_found_also_where_no_photo_was_looked_at_closely(many):
@@ -83,12 +83,12 @@ def test_copies_among_thousands_are_found_as_among_few():
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).resize((48, 48)) for _ in range(300)]
     pictures += [pictures[7].resize((40, 40)), pictures[9].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    looks = [together.Look(Path(f"{n}.png"), str(n), hashes(picture), None) for n, picture in enumerate(pictures)]
-    found, kept = together._copies(looks)
+    looks = [set_checks.Look(Path(f"{n}.png"), str(n), hashes(picture), None) for n, picture in enumerate(pictures)]
+    found, kept = set_checks._copies(looks)
     assert [(f.file, f.value, "mirror" in f.reason) for f in found] == [("300.png", "7.png", False), ("301.png", "9.png", True)]
     bits = np.stack([look.hashes[0] for look in kept])
     apart = (bits[:, None] != bits[None]).sum(2) + 64 * np.eye(len(kept), dtype=int)
-    assert apart.min() > together.NEAR_BITS
+    assert apart.min() > set_checks.NEAR_BITS
 
 
 def test_captions_and_names_of_ten_thousand_photos_take_a_second(tmp_path):

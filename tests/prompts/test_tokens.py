@@ -139,7 +139,7 @@ def test_a_vocabulary_without_such_words_is_told_with_a_way_out():
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "output"),
     [("sks", "weapon"), ("xxy5syt00", "7 pieces"), ("dog", "place 1,929 of 49,408"), ("my ball", "has 'my' at place"), ("ohwx", None)],
 )
 def test_a_chosen_identifier_is_warned_about_with_the_evidence(clip, word, output):

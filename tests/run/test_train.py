@@ -349,7 +349,7 @@ def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(p
     assert not any(b"hf_secret" in text for text in texts)
 
 
-@pytest.mark.parametrize(("given", "told"), [({"hub_model_id": "my dog"}, "--hub_model_id"), ({"hub_token": "other"}, "--push_to_hub")])
+@pytest.mark.parametrize(("given", "printed"), [({"hub_model_id": "my dog"}, "--hub_model_id"), ({"hub_token": "other"}, "--push_to_hub")])
 def test_what_the_hub_would_refuse_is_told_before_the_training(pipelines, tmp_path, monkeypatch, given, printed):
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     wanted = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", **given}

@@ -374,7 +374,7 @@ def test_any_part_of_a_file_is_refused_or_all_of_it_is_taken(made):
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "output"),
     [
         (lambda folder, one: None, "there is no file"),
         (lambda folder, one: folder.mkdir(), "holds no LoRA file"),

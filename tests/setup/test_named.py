@@ -53,7 +53,7 @@ def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("steps", "record", "told"),
+    ("steps", "record", "output"),
     [
         ((), {}, "--evaluate_every. There are dog@450."),
         ((100,), {"state": "interrupted", "choice": None}, "--evaluate_every. There are dog@100."),

@@ -142,7 +142,7 @@ def test_the_length_is_the_one_that_the_run_asks_for_and_what_t5_reads_is_read(w
     caption = "a dog on the grass, [V]"
     behind = wanted(*[caption] * 4)
     shorter = tiny.load(pipelines("stable_diffusion"))
-    shorter.read(max_length=6)
+    shorter.configure_tokenizers(max_length=6)
     with pytest.raises(SettingError, match="6 tokens"):
         cut_off(behind, gather(behind, "sks"), shorter)
     flux = tiny.load(pipelines("flux"))
