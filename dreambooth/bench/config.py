@@ -1,4 +1,4 @@
-"""What `dreambooth bench` is told, beside the flags of `dreambooth train`, which go to every job."""
+"""The settings of `dreambooth bench`, beside the flags of `dreambooth train`, which go to every job."""
 
 from typing import Annotated
 

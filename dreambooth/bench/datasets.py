@@ -60,7 +60,7 @@ class Dataset:
         return tuple(sorted({subject.noun for subject in self.subjects}))
 
     def with_photos(self, count: int) -> "Dataset":
-        """Without subjects that have some photos but fewer than `count`, which is told: arms are compared on the same subjects.
+        """Without subjects that have some photos but fewer than `count`, with a message: arms are compared on the same subjects.
 
         Raises SettingError where no subject has enough.
         """

@@ -37,7 +37,7 @@ SOURCES = {
     "scheduler": "--validation_scheduler, or the plan's evaluation: scheduler",
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
 }
-"""How a bench is told what `evaluate` is told by flags of its own."""
+"""The bench's names for flags of `evaluate`."""
 Tell = Callable[[JobProgress], None]
 
 

@@ -220,7 +220,7 @@ def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tup
     called = names(arm, subject, request.dataset.nouns, seed=seed)
     given = relative({**request.given(arm), **called, "seed": seed})
     config = _resolved(given)
-    if config.watching.evaluate_every:  # the looks see by the same eyes as the examination
+    if config.watching.evaluate_every:  # scores during training use the encoders of the final evaluation
         given |= {name: value for name, value in request.evaluation().items() if name in ENCODERS}
         config = _resolved(given)
     tree = {name: flag.path for name, flag in flags(type(config)).items() if name not in NOT_TO_SET or name in given}

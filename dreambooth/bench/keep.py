@@ -37,7 +37,7 @@ class Kept:
     def prune(self, folder: Path) -> None:
         """Leave of a job that has its row what was asked for, its pictures and the row."""
         for place in self._gone(folder):
-            with suppress(OSError):  # it is told as kept bytes, and the next start tries again
+            with suppress(OSError):  # it is counted among the kept bytes, and the next start tries again
                 remove(place, root=folder)
 
     def _gone(self, folder: Path) -> Iterator[Path]:

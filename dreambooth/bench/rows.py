@@ -38,7 +38,7 @@ def write_row(root: Path, row: Row) -> None:
 
 
 def has_row(root: Path, key: str) -> bool:
-    """Whether a job is finished; a row that is damaged is told, and does not count."""
+    """Whether a job is finished; a damaged row is reported, and does not count."""
     path = row_path(root, key)
     if not path.is_file():
         return False

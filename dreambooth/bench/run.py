@@ -48,7 +48,7 @@ class BenchState:
     given: set[str] = field(default_factory=set)
     failed: dict[str, Failed] = field(default_factory=dict)
     unfit: list[Failed] = field(default_factory=list)
-    """Jobs that could not even be described, not yet told."""
+    """Jobs that could not even be described, not yet announced."""
 
     def missing(self, request: Request) -> Iterator[Job]:
         """The jobs to do, one at a time, each once."""

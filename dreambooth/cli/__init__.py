@@ -99,7 +99,7 @@ def _complain(text: str) -> None:
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:
-    """A line about a library's thread; none where a disk has failed, for that is told by the one who waits for the thread."""
+    """A line about a library's thread; none where a disk has failed, for whoever waits for the thread reports it."""
     from dreambooth.core.errors import redacted
     from dreambooth.files.disk import in_words
 

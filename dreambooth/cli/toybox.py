@@ -49,7 +49,7 @@ def _subjects(words: Sequence[str]) -> int:
         return 0
     if len(words) > 1 or any(word.startswith("-") for word in words):
         fix = "Give one file name for the sheet, or none."
-        raise SettingError("toybox subjects", f"{' '.join(words)!r} is more than it can be told.", fix=fix)
+        raise SettingError("toybox subjects", f"{' '.join(words)!r} is more than it takes.", fix=fix)
     path = Path(words[0] if words else "toybox.png")
 
     from PIL import Image

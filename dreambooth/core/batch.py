@@ -21,7 +21,7 @@ class Batch:
     weight: Float[Tensor, "b"]
     """How much each picture counts, [b]."""
     condition: dict[str, Tensor]
-    """What the network is told beside time: embeddings or token ids, each [b, ...]."""
+    """What conditions the network beside time: embeddings or token ids, each [b, ...]."""
     photo: Int[Tensor, "b"]
     """Which picture a row shows, long [b]; only to name it when something goes wrong."""
     mask: Float[Tensor, "b 1 h w"] | None = None

@@ -1,4 +1,4 @@
-"""What can go wrong, told to the person who can mend it; each kind carries the exit code of the command line."""
+"""What can go wrong, said to the person who can mend it; each kind carries the exit code of the command line."""
 
 import re
 

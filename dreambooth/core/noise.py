@@ -35,7 +35,7 @@ class NoiseSchedule:
     sigma: Float[Tensor, "T"]
     """[T] float32: how much noise there is."""
     times: Float[Tensor, "T"]
-    """[T] float32: what the network is told at each index (0, 1, ... or 1000 sigma for flows)."""
+    """[T] float32: the network's time input at each index (0, 1, ... or 1000 sigma for flows)."""
     prediction: Prediction
 
     @classmethod

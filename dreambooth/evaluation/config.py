@@ -1,4 +1,4 @@
-"""What `dreambooth evaluate` is told."""
+"""The settings of `dreambooth evaluate`."""
 
 from typing import Annotated, Literal
 

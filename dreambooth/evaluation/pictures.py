@@ -61,7 +61,7 @@ class Series:
 def have(
     series: Series, model: Lazy, *, sampling: Sampling, batch_size: int, precision: str
 ) -> Generator[Message | Progress, None, tuple[GeneratedImage, ...]]:
-    """The pictures, those already there read and the others drawn; told while it goes on, handed back at the end."""
+    """The pictures, those already there read and the others drawn; with records of progress, returned at the end."""
     stamp = {**series.stamp, "precision": precision}
     shots: dict[Wanted, GeneratedImage] = {}
     for wanted in series.wanted:

@@ -68,7 +68,7 @@ def examine(
     run = run_folder(path)
     config = read_config(run, allow_pickle=allow_pickle) if run else None
     if run is None:
-        refuse_no_model(name)  # a name that was mistyped is told first
+        refuse_no_model(name)  # a mistyped name is reported first
     photos_setting = config.photos if config else None
     if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
         fix = "Say which one: --instance_data_dir, --class_noun and --identifier."

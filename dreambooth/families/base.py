@@ -57,7 +57,7 @@ class Family(ABC):
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
     """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
     added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
-    """What the denoiser's `addition_embed_type` may be: what it is told beside text and time."""
+    """What the denoiser's `addition_embed_type` may be: its conditions beside text and time."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
     default_latents: ClassVar[int] = 64
@@ -76,7 +76,7 @@ class Family(ABC):
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
     masks_padding: ClassVar[bool] = False
-    """Whether its pipeline can keep an encoder's eyes off padding."""
+    """Whether its pipeline can mask padding in the text encoder."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
 
@@ -179,7 +179,7 @@ class Family(ABC):
 
     @abstractmethod
     def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
-        """What the network is told about a picture's size and crop (height, width; top, left; height, width), each [1, ...]."""
+        """The network's conditions of a picture's size and crop (height, width; top, left; height, width), each [1, ...]."""
 
     def answer(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         """`predict`, with token ids embedded first when the text encoder learns."""

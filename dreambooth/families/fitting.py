@@ -163,7 +163,7 @@ def vae_config(folder: Path, other: str | None) -> Config:
 
 
 def part_config(folder: Path) -> Config:
-    """A part's configuration; nothing where there is none or it is damaged, which is told when it is loaded."""
+    """A part's configuration; nothing where there is none or it is damaged, which is reported when it is loaded."""
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

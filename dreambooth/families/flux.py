@@ -1,4 +1,4 @@
-"""FLUX.1: a rectified flow in a transformer over packed latents, told by T5's tokens and CLIP's summary (Black Forest Labs)."""
+"""FLUX.1: a rectified flow in a transformer over packed latents, conditioned on T5's tokens and CLIP's pooled embedding (Black Forest Labs)."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -16,7 +16,7 @@ SHARED = {
 
 
 class Flux(Family):
-    """FLUX.1 dev (with its guidance told as a number) and schnell (without)."""
+    """FLUX.1 dev (with guidance as a numeric input) and schnell (without)."""
 
     name = "FLUX.1"
     pipelines = ("FluxPipeline",)

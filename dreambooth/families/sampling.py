@@ -34,7 +34,7 @@ class Sampling(Setting):
     num_inference_steps: Count = 30
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
     guidance_scale: Guidance = 7.5
-    """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev is told about 3.5."""
+    """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev takes about 3.5 as an input."""
     scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
     eta: Share = 0.0
@@ -104,7 +104,7 @@ def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
 def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
     if negative_prompt and "true_cfg_scale" in _options(family):
-        reason = f"{family.name} is told its guidance as a number, and takes no negative prompt."
+        reason = f"{family.name} takes its guidance as a number, and no negative prompt."
         raise SettingError(sampling.source("negative_prompt"), reason, fix="Leave it out.")
     refuse_unreadable(negative_prompt or "", sampling.source("negative_prompt"))
     for side in ("height", "width"):
@@ -159,7 +159,7 @@ def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -
 
 
 def _latent(kind: type, own: Any) -> dict[str, Any]:
-    """What a sampler is to be told where the base model's own does not say it: DDIM and DDPM clip pictures, and x_0 is no picture here."""
+    """Options of a sampler where the base model's own does not say it: DDIM and DDPM clip pictures, and x_0 is no picture here."""
     known = inspect.signature(kind).parameters
     unsaid = {"clip_sample": False} if "clip_sample" in known and "clip_sample" not in own.config else {}
     return unsaid | ({"skip_prk_steps": True} if kind.__name__ == "PNDMScheduler" else {})
@@ -231,7 +231,7 @@ def _decoder(family: Family, precision: str) -> Iterator[None]:
 
 
 def _options(family: Family) -> Mapping[str, Any]:
-    """What the family's pipeline can be told."""
+    """The options that the family's pipeline takes."""
     return inspect.signature(type(family.pipe).__call__).parameters
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, and a UNet that is told each picture's size and crop (Podell et al. 2023, sec. 2.2)."""
+"""Stable Diffusion XL: two text encoders, and a UNet conditioned on each picture's size and crop (Podell et al. 2023, sec. 2.2)."""
 
 from collections.abc import Mapping
 from typing import ClassVar

@@ -111,7 +111,7 @@ class ModelSource(Setting):
 
 @contextmanager
 def relabel_errors(setting: str) -> Iterator[None]:
-    """A block in which a base model that cannot be had is told under the name that the user gave it by."""
+    """A block in which a base model that cannot be had is reported under the name that the user gave it by."""
     try:
         yield
     except SettingError as error:

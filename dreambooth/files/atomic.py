@@ -83,7 +83,7 @@ def unfinished(partial: Path, path: Path) -> Iterator[None]:
             raise
         raise RunError(str(error).replace(str(partial), str(path))) from error
     finally:
-        with suppress(OSError):  # that it cannot be taken away is no news: what kept it from being finished is told
+        with suppress(OSError):  # that it cannot be taken away is no news: what kept it from being finished is reported
             remove(partial, root=partial.parent)
 
 

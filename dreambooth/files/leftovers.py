@@ -36,7 +36,7 @@ def sweep(folder: Path) -> None:
 
 
 def is_left_over(path: Path) -> bool:
-    """Whether a file or folder was begun here by a process that is gone, or, where that cannot be told, more than a day ago."""
+    """Whether a file or folder was begun here by a process that is gone, or, where that is not known, more than a day ago."""
     found = NAME.fullmatch(path.name)
     if not found:
         return False

@@ -1,6 +1,6 @@
 """What a model already sees in a word: how far the word moves a prompt, in the text encoders and in what the frozen model draws.
 
-A word without a meaning leaves "a photo of a [V] dog" where "a photo of a dog" is. Both movements are told as ratios that need no
+A word without a meaning leaves "a photo of a [V] dog" where "a photo of a dog" is. Both movements are given as ratios that need no
 unit: of the text, over the median movement by plain adjectives (1: as much meaning as "red" or "wooden" has); of the pictures, over
 the distance between two seeds (1: another picture altogether). The paper wants an identifier with a weak prior (section 3.2).
 """

@@ -44,7 +44,7 @@ class CustomDiffusion(WordMethod):
         words = self.add_word(family)
         for name, layer in family.denoiser.named_modules():
             if f".{name}.weight".endswith(LEARNS):
-                layer.weight.data = layer.weight.data.float()  # a base in half precision that was not told of `learned_in_place`
+                layer.weight.data = layer.weight.data.float()  # a base in half precision that was loaded without `learned_in_place`
                 layer.requires_grad_(True)
                 layer.register_forward_hook(_without_start)
         return KeysValuesAndWord(family, parts, words)

@@ -1,4 +1,4 @@
-"""The files of a photo folder, told apart by their first bytes and never by trust in their names.
+"""The files of a photo folder, recognised by their first bytes and never by trust in their names.
 
 Nothing outside the folder is read: links that lead out of it are listed as skipped, sub-folders are not entered.
 """
@@ -245,7 +245,7 @@ def _why_not_readable(path: Path) -> str | None:
 
 
 def is_meant_as_photo(path: Path) -> bool:
-    """Whether a skipped file's name says that it was meant to be a photo, so that losing it should be told loudly."""
+    """Whether a skipped file's name says that it was meant to be a photo, so that losing it deserves a warning."""
     name = path.name
     return not name.startswith(".") and path.suffix.lower() in PICTURE_SUFFIXES | RAW_SUFFIXES and not path.is_dir()
 

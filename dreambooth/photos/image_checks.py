@@ -56,7 +56,7 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
         add("mode", "info", facts.mode, f"{what}; it is converted to sRGB here.", "Nothing to do.")
     if facts.colour_problem:
         add("profile", "warning", facts.profile, f"{facts.colour_problem} Its colours may be off.", "Export it as sRGB.")
-    elif facts.is_converted and facts.mode != "LAB":  # which is told as its mode
+    elif facts.is_converted and facts.mode != "LAB":  # which its mode says
         add(
             "profile",
             "info",

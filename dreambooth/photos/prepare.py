@@ -1,7 +1,7 @@
 """A clean copy of a folder of photos: upright, sRGB, opaque, square around the subject, one size. The originals are only read.
 
 Running it again changes nothing: a file is written only when its bytes would differ, and files that an earlier run made from photos
-which are gone are removed. What is ours is told from what is not by `preview/record.json` in the output folder.
+which are gone are removed. What is ours is known by `preview/record.json` in the output folder.
 """
 
 import io

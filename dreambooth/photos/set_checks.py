@@ -74,7 +74,7 @@ def findings(looks: Sequence[Look], *, concept: str, count: int) -> tuple[list[F
 
 
 def _copies(looks: Sequence[Look]) -> tuple[list[Finding], list[Look]]:
-    """Findings for exact and near duplicates, each told once against the first of its kind; and the photos without them."""
+    """Findings for exact and near duplicates, each reported once against the first of its kind; and the photos without them."""
     import numpy as np
 
     found: list[Finding] = []

@@ -35,7 +35,7 @@ class ProgressPage:
         self.step, self.written = 0, -math.inf
 
     def resume(self, metrics: Path, step: int) -> None:
-        """Take up what a run told up to a step, before it was interrupted."""
+        """Take up a run's records up to a step, before it was interrupted."""
         self.rows, self.step = [row for row in readings(metrics) if row["step"] <= step], step
 
     def take(self, record: Record) -> None:
@@ -48,7 +48,7 @@ class ProgressPage:
                 self.write()
 
     def close(self) -> None:
-        """The page as it stays. What stopped the run is told elsewhere, so a page that cannot be written hides nothing."""
+        """The page as it stays. What stopped the run is reported elsewhere, so a page that cannot be written hides nothing."""
         with suppress(DreamboothError):
             self.write(ended=True)
 

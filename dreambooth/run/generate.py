@@ -116,7 +116,7 @@ def asked(config: GenerateConfig) -> Asked:
 
 
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Drawn]:
-    """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last thing told is `Drawn`."""
+    """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last record is `Drawn`."""
     wanted = asked(config)
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
@@ -170,7 +170,7 @@ def _draw_missing(
 
 
 def opening(config: GenerateConfig) -> dict[str, Any]:
-    """What `open_model` is to be told."""
+    """The arguments of `open_model`."""
     return {
         "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
         "variant": config.variant, "revision": config.revision, "verify": config.verify,

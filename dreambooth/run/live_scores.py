@@ -62,7 +62,7 @@ class Watcher:
         self.page.resume(folder / "metrics.jsonl", trainer.step)
         self._choose()
         chosen = self.choice()
-        trainer.leading = folder / f"checkpoint-{chosen['step']}" if chosen else None
+        trainer.best_checkpoint = folder / f"checkpoint-{chosen['step']}" if chosen else None
 
     def first(self) -> Iterator[Record]:
         """The untuned model's scores, which all later ones are held against; nothing when a resumed run has them."""
@@ -83,9 +83,9 @@ class Watcher:
         yield self._look(step)
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
-            yield from self.trainer.lead(self.folder)
+            yield from self.trainer.save_best(self.folder)
         elif chosen and chosen["step"] < step:  # perhaps one that was due anyway, and led by less than noise
-            self.trainer.leading = self.folder / f"checkpoint-{chosen['step']}"
+            self.trainer.best_checkpoint = self.folder / f"checkpoint-{chosen['step']}"
 
     @property
     def has_enough(self) -> bool:

@@ -120,7 +120,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
 
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:
-    """Encode everything once; the last thing told is the Batches."""
+    """Encode everything once; the last item is the Batches."""
     resolution = config.cropping.resolution
     assert resolution
     prompts: list[str] = []

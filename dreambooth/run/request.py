@@ -101,7 +101,7 @@ def _check_photos(config: TrainConfig, material: Material, resolution: int) -> I
     """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
     SettingError for what must be mended, unless that was waived.
 
-    Of many folders only those are told that there is something to say of, a dozen at most, and all of them in one line.
+    Of many folders at most a dozen with findings are reported one by one, and all of them in one line.
     """
     folders = [subject.folder for subject in material.subjects]
     looked = reported = 0

@@ -1,4 +1,4 @@
-"""Settings against each other: what contradicts itself is refused, what has nothing to do is told."""
+"""Settings against each other: what contradicts itself is refused, what has no effect is reported."""
 
 from pathlib import Path
 

@@ -126,7 +126,7 @@ class Output(Setting):
 
 
 class TrainConfig(Setting):
-    """Everything a training run is told."""
+    """The settings of a training run."""
 
     model: ModelSource = ModelSource()
     photos: Photos = Photos()
@@ -213,7 +213,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
 
 @contextmanager
 def recipe_named(config: TrainConfig) -> Iterator[None]:
-    """A block in which a wrong value that came from the base model's own recipe is told as that, and not as a flag's that nobody gave."""
+    """A block in which a wrong value that came from the base model's own recipe is reported as the recipe's, and not as a flag's that nobody gave."""
     try:
         yield
     except SettingError as error:

@@ -125,7 +125,7 @@ def check_resolution(resolution: int, *, step: int) -> None:
 
 
 def silence_libraries() -> None:
-    """Libraries' own progress bars and notices are silent; what matters is told as records."""
+    """Libraries' own progress bars and notices are silent; what matters comes as records."""
     import diffusers
     import transformers
 

@@ -1,4 +1,4 @@
-"""Where a study's pictures come from: a run, a folder of runs, or an arm of a bench; told apart by what the folder holds."""
+"""Where a study's pictures come from: a run, a folder of runs, or an arm of a bench; recognised by what the folder holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The toybox's models, loaded for measuring: the pipeline that draws, and the eyes that look at what it drew."""
+"""The toybox's models, loaded for measuring: the pipeline that draws, and the encoders that judge what it drew."""
 
 import os
 from collections.abc import Iterator

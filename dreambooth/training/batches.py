@@ -49,7 +49,7 @@ class Cropping(Setting):
 
 @dataclass(frozen=True)
 class Crop:
-    """One (picture, crop, flip): uint8 pixels [3, r, r], and what some families are told about the crop."""
+    """One (picture, crop, flip): uint8 pixels [3, r, r], and what conditions some families on the crop."""
 
     pixels: UInt8[Tensor, "3 r r"] | None
     """None once they are encoded and kept as moments."""

@@ -97,7 +97,7 @@ class Trainer:
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
         self.last_checkpoint: Path | None = None
-        self.leading: Path | None = None
+        self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
         self.taken: int | None = None
         if processes.device.type == "cpu":
@@ -162,20 +162,20 @@ class Trainer:
         if self.processes.is_main:
             if not is_there:
                 self._write(folder)
-            self.moments.prune(output_dir, newest=folder, best=self.leading)
+            self.moments.prune(output_dir, newest=folder, best=self.best_checkpoint)
         self.processes.wait()
         self.moments.saved()
         self.last_checkpoint = folder
         if not is_there:
             yield Saved(self.step, folder)
 
-    def lead(self, output_dir: Path) -> Iterator[Record]:
+    def save_best(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment as the best so far; the one before it goes, unless it was due anyway.
 
         By the main process alone: the others wait for nothing.
         """
-        folder, before = output_dir / f"checkpoint-{self.step}", self.leading
-        self.leading = folder
+        folder, before = output_dir / f"checkpoint-{self.step}", self.best_checkpoint
+        self.best_checkpoint = folder
         if folder != self.last_checkpoint:
             self._write(folder)
             self.moments.saved()

@@ -31,7 +31,7 @@ class Objective(Setting):
     mode_scale: Annotated[float, Ge(-1), Le(1.75)] = 1.29
     """Scale of the mode draw of times."""
     train_guidance_scale: Guidance = 3.5
-    """For guidance-distilled flows (FLUX.1 dev): the guidance that the network is told while it trains; diffusers' `--guidance_scale`."""
+    """For guidance-distilled flows (FLUX.1 dev): the network's guidance input while it trains; diffusers' `--guidance_scale`."""
 
     min_timestep: Annotated[int, Ge(0), Le(10**6)] = 0
     """Train from this timestep on only, as the model's own scheduler counts them (0 to 999 for most; kohya's flag)."""

@@ -71,16 +71,16 @@ def test_a_person_answers_in_a_browser_and_the_table_holds_it(browser, tmp_path,
     page.fill("#rater", 'Zoë "Z"')
     page.click("text=Start")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "fits a phone"
-    assert page.is_disabled("#next") and page.inner_text("#told") == "1 of 4"
+    assert page.is_disabled("#next") and page.inner_text("#position") == "1 of 4"
     page.keyboard.press("1")
     page.keyboard.press("3")
     page.keyboard.press("Enter")
     page.click("#identity label:has-text('B')")
     page.reload()
-    assert page.inner_text("#told") == "2 of 4" and page.is_checked("#identity input[value=B]", timeout=2000)
+    assert page.inner_text("#position") == "2 of 4" and page.is_checked("#identity input[value=B]", timeout=2000)
     page.keyboard.press("2")
     page.keyboard.press("Backspace")
-    assert page.inner_text("#told") == "1 of 4" and page.is_checked("#identity input[value=A]")
+    assert page.inner_text("#position") == "1 of 4" and page.is_checked("#identity input[value=A]")
     page.click("#next")
     page.click("#next")
     for _ in range(2):

@@ -50,7 +50,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """All that is told of a bench."""
+    """All that the pages of a bench say."""
 
     title: str
     toybox: bool
