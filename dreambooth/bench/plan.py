@@ -233,7 +233,7 @@ def _trusted(settings: Mapping[str, Any], where: str, given: Mapping[str, Any]) 
 
 
 def _stops(plan: Plan, arm: Arm) -> bool:
-    """Whether the looks decide when a training ends, so that how they look decides what is learned."""
+    """Whether evaluation passes decide when a training ends, so that how they are made decides what is learned."""
     given = {**plan.settings, **arm.settings}.get("stop_early")
     return given is not None and Watching.parse({"stop_early": given}).stop_early
 

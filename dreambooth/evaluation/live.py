@@ -31,7 +31,7 @@ SEED = 1000
 
 @dataclass(frozen=True)
 class LiveScored:
-    """One look: the curves' values at a step, and the seconds that it took."""
+    """One evaluation pass: the curves' values at a step, and the seconds that it took."""
 
     step: int
     values: dict[str, float]
@@ -90,7 +90,7 @@ class LiveScores:
         return LiveScored(step, values | {"evaluation_seconds": seconds}, tuple(s.image for s in drawn), tuple(s.prompt for s in drawn))
 
     def should_stop(self) -> bool:
-        """Whether the looks so far give no hope of a better checkpoint."""
+        """Whether the passes so far give no hope of a better checkpoint."""
         rest = {step: signals for step, signals in self.curve.items() if step > 0}
         return 0 in self.curve and should_stop(rest, self.curve[0], real_dino=self.real_dino)
 
@@ -111,10 +111,10 @@ class LiveScores:
 
 
 def signals_of(values: Mapping[str, float]) -> Signals:
-    """What selection needs of a look's values."""
+    """What selection needs of a pass's values."""
     return Signals(values["dino"], values.get("clip_t"), values.get("pres"), values.get("copying"), values.get("clip_t_chance"))
 
 
 def read_curve(metrics: Path) -> dict[int, Signals]:
-    """The looks that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
+    """The evaluation passes that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
     return {int(row["step"]): signals_of(row) for row in readings(metrics) if "dino" in row}

@@ -10,7 +10,7 @@ parts, each between 0 and 1 on the scale that the subject itself gives:
 
 The highest harmonic mean of those that were measured wins, and of those within 0.01 of it the earliest, since a gap of 0.01 is noise.
 Harmonic, since a model has to do all four. Where nothing of the subject was seen there is nothing to choose by: the last is taken. Training
-can stop once three looks in a row brought no gain of 0.01, but not before any of them saw something of the subject.
+can stop once three evaluation passes in a row brought no gain of 0.01, but not before any of them saw something of the subject.
 
 What is chosen here is the one judgement on how long to train: a run's last lines, RUN@best, its report and the verdict repeat it.
 
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PATIENCE = 3
-"""Looks without a gain after which a training may stop."""
+"""Evaluation passes without a gain after which a training may stop."""
 NOISE = 0.01
 """Differences of the mean up to this do not count."""
 FALL = 0.05
@@ -74,7 +74,7 @@ def choose(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float |
 
 
 def should_stop(curve: Mapping[int, Signals], untuned: Signals, *, real_dino: float | None = None, patience: int = PATIENCE) -> bool:
-    """Whether the last `patience` looks brought no gain over what was before; never before the subject is seen at all."""
+    """Whether the last `patience` passes brought no gain over what was before; never before the subject is seen at all."""
     if all(parts(signals, untuned, real_dino)["subject"] < NOISE for signals in curve.values()):
         return False
     values = [balance(parts(curve[step], untuned, real_dino)) for step in sorted(curve)]

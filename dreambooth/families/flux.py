@@ -1,4 +1,4 @@
-"""FLUX.1: a rectified flow in a transformer over packed latents, conditioned on T5's tokens and CLIP's pooled embedding (Black Forest Labs)."""
+"""FLUX.1: a rectified flow in a transformer over packed latents, on T5's tokens and CLIP's pooled embedding (Black Forest Labs)."""
 
 from collections.abc import Mapping
 from typing import ClassVar

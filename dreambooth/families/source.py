@@ -41,7 +41,7 @@ class ModelSource(Setting):
     """The base model"""
 
     pretrained_model_name_or_path: str = TOYBOX
-    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first look."""
+    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first try."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None

@@ -1,4 +1,4 @@
-"""JSON files that people write or send: messages name the place of what is wrong, and a name that stands twice is not dropped in silence."""
+"""JSON files that people write or send: messages name the place of a fault, and a name that stands twice is not dropped in silence."""
 
 import json
 from collections import Counter

@@ -57,7 +57,7 @@ class EvalImages:
 
 
 class Encoders(ABC):
-    """What metrics look through: embeddings of pictures and words, and perceptual distances."""
+    """What metrics compute with: embeddings of pictures and words, and perceptual distances."""
 
     @abstractmethod
     def dino(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:

@@ -20,7 +20,7 @@ from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
 QUICK_PHOTOS = 60
-"""Photos that `quick` looks at in depth; of larger folders it takes as many, evenly spread."""
+"""Photos that `quick` checks in depth; of larger folders it takes as many, evenly spread."""
 QUICK_IN_ALL = 120
 """The same for all folders of a run together: a thousand subjects take no longer than a few dozen."""
 
@@ -85,7 +85,7 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
             f"For all: dreambooth photos check {shown(folder.root)}.",
         ))  # fmt: skip
     compared = set(_spread(chosen, set_checks.COMPARED))
-    looks: list[set_checks.Look] = []
+    features: list[set_checks.PhotoFeatures] = []
     places: dict[str, Place] = {}
     for path in chosen:
         try:
@@ -97,8 +97,8 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
         found, subject, small = image_checks.check_image(path, image, facts, resolution=resolution, concept=concept)
         findings += found
         places[path.name] = Place(image.size, subject.box)
-        looks.append(set_checks.Look.of(path, small, subject, detailed=path in compared))
-    of_the_set, mark = set_checks.findings(looks, concept=concept, count=len(folder.photos))
+        features.append(set_checks.PhotoFeatures.of(path, small, subject, detailed=path in compared))
+    of_the_set, mark = set_checks.findings(features, concept=concept, count=len(folder.photos))
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)
 

@@ -29,7 +29,7 @@ COMPARED = 48
 
 
 @dataclass(frozen=True)
-class Look:
+class PhotoFeatures:
     """What is kept of a photo to compare it with the others."""
 
     path: Path
@@ -39,7 +39,7 @@ class Look:
     """Only of some photos of a large folder, so that memory stays bounded."""
 
     @classmethod
-    def of(cls, path: Path, image: Image.Image, subject: Subject, *, detailed: bool) -> "Look":
+    def of(cls, path: Path, image: Image.Image, subject: Subject, *, detailed: bool) -> "PhotoFeatures":
         """Of a loaded photo and its subject."""
         digest = hashlib.sha256(read_bytes(path)).hexdigest()
         return cls(path, digest, likeness.hashes(image), Detail.of(image, subject) if detailed else None)
@@ -60,11 +60,11 @@ class Detail:
         return cls(likeness.background(image, subject), likeness.view(image, subject), small)
 
 
-def findings(looks: Sequence[Look], *, concept: str, count: int) -> tuple[list[Finding], Box | None]:
+def findings(features: Sequence[PhotoFeatures], *, concept: str, count: int) -> tuple[list[Finding], Box | None]:
     """Findings about copies, backgrounds, views, marks and the number of photos; and the place of a mark that they share."""
-    copies, kept = _copies(looks)
+    copies, kept = _copies(features)
     found = copies + _count(count, concept)
-    sample = [look.detail for look in kept if look.detail]
+    sample = [one.detail for one in kept if one.detail]
     if len(sample) >= 3 and concept == "object":
         found += _variety(sample)
     if concept == "style" and len(sample) >= 3:
@@ -73,44 +73,44 @@ def findings(looks: Sequence[Look], *, concept: str, count: int) -> tuple[list[F
     return found + marks, mark
 
 
-def _copies(looks: Sequence[Look]) -> tuple[list[Finding], list[Look]]:
+def _copies(features: Sequence[PhotoFeatures]) -> tuple[list[Finding], list[PhotoFeatures]]:
     """Findings for exact and near duplicates, each reported once against the first of its kind; and the photos without them."""
     import numpy as np
 
     found: list[Finding] = []
-    kept: list[Look] = []
-    hashes = np.zeros(len(looks), dtype=np.uint64)
-    by_digest: dict[str, Look] = {}
-    for look in looks:
-        first = by_digest.setdefault(look.digest, look)
-        if first is not look:
+    kept: list[PhotoFeatures] = []
+    hashes = np.zeros(len(features), dtype=np.uint64)
+    by_digest: dict[str, PhotoFeatures] = {}
+    for one in features:
+        first = by_digest.setdefault(one.digest, one)
+        if first is not one:
             found.append(Finding(
-                look.path.name, "duplicate", "warning", shown(first.path.name),
+                one.path.name, "duplicate", "warning", shown(first.path.name),
                 f"It is the same file as {shown(first.path.name)}; that photo counts twice.", "Remove one of them.",
             ))  # fmt: skip
             continue
-        near = _nearest(look, hashes[: len(kept)])
+        near = _nearest(one, hashes[: len(kept)])
         if near is None:
-            hashes[len(kept)] = _packed(look.hashes[0])
-            kept.append(look)
+            hashes[len(kept)] = _packed(one.hashes[0])
+            kept.append(one)
             continue
         other, mirrored = kept[near[0]], near[1]
         how = "a mirror image of" if mirrored else "nearly the same picture as"
         found.append(Finding(
-            look.path.name, "near duplicate", "warning", shown(other.path.name),
+            one.path.name, "near duplicate", "warning", shown(other.path.name),
             f"It is {how} {shown(other.path.name)}; what it shows counts twice and variety is lost.",
             "Remove one; for mirror images use random flips instead." if mirrored else "Keep the better one.",
         ))  # fmt: skip
     return found, kept
 
 
-def _nearest(look: Look, hashes: Any) -> tuple[int, bool] | None:
+def _nearest(one: PhotoFeatures, hashes: Any) -> tuple[int, bool] | None:
     """Place of the nearest of these hashes, if it is near, and whether it is the mirror image that is; some ten thousand take no time."""
     import numpy as np
 
     if not len(hashes):
         return None
-    plain, mirrored = (np.bitwise_count(hashes ^ _packed(h)) for h in look.hashes)
+    plain, mirrored = (np.bitwise_count(hashes ^ _packed(h)) for h in one.hashes)
     best = int(np.argmin(np.minimum(plain, mirrored)))
     if min(plain[best], mirrored[best]) > NEAR_BITS:
         return None
@@ -173,7 +173,7 @@ def _repeated_object(sample: Sequence[Detail]) -> list[Finding]:
 
 
 def _mark(sample: Sequence[Detail]) -> tuple[list[Finding], Box | None]:
-    score, box = likeness.common_mark([look.small for look in sample])
+    score, box = likeness.common_mark([one.small for one in sample])
     if score <= MARKED:
         return [], None
     where = ("top" if box[1] + box[3] < 0.67 else "bottom" if box[1] + box[3] > 1.33 else "middle") + " " + (

@@ -33,7 +33,7 @@ class Chart:
 
 
 def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) -> list[Chart]:
-    """What the rows of a run's metrics.jsonl have to show: the loss, and the scores of its looks; with a mark at the chosen step."""
+    """What a run's metrics.jsonl shows: the loss, and the scores of its evaluation passes; with a mark at the chosen step."""
     found = []
     loss = [_curve(rows, key, name, smooth=True) for key, name in (("loss_subject", "subject"), ("loss_prior", "prior"))]
     found.append(_chart("Loss per picture", loss, chosen))

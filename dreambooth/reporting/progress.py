@@ -65,7 +65,7 @@ class ProgressPage:
         self.written = time.monotonic()
 
     def _facts(self) -> list[tuple[str, str]]:
-        """Each score before training and at the last look."""
+        """Each score before training and at the last evaluation pass."""
         looks = [row for row in self.rows if "dino" in row]
         if not looks:
             return []

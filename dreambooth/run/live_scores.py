@@ -70,7 +70,7 @@ class Watcher:
             return
         frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()
         if frozen is None:
-            why = "The looks begin after the first update: nobody knows how the untuned model looked, so no checkpoint will be chosen."
+            why = "Evaluation begins after the first update: there are no scores of the untuned model, so no checkpoint will be chosen."
             yield Message(why, important=True)
             return
         with frozen:
@@ -97,7 +97,7 @@ class Watcher:
         return self.record.get("choice")
 
     def _choose(self) -> None:
-        """Judge once a look, into the run's record: whoever asks later gets the same answer, also of a run that was interrupted."""
+        """Judge after each evaluation pass, into the run's record: a run that was interrupted gives the same answer later."""
         chosen = self.live.choose([*map(step_of, checkpoints(self.folder)), self.trainer.step])
         self.record["choice"] = asdict(chosen) if chosen else None
 

@@ -52,7 +52,9 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
         if not find_spec(package):
             raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}")
     if config.watching.stop_early and processes.count > 1:
-        raise SettingError("--stop_early", "one process looks, and cannot stop the others yet.", fix="Leave it out, or use one process.")
+        raise SettingError(
+            "--stop_early", "only one process evaluates, and it cannot stop the others yet.", fix="Leave it out, or use one process."
+        )
     if config.output.push_to_hub and processes.is_main:
         check_push(config, config.output_dir)
 

@@ -106,12 +106,16 @@ def unused_settings(config: TrainConfig) -> list[str]:
         why = config.method.why_no_prior() or ""
         unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
     learns_text = config.text.train_text_encoder or isinstance(config.method, WordMethod)
-    looks, tree = config.watching.evaluate_every, flags(type(config))
+    evaluates, tree = config.watching.evaluate_every, flags(type(config))
     conditions = (  # what has something to do when, and why not otherwise
         (("text_encoder_lr",), learns_text, "no text encoder learns (--train_text_encoder)"),
         (("ema_decay",), config.loop.use_ema, "no average is kept (--use_ema)"),
         (("skip_save_text_encoder",), config.method.trains_whole_parts, "the result holds no pipeline"),
-        (("stop_early", "evaluation_share", "dino_encoder", "clip_encoder", "lpips_encoder"), looks, "nobody looks (--evaluate_every)"),
+        (
+            ("stop_early", "evaluation_share", "dino_encoder", "clip_encoder", "lpips_encoder"),
+            evaluates,
+            "nothing is evaluated (--evaluate_every)",
+        ),
         (("num_class_images", "prior_loss_weight"), config.has_prior, "there are no class images"),
         (("hub_model_id", "hub_private"), config.output.push_to_hub, "nothing is uploaded (--push_to_hub)"),
         (("instance_prompt",), not config.photos.concepts_list, "--concepts_list has the prompts"),

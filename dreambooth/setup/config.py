@@ -92,9 +92,9 @@ class Watching(Setting):
     evaluate_every: Updates | None = None
     """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
-    """Largest share of the time that these looks may take; one that would exceed it is left out."""
+    """Largest share of the time that evaluation passes may take; one that would exceed it is left out."""
     stop_early: bool = False
-    """Stop when the looks give no hope of a better checkpoint."""
+    """Stop when the evaluation passes give no hope of a better checkpoint."""
     keep_best: bool = False
     """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
 
@@ -213,7 +213,7 @@ def resolve(config: TrainConfig, family: type[Family]) -> TrainConfig:
 
 @contextmanager
 def recipe_named(config: TrainConfig) -> Iterator[None]:
-    """A block in which a wrong value that came from the base model's own recipe is reported as the recipe's, and not as a flag's that nobody gave."""
+    """A block in which a wrong value of the base model's own recipe is reported as the recipe's, and not as a flag's that nobody gave."""
     try:
         yield
     except SettingError as error:

@@ -52,7 +52,7 @@ def test_a_method_that_cannot_be_imported_is_told_as_that(name):
 @pytest.mark.parametrize(
     ("given", "printed"),
     [
-        ({"stop_early": True}, "--stop_early has nothing to do: nobody looks"),
+        ({"stop_early": True}, "--stop_early has nothing to do: nothing is evaluated"),
         ({"dino_encoder": "x"}, "--dino_encoder has nothing to do"),
         ({"prior_loss_weight": 0.5}, "--prior_loss_weight has nothing to do: there are no class images"),
         ({"hub_model_id": "x"}, "--hub_model_id has nothing to do"),
