@@ -1,9 +1,11 @@
 """Files that are either there whole or not there: written beside their place, flushed to the disk, then renamed."""
 
+import ctypes
 import json
 import os
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,14 +44,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         with unfinished(partial, path):
             yield partial
             settle(partial)
-            if path.exists():
-                doomed = Path(tempfile.mkdtemp(prefix=prefix(), dir=path.parent)) / path.name
-                path.rename(doomed)
-                partial.rename(path)
-                remove(doomed.parent, root=path.parent)
-            else:
-                partial.rename(path)
+            _take_place(partial, path)
             flush_folder(path.parent)
+
+
+def _take_place(partial: Path, path: Path) -> None:
+    """A folder takes another's place. Linux exchanges the two names at once; elsewhere there is a moment with neither under its name."""
+    if not path.exists():
+        partial.rename(path)
+    elif not _exchanged(partial, path):
+        doomed = Path(tempfile.mkdtemp(prefix=prefix(), dir=path.parent)) / path.name
+        path.rename(doomed)
+        partial.rename(path)
+        remove(doomed.parent, root=path.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two names could be exchanged in one operation (`renameat2`); not every system and disk knows it."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_text(path: Path, text: str) -> None:
