@@ -20,6 +20,7 @@ def main() -> int:
     words.add_argument("--flips", type=int, default=90)
     words.add_argument("--full", type=int, default=40, help="starts on a disk that takes no large files")
     words.add_argument("--races", type=int, default=20)
+    words.add_argument("--first", type=int, default=0, help="the first seed: two processes with an --out each share the work")
     words.add_argument("--out", type=Path, default=Path("runs/chaos"))
     asked = words.parse_args()
     out = asked.out.absolute()
@@ -32,7 +33,7 @@ def main() -> int:
     }  # fmt: skip
     wrong = 0
     for kind, (count, attempt, names) in kinds.items():
-        found = _tried(kind, count, attempt, names, world, calm, out, real=asked.real)
+        found = _tried(kind, count, attempt, names, world, calm, out, real=asked.real, first=asked.first)
         print(f"\n{kind}\n\n{table(found, names)}", flush=True)
         wrong += sum(bool(one["wrong"]) for one in found)
     return int(wrong > 0)
@@ -48,6 +49,7 @@ def _tried(
     out: Path,
     *,
     real: int,
+    first: int,
 ) -> list[dict[str, Any]]:
     """All trials of a kind, those of earlier starts among them."""
     log = out / f"{kind.replace(' ', '-')}.jsonl"
@@ -57,7 +59,7 @@ def _tried(
         name = names[len(trials) % len(names)]
         is_real = kind == "kills" and own < real and len(trials) % 5 == 0
         more = {"real": True} if is_real else {}
-        found = attempt(VICTIMS[name], world, out / "work", calm[name], len(trials), **more).plain()
+        found = attempt(VICTIMS[name], world, out / "work", calm[name], first + len(trials), **more).plain()
         own += found["kills"] if is_real else 0
         trials.append(found)
         with log.open("a") as file:
