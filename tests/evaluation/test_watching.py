@@ -84,7 +84,7 @@ def seen_as(monkeypatch, dino):
         self.curve[step] = Signals(dino[step])
         return LiveScored(step, {"dino": dino[step]}, (), ())
 
-    monkeypatch.setattr(LiveScores, "look", look)
+    monkeypatch.setattr(LiveScores, "evaluate", look)
 
 
 @pytest.mark.parametrize(("every", "limit", "left"), [(500, None, {2}), (1, 1, {2, 4})])
