@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         mode = _permissions(partial)
         with unfinished(partial, path):
             yield partial
-            _flush(partial)
+            flush(partial)
             _permit(partial, mode)
             partial.replace(path)
             flush_folder(path.parent)
@@ -113,7 +113,7 @@ def settle(folder: Path) -> None:
     """Everything under a folder is on the disk, with ordinary permissions."""
     for path in folder.rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush(path)
     permit_as_folder(folder)
 
 
@@ -136,7 +136,8 @@ def _permit(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """A file's bytes are on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

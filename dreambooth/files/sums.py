@@ -5,7 +5,7 @@ The format is that of coreutils, so `sha256sum -c SHA256SUMS` checks a folder wi
 
 import re
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,38 @@ class Damaged(SettingError):
 
 def write_sums(folder: Path) -> None:
     """Note the digests of everything in a folder."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
-    with ThreadPoolExecutor(THREADS) as pool:
-        digests = pool.map(lambda name: file_digest(folder / name), names)
-        write_text(folder / SUMS, "".join(f"{digest}  {name}\n" for digest, name in zip(digests, names, strict=True)))
+    with Sums(folder) as sums:
+        sums.take()
+
+
+class Sums:
+    """Digests of a folder's files, taken as they are finished, noted at the end of a block: while one is hashed the next is written."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.pool = ThreadPoolExecutor(THREADS)
+        self.found: dict[str, Future[str]] = {}
+
+    def __enter__(self) -> "Sums":
+        return self
+
+    def take(self) -> None:
+        """Begin to hash what is there and has not been taken."""
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and path.name != SUMS and name not in self.found:
+                self.found[name] = self.pool.submit(file_digest, path)
+
+    def know(self, path: Path, digest: str) -> None:
+        """A file that was hashed as it was written."""
+        self.found[path.relative_to(self.folder).as_posix()] = known = Future()
+        known.set_result(digest)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.pool:
+            if kind is None:
+                self.take()
+                write_text(self.folder / SUMS, "".join(f"{self.found[name].result()}  {name}\n" for name in sorted(self.found)))
 
 
 def read_sums(folder: Path) -> dict[str, str]:

@@ -1,28 +1,57 @@
 """Weights and states on disk: safetensors only, since a pickle can run any code when it is opened."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.disk import failing
 from dreambooth.files.places import readable_name
 
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2", torch.complex64: "C64",
+}  # fmt: skip
+"""How safetensors names types."""
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:
-    """A safetensors file with JSON notes in its header; no two of the tensors may share memory."""
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> str:
+    """A safetensors file with JSON notes in its header, and its SHA-256, computed while the disk takes the bytes.
+
+    The library writes notes in a random order and hands out no bytes to hash; this is its format, read back by it.
+    """
     metadata = {"format": "pt"} | {name: json.dumps(value, sort_keys=True) for name, value in (notes or {}).items()}
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as partial:
-        save_file(own, partial, metadata=metadata)
-        sort_header(partial)
+    names = sorted(own, key=lambda name: (-own[name].element_size(), name))  # wide ones first, so that all are aligned
+    header: dict[str, Any]
+    header, place = {"__metadata__": {name: metadata[name] for name in sorted(metadata)}}, 0
+    for name in names:
+        size = own[name].numel() * own[name].element_size()
+        header[name] = {"dtype": DTYPES[own[name].dtype], "shape": list(own[name].shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    digest = hashlib.sha256()
+    with whole_file(path) as partial, partial.open("wb") as file, ThreadPoolExecutor(1) as hashing:
+        for part in (len(text).to_bytes(8, "little"), text, *(_bytes(own[name]) for name in names)):
+            hashed = hashing.submit(digest.update, part)
+            file.write(part)
+            hashed.result()
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> Any:
+    """The bytes of a contiguous tensor on the CPU, not copied."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager

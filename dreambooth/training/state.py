@@ -7,6 +7,7 @@ function of (seed, update, row).
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 from dreambooth.files.places import remove
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
-from dreambooth.files.sums import differing, refuse, write_sums
+from dreambooth.files.sums import Sums, differing, refuse
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner
 from dreambooth.schema import nearest
@@ -100,23 +101,22 @@ def save_checkpoint(
     material: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.run.provenance`)."""
-    with whole_folder(folder) as partial:
-        if average:
-            with average.applied():
-                learner.save(partial, whole=False)
-        else:
+    with whole_folder(folder) as partial, Sums(partial) as sums:
+        with average.applied() if average else nullcontext():
             learner.save(partial, whole=False)
+        sums.take()
         state = partial / STATE
         state.mkdir()
         tensors, rest = _flat(update.optimizer.state_dict())
-        save_tensors(state / "optimizer.safetensors", tensors)
+        parts = {"optimizer": tensors}
         if average:
-            save_tensors(state / "weights.safetensors", _named(average.parameters))
-            save_tensors(state / "average.safetensors", _named(average.values))
+            parts |= {"weights": _named(average.parameters), "average": _named(average.values)}
+        for name, values in parts.items():
+            place = state / f"{name}.safetensors"
+            sums.know(place, save_tensors(place, values))
         saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
         saved["material"] = dict(material)
         write_json(state / "state.json", saved)
-        write_sums(partial)
 
 
 def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None) -> int:
