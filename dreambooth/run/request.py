@@ -85,8 +85,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
-    if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
-        optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
+    if config.text.train_text_encoder:
+        optimization.chosen.refuse_rates(set(optimization.rates))
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])
@@ -161,10 +161,8 @@ def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Packages that the settings need beside those that are always there, with the setting that needs each."""
     yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
-    if config.optimization.optimizer == "prodigy":
-        yield "prodigyopt", "--optimizer"
-    if config.optimization.use_8bit_adam:
-        yield "bitsandbytes", "--use_8bit_adam"
+    if config.optimization.chosen.package:
+        yield config.optimization.chosen.package
 
 
 def _refuse_shared_masks(config: TrainConfig, material: Material) -> None:

@@ -7,6 +7,7 @@ import pytest
 from dreambooth.cli.parse import read_flags
 from dreambooth.core.errors import SettingError
 from dreambooth.run.generate import GenerateConfig
+from dreambooth.setup.checks import unused_settings
 from dreambooth.setup.config import TrainConfig, dump, with_absolute_paths
 from dreambooth.setup.given import train_config
 from dreambooth.setup.resuming import differences
