@@ -12,7 +12,7 @@ from dreambooth.files.atomic import write_text
 from dreambooth.files.reading import readings
 from dreambooth.reporting.curves import LIVE, charts
 from dreambooth.reporting.templates import template
-from dreambooth.training.records import Record, Step
+from dreambooth.training.records import Record, Scores, Step
 
 PROGRESS = "progress.html"
 REFRESH = 5
@@ -39,8 +39,8 @@ class ProgressPage:
         self.rows, self.step = [row for row in readings(metrics) if row["step"] <= step], step
 
     def take(self, record: Record) -> None:
-        """Remember the numbers of a step, and write the page when it is time."""
-        if isinstance(record, Step):
+        """Remember the numbers of a step or an evaluation pass, and write the page when it is time."""
+        if isinstance(record, Step | Scores):
             self.step = record.step
             if record.values:
                 self.rows.append({"step": record.step, **record.values})

@@ -24,7 +24,7 @@ from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import offload_idle_parts
 from dreambooth.training.loop import Trainer
-from dreambooth.training.records import Message, Record, Step
+from dreambooth.training.records import Message, Record, Scores
 from dreambooth.training.state import checkpoints, step_of
 
 
@@ -111,10 +111,10 @@ class Watcher:
         else:  # somebody has deleted it, or the untuned model was never seen
             yield Message("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
 
-    def _look(self, step: int) -> Step:
+    def _look(self, step: int) -> Scores:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
         scored = self.live.evaluate(step, partial(self.trainer.inference_mode, averaged=step > 0))
         self._choose()
         offload_idle_parts(self.config, family)
-        return Step(step, self.trainer.total, scored.values)
+        return Scores(step, self.trainer.total, scored.values)

@@ -19,6 +19,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.reading import json_lines, readings
 from dreambooth.setup.states import Status, own_process
-from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Step
+from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Scores, Step
 
 RECORDS, METRICS = "records.jsonl", "metrics.jsonl"
 PAUSE = 1.0
@@ -47,7 +48,8 @@ class Journal:
             _end_torn_line(self.path)
             self.file = self.path.open("a", encoding="utf-8")
         for row in earlier:  # of a run that a version without records began
-            self._write(_kind(row), step=row["step"], values={name: value for name, value in row.items() if name != "step"})
+            kind = "scores" if "dino" in row else "step"
+            self._write(kind, step=row["step"], values={name: value for name, value in row.items() if name != "step"})
         self._write("start", step=step, process=own_process())
         with disk_errors(folder / METRICS):
             write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in metric_rows(folder, up_to=step)))
@@ -59,7 +61,7 @@ class Journal:
         if line is None or (isinstance(record, Progress) and not self._is_due(record)):
             return
         self._write(**line)
-        if isinstance(record, Step) and record.values:
+        if isinstance(record, Step | Scores) and record.values:
             with disk_errors(self.folder / METRICS):
                 self.metrics.write(json.dumps({"step": record.step, **record.values}) + "\n")
                 self.metrics.flush()
@@ -123,19 +125,15 @@ def _line(record: Record, folder: Path) -> dict[str, Any] | None:
         case Progress():
             return {"kind": "progress", "phase": record.phase, "done": record.done, "total": record.total}
         case Step():
-            values = {"step": record.step, "total": record.total, "values": record.values}
-            return {"kind": _kind(record.values), **values} if record.values else None
+            return {"kind": "step", **asdict(record)} if record.values else None
+        case Scores():
+            return {"kind": "scores", **asdict(record)}
         case Preview():
             paths = [_inside(path, folder) for path in record.paths]
             return {"kind": "preview", "step": record.step, "paths": paths, "prompts": list(record.prompts)}
         case Saved():
             return {"kind": "saved", "step": record.step, "path": _inside(record.path, folder)}
     return None
-
-
-def _kind(values: Mapping[str, float]) -> str:
-    """Whether numbers are an evaluation pass's or the training's."""
-    return "scores" if "dino" in values else "step"
 
 
 def _inside(path: Path, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules: libraries' own, built from one setting; the rate is a function of the update alone.
 
-An optimizer is a frozen value that builds itself. A new one is its class here, its name in `OPTIMIZERS` and --optimizer, and in `Optimization`
-a setting of the same name for each field that it alone has.
+An optimizer is a frozen value that builds itself. A new one is its class here, its name in `OPTIMIZERS` and --optimizer, and a setting in
+`Optimization` of the same name for each field that it alone has.
 """
 
 from abc import ABC, abstractmethod

@@ -4,7 +4,7 @@ import json
 
 from dreambooth.setup.journal import METRICS, RECORDS, Journal, metric_rows, read_records
 from dreambooth.setup.states import State, Status
-from dreambooth.training.records import Message, Preview, Progress, Saved, Step
+from dreambooth.training.records import Message, Preview, Progress, Saved, Scores, Step
 
 
 def start(folder, step, *records):
@@ -21,7 +21,7 @@ def steps(folder):
 
 def test_every_kind_of_record_is_kept_and_files_are_named_from_the_run(tmp_path):
     preview = Preview(2, (tmp_path / "samples" / "0.png",), ("a dog",))
-    scores = Step(2, 4, {"dino": 0.5, "clip_t": float("nan")})
+    scores = Scores(2, 4, {"dino": 0.5, "clip_t": float("nan")})
     journal = Journal(tmp_path, 0)
     for record in (
         Message("Loading"),
