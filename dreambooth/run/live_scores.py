@@ -54,12 +54,12 @@ class Watcher:
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip
-        self.live.curve |= read_curve(folder / "metrics.jsonl")  # from which its tracker has dropped what this start does not go on from
+        self.live.curve |= read_curve(folder)
         self.page = ProgressPage(
             folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
             is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
         )  # fmt: skip
-        self.page.resume(folder / "metrics.jsonl", trainer.step)
+        self.page.resume(trainer.step)
         self._choose()
         chosen = self.choice()
         trainer.best_checkpoint = folder / f"checkpoint-{chosen['step']}" if chosen else None

@@ -21,11 +21,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import disk_errors
-from dreambooth.files.reading import json_lines, readings
+from dreambooth.files.reading import TypedDict, is_plausible, json_lines, open_shape, readings
 from dreambooth.setup.states import Status, own_process
 from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Scores, Step
 
@@ -34,6 +34,15 @@ PAUSE = 1.0
 """Least seconds between two lines of progress of one phase."""
 COUNTED = ("step", "scores", "preview", "saved")
 """Kinds of lines that belong to a step."""
+
+
+@open_shape
+class Line(TypedDict):
+    """What the readers of records.jsonl count on; a line of another shape is left out."""
+
+    kind: str
+    step: NotRequired[int]
+    values: NotRequired[dict[str, int | float | None]]
 
 
 class Journal:
@@ -97,7 +106,7 @@ class Journal:
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The lines that count, in order: without those of steps that a later start went back behind, and without torn ones."""
     kept: list[dict[str, Any]] = []
-    for line in json_lines(folder / RECORDS):
+    for line in json_lines(folder / RECORDS, Line):
         if line.get("kind") == "start":
             kept = [one for one in kept if one["kind"] not in COUNTED or one.get("step", 0) <= line.get("step", 0)]
         kept.append(line)
@@ -105,16 +114,17 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def metric_rows(folder: Path, *, up_to: float = math.inf) -> list[dict[str, float]]:
-    """The numbers of a run by step, up to one: its readings, and the values of its evaluation passes.
+    """The numbers of a run by step, up to one: its readings, and the values of its evaluation passes. Nothing where there is no run.
 
-    From `records.jsonl`; from `metrics.jsonl` for runs of earlier versions, which have none.
+    Every reader of a run's curves asks here. From `records.jsonl`; from `metrics.jsonl` for runs of earlier versions, which have none.
     """
     if (folder / RECORDS).is_file():
-        lines = [line for line in read_records(folder) if line["kind"] in ("step", "scores")]
-        rows = [{"step": line["step"], **{name: value for name, value in line["values"].items() if value is not None}} for line in lines]
+        lines = [line for line in read_records(folder) if line["kind"] in ("step", "scores") and "step" in line]
+        values = [{name: value for name, value in line.get("values", {}).items() if value is not None} for line in lines]
+        rows = [row for line, some in zip(lines, values, strict=True) if some and is_plausible(row := {"step": line["step"], **some})]
     else:
         rows = readings(folder / METRICS)
-    return [row for row in rows if row.get("step", math.inf) <= up_to]
+    return [row for row in rows if row["step"] <= up_to]
 
 
 def _line(record: Record, folder: Path) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def test_the_toybox_says_so(tmp_path):
 def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 5, "dino": 0.1}\n{"step": 10, "dino": 0.2}\n{"step": 15, "dino": 0.3}\n{"ste')
     page = page_of(tmp_path)
-    page.resume(tmp_path / "metrics.jsonl", 10)
+    page.resume(10)
     assert [row["step"] for row in page.rows] == [5, 10] and page.step == 10
 
 
