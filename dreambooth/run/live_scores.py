@@ -33,7 +33,7 @@ def load_encoders(config: TrainConfig, device: torch.device) -> LoadedEncoders |
     if not config.watching.evaluate_every:
         return None
     encoders = config.encoders.beside(config.model.pretrained_model_name_or_path).load(device=device)
-    if "dino" not in encoders.ready(("dino", "clip", "lpips")):
+    if "dino" not in encoders.ready():
         raise SettingError("--dino_encoder", "--evaluate_every chooses a checkpoint by DINO, first of all.", fix="Leave out one of them.")
     return encoders
 

@@ -14,7 +14,6 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.families.fitting import refuse_incomplete, sizes
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
-from dreambooth.metrics.encoders import NONE
 from dreambooth.photos.check import quick, shared_out
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER
@@ -42,10 +41,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
     subjects(config.photos, _stand_in(config))
     refuse_unnamed(config)
     config.model.refuse_missing()
-    for name in type(config.encoders).model_fields if config.watching.evaluate_every else ():
-        where = getattr(config.encoders, name)
-        if where and where != NONE:
-            refuse_missing_folder(where, f"--{name}")
+    for setting, where in config.encoders.given().items() if config.watching.evaluate_every else ():
+        refuse_missing_folder(where, f"--{setting}")
     refuse_mixed_training(config)
     refuse_unwritable(config.output_dir, "--output_dir")
     for package, setting in _packages(config):

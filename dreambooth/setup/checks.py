@@ -108,7 +108,7 @@ def unused_settings(config: TrainConfig) -> list[str]:
         (("ema_decay",), config.loop.use_ema, "no average is kept (--use_ema)"),
         (("skip_save_text_encoder",), config.method.trains_whole_parts, "the result holds no pipeline"),
         (
-            ("stop_early", "evaluation_share", "dino_encoder", "clip_encoder", "lpips_encoder"),
+            ("stop_early", "evaluation_share", *type(config.encoders).model_fields),
             evaluates,
             "nothing is evaluated (--evaluate_every)",
         ),
