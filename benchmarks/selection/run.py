@@ -29,6 +29,7 @@ from dreambooth.metrics.real import real_row
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.given import train_config
+from dreambooth.setup.journal import metric_rows
 from dreambooth.setup.open import open_model
 from dreambooth.toybox.world import Subject, held_out_subjects
 from dreambooth.training.records import Saved
@@ -116,7 +117,7 @@ def make_row(study: Study, subject: Subject, seed: int) -> None:
             looks.take(record.path)
             print(f"{subject.name} seed {seed}: {record.step} of {study.steps}", flush=True)
     row = {"subject": subject.name, "noun": subject.noun, "seed": seed, "key": key, "real_dino": _real_dino(encoders, referee)}
-    row |= {"curve": read_curve(folder / "run" / "metrics.jsonl"), "truth": referee.truth(), "untuned": _untuned(referee)}
+    row |= {"curve": read_curve(folder / "run"), "truth": referee.truth(), "untuned": _untuned(referee)}
     row |= {"looks": {str(step): looks.found[step] for step in sorted(looks.found)}}
     expected = list(range(study.every, study.steps + 1, study.every))
     assert sorted(looks.found) == expected and sorted(map(int, row["curve"])) == [0, *expected], "every checkpoint has both kinds of looks"
@@ -146,12 +147,11 @@ class Looks:
         write_json(self.path, self.found)
 
 
-def read_curve(metrics: Path) -> dict[str, dict[str, float]]:
+def read_curve(run: Path) -> dict[str, dict[str, float]]:
     """What a rule may see at each look: all signals, and the mean losses since the look before."""
     found: dict[str, dict[str, float]] = {}
     losses: dict[str, list[float]] = {name: [] for name in LOSSES}
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    for values in metric_rows(run):
         for name in LOSSES:
             losses[name] += [values[name]] if name in values else []
         if "dino" in values:

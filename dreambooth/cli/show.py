@@ -47,6 +47,8 @@ class Terminal:
             self._bar(record.phase, record.done, record.total, "")
         elif isinstance(record, records.Step):
             self._bar("training", record.step, record.total, _numbers(record.values))
+        elif isinstance(record, records.Scores):
+            self._bar("training", record.step, record.total, "")
         elif isinstance(record, records.Preview):
             self.say(f"{len(record.paths)} pictures in {record.paths[0].parent}")
         elif isinstance(record, records.Saved):

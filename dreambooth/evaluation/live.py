@@ -18,11 +18,11 @@ from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
 from dreambooth.families.sampling import Sampling, draw
-from dreambooth.files.reading import readings
 from dreambooth.metrics import Encoders, EvalImages, GeneratedImage, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts.placeholder import fill
+from dreambooth.setup.journal import metric_rows
 
 CURVES = ("dino", "clip_t", "pres", "div", "copying", "clip_t_chance")
 SEED = 1000
@@ -115,6 +115,6 @@ def signals_of(values: Mapping[str, float]) -> Signals:
     return Signals(values["dino"], values.get("clip_t"), values.get("pres"), values.get("copying"), values.get("clip_t_chance"))
 
 
-def read_curve(metrics: Path) -> dict[int, Signals]:
-    """The evaluation passes that a run's metrics.jsonl holds, by step: what a resumed run goes on with."""
-    return {int(row["step"]): signals_of(row) for row in readings(metrics) if "dino" in row}
+def read_curve(run: Path) -> dict[int, Signals]:
+    """The evaluation passes of a run, by step: what it goes on with when it is resumed."""
+    return {int(row["step"]): signals_of(row) for row in metric_rows(run) if "dino" in row}

@@ -20,7 +20,7 @@ from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics import EvalImages, GeneratedImage
-from dreambooth.metrics.encoders import NONE, LoadedEncoders
+from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     device = pick_device(config.device)
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
     yield Message("Loading the encoders ...")
-    names = encoders.ready(("dino", "clip", "lpips"))
+    names = encoders.ready()
     with claimed(folder, "evaluate"):
         clock = time.perf_counter()
         evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
@@ -91,10 +91,8 @@ def refuse(config: EvaluateConfig) -> Path:
     if config.prompts:
         protocol.of_file(read_prompts(Path(config.prompts)))
     fill(PLACEHOLDER, config.identifier or (own.photos.identifier if own else None), setting="--identifier")
-    for name in type(config.encoders).model_fields:
-        where = getattr(config.encoders, name)
-        if where and where != NONE:
-            refuse_missing_folder(where, f"--{name}")
+    for setting, where in config.encoders.given().items():
+        refuse_missing_folder(where, f"--{setting}")
     pick_device(config.device)
     folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path)
     photos = [Place("--instance_data_dir", Path(config.instance_data_dir), "photos")] if config.instance_data_dir else []

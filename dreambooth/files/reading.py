@@ -5,6 +5,7 @@ Folders travel, disks rot and people edit: a file may hold half a line, a list w
 
 import json
 import stat
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing_extensions import TypedDict  # pydantic asks for it before Python 3.
 from dreambooth.core.errors import SettingError, first_line
 
 __all__ = [
-    "Damaged", "Tree", "TypedDict", "json_lines", "needed_json", "open_shape", "parse_json", "read_json", "readings", "shaped",
+    "Damaged", "Tree", "TypedDict", "is_plausible", "json_lines", "needed_json", "open_shape", "parse_json", "read_json", "readings",
+    "shaped",
 ]  # fmt: skip
 
 MOST_BYTES = 256 * 2**20
@@ -98,7 +100,12 @@ def json_lines(path: Path, shape: Any = Tree) -> list[Any]:
 def readings(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics.jsonl: names and numbers, `step` among them; what is no such row is left out."""
     rows = [row for row in json_lines(path, dict[str, int | float]) if isinstance(row.get("step"), int)]
-    return [row for row in rows if not any(abs(value) > MOST_VALUE for value in row.values())]
+    return list(filter(is_plausible, rows))
+
+
+def is_plausible(row: Mapping[str, float]) -> bool:
+    """Whether all numbers of a row may be those of a run."""
+    return not any(abs(value) > MOST_VALUE for value in row.values())
 
 
 @cache

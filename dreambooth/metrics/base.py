@@ -18,7 +18,8 @@ from torch import Tensor
 from dreambooth.core.errors import DreamboothError, RunError
 from dreambooth.photos.load import PhotoFile
 
-EncoderName = Literal["dino", "clip", "lpips"]
+EncoderName = str
+"""A name in `dreambooth.metrics.networks`."""
 Better = Literal["higher", "lower", "neither"]
 
 
@@ -60,12 +61,16 @@ class Encoders(ABC):
     """What metrics compute with: embeddings of pictures and words, and perceptual distances."""
 
     @abstractmethod
-    def dino(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
-        """Embeddings."""
+    def embed(self, name: EncoderName, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
+        """Embeddings of pictures by the encoder of that name."""
 
-    @abstractmethod
+    def dino(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
+        """DINO's embeddings of pictures."""
+        return self.embed("dino", images)
+
     def clip(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n d"]:
-        """Embeddings."""
+        """CLIP's embeddings of pictures."""
+        return self.embed("clip", images)
 
     @abstractmethod
     def words(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

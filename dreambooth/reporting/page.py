@@ -13,7 +13,7 @@ from dreambooth.core.trees import at
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
-from dreambooth.files.reading import needed_json, readings
+from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.photos.load import PhotoError, load, photo_hash, scan
 from dreambooth.reporting.curves import charts
@@ -22,6 +22,7 @@ from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, is_comparable, number, rows
 from dreambooth.reporting.templates import template
 from dreambooth.setup.commands import best_words
+from dreambooth.setup.journal import metric_rows
 from dreambooth.setup.record import Provenance
 from dreambooth.setup.states import status_of
 
@@ -91,7 +92,7 @@ def _context(
         "choice": record.get("choice"), "best": best_words(Path(run.name), record) if record.get("choice") else "",
         "classes": _class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
-        "charts": charts(readings(run / "metrics.jsonl"), chosen=(record.get("choice") or {}).get("step")),
+        "charts": charts(metric_rows(run), chosen=(record.get("choice") or {}).get("step")),
         "facts": _facts(record, config, scores, base),
         "protocol": protocol, "cost": scores.get("cost", {}), "settings": config_text,
         "run": run.name, "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dreambooth.core.errors import DreamboothError
 from dreambooth.files.atomic import write_text
-from dreambooth.files.reading import readings
 from dreambooth.reporting.curves import LIVE, charts
 from dreambooth.reporting.templates import template
-from dreambooth.training.records import Record, Step
+from dreambooth.setup.journal import metric_rows
+from dreambooth.training.records import Record, Scores, Step
 
 PROGRESS = "progress.html"
 REFRESH = 5
@@ -34,13 +34,13 @@ class ProgressPage:
         self.rows: list[dict[str, float]] = []
         self.step, self.written = 0, -math.inf
 
-    def resume(self, metrics: Path, step: int) -> None:
-        """Take up a run's records up to a step, before it was interrupted."""
-        self.rows, self.step = [row for row in readings(metrics) if row["step"] <= step], step
+    def resume(self, step: int) -> None:
+        """Take up the run's records up to a step, before it was interrupted."""
+        self.rows, self.step = metric_rows(self.path.parent, up_to=step), step
 
     def take(self, record: Record) -> None:
-        """Remember the numbers of a step, and write the page when it is time."""
-        if isinstance(record, Step):
+        """Remember the numbers of a step or an evaluation pass, and write the page when it is time."""
+        if isinstance(record, Step | Scores):
             self.step = record.step
             if record.values:
                 self.rows.append({"step": record.step, **record.values})

@@ -1,7 +1,7 @@
 """What a report counts on in `scores.json`: folders are sent around, and a page is not to fail over somebody's edit."""
 
 import math
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -64,7 +64,7 @@ class Protocol(TypedDict):
     untuned_prompts: str
     intervals: str
     seed: int
-    encoders: dict[Literal["dino", "clip", "lpips"], str]
+    encoders: dict[str, str]
     prompts: int
     images_per_prompt: int
     class_samples: int

@@ -24,7 +24,7 @@ from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import offload_idle_parts
 from dreambooth.training.loop import Trainer
-from dreambooth.training.records import Message, Record, Step
+from dreambooth.training.records import Message, Record, Scores
 from dreambooth.training.state import checkpoints, step_of
 
 
@@ -33,7 +33,7 @@ def load_encoders(config: TrainConfig, device: torch.device) -> LoadedEncoders |
     if not config.watching.evaluate_every:
         return None
     encoders = config.encoders.beside(config.model.pretrained_model_name_or_path).load(device=device)
-    if "dino" not in encoders.ready(("dino", "clip", "lpips")):
+    if "dino" not in encoders.ready():
         raise SettingError("--dino_encoder", "--evaluate_every chooses a checkpoint by DINO, first of all.", fix="Leave out one of them.")
     return encoders
 
@@ -54,12 +54,12 @@ class Watcher:
             batch_size=config.prior.sample_batch_size, precision=config.loop.mixed_precision, max_share=config.watching.evaluation_share,
             replaced=config.replaced_noun,
         )  # fmt: skip
-        self.live.curve |= read_curve(folder / "metrics.jsonl")  # from which its tracker has dropped what this start does not go on from
+        self.live.curve |= read_curve(folder)
         self.page = ProgressPage(
             folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
             is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
         )  # fmt: skip
-        self.page.resume(folder / "metrics.jsonl", trainer.step)
+        self.page.resume(trainer.step)
         self._choose()
         chosen = self.choice()
         trainer.best_checkpoint = folder / f"checkpoint-{chosen['step']}" if chosen else None
@@ -111,10 +111,10 @@ class Watcher:
         else:  # somebody has deleted it, or the untuned model was never seen
             yield Message("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
 
-    def _look(self, step: int) -> Step:
+    def _look(self, step: int) -> Scores:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
         scored = self.live.evaluate(step, partial(self.trainer.inference_mode, averaged=step > 0))
         self._choose()
         offload_idle_parts(self.config, family)
-        return Step(step, self.trainer.total, scored.values)
+        return Scores(step, self.trainer.total, scored.values)

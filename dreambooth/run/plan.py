@@ -90,12 +90,8 @@ def duration(seconds: float) -> str:
 
 
 def checkpoint_bytes(config: TrainConfig, trainable: int) -> int:
-    """Bytes of one checkpoint: weights and the optimizer's state, and twice more weights with a moving average.
-
-    AdamW keeps two moments, of a byte each in 8 bits; Prodigy also its starting point and a sum.
-    """
-    state = 16 if config.optimization.optimizer == "prodigy" else 2 if config.optimization.use_8bit_adam else 8
-    return trainable * (4 + state + (8 if config.loop.use_ema else 0))
+    """Bytes of one checkpoint: weights and the optimizer's state, and twice more weights with a moving average."""
+    return trainable * (4 + config.optimization.chosen.state_bytes + (8 if config.loop.use_ema else 0))
 
 
 def kept_checkpoints(config: TrainConfig, steps: int) -> int:
@@ -152,4 +148,4 @@ def _precision(name: str) -> str:
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:
-    return sum(p.numel() for p in trainer.update.parameters) * 8
+    return sum(p.numel() for p in trainer.update.parameters) * trainer.optimizer.state_bytes

@@ -14,7 +14,6 @@ from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.families.fitting import refuse_incomplete, sizes
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
-from dreambooth.metrics.encoders import NONE
 from dreambooth.photos.check import quick, shared_out
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER
@@ -42,10 +41,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
     subjects(config.photos, _stand_in(config))
     refuse_unnamed(config)
     config.model.refuse_missing()
-    for name in type(config.encoders).model_fields if config.watching.evaluate_every else ():
-        where = getattr(config.encoders, name)
-        if where and where != NONE:
-            refuse_missing_folder(where, f"--{name}")
+    for setting, where in config.encoders.given().items() if config.watching.evaluate_every else ():
+        refuse_missing_folder(where, f"--{setting}")
     refuse_mixed_training(config)
     refuse_unwritable(config.output_dir, "--output_dir")
     for package, setting in _packages(config):
@@ -85,8 +82,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
-    if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
-        optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
+    if config.text.train_text_encoder:
+        optimization.chosen.refuse_rates(set(optimization.rates))
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])
@@ -161,10 +158,8 @@ def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Packages that the settings need beside those that are always there, with the setting that needs each."""
     yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
-    if config.optimization.optimizer == "prodigy":
-        yield "prodigyopt", "--optimizer"
-    if config.optimization.use_8bit_adam:
-        yield "bitsandbytes", "--use_8bit_adam"
+    if config.optimization.chosen.package:
+        yield config.optimization.chosen.package
 
 
 def _refuse_shared_masks(config: TrainConfig, material: Material) -> None:

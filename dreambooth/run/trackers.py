@@ -12,7 +12,7 @@ from dreambooth.core.errors import SettingError, first_line, redacted
 from dreambooth.core.wording import written_out
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.places import readable_name
-from dreambooth.training.records import Preview, Record, Step
+from dreambooth.training.records import Preview, Record, Scores, Step
 
 
 class Tracker(Protocol):
@@ -39,7 +39,7 @@ class TensorBoard:
 
     def take(self, record: Record) -> None:
         with disk_errors(self.folder):
-            if isinstance(record, Step):
+            if isinstance(record, Step | Scores):
                 for name, value in record.values.items():
                     self.writer.add_scalar(name, value, record.step)
             if isinstance(record, Preview):
@@ -72,7 +72,7 @@ class Wandb:
             raise SettingError("--report_to", f"wandb cannot begin ({first_line(error)}).", fix=fix) from error
 
     def take(self, record: Record) -> None:
-        if isinstance(record, Step) and record.values:
+        if isinstance(record, Step | Scores) and record.values:
             self.run.log(record.values, step=record.step)
         if isinstance(record, Preview):
             pictures = zip(record.paths, record.prompts, strict=True)

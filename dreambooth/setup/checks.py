@@ -11,9 +11,6 @@ from dreambooth.schema import Flag, flags, get, is_set
 from dreambooth.setup.config import FOLDERS, TrainConfig
 from dreambooth.training.subjects import needs_identifier
 
-PRODIGY = ("prodigy_beta3", "prodigy_decouple", "prodigy_use_bias_correction", "prodigy_safeguard_warmup")
-
-
 WORDS = (
     ("photos", "class_noun"), ("photos", "identifier"), ("photos", "class_prompt"), ("photos", "instance_prompt"),
     ("validation", "validation_prompt"), ("validation", "validation_negative_prompt"),
@@ -47,8 +44,7 @@ def check(config: TrainConfig) -> None:
         raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
     if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
         raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
-    if config.optimization.optimizer == "prodigy" and config.optimization.use_8bit_adam:
-        raise SettingError("--use_8bit_adam", "Prodigy has no 8-bit state.", fix="Leave one of the two out.")
+    _ = config.optimization.chosen
     if config.watching.keep_best and not config.watching.evaluate_every:
         reason = "no checkpoint is evaluated, so none is known to be the best."
         raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
@@ -112,7 +108,7 @@ def unused_settings(config: TrainConfig) -> list[str]:
         (("ema_decay",), config.loop.use_ema, "no average is kept (--use_ema)"),
         (("skip_save_text_encoder",), config.method.trains_whole_parts, "the result holds no pipeline"),
         (
-            ("stop_early", "evaluation_share", "dino_encoder", "clip_encoder", "lpips_encoder"),
+            ("stop_early", "evaluation_share", *type(config.encoders).model_fields),
             evaluates,
             "nothing is evaluated (--evaluate_every)",
         ),
@@ -120,7 +116,7 @@ def unused_settings(config: TrainConfig) -> list[str]:
         (("hub_model_id", "hub_private"), config.output.push_to_hub, "nothing is uploaded (--push_to_hub)"),
         (("instance_prompt",), not config.photos.concepts_list, "--concepts_list has the prompts"),
         (("logit_mean", "logit_std"), config.objective.weighting_scheme == "logit_normal", "times are not drawn so (--weighting_scheme)"),
-        (PRODIGY, config.optimization.optimizer == "prodigy", "the optimizer is another (--optimizer prodigy)"),
+        *(((name,), False, f"the optimizer is another (--optimizer {kind})") for name, kind in config.optimization.of_another().items()),
         (("trust_code",), ":" in config.method.kind, "no file names code as its method"),
         (("revision",), not Path(config.model.pretrained_model_name_or_path).expanduser().is_dir(), "the base model is a folder here"),
     )

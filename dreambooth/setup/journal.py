@@ -19,20 +19,30 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import disk_errors
-from dreambooth.files.reading import json_lines, readings
+from dreambooth.files.reading import TypedDict, is_plausible, json_lines, open_shape, readings
 from dreambooth.setup.states import Status, own_process
-from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Step
+from dreambooth.training.records import Message, Preview, Progress, Record, Saved, Scores, Step
 
 RECORDS, METRICS = "records.jsonl", "metrics.jsonl"
 PAUSE = 1.0
 """Least seconds between two lines of progress of one phase."""
 COUNTED = ("step", "scores", "preview", "saved")
 """Kinds of lines that belong to a step."""
+
+
+@open_shape
+class Line(TypedDict):
+    """What the readers of records.jsonl count on; a line of another shape is left out."""
+
+    kind: str
+    step: NotRequired[int]
+    values: NotRequired[dict[str, int | float | None]]
 
 
 class Journal:
@@ -47,7 +57,8 @@ class Journal:
             _end_torn_line(self.path)
             self.file = self.path.open("a", encoding="utf-8")
         for row in earlier:  # of a run that a version without records began
-            self._write(_kind(row), step=row["step"], values={name: value for name, value in row.items() if name != "step"})
+            kind = "scores" if "dino" in row else "step"
+            self._write(kind, step=row["step"], values={name: value for name, value in row.items() if name != "step"})
         self._write("start", step=step, process=own_process())
         with disk_errors(folder / METRICS):
             write_text(folder / METRICS, "".join(json.dumps(row) + "\n" for row in metric_rows(folder, up_to=step)))
@@ -59,7 +70,7 @@ class Journal:
         if line is None or (isinstance(record, Progress) and not self._is_due(record)):
             return
         self._write(**line)
-        if isinstance(record, Step) and record.values:
+        if isinstance(record, Step | Scores) and record.values:
             with disk_errors(self.folder / METRICS):
                 self.metrics.write(json.dumps({"step": record.step, **record.values}) + "\n")
                 self.metrics.flush()
@@ -95,7 +106,7 @@ class Journal:
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """The lines that count, in order: without those of steps that a later start went back behind, and without torn ones."""
     kept: list[dict[str, Any]] = []
-    for line in json_lines(folder / RECORDS):
+    for line in json_lines(folder / RECORDS, Line):
         if line.get("kind") == "start":
             kept = [one for one in kept if one["kind"] not in COUNTED or one.get("step", 0) <= line.get("step", 0)]
         kept.append(line)
@@ -103,16 +114,17 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def metric_rows(folder: Path, *, up_to: float = math.inf) -> list[dict[str, float]]:
-    """The numbers of a run by step, up to one: its readings, and the values of its evaluation passes.
+    """The numbers of a run by step, up to one: its readings, and the values of its evaluation passes. Nothing where there is no run.
 
-    From `records.jsonl`; from `metrics.jsonl` for runs of earlier versions, which have none.
+    Every reader of a run's curves asks here. From `records.jsonl`; from `metrics.jsonl` for runs of earlier versions, which have none.
     """
     if (folder / RECORDS).is_file():
-        lines = [line for line in read_records(folder) if line["kind"] in ("step", "scores")]
-        rows = [{"step": line["step"], **{name: value for name, value in line["values"].items() if value is not None}} for line in lines]
+        lines = [line for line in read_records(folder) if line["kind"] in ("step", "scores") and "step" in line]
+        values = [{name: value for name, value in line.get("values", {}).items() if value is not None} for line in lines]
+        rows = [row for line, some in zip(lines, values, strict=True) if some and is_plausible(row := {"step": line["step"], **some})]
     else:
         rows = readings(folder / METRICS)
-    return [row for row in rows if row.get("step", math.inf) <= up_to]
+    return [row for row in rows if row["step"] <= up_to]
 
 
 def _line(record: Record, folder: Path) -> dict[str, Any] | None:
@@ -123,19 +135,15 @@ def _line(record: Record, folder: Path) -> dict[str, Any] | None:
         case Progress():
             return {"kind": "progress", "phase": record.phase, "done": record.done, "total": record.total}
         case Step():
-            values = {"step": record.step, "total": record.total, "values": record.values}
-            return {"kind": _kind(record.values), **values} if record.values else None
+            return {"kind": "step", **asdict(record)} if record.values else None
+        case Scores():
+            return {"kind": "scores", **asdict(record)}
         case Preview():
             paths = [_inside(path, folder) for path in record.paths]
             return {"kind": "preview", "step": record.step, "paths": paths, "prompts": list(record.prompts)}
         case Saved():
             return {"kind": "saved", "step": record.step, "path": _inside(record.path, folder)}
     return None
-
-
-def _kind(values: Mapping[str, float]) -> str:
-    """Whether numbers are an evaluation pass's or the training's."""
-    return "scores" if "dino" in values else "step"
 
 
 def _inside(path: Path, folder: Path) -> str:

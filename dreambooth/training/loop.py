@@ -91,6 +91,7 @@ class Trainer:
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
         self.moments = loop.moments(self.total)
+        self.optimizer = optimization.chosen
         optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
         self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
@@ -233,7 +234,7 @@ class Trainer:
             (not loop.gradient_checkpointing, "--gradient_checkpointing"),
             (loop.train_batch_size > 1, f"--train_batch_size 1 --gradient_accumulation_steps {loop.train_batch_size}"),
             (loop.mixed_precision == "no", "--mixed_precision bf16"),
-            (type(self.update.optimizer).__name__ == "AdamW", "--use_8bit_adam"),
+            (self.optimizer.eight_bit is not None, "--use_8bit_adam"),
             (self.settings.get("method", {}).get("kind") == "full", "--method lora"),
             (True, "a smaller --resolution"),
         ]

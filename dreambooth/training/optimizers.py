@@ -1,7 +1,14 @@
-"""Optimizers and learning-rate schedules: libraries' own, built from one setting; the rate is a function of the update alone."""
+"""Optimizers and learning-rate schedules: libraries' own, built from one setting; the rate is a function of the update alone.
 
-from collections.abc import Callable, Collection
-from typing import Annotated, Any, Literal
+An optimizer is a frozen value that builds itself. A new one is its class here, its name in `OPTIMIZERS` and --optimizer, and a setting in
+`Optimization` of the same name for each field that it alone has.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -12,6 +19,87 @@ from dreambooth.core.errors import SettingError
 from dreambooth.schema import Count, Setting
 
 Unit = Annotated[float, Ge(0), Lt(1)]
+Groups = list[dict[str, Any]]
+"""What learns, in torch's groups: `params`, `lr` and `base_lr` of each."""
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """An optimizer by its settings. Those of Adam are shared by all that stem from it."""
+
+    adam_beta1: float
+    adam_beta2: float
+    adam_weight_decay: float
+    adam_epsilon: float
+
+    state_bytes: ClassVar[int]
+    """Bytes that it keeps for each number that learns."""
+    package: ClassVar[tuple[str, str] | None] = None
+    """The package that it needs beside torch, and the setting that asks for it."""
+    eight_bit: ClassVar["type[Optimizer] | None"] = None
+    """The same with its state in 8 bits, where there is such a one."""
+
+    @abstractmethod
+    def build(self, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+        """The library's own optimizer."""
+
+    def refuse_rates(self, rates: Collection[float]) -> None:
+        """Raise SettingError for learning rates that it cannot have."""
+        return
+
+    @property
+    def of_adam(self) -> dict[str, Any]:
+        """Adam's arguments, as all libraries name them."""
+        return {"betas": (self.adam_beta1, self.adam_beta2), "weight_decay": self.adam_weight_decay, "eps": self.adam_epsilon}
+
+
+@dataclass(frozen=True)
+class AdamW8bit(Optimizer):
+    """bitsandbytes' AdamW: two moments of a byte each."""
+
+    state_bytes = 2
+    package = ("bitsandbytes", "--use_8bit_adam")
+
+    def build(self, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+        return _library(self, "bitsandbytes.optim").AdamW8bit(groups, **self.of_adam)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """torch's AdamW: two moments."""
+
+    state_bytes = 8
+    eight_bit = AdamW8bit
+
+    def build(self, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, **self.of_adam, fused=device.type in ("cuda", "cpu", "mps", "xpu"))
+
+
+@dataclass(frozen=True)
+class Prodigy(Optimizer):
+    """Prodigy: two moments, its starting point and a sum; it finds one learning rate for all that learns."""
+
+    prodigy_beta3: float | None
+    prodigy_decouple: bool
+    prodigy_use_bias_correction: bool
+    prodigy_safeguard_warmup: bool
+
+    state_bytes = 16
+    package = ("prodigyopt", "--optimizer")
+
+    def build(self, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
+        self.refuse_rates({group["lr"] for group in groups})
+        return _library(self, "prodigyopt").Prodigy(
+            groups, **self.of_adam, beta3=self.prodigy_beta3, decouple=self.prodigy_decouple,
+            use_bias_correction=self.prodigy_use_bias_correction, safeguard_warmup=self.prodigy_safeguard_warmup,
+        )  # fmt: skip
+
+    def refuse_rates(self, rates: Collection[float]) -> None:
+        if len(rates) > 1:
+            raise SettingError("--text_encoder_lr", "Prodigy finds one rate for all that learns.", fix="Leave it out.")
+
+
+OPTIMIZERS: Mapping[str, type[Optimizer]] = {"adamw": AdamW, "prodigy": Prodigy}
 
 
 class Optimization(Setting):
@@ -62,18 +150,31 @@ class Optimization(Setting):
     def build(self, parts: dict[str, list[nn.Parameter]], *, device: torch.device, pictures_per_update: int) -> torch.optim.Optimizer:
         """An optimizer with a group per part, each with its `base_lr`."""
         scale = pictures_per_update if self.scale_lr else 1
-        rate, text_rate = self.learning_rate * scale, (self.text_encoder_lr or self.learning_rate) * scale
+        rate, text_rate = (one * scale for one in self.rates)
         groups = []
         for name, parameters in parts.items():
             own = text_rate if name.startswith("text_encoder") else rate
             groups.append({"params": parameters, "lr": own, "base_lr": own})
-        betas = (self.adam_beta1, self.adam_beta2)
-        if self.optimizer == "prodigy":
-            return self._prodigy(groups, betas)
-        if self.use_8bit_adam:
-            return _bitsandbytes().AdamW8bit(groups, betas=betas, weight_decay=self.adam_weight_decay, eps=self.adam_epsilon)
-        fused = device.type in ("cuda", "cpu", "mps", "xpu")
-        return torch.optim.AdamW(groups, betas=betas, weight_decay=self.adam_weight_decay, eps=self.adam_epsilon, fused=fused)
+        return self.chosen.build(groups, device)
+
+    @property
+    def chosen(self) -> Optimizer:
+        """The optimizer that these settings name. Raises SettingError for 8 bits of one that has none."""
+        kind = OPTIMIZERS[self.optimizer]
+        if self.use_8bit_adam and kind.eight_bit is None:
+            raise SettingError("--use_8bit_adam", f"{kind.__name__} has no 8-bit state.", fix="Leave one of the two out.")
+        kind = kind.eight_bit if self.use_8bit_adam and kind.eight_bit else kind
+        return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Learning rates of the denoiser and of the text encoder, not yet multiplied by --scale_lr."""
+        return self.learning_rate, self.text_encoder_lr or self.learning_rate
+
+    def of_another(self) -> dict[str, str]:
+        """Settings that the chosen optimizer does not read, each with the name of one that does."""
+        read = {field.name for field in fields(self.chosen)}
+        return {field.name: name for name, kind in OPTIMIZERS.items() for field in fields(kind) if field.name not in read}
 
     def rate(self, total_steps: int) -> Callable[[int], float]:
         """The factor on the base rate at each update (from 0)."""
@@ -86,25 +187,11 @@ class Optimization(Setting):
         )  # fmt: skip
         return schedule.lr_lambdas[0]
 
-    def refuse_two_rates(self, rates: Collection[float]) -> None:
-        """Raise SettingError for two learning rates where the optimizer finds one."""
-        if len(rates) > 1:
-            raise SettingError("--text_encoder_lr", "Prodigy finds one rate for all that learns.", fix="Leave it out.")
 
-    def _prodigy(self, groups: list[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.Optimizer:
-        self.refuse_two_rates({group["lr"] for group in groups})
-        try:
-            from prodigyopt import Prodigy
-        except ImportError:
-            raise SettingError("--optimizer", "prodigy is not installed.", fix="pip install prodigyopt") from None
-        options: dict[str, Any] = {"weight_decay": self.adam_weight_decay, "eps": self.adam_epsilon, "beta3": self.prodigy_beta3}
-        own = ("decouple", "use_bias_correction", "safeguard_warmup")
-        return Prodigy(groups, betas=betas, **options, **{name: getattr(self, f"prodigy_{name}") for name in own})
-
-
-def _bitsandbytes() -> Any:
+def _library(optimizer: Optimizer, module: str) -> Any:
+    assert optimizer.package
+    package, setting = optimizer.package
     try:
-        import bitsandbytes.optim
+        return import_module(module)
     except ImportError:
-        raise SettingError("--use_8bit_adam", "bitsandbytes is not installed.", fix="pip install bitsandbytes") from None
-    return bitsandbytes.optim
+        raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}") from None

@@ -33,6 +33,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What an evaluation pass found, on held-out prompts and with the weights as they are at `step` (0: untuned) of `total`."""
+
+    step: int
+    total: int
+    values: dict[str, float]
+    """dino, clip_t, pres, div, copying ... as far as they are defined, and evaluation_seconds."""
+
+
+@dataclass(frozen=True)
 class Preview:
     """Pictures drawn with the weights as they are at `step`."""
 
@@ -57,4 +67,4 @@ class Done:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-Record = Message | Progress | Step | Preview | Saved | Done
+Record = Message | Progress | Step | Scores | Preview | Saved | Done

@@ -82,5 +82,5 @@ def test_the_curve_is_read_back_from_the_runs_metrics(tmp_path):
     lines = [{"step": 0, "dino": 0.4, "clip_t": 0.34, "clip_t_chance": 0.22}, {"step": 5, "loss": 1.0}]
     lines += [{"step": 10, "dino": 0.6, "clip_t": 0.33}, {"step": 20, "dino": 0.7, "clip_t": 0.25}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "di')
-    assert sorted(read_curve(tmp_path / "metrics.jsonl")) == [0, 10, 20]
-    assert read_curve(tmp_path / "none.jsonl") == {}
+    assert sorted(read_curve(tmp_path)) == [0, 10, 20]
+    assert read_curve(tmp_path / "none") == {}

@@ -149,7 +149,7 @@ def test_a_curve_keeps_all_signals_and_the_losses_between_looks(tmp_path):
     lines = [{"step": 0, "dino": 0.4, "div": 0.5}, {"step": 1, "loss_subject": 0.2}, {"step": 2, "loss_subject": 0.4}]
     lines += [{"step": 2, "dino": 0.5, "evaluation_seconds": 3}, {"step": 3, "loss_subject": 0.1}, {"step": 4, "dino": 0.6}]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    found = read_curve(tmp_path / "metrics.jsonl")
+    found = read_curve(tmp_path)
     assert found == {"0": {"dino": 0.4, "div": 0.5}, "2": {"dino": 0.5, "loss_subject": pytest.approx(0.3)},
                      "4": {"dino": 0.6, "loss_subject": 0.1}}  # fmt: skip
 

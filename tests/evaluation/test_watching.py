@@ -18,7 +18,7 @@ from dreambooth.run.generate import GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
 from dreambooth.setup.open import open_model
-from dreambooth.training.records import Message, Step
+from dreambooth.training.records import Message, Scores
 from dreambooth.training.state import checkpoints, step_of
 from tests import tiny
 from tests.training.runs import config, same_files, weights
@@ -33,7 +33,7 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     watched(pipelines, tmp_path, "plain", encoder_flags)
     records = watched(pipelines, tmp_path, "watched", encoder_flags, evaluate_every=2, evaluation_share=0.99)
     same_files(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
-    looks = [record for record in records if isinstance(record, Step) and "dino" in record.values]
+    looks = [record for record in records if isinstance(record, Scores)]
     assert looks[0].step == 0 and looks[-1].step == 4
     assert looks[0].values.keys() >= {"dino", "clip_t", "pres", "evaluation_seconds"}
     record = json.loads((tmp_path / "watched" / "run.json").read_text())
@@ -80,11 +80,11 @@ def test_evaluate_prints_the_table_and_writes_the_report(pipelines, encoder_flag
 def seen_as(monkeypatch, dino):
     """Looks that find these fidelities, by step."""
 
-    def look(self, step, shown):
+    def evaluate(self, step, inference_mode):
         self.curve[step] = Signals(dino[step])
         return LiveScored(step, {"dino": dino[step]}, (), ())
 
-    monkeypatch.setattr(LiveScores, "evaluate", look)
+    monkeypatch.setattr(LiveScores, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(("every", "limit", "left"), [(500, None, {2}), (1, 1, {2, 4})])
@@ -204,7 +204,7 @@ def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_c
     watched(pipelines, tmp_path, "run", given, max_train_steps=2)
     looks = {**encoder_flags, **given, "evaluate_every": 2, "evaluation_share": 0.99, "resume_from_checkpoint": "latest"}
     records = watched(pipelines, tmp_path, "run", looks)
-    seen = [record.step for record in records if isinstance(record, Step) and "dino" in record.values]
+    seen = [record.step for record in records if isinstance(record, Scores)]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     if method == "lora":
         assert seen == [0, 4] and record["choice"]["step"] == 4

@@ -33,21 +33,15 @@ class Written(Encoders):
         self.tables = {"dino": self._by_hash(dino or {}), "clip": self._by_hash(clip or {})}
         self.sentences = words or {}
 
-    def dino(self, images: Sequence[Image.Image]) -> Tensor:
-        return self._of("dino", images)
-
-    def clip(self, images: Sequence[Image.Image]) -> Tensor:
-        return self._of("clip", images)
+    def embed(self, name: str, images: Sequence[Image.Image]) -> Tensor:
+        return torch.tensor([self.tables[name][picture_hash(image)] for image in images], dtype=torch.float32)
 
     def words(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([self.sentences[text] for text in texts], dtype=torch.float32)
 
     def distances(self, images: Sequence[Image.Image]) -> Tensor:
-        first = self._of("dino", images)[:, 0]
+        first = self.dino(images)[:, 0]
         return (first[:, None] - first[None]).abs()
-
-    def _of(self, name: str, images: Sequence[Image.Image]) -> Tensor:
-        return torch.tensor([self.tables[name][picture_hash(image)] for image in images], dtype=torch.float32)
 
     @staticmethod
     def _by_hash(table: dict[int, list[float]]) -> dict[str, list[float]]:

@@ -7,10 +7,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 from dreambooth.core.errors import SettingError
+from dreambooth.evaluation.config import EvaluateConfig
 from dreambooth.metrics import Undefined
-from dreambooth.metrics.encoders import CLIP, DINO, EncoderSettings, encoders_beside, picture_hash
+from dreambooth.metrics.encoders import EncoderSettings, encoders_beside, picture_hash
+from dreambooth.metrics.networks import NETWORKS
 from dreambooth.metrics.perceptual import KIND, NAMES, POOLED, SCALE, SHIFT, AlexNetLPIPS, all_distances, convert_lpips, load_perceptual
 from dreambooth.metrics.preprocessing import DINO_PUBLISHED, IMAGENET, for_dino, read
+from dreambooth.schema import flags
+from dreambooth.setup.checks import unused_settings
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.given import train_config
 from tests.metrics import encoders
 from tests.metrics.encoders import picture
 
@@ -42,7 +48,7 @@ def test_dino_is_the_class_token(encoder_folders, loaded):
 
     model = ViTModel.from_pretrained(encoder_folders["dino"], dtype=torch.float32, add_pooling_layer=False).eval()
     ours = loaded()
-    _, preprocess = ours._model("dino")
+    preprocess = ours._network("dino").preprocess
     with torch.no_grad():
         token = model(pixel_values=preprocess([picture(1)])).last_hidden_state[:, 0]
     assert torch.allclose(ours.dino([picture(1)]), token, atol=1e-6)
@@ -57,7 +63,7 @@ def test_of_a_residual_network_dino_is_the_mean_of_its_last_feature_map(tmp_path
     model.save_pretrained(tmp_path)
     ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
     ours = EncoderSettings(dino_encoder=str(tmp_path)).load(device=torch.device("cpu"))
-    _, preprocess = ours._model("dino")
+    preprocess = ours._network("dino").preprocess
     assert preprocess.crop == 64 and for_dino(tmp_path, None) == preprocess and for_dino(tmp_path / "none", None) == DINO_PUBLISHED
     with torch.no_grad():
         pooled = model(pixel_values=preprocess([picture(1)])).pooler_output.flatten(1)
@@ -98,8 +104,8 @@ def test_processors_of_every_form_are_read(tmp_path):
 def test_what_was_seen_is_not_computed_again(loaded):
     ours = loaded()
     first = ours.dino([picture(1), picture(2)])
-    ours.models["dino"] = None  # the network could not be asked again
-    ours._model = lambda name: (None, None)
+    ours.models.clear()  # the network could not be asked again
+    ours._network = lambda name: None
     assert torch.equal(ours.dino([picture(2), picture(1).copy()]), first.flip(0))
     assert picture_hash(picture(1)) == picture_hash(picture(1).convert("RGBA")) != picture_hash(picture(2))
 
@@ -166,10 +172,33 @@ def test_encoders_that_were_left_out_make_metrics_undefined(encoder_folders):
 
 
 def test_defaults_are_the_encoders_beside_the_base_model_else_the_papers(tmp_path):
-    assert EncoderSettings().beside("owner/model") == EncoderSettings(dino_encoder=DINO, clip_encoder=CLIP, lpips_encoder="none")
+    assert EncoderSettings().beside("owner/model") == EncoderSettings(
+        dino_encoder="facebook/dino-vits16", clip_encoder="openai/clip-vit-base-patch32", lpips_encoder="none"
+    )
     for part in ("pipeline", "encoders/clip", "encoders/instance", "encoders/perceptual"):
         (tmp_path / part).mkdir(parents=True)
     found = EncoderSettings(clip_encoder="mine").beside(str(tmp_path / "pipeline"))
     assert found.clip_encoder == "mine" and found.dino_encoder == str(tmp_path / "encoders" / "instance")
     assert found.lpips_encoder == str(tmp_path / "encoders" / "perceptual")
     assert encoders_beside(str(tmp_path / "elsewhere")) is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_known_by_its_declaration_alone(name, encoder_folders):
+    """Its flags of `train` and `evaluate`, what it is beside a base model, that it can be left out, and its row in protocols."""
+    network = NETWORKS[name]
+    for tree in (TrainConfig, EvaluateConfig):
+        assert flags(tree)[network.setting()].help == network.help
+    asked = EncoderSettings.parse({network.setting(): str(encoder_folders[name])})
+    assert asked.given() == {network.setting(): str(encoder_folders[name])}
+    loaded = asked.load(device=torch.device("cpu"))
+    label = loaded.ready()[name]
+    assert label and loaded.embed(name, [picture(1), picture(2)]).shape[0] == 2
+    assert EncoderSettings.parse({network.setting(): "none"}).given() == {}
+    with pytest.raises(Undefined, match=f"--{network.setting()}"):
+        EncoderSettings().load(device=torch.device("cpu")).embed(name, [picture(1)])
+    assert any(setting == f"--{network.setting()}" for setting in map(first_word, unused_settings(train_config(**asked.given()))))
+
+
+def first_word(sentence: str) -> str:
+    return sentence.split(" ")[0]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from dreambooth.reporting.progress import PAUSE, PROGRESS, SILENCE, ProgressPage
-from dreambooth.training.records import Preview, Step
+from dreambooth.training.records import Preview, Scores, Step
 from tests.reporting.test_report import Page
 
 LOOK = {"dino": 0.4, "clip_t": 0.3, "pres": 0.4, "div": 0.5, "copying": 0.0}
@@ -18,10 +18,10 @@ def page_of(folder, chosen=None, total=1000) -> ProgressPage:
 
 def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
     page = page_of(tmp_path, {"step": 20, "why": "Step 20: the most faithful."})
-    page.take(Step(0, 1000, LOOK))
+    page.take(Scores(0, 1000, LOOK))
     for step in (10, 20, 30):
         page.take(Step(step, 1000, {"loss_subject": 0.3, "loss_prior": 0.2}))
-    page.take(Step(30, 1000, LOOK | {"dino": 0.6}))
+    page.take(Scores(30, 1000, LOOK | {"dino": 0.6}))
     page.write()
     text = (tmp_path / PROGRESS).read_text()
     assert 'http-equiv="refresh"' in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
@@ -61,7 +61,7 @@ def test_the_toybox_says_so(tmp_path):
 def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 5, "dino": 0.1}\n{"step": 10, "dino": 0.2}\n{"step": 15, "dino": 0.3}\n{"ste')
     page = page_of(tmp_path)
-    page.resume(tmp_path / "metrics.jsonl", 10)
+    page.resume(10)
     assert [row["step"] for row in page.rows] == [5, 10] and page.step == 10
 
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.images import save_png
-from dreambooth.files.reading import readings
 from dreambooth.photos.load import photo_hash
 from dreambooth.reporting import report
 from dreambooth.reporting.curves import MOST, Curve, charts, draw, scale
 from dreambooth.reporting.inline import data_uri
 from dreambooth.reporting.table import is_comparable, strip
+from dreambooth.setup.journal import metric_rows
 from tests import tiny
 from tests.metrics.encoders import picture
 
@@ -149,10 +149,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_curves_of_a_run(run):
-    found = charts(readings(run / "metrics.jsonl"))
+    found = charts(metric_rows(run))
     assert [c.title.split(" on ")[0] for c in found] == ["Loss per picture", "Fidelity and copying", "Prompt fidelity", "Diversity"]
     assert found[1].names == ("DINO", "PRES")
-    assert charts(readings(run / "none.jsonl")) == []
+    assert charts(metric_rows(run / "none")) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.21, 0.58), (0.3, 0.3), (-1, 1), (0, 1e-9), (1e-4, 2e-4), (0, 4000)])

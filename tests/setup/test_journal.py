@@ -2,9 +2,11 @@
 
 import json
 
+from dreambooth.evaluation.live import read_curve
+from dreambooth.reporting.progress import ProgressPage
 from dreambooth.setup.journal import METRICS, RECORDS, Journal, metric_rows, read_records
 from dreambooth.setup.states import State, Status
-from dreambooth.training.records import Message, Preview, Progress, Saved, Step
+from dreambooth.training.records import Message, Preview, Progress, Saved, Scores, Step
 
 
 def start(folder, step, *records):
@@ -21,7 +23,7 @@ def steps(folder):
 
 def test_every_kind_of_record_is_kept_and_files_are_named_from_the_run(tmp_path):
     preview = Preview(2, (tmp_path / "samples" / "0.png",), ("a dog",))
-    scores = Step(2, 4, {"dino": 0.5, "clip_t": float("nan")})
+    scores = Scores(2, 4, {"dino": 0.5, "clip_t": float("nan")})
     journal = Journal(tmp_path, 0)
     for record in (
         Message("Loading"),
@@ -71,3 +73,26 @@ def test_progress_is_written_at_its_ends_and_not_at_every_picture(tmp_path):
     start(tmp_path, 0, *(Progress("drawing", n, 500) for n in range(501)))
     written = [line["done"] for line in read_records(tmp_path) if line["kind"] == "progress"]
     assert written[0] == 0 and written[-1] == 500 and len(written) < 10
+
+
+def test_every_reader_of_curves_leaves_out_what_a_later_start_went_back_behind(tmp_path):
+    passes = [Scores(n, 9, {"dino": n / 10, "clip_t": 0.3}) for n in (0, 3, 6)]
+    start(tmp_path, 0, *passes, Step(6, 9, {"loss": 1.0}))
+    start(tmp_path, 3, Step(4, 9, {"loss": 2.0}))
+    assert sorted(read_curve(tmp_path)) == [0, 3]
+    page = ProgressPage(tmp_path, title="a dog", total=9, choice=lambda: None)
+    page.resume(3)
+    assert [row["step"] for row in page.rows] == [0, 3]
+
+
+def test_lines_of_records_that_are_none_are_left_out_and_the_others_stay(tmp_path):
+    start(tmp_path, 0, Step(1, 9, {"loss": 1.0}))
+    bad = [
+        {"step": 2, "values": {"loss": 1.0}}, {"kind": "step", "step": "two", "values": {}}, {"kind": "scores", "step": 2},
+        {"kind": "step", "values": {"loss": 1.0}}, {"kind": "step", "step": 2, "values": [1]}, {"kind": ["step"], "step": 2},
+        {"kind": "step", "step": 2, "values": {"loss": "low"}}, {"kind": "scores", "step": 2, "values": {"dino": 1e300}}, [1], None,
+    ]  # fmt: skip
+    with (tmp_path / RECORDS).open("a") as file:
+        file.write("\n".join(map(json.dumps, bad)) + "\n")
+    start(tmp_path, 1, Step(2, 9, {"loss": 3.0}))
+    assert metric_rows(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}]
