@@ -8,7 +8,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors docs chaos fuzz claims tables bars selection clean
+.PHONY: setup demo test check lint types floors house docs chaos fuzz claims tables bars selection clean
 
 setup: $(VENV)/.installed
 
@@ -29,7 +29,7 @@ endif
 test: setup
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)
 
-check: lint types floors docs
+check: lint types floors house docs
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -39,6 +39,10 @@ types: setup
 
 floors: setup
 	$(BIN)/lint-imports
+
+# Modules, layers, lines of functions and files, repetition: each has its limit in tools/house.py.
+house: setup
+	$(BIN)/python -m tools.house
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
