@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.locks import alone
-from dreambooth.bench.rows import PACKED, as_row, packed_lines, read_row, row_keys, row_path
+from dreambooth.bench.rows import PACKED, ROWS, as_row, packed_lines, read_row, row_keys, row_path
 from dreambooth.bench.sheet import names_of, read_sheet, sheet, sheets
 from dreambooth.bench.work import ROW
 from dreambooth.core.errors import RunError, SettingError
@@ -113,6 +113,7 @@ def _delete(root: Path, rows: Sequence[Row]) -> None:
         if job.is_dir() and {path.name for path in job.iterdir()} <= {ROW}:
             remove(job, root=root)
         remove(row_path(root, row.key), root=root)
+    _remove_empty(root / ROWS, root)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
