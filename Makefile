@@ -8,7 +8,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors docs chaos fuzz claims tables bars selection clean
+.PHONY: setup demo test check lint types floors house docs chaos fuzz claims tables bars pack selection clean
 
 setup: $(VENV)/.installed
 
@@ -29,7 +29,7 @@ endif
 test: setup
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)
 
-check: lint types floors docs
+check: lint types floors house docs
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -39,6 +39,10 @@ types: setup
 
 floors: setup
 	$(BIN)/lint-imports
+
+# Modules, layers, lines of functions and files, repetition: each has its limit in tools/house.py.
+house: setup
+	$(BIN)/python -m tools.house
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
@@ -66,7 +70,11 @@ bars: setup
 	$(ONE) $(BIN)/dreambooth bench recipe --seeds 0 1 $(EXAMINED) --output_dir benchmarks/tables --executor processes
 	$(ONE) $(BIN)/python -m benchmarks.bars.run
 
-# Does the rule that chooses a checkpoint beat simpler ways, on the toybox: slow, resumable; rows are kept in benchmarks/selection/rows.
+# Before new rows are committed: two files a plan in place of a file for each row and picture.
+pack: setup
+	$(BIN)/dreambooth bench --pack --output_dir benchmarks/tables
+
+# Does the rule that chooses a checkpoint beat simpler ways, on the toybox: slow, resumable; rows are in benchmarks/selection/rows/rows.jsonl.
 selection: setup
 	$(ONE) $(BIN)/python -m benchmarks.selection.run
 

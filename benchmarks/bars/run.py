@@ -32,6 +32,8 @@ from PIL import Image
 from benchmarks.bars.places import share_carried
 from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
+from dreambooth.bench.rows import find_row, row_keys
+from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import ARMS
 from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
@@ -87,16 +89,18 @@ def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
 
     Ends with a word where a subject and seed has several, which no mean should hide, and where the recipe's table is not there.
     """
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in (bench / "rows").glob("*.json")]
+    rows = [find_row(bench, key) for key in row_keys(bench)]
     if arm:
-        rows = [row for row in rows if row["arm"] == arm]
+        rows = [row for row in rows if row.arm == arm]
     else:
         drawn = bench / "tables" / "recipe" / ARMS
         if not drawn.is_file():
             sys.exit(f"{drawn} is not there: dreambooth bench recipe --output_dir {bench} ...")
         keys = {key for some in json.loads(drawn.read_text(encoding="utf-8")).values() for key in some}
-        rows = [row for row in rows if row["key"] in keys]
-    found = sorted((row for row in rows if row["toybox"]), key=lambda row: (row["subject"], row["seed"]))
+        rows = [row for row in rows if row.key in keys]
+    rows = [row for row in rows if row.toybox]
+    restore_pictures(bench, rows)
+    found = sorted((row.plain() for row in rows), key=lambda row: (row["subject"], row["seed"]))
     twice = [pair for pair, count in Counter((row["subject"], row["seed"]) for row in found).items() if count > 1]
     if twice:
         sys.exit(

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.selection.referee import VERSION, Figures, Referee
+from benchmarks.selection.rows import row_named
 from dreambooth.evaluation.live import CURVES
 from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.files.atomic import write_json
@@ -104,7 +105,8 @@ def study_of(method: str, rows: Path, work: Path, *, looks: int = LOOKS, max_ste
 def make_row(study: Study, subject: Subject, seed: int) -> None:
     """Train, look, measure, write the row, delete the run. A row that is there is left alone."""
     path, key = study.path(subject, seed), study.key()
-    if path.is_file() and json.loads(path.read_text())["key"] == key:
+    earlier = row_named(study.rows, path.stem)
+    if earlier and earlier["key"] == key:
         return
     folder = study.work / "-".join([subject.name, str(seed), study.method, str(study.steps), key["model"][:8], key["encoders"][:8]])
     config = _config(study, subject, seed, folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.selection.rows import rows_in
 from benchmarks.selection.rules import CANDIDATES, STUDIED, Run, chosen, read
 from benchmarks.selection.score import ALTERNATIVES, Parts, score
 
@@ -25,7 +26,7 @@ HEAD = (
 
 def table(folder: Path) -> str:
     """Markdown; says plainly whether the rule wins."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = rows_in(folder)
     if not rows:
         return f"There are no rows in {folder}: the study has not been run."
     keys = {json.dumps(row["key"], sort_keys=True) for row in rows}

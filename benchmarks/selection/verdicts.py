@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.selection.rows import row_named, rows_in
 from benchmarks.selection.run import HERE, SUBJECTS, photos_of
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.families import ModelSource, family_of, fingerprint
@@ -59,7 +60,8 @@ def make_row(subject: Subject, arm: str, args: argparse.Namespace) -> None:
     how = {name: getattr(args, name) for name in ("num_prompts", "num_images", "class_samples")}
     key = {"model": fingerprint(toybox())[:16], "encoders": fingerprint(encoders)[:16], "max_steps": args.max_steps, **how}
     path = args.rows / f"{subject.name}-{args.seed}-{arm}.json"
-    if path.is_file() and json.loads(path.read_text())["key"] == key:
+    earlier = row_named(args.rows, path.stem)
+    if earlier and earlier["key"] == key:
         return
     folder = args.work / f"{subject.name}-{args.seed}-{arm}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -78,7 +80,7 @@ def make_row(subject: Subject, arm: str, args: argparse.Namespace) -> None:
 
 def table(folder: Path) -> str:
     """What was done by what was said, and each run's figures."""
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = rows_in(folder)
     if not rows:
         return f"There are no rows in {folder}: it has not been run."
     if len({json.dumps(row["key"], sort_keys=True) for row in rows}) > 1:

@@ -1,11 +1,12 @@
 """The settings of `dreambooth bench`, beside the flags of `dreambooth train`, which go to every job."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from annotated_types import Ge, Le
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from dreambooth.bench.executors import AnyExecutor, Inline
+from dreambooth.core.errors import SettingError
 from dreambooth.schema import Count, Seed, Setting
 
 
@@ -14,7 +15,7 @@ class BenchConfig(Setting):
 
     positional = ("plan",)
 
-    plan: str
+    plan: str = ""
     """A shipped plan by name, or a YAML file; it comes first, before the flags of training."""
     dataset_dir: str | None = None
     """DreamBench's folder, or a folder of subject folders with subjects.csv; left out, the toybox's held-out subjects."""
@@ -38,6 +39,9 @@ class BenchConfig(Setting):
     """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few updates and pictures are tried."""
     tables_only: bool = False
     """Draw the tables from the rows that are there and do no job, also while another bench is at work on the folder."""
+    pack: bool = False
+    """Without a plan: put all rows and small pictures of --output_dir into two files for each plan, to be committed or sent, and do no job.
+    Tables, studies and later starts read them as they read rows."""
     executor: AnyExecutor = Inline()
     """Where the jobs are done."""
 
@@ -54,3 +58,11 @@ class BenchConfig(Setting):
     def _each_once(cls, values: tuple[int | str, ...]) -> tuple[int | str, ...]:
         """Named twice is done once: two rows of one job would be refused by the tables, when all is done."""
         return tuple(dict.fromkeys(values))
+
+    @model_validator(mode="after")
+    def _a_plan_or_a_pack(self) -> Self:
+        if self.pack and self.plan:
+            raise SettingError("--pack", "it packs the rows of all plans.", fix="Leave the plan out.")
+        if not self.plan and not self.pack:
+            raise SettingError("--plan", "is needed.", fix="A shipped plan by name, or a YAML file, before the flags of training.")
+        return self

@@ -12,7 +12,7 @@ from typing import Any
 from dreambooth.bench.expand import Request, expand
 from dreambooth.bench.job import Failed, Job
 from dreambooth.bench.keep import parse_keep
-from dreambooth.bench.rows import has_row, read_row
+from dreambooth.bench.rows import find_row, has_row, row_keys
 from dreambooth.bench.suite import prompts_of
 from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
@@ -150,9 +150,9 @@ def _class_images(job: Job) -> int:
 def _from_rows(request: Request) -> dict[Kind, Rate]:
     """Rates of what was done already, by base model and method."""
     updates, pictures = defaultdict[Kind, list[float]](list), defaultdict[Kind, list[float]](list)
-    for path in (request.root / "rows").glob("[!.]*.json"):
+    for key in row_keys(request.root):
         try:
-            row = read_row(path)
+            row = find_row(request.root, key)
             count = row.protocol["prompts"] * row.protocol["images_per_prompt"] + row.protocol["class_samples"]
             training, evaluation = row.seconds["training"], row.seconds["evaluation"]
         except (RunError, KeyError):

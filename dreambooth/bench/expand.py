@@ -47,7 +47,7 @@ WITHOUT_EFFECT = {
     ),
 }  # fmt: skip
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
-WRITES = ("rows", "jobs", "shared", "tables")
+WRITES = ("rows", "packed", "jobs", "shared", "tables")
 """Names below the output folder that a bench writes."""
 ENCODERS = frozenset(EncoderSettings.model_fields)
 """Training flags that belong to the examination."""

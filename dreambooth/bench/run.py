@@ -10,6 +10,7 @@ from dreambooth.bench.expand import Request, expand, validate
 from dreambooth.bench.job import Event, Failed, Job, Row
 from dreambooth.bench.locks import alone
 from dreambooth.bench.rows import has_row, row_of, write_row
+from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
 from dreambooth.core.errors import RunError, first_line
@@ -125,6 +126,7 @@ def _ended(request: Request, turn: BenchState | None) -> Ended:
             failures.append(_failure(item, turn.failed.get(item.key) or Failed(item, "it was not done.")))
     try:
         folder = request.root / "tables" / request.plan.name
+        restore_pictures(request.root, rows)
         tables = write_tables(rows, failures, request.plan.layout(), folder, waiting=waiting) if rows else []
     except RunError as error:
         return Ended(tuple(rows), tuple(failures), (), str(error), waiting)

@@ -16,6 +16,7 @@ from dreambooth.bench.estimate import estimate
 from dreambooth.bench.executors.inline import is_at_work
 from dreambooth.bench.executors.process_worker import ending_signals
 from dreambooth.bench.expand import Request, validate
+from dreambooth.bench.pack import pack
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
@@ -43,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
     own, rest = _parted(argv)
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
     training, remarks = _training(rest)
+    if config.pack:
+        return _pack(config, training)
     plan = read_plan(config.plan, training)
     training.pop("trust_code", None)  # it was for the plan
     photos = Path(config.output_dir).expanduser() / "shared" / "photos"
@@ -63,6 +66,15 @@ def main(argv: Sequence[str]) -> int:
     if ended.failures:
         print(f"{len(ended.failures)} of {request.count} jobs have no row:", *summary(ended.failures), sep="\n  ", file=sys.stderr)
     return 3 if ended.failures else 1 if ended.why_no_tables else 0
+
+
+def _pack(config: BenchConfig, training: dict[str, Any]) -> int:
+    """Pack the folder's rows; what is said beside --output_dir would have no effect."""
+    for name in (*training, *sorted(config.model_fields_set - {"pack", "output_dir"})):
+        raise SettingError(f"--{name}", "has nothing to do with --pack.", fix="Leave it out.")
+    packed = pack(Path(config.output_dir).expanduser().absolute())
+    print(f"{packed.rows} rows and {packed.pictures} pictures are packed:", *packed.files, sep="\n")
+    return 0
 
 
 def _shown(request: Request) -> Ended:

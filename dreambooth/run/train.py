@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
 from dreambooth.files.locks import claimed
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.methods import Learner
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
@@ -21,16 +23,16 @@ from dreambooth.run.captions import cut_off
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
+from dreambooth.run.observers import Backlog, open_observers
 from dreambooth.run.plan import needed_bytes, plan, trial
 from dreambooth.run.previews import final_pictures, preview, preview_interval
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
-from dreambooth.run.trackers import Tracker, open_trackers
+from dreambooth.run.trackers import Tracker
 from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
-from dreambooth.setup.journal import Journal
 from dreambooth.setup.model import attach, check_fit, configure_tokenizers, lighten, silence_libraries
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
@@ -54,7 +56,7 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     Raises SettingError before anything is written for a request that cannot be done; RunError and Interrupted leave the last
     checkpoint and everything earlier whole.
     """
-    observers: list[Tracker] = [_Backlog()]
+    observers: list[Tracker] = [Backlog()]
     with ExitStack() as held:
         for record in _train(config, observers, held, stop):
             for observer in observers:
@@ -165,7 +167,7 @@ def _run(
     with recorded(record):
         if processes.is_main:
             write_text(folder / CONFIG, write_yaml(config))
-            _open_observers(config, record, start, observers, held)
+            open_observers(config, record, start, observers, held)
         else:
             observers.clear()
         record.phase("drawing class images")
@@ -173,14 +175,8 @@ def _run(
         if checkpoint:
             material.earlier = earlier(config, material, base, checkpoint)  # again, with the class images that were drawn anew
         record.phase("encoding")
-        batches = yield from _last(make_batches(config, material, family, processes, seed))
-        trainer = Trainer(
-            learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes,
-            seed=seed, settings=dump(config), material={**contents(config, material, base), "earlier": material.earlier},
-        )  # fmt: skip
-        if checkpoint:
-            trainer.resume(checkpoint)
-            yield Message(f"Going on from step {trainer.step} ({checkpoint.name}).")
+        facts = {**contents(config, material, base), "earlier": material.earlier}
+        trainer = yield from _trainer(config, family, learner, material, facts, processes, seed, checkpoint)
         yield Message(f"Estimate: {trial(trainer, config)}.")
         record.phase("training")
         watcher = Watcher(config, trainer, material, encoders, folder, record.values) if encoders and processes.is_main else None
@@ -199,31 +195,26 @@ def _run(
     yield Done(folder, record.values)
 
 
-class _Backlog:
-    """The records of a start before its folder was written to."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def take(self, record: Record) -> None:
-        self.records.append(record)
-
-    def close(self) -> None:
-        return
-
-
-def _open_observers(config: TrainConfig, record: RunRecord, start: int, observers: list[Tracker], held: ExitStack) -> None:
-    """Let trackers, journal and record observe a run that goes on from step `start`; the journal also gets what was said before."""
-    folder, early = config.output_dir, [one for observer in observers if isinstance(observer, _Backlog) for one in observer.records]
-    journal = Journal(folder, start)
-    held.callback(journal.close)
-    held.callback(lambda: journal.end(record.status()))
-    for one in early:
-        journal.take(one)
-    trackers = open_trackers(config.output.report_to, folder / config.output.logging_dir, dump(config))
-    for tracker in trackers:
-        held.callback(tracker.close)
-    observers[:] = [*trackers, journal, record]
+def _trainer(
+    config: TrainConfig,
+    family: Family,
+    learner: Learner,
+    material: Material,
+    facts: dict[str, Any],
+    processes: Ranks,
+    seed: int,
+    checkpoint: Path | None,
+) -> Generator[Record, None, Trainer]:
+    """The photos encoded, and the trainer where the checkpoint left it; `facts` is what its checkpoints say of the material."""
+    batches = yield from _last(make_batches(config, material, family, processes, seed))
+    trainer = Trainer(
+        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=seed,
+        settings=dump(config), material=facts,
+    )  # fmt: skip
+    if checkpoint:
+        trainer.resume(checkpoint)
+        yield Message(f"Going on from step {trainer.step} ({checkpoint.name}).")
+    return trainer
 
 
 def _results(config: TrainConfig, trainer: Trainer, material: Material, base: str, record: RunRecord) -> Generator[Record, None, list[str]]:

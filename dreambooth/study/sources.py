@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.rows import read_row
+from dreambooth.bench.rows import find_row, is_bench, row_keys
+from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import ARMS
 from dreambooth.bench.tables.pictures import largest
 from dreambooth.core.errors import SettingError
@@ -60,7 +61,7 @@ def source(text: str) -> Source:
     path = Path(text).expanduser()
     if (path / "scores.json").is_file():
         return _runs(path.name, {"": path})
-    if (path / "rows").is_dir():
+    if is_bench(path):
         names = ", ".join(dict.fromkeys(arm for arm, _ in _arms(path).values()))
         raise SettingError(text, "is a bench; which of its arms?", fix=f"Write {text}:ARM, one of {names}.")
     if path.is_dir():
@@ -72,7 +73,7 @@ def source(text: str) -> Source:
         raise SettingError(text, "holds no run that was evaluated, and no bench.", fix="Name a run, a folder of runs, or BENCH:ARM.")
     for place in (place for place, letter in enumerate(text) if letter == ":"):  # folders and arms may hold colons, too
         folder = Path(text[:place]).expanduser()
-        if place and (folder / "rows").is_dir():
+        if place and is_bench(folder):
             return _arm(folder, text[place + 1 :])
     raise SettingError(text, "there is no such folder.", fix="Name a run, a folder of runs, or BENCH:ARM.")
 
@@ -123,7 +124,9 @@ def _arm(bench: Path, arm: str) -> Source:
     name, keys = arms[arm]
     made = Source(name)
     seen = set()
-    for row in (row for key, row in _rows(bench) if key in keys):
+    rows = [row for key, row in _rows(bench) if key in keys]
+    restore_pictures(bench, rows)
+    for row in rows:
         job = row.subject, row.seed
         if job in seen:
             fix = "Say which plan's: PLAN/ARM; or give one plan and its settings a bench folder of their own."
@@ -162,9 +165,9 @@ def _arms(bench: Path) -> dict[str, tuple[str, set[str]]]:
 
 
 def _rows(bench: Path) -> Iterator[tuple[str, Row]]:
-    """Every row with its file's name, which is its key."""
-    for path in sorted((bench / "rows").glob("[!.]*.json")):
-        yield path.stem, read_row(path)
+    """Every row with the key that it is found by."""
+    for key in row_keys(bench):
+        yield key, find_row(bench, key)
 
 
 def _json(path: Path, shape: Any, fix: str) -> Any:

@@ -1,9 +1,8 @@
 """The places: a ground that stretches to a backdrop, painted with few, large and soft features.
 
-A place is two functions that give sRGB colours [3, n]: `ground(x, z, look)` on the plane y = 0 and `backdrop(u, v,
-look)` on the wall behind it (u sideways, v upwards from the ground; about -1.5 to 1.5 and 0 to 1.6 are in view). One
-unit is most of an object's height. `look` draws what no word names: phases and small shifts. Fine texture is left out
-on purpose: it eats a small model's capacity.
+A place is two functions that give sRGB colours [3, n]: `ground(x, z, look)` on the plane y = 0 and `backdrop(u, v, look)` on the wall
+behind it (u sideways, v upwards from the ground; about -1.5 to 1.5 and 0 to 1.6 are in view). One unit is most of an object's height.
+`look` draws what no word names: phases and small shifts. Fine texture is left out on purpose: it eats a small model's capacity.
 """
 
 from collections.abc import Callable
@@ -45,10 +44,8 @@ def ramp(low: Array, high: Array, t: Array) -> Array:
 def waves(x: Array, y: Array, look: Look, scale: float = 1.0) -> Array:
     """Smooth uneven ground in 0..1: three sines with this picture's phases."""
     x, y = x * scale, y * scale
-    total = (
-        np.sin(2.1 * x + 1.3 * y + look.a) + np.sin(-1.4 * x + 2.6 * y + look.b) + np.sin(3.7 * x + look.a + 2 * np.sin(1.7 * y + look.b))
-    )
-    return total / 6 + 0.5
+    two = np.sin(2.1 * x + 1.3 * y + look.a) + np.sin(-1.4 * x + 2.6 * y + look.b)
+    return (two + np.sin(3.7 * x + look.a + 2 * np.sin(1.7 * y + look.b))) / 6 + 0.5
 
 
 def lottery(i: Array, number: int) -> Array:

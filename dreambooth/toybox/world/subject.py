@@ -35,7 +35,8 @@ ANIMALS = ("cat", "dog", "duck", "plushie")
 """The classes that wear hats, scarves and glasses."""
 TURNED = ("bowl", "candle", "vase")
 """The classes that look the same from front, side and back."""
-FOLDER = Path(__file__).parents[1] / "subjects"
+HELD_OUT = Path(__file__).parents[1] / "subjects.jsonl"
+"""The held-out subjects, a line each, by name."""
 SEEN_PATTERNS = tuple(name for name in PATTERNS if name not in UNSEEN_PATTERNS)
 
 Color = tuple[float, float, float]
@@ -78,7 +79,12 @@ class Subject:
     @staticmethod
     def load(path: Path | str) -> "Subject":
         """Read a subject back."""
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Subject.parse(Path(path).read_text(encoding="utf-8"))
+
+    @staticmethod
+    def parse(text: str) -> "Subject":
+        """A subject from its JSON."""
+        values = json.loads(text)
         for key in ("shape", "colors"):
             values[key] = tuple(values[key])
         values["rgb"] = tuple(tuple(color) for color in values["rgb"])
@@ -127,7 +133,7 @@ def draw_training_subject(rng: np.random.Generator, *, noun: str | None = None, 
 @cache
 def held_out_subjects() -> tuple[Subject, ...]:
     """The subjects that no pretraining picture shows, by name."""
-    return tuple(Subject.load(path) for path in sorted(FOLDER.glob("*.json")))
+    return tuple(map(Subject.parse, HELD_OUT.read_text(encoding="utf-8").splitlines()))
 
 
 @cache
