@@ -85,6 +85,10 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
+    if config.text.train_text_encoder:
+        kind.refuse_text_training()
+    if config.method.new_word:
+        kind.refuse_new_words()
     if optimization.optimizer == "prodigy" and config.text.train_text_encoder:
         optimization.refuse_two_rates({optimization.learning_rate, optimization.text_encoder_lr or optimization.learning_rate})
     resolution = _resolution(config, kind)
