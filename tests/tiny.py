@@ -124,7 +124,99 @@ def flux(guidance: bool = True):
     )  # fmt: skip
 
 
-PIPELINES = {"stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux}
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+"""Qwen3's chat template, for one message of a user's."""
+
+
+def qwen_tokenizer(length: int = 128):
+    """A Qwen tokenizer of single bytes, with the chat template."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    vocabulary = [*sorted(ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=[], model_max_length=length)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def qwen3(tokenizer, kind: str, layers: int):
+    import transformers
+
+    config = transformers.Qwen3Config(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
+        vocab_size=len(tokenizer), max_position_embeddings=512, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return getattr(transformers, kind)(config).eval()
+
+
+def flux2(distilled: bool = False):
+    """FLUX.2 klein at 16 px (4 x 4 patches of latents)."""
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    own = AutoencoderKLFlux2(
+        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+    own.bn.running_mean.copy_(torch.linspace(-0.5, 0.5, 16))
+    own.bn.running_var.copy_(torch.linspace(0.5, 2, 16))
+    transformer = Flux2Transformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=48, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+    )  # fmt: skip
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
+        text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer.eval(), is_distilled=distilled,
+    )  # fmt: skip
+
+
+def sd3():
+    """Stable Diffusion 3.5 at 16 px (8 x 8 latents in patches of 2 x 2), its first block with two attentions."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    clip, t5 = clip_tokenizer(), t5_tokenizer()
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=64, caption_projection_dim=32, pooled_projection_dim=64, pos_embed_max_size=16, qk_norm="rms_norm",
+        dual_attention_layers=(0,),
+    )  # fmt: skip
+    encoder = T5EncoderModel(T5Config(vocab_size=len(t5), d_model=64, d_kv=8, d_ff=37, num_layers=2, num_heads=4)).eval()
+    own = vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0609, scaling_factor=1.5305)
+    return StableDiffusion3Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=own, text_encoder=clip_text(clip, projection=True), tokenizer=clip,
+        text_encoder_2=clip_text(clip, projection=True), tokenizer_2=clip, text_encoder_3=encoder, tokenizer_3=t5,
+        transformer=transformer.eval(),
+    )  # fmt: skip
+
+
+def z_image():
+    """Z-Image at 16 px (8 x 8 latents in patches of 2 x 2), its padding tokens something else than zeros."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[8, 4, 4],
+        axes_lens=[576, 32, 32],
+    )  # fmt: skip
+    torch.nn.init.normal_(transformer.x_pad_token)
+    torch.nn.init.normal_(transformer.cap_pad_token)
+    own = vae(4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1159, scaling_factor=0.3611)
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=own, text_encoder=qwen3(tokenizer, "Qwen3Model", 3), tokenizer=tokenizer,
+        transformer=transformer.eval(),
+    )  # fmt: skip
+
+
+PIPELINES = {"stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image}
 
 
 def photos(folder: Path, count: int = 4, size: tuple[int, int] = (24, 24)) -> Path:
@@ -149,7 +241,8 @@ def picture(pipe, prompt: str = "a sks dog", **options) -> torch.Tensor:
     """What a pipeline of diffusers draws in two steps, [3, 16, 16] in [0, 1]."""
     pipe.set_progress_bar_config(disable=True)
     if "max_sequence_length" in inspect.signature(type(pipe).__call__).parameters:
-        options["max_sequence_length"] = 32
+        tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer")]
+        options["max_sequence_length"] = tokenizers[-1].model_max_length
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         return pipe(prompt, num_inference_steps=2, height=16, width=16, generator=rng, output_type="pt", **options).images[0]

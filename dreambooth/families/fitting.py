@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 Config = Mapping[str, Any]
 VAE_FLAG = "--pretrained_vae_name_or_path"
-AUTOENCODERS = ("AutoencoderKL", "AsymmetricAutoencoderKL")
-"""VAEs with a posterior to draw from; small ones (AutoencoderTiny) have none."""
 PICTURE_PROJECTIONS = ("image_proj", "ip_image_proj", "text_image_proj")
 FIX = "Choose a base model that draws from text alone."
 PURPOSES = {
@@ -70,6 +68,7 @@ def refuse_half_loaded(family: "Family", source: ModelSource) -> None:
         flag = "--tokenizer_name" if source.tokenizer_name and tokenizer is family.tokenizers[0] else FLAG
         where = str(source.tokenizer_name) if flag != FLAG else f"a tokenizer of {source.folder()}"
         check_tokenizer(tokenizer, where, flag)
+        family.format_prompt("a dog", family.tokenizers.index(tokenizer) + 1)
         places, last = encoder.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=0)
         if last >= places:
             reason = f"{where} knows {last + 1:,} tokens, and the text encoder {places:,}: it is another model's."
@@ -83,12 +82,9 @@ def refuse_half_loaded(family: "Family", source: ModelSource) -> None:
 
 def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None:
     """The native resolution of a pipeline, and what sides of its pictures are multiples of, in pixels; None where nobody says it yet."""
-    channels = vae_config(source.folder(), source.pretrained_vae_name_or_path).get("block_out_channels")
+    factor = family.vae_factor_of(vae_config(source.folder(), source.pretrained_vae_name_or_path))
     latents = part_config(source.folder() / family.denoiser_name).get("sample_size") or family.default_latents
-    if not isinstance(channels, list) or not isinstance(latents, int):
-        return None
-    factor = 2 ** (len(channels) - 1)
-    return latents * factor, factor * family.packing
+    return (latents * factor, factor * family.packing) if factor and isinstance(latents, int) else None
 
 
 def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, str | None]], denoiser: Config) -> None:
@@ -114,16 +110,15 @@ def _refuse_extra_inputs(family: "type[Family]", denoiser: Config) -> None:
 
 def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: ModelSource) -> None:
     flag = VAE_FLAG if source.pretrained_vae_name_or_path else FLAG
-    kind = vae.get("_class_name", AUTOENCODERS[0])
-    if kind not in AUTOENCODERS:
-        raise SettingError(
-            flag, f"the VAE's class is {kind}; {AUTOENCODERS[0]} is needed.", fix="Choose one that the base model's kind uses."
-        )
+    wanted = family.vae_classes[0]
+    kind = vae.get("_class_name", wanted)
+    if kind not in family.vae_classes:
+        raise SettingError(flag, f"the VAE's class is {kind}; {wanted} is needed.", fix="Choose one that the base model's kind uses.")
     takes, made = denoiser.get("in_channels"), vae.get("latent_channels")
     gives = denoiser.get("out_channels") or takes
     if not (isinstance(takes, int) and isinstance(gives, int) and isinstance(made, int)):
         return
-    latents = made * family.packing**2
+    latents = made * family.channel_multiple
     if takes == gives == latents:
         return
     name = "UNet" if family.denoiser_name == "unet" else family.denoiser_name
@@ -133,7 +128,7 @@ def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: M
     if gives == latents or takes - own in known:
         words = known.get(takes - own, "for something else than drawing from text")
         raise SettingError(FLAG, f"this {name} is {words} ({takes} channels).", fix=FIX)
-    reason = f"the VAE makes {made} channels, and this {name} works on {gives // family.packing**2}."
+    reason = f"the VAE makes {made} channels, and this {name} works on {gives // family.channel_multiple}."
     raise SettingError(flag, reason, fix="They are of different models; give the VAE of the base model's kind.")
 
 
@@ -145,7 +140,9 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
         if not isinstance(wanted, int) or len(known) < len(names) or denoiser.get("encoder_hid_dim"):
             continue
         if wanted != sum(known):
-            reason = f"its {family.denoiser_name} reads text of width {wanted}; {sum(known)} come from {' and '.join(names)}."
+            reason = (
+                f"its {family.denoiser_name} reads text of width {wanted}; {sum(known)} come from {' and '.join(dict.fromkeys(names))}."
+            )
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
 
 

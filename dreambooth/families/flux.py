@@ -7,20 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import INVERSION, Family, Recipe
+from dreambooth.families.base import INVERSION, Recipe
+from dreambooth.families.flow import Flow
 
 SHARED = {
     "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0, "train_guidance_scale": 1.0,
 }  # fmt: skip
 
 
-class Flux(Family):
+class Flux(Flow):
     """FLUX.1 dev (with guidance as a numeric input) and schnell (without)."""
 
     name = "FLUX.1"
     pipelines = ("FluxPipeline",)
-    denoiser_name = "transformer"
     denoiser_class = "FluxTransformer2DModel"
     encoder_names = ("text_encoder", "text_encoder_2")
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -29,7 +28,8 @@ class Flux(Family):
     embedding_names = ("clip_l", "t5xxl")
     reads_alone: ClassVar[Mapping[str, str]] = {"text_encoder_2": "text"}
     packing = 2
-    default_latents = 128
+    channel_multiple = 4
+    takes_negative_prompt = False
     guidance_scale = 3.5
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
@@ -48,11 +48,6 @@ class Flux(Family):
     The other methods' are Stable Diffusion's, and untested here.
     """
 
-    def make_schedule(self) -> NoiseSchedule:
-        """The scheduler's own training sigmas: shifted when its shift is static, plain when it shifts by the picture's size."""
-        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
-        return NoiseSchedule.from_sigmas(scheduler.sigmas[: scheduler.config.num_train_timesteps])
-
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = self.encoders[0](tokens["input_ids"]).pooler_output
         return {"text": tokens["text"] if "text" in tokens else self.encoders[1](tokens["input_ids_2"])[0], "pooled": pooled}
@@ -69,6 +64,3 @@ class Flux(Family):
         )[0]  # fmt: skip
         factor = self.vae_factor
         return self.pipe._unpack_latents(out, h * factor, w * factor, factor)
-
-    def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
-        return {}

@@ -103,9 +103,8 @@ def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
 
 def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = None) -> Any:
     """The scheduler that pictures will be drawn with; raises SettingError for what this model cannot do, before it is done."""
-    if negative_prompt and "true_cfg_scale" in _options(family):
-        reason = f"{family.name} takes its guidance as a number, and no negative prompt."
-        raise SettingError(sampling.source("negative_prompt"), reason, fix="Leave it out.")
+    if negative_prompt and not family.takes_negative_prompt:
+        raise SettingError(sampling.source("negative_prompt"), f"{family.name} takes no negative prompt.", fix="Leave it out.")
     refuse_unreadable(negative_prompt or "", sampling.source("negative_prompt"))
     for side in ("height", "width"):
         size = getattr(sampling, side)
@@ -113,6 +112,9 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
             near = max(1, round(size / family.pixel_step)) * family.pixel_step
             reason = f"{family.name} draws multiples of {family.pixel_step} pixels, got {size}."
             raise SettingError(sampling.source(side), reason, fix=f"Give {near}.")
+        if size and family.largest_side and size > family.largest_side:
+            reason = f"this model draws at most {family.largest_side} pixels along a side, got {size}."
+            raise SettingError(sampling.source(side), reason, fix=f"Give {family.largest_side}.")
     scheduler = make_scheduler(family, sampling.scheduler, setting=sampling.source("scheduler"))
     known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
     if steps > known:
@@ -197,13 +199,11 @@ def _batch(
     width = sampling.width or sampling.height or family.native_resolution
     own = {"eta": sampling.eta, "max_sequence_length": family.text_length(len(family.encoder_names))}
     options: dict[str, Any] = {name: value for name, value in own.items() if name in _options(family)}
-    if negative_prompt:
-        options["negative_prompt"] = [negative_prompt] * len(prompts)
+    options |= family.pipeline_kwargs(sampling.guidance_scale, [negative_prompt] * len(prompts) if negative_prompt else None)
     with autocast(family.device, precision), _decoder(family, precision):
         out = family.pipe(
-            prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, guidance_scale=sampling.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="pt", height=height, width=width,
-            **options,
+            prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, height=height, width=width, output_type="pt",
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds], **options,
         ).images.float().cpu()  # fmt: skip
     finite = [bool(image.isfinite().all()) for image in out]
     levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

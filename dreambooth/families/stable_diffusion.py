@@ -43,6 +43,3 @@ class StableDiffusion(Family):
 
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         return self.denoiser(x_t, time, condition["text"], return_dict=False)[0]
-
-    def geometry(self, original: tuple[int, int], corner: tuple[int, int], target: tuple[int, int]) -> dict[str, Tensor]:
-        return {}

@@ -83,7 +83,10 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
     if config.text.train_text_encoder:
+        kind.refuse_text_training()
         optimization.chosen.refuse_rates(set(optimization.rates))
+    if config.method.new_word:
+        kind.refuse_new_words()
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])

@@ -215,7 +215,7 @@ class Batches:
         image_set, place = picture
         rng = generator(self.seed, "row", update, row)
         cut = image_set.cuts_of[place][int(torch.randint(len(image_set.cuts_of[place]), (1,), generator=rng))]
-        shape = self._latent_shape
+        shape = self.family.latent_shape(self.resolution, self.resolution)
         posterior, eps = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
         u, z = torch.rand((), generator=rng), torch.randn((), generator=rng)
         if self.objective.offset_noise:
@@ -230,11 +230,6 @@ class Batches:
             if prompts[1:]
             else prompts[0]
         )
-
-    @property
-    def _latent_shape(self) -> tuple[int, int, int]:
-        side = self.resolution // self.family.vae_factor
-        return (int(self.family.pipe.vae.config.latent_channels), side, side)
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
         fresh = [row for row in rows if row.image_set.moments is None]

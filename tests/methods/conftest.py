@@ -19,8 +19,12 @@ METHODS = {
     "lokr": LoKr(rank=2),
     "oft": OFT(oft_blocks=4),
 }
-FAMILIES_OF = {"custom_diffusion": ["stable_diffusion", "sdxl"], "loha": ["sdxl"], "lokr": ["flux"], "oft": ["stable_diffusion"]}
-"""Custom Diffusion needs cross-attention; PEFT's kin share their code, and share out the families to save time. The rest: everywhere."""
+FAMILIES_OF = {
+    "textual_inversion": ["stable_diffusion", "sdxl", "flux"], "custom_diffusion": ["stable_diffusion", "sdxl"],
+    "dora": ["stable_diffusion", "sdxl", "flux", "sd3"], "loha": ["sdxl", "z_image"], "lokr": ["flux", "sd3"], "oft": ["stable_diffusion", "flux2"],
+}  # fmt: skip
+"""New words need a pipeline that loads them, Custom Diffusion cross-attention; PEFT's kin share their code, and share out the families to
+save time. The rest: everywhere."""
 PAIRS = [(base, name) for name in METHODS for base in FAMILIES_OF.get(name, tiny.PIPELINES)]
 
 

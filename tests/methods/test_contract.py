@@ -30,7 +30,7 @@ SHARED = {"adapters", "base", "templates", "words"}
 
 def batch_of(family, prompts: list[str]) -> Batch:
     """Two rows whose text encoders learn."""
-    x, eps = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    x, eps = torch.randn(2, 2, *family.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
     output = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
     t = draw_timestep(family.process, torch.tensor([0.2, 0.7]))
     return Batch(x, eps, t, torch.tensor([1.0, 1.0]), family.tokenize(prompts) | output, torch.arange(2))

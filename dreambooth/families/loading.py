@@ -1,0 +1,71 @@
+"""From a folder or Hub ids to a pipeline of diffusers': whole, of this family, in one precision, or a sentence that says why not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dreambooth.core.device import is_out_of_memory
+from dreambooth.core.errors import RunError, SettingError, first_line
+from dreambooth.families.complete import Part
+from dreambooth.families.fitting import refuse_incomplete, refuse_unfit
+from dreambooth.families.source import FLAG, UNUSED, ModelSource
+from dreambooth.files.disk import failing
+from dreambooth.files.places import readable_name
+
+if TYPE_CHECKING:
+    from dreambooth.families.base import Family
+
+
+def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> Any:
+    """The pipeline in float32 throughout (libraries disagree on the default); `replaced` parts are used instead of its own.
+
+    Raises SettingError for a folder that cannot be loaded whole, or that holds something else than a text-to-image model of the family.
+    """
+    import diffusers
+    from transformers import AutoTokenizer
+
+    index, own = source.index(), dict(replaced or {})
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    refuse_incomplete(family, source, own | {name: None for name, value in given.items() if value})
+    weights = {"dtype": torch.float32, "use_safetensors": None if source.allow_pickle else True}
+    if source.pretrained_vae_name_or_path:
+        name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or family.vae_classes[0])
+        own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
+    if source.tokenizer_name:
+        options = {"flag": "--tokenizer_name", "folder": "tokenizer", "trust_remote_code": False}
+        own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, **options)
+    refuse_unfit(family, source, own)
+    optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
+    if "safety_checker" in optional:
+        optional["requires_safety_checker"] = False
+    source.check(replaced=own)
+    kind = getattr(diffusers, index["_class_name"])
+    try:
+        with readable_name(source.folder()) as folder:
+            pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
+    except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
+        if is_out_of_memory(error):
+            raise RunError(f"Out of memory while loading {source.folder()}. A smaller model needs less.") from error
+        where = f"{source.folder()} cannot be loaded: {first_line(error)}."
+        fix = "The folder is damaged or half written; save it again."
+        raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _part(kind: Any, name: str, source: ModelSource, *, flag: str, folder: str, **options: Any) -> Any:
+    """A part from its own folder or Hub id; a folder of a whole pipeline, which has it in `folder`, will do, too."""
+    nested = {"subfolder": folder} if (Path(name) / folder).is_dir() else {}
+    if Path(name).is_dir():
+        library = "transformers" if folder == "tokenizer" else "diffusers"
+        Part(Path(name), folder, library, kind.__name__, flag, None, source.allow_pickle, alone=not nested).check()
+    try:
+        with readable_name(name) as place:
+            return kind.from_pretrained(place, cache_dir=source.cache_dir, **nested, **options)
+    except Exception as error:  # as above
+        if is_out_of_memory(error):
+            raise RunError(f"Out of memory while loading {name}.") from error
+        wrong = SettingError(flag, f"{name} cannot be loaded ({first_line(error)}).", fix="Give a folder or a Hub id.")
+        raise failing(error, Path(name)) or wrong from None

@@ -1,0 +1,153 @@
+"""A sampling loop of a flow's own `predict` draws what diffusers' pipeline draws: signs, times, shifts, packing and masks at once."""
+
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+
+from dreambooth.core.batch import Batch
+from dreambooth.core.loss import squared_error
+from dreambooth.training.objective import Objective
+from dreambooth.training.step import forward_backward
+from tests import tiny
+
+FLOWS = ["flux", "flux2", "sd3", "z_image"]
+PROMPTS = ["a sks dog", "A photo of a cat on the beach"]
+HEIGHT, WIDTH, STEPS = 16, 24, 3
+
+
+@pytest.fixture(params=FLOWS)
+def flow(request, pipelines):
+    return tiny.load(pipelines(request.param))
+
+
+@torch.no_grad()
+def looped(family, guidance: float, negative: str | None) -> torch.Tensor:
+    """Pictures by `predict`, at the times at which the pipeline's scheduler stands."""
+    scheduler = family.pipe.scheduler
+    scheduler._step_index = None
+    x = torch.stack([torch.randn(family.latent_shape(HEIGHT, WIDTH), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)])
+    wanted, unwanted = (family.embed(family.tokenize(prompts)) for prompts in (PROMPTS, [negative or ""] * 2))
+    family.embedded_guidance = guidance
+    for time in scheduler.timesteps:
+        answer = family.predict(x, time.expand(2), wanted)
+        if guidance > 1 and not getattr(family.denoiser.config, "guidance_embeds", False):
+            plain = family.predict(x, time.expand(2), unwanted)
+            answer = plain + guidance * (answer - plain)
+        x = scheduler.step(answer, time, x, return_dict=False)[0]
+    return (family.decode(x) / 2 + 0.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("guidance", "negative"), [(1.0, None), (3.0, None), (3.0, "Red snow")], ids=["plain", "guided", "negative"])
+def test_a_loop_of_predict_draws_the_pictures_of_the_pipeline(flow, guidance, negative):
+    if negative and not flow.takes_negative_prompt:
+        pytest.skip("its pipeline takes none")
+    theirs = flow.pipe(
+        prompt=list(PROMPTS), num_inference_steps=STEPS, height=HEIGHT, width=WIDTH, output_type="pt",
+        generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)], max_sequence_length=flow.text_length(len(flow.encoders)),
+        **flow.pipeline_kwargs(guidance, [negative] * 2 if negative else None),
+    ).images  # fmt: skip
+    torch.testing.assert_close(looped(flow, guidance, negative), theirs, rtol=0, atol=1e-5)
+
+
+def test_a_letter_more_draws_another_picture(flow):
+    """So that the loop above would notice a prompt that is read otherwise."""
+    flow.pipe.scheduler.set_timesteps(STEPS, **({"mu": 1.0} if flow.pipe.scheduler.config.use_dynamic_shifting else {}))
+    one = looped(flow, 1.0, None)
+    PROMPTS[1] += "s"
+    try:
+        assert (looped(flow, 1.0, None)[1] - one[1]).abs().max() > 1e-5
+    finally:
+        PROMPTS[1] = PROMPTS[1][:-1]
+
+
+def test_klein_reads_the_layers_that_it_draws_with(pipelines):
+    """diffusers' own training script reads those of FLUX.2 dev, and somebody lost 72 GPU hours to it."""
+    family = tiny.load(pipelines("flux2"))
+    theirs, _ = family.pipe.encode_prompt(PROMPTS, device="cpu", max_sequence_length=family.text_length(1))
+    assert torch.equal(family.embed(family.tokenize(PROMPTS))["text"], theirs)
+
+
+def test_stable_diffusion_3_embeds_prompts_as_its_pipeline(pipelines):
+    family = tiny.load(pipelines("sd3"))
+    theirs, _, pooled, _ = family.pipe.encode_prompt(
+        PROMPTS, PROMPTS, PROMPTS, device="cpu", do_classifier_free_guidance=False, max_sequence_length=family.text_length(3)
+    )
+    ours = family.embed(family.tokenize(PROMPTS))
+    assert torch.equal(ours["pooled"], pooled)
+    assert torch.equal(ours["clip"], theirs[:, :77, :64])
+    assert torch.equal(ours["t5"], theirs[:, 77:])
+
+
+def test_z_image_embeds_prompts_as_its_pipeline_and_leaves_the_list_of_prompts_alone(pipelines):
+    """Its pipeline writes the chat template into the caller's list, so that a second call reads it twice."""
+    family = tiny.load(pipelines("z_image"))
+    prompts = list(PROMPTS)
+    ours = family.embed(family.tokenize(prompts))
+    assert prompts == PROMPTS
+    theirs, _ = family.pipe.encode_prompt(prompts, do_classifier_free_guidance=False, max_sequence_length=family.text_length(1))
+    for row, mask, expected in zip(ours["text"], ours["mask"], theirs, strict=True):
+        torch.testing.assert_close(row[mask], expected, rtol=0, atol=1e-6)
+
+
+def test_what_lies_under_z_images_mask_counts_for_nothing(pipelines):
+    family = tiny.load(pipelines("z_image"))
+    condition = family.embed(family.tokenize(PROMPTS))
+    x, time = torch.randn(2, *family.latent_shape(16, 16)), torch.tensor([300.0, 900.0])
+    other = {**condition, "text": torch.where(condition["mask"][..., None], condition["text"], 7.0)}
+    assert torch.equal(family.predict(x, time, condition), family.predict(x, time, other))
+
+
+def batch_of(family) -> Batch:
+    x, eps = torch.randn(2, 2, *family.latent_shape(16, 24), generator=torch.Generator().manual_seed(1))
+    return Batch(x, eps, torch.tensor([120, 700]), torch.ones(2) / 2, family.embed(family.tokenize(PROMPTS)), torch.arange(2))
+
+
+def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
+    """At the scheduler's own sigmas, velocity against velocity; FLUX.1's stands in full in test_against_diffusers."""
+    batch, scheduler, network = batch_of(flow), flow.pipe.scheduler, flow.denoiser
+    sigma, times = scheduler.sigmas[batch.t].view(-1, 1, 1, 1), scheduler.timesteps[batch.t]
+    noisy, condition = (1 - sigma) * batch.x + sigma * batch.eps, batch.condition
+    if flow.name == "FLUX.2 klein":
+        ids = torch.tensor([[0, row, column, 0] for row in range(4) for column in range(6)]).expand(2, -1, -1)
+        text_ids = torch.tensor([[0, 0, 0, place] for place in range(condition["text"].shape[1])]).expand(2, -1, -1)
+        out = network(
+            noisy.flatten(2).transpose(1, 2), encoder_hidden_states=condition["text"], timestep=times / 1000, img_ids=ids, txt_ids=text_ids
+        ).sample
+        answer = out.transpose(1, 2).reshape(noisy.shape)
+    elif flow.name == "Z-Image":
+        text = [row[: mask.sum()] for row, mask in zip(condition["text"], condition["mask"], strict=True)]
+        answer = -torch.stack(network([row[:, None] for row in noisy], (1000 - times) / 1000, text, return_dict=False)[0])[:, :, 0]
+    elif flow.name == "Stable Diffusion 3":
+        widened = torch.cat([condition["clip"], torch.zeros(2, 77, condition["t5"].shape[2] - condition["clip"].shape[2])], dim=2)
+        text = torch.cat([widened, condition["t5"]], dim=1)
+        answer = network(noisy, encoder_hidden_states=text, pooled_projections=condition["pooled"], timestep=times).sample
+    else:
+        pytest.skip("see test_against_diffusers")
+    theirs = mse_loss(answer, batch.eps - batch.x)
+    pred = flow.predict(flow.process.noise(batch.x, batch.eps, batch.t), flow.process.times[batch.t], condition)
+    ours = squared_error(pred, flow.process.target(batch.x, batch.eps, batch.t)).mean()
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+
+
+def test_gradient_checkpointing_changes_no_gradient(flow):
+    found = []
+    for checkpointing in (False, True):
+        flow.denoiser.train().requires_grad_(True).zero_grad()
+        if checkpointing:
+            flow.denoiser.enable_gradient_checkpointing()
+        forward_backward(flow, batch_of(flow), process=flow.process, objective=Objective())
+        found.append({name: p.grad.clone() for name, p in flow.denoiser.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-6)
+
+
+def test_a_flow_in_bfloat16_answers_nearly_as_in_float32(flow):
+    batch = batch_of(flow)
+    flow.denoiser.requires_grad_(True)
+    errors = []
+    for precision in ("no", "bf16"):
+        if precision == "bf16":
+            flow.denoiser.to(torch.bfloat16)
+        errors.append(forward_backward(flow, batch, process=flow.process, objective=Objective(), precision=precision))
+    torch.testing.assert_close(errors[1], errors[0], rtol=0.03, atol=0)
