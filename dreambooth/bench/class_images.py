@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreambooth.bench.job import Job, JobProgress
-from dreambooth.bench.locks import held
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
 from dreambooth.files.atomic import writable_folder
 from dreambooth.files.images import is_whole_png
+from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.prompts.placeholder import class_prompt
 from dreambooth.setup.config import TrainConfig

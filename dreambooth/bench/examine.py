@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from dreambooth.bench.job import MEASURED, Job, JobProgress
-from dreambooth.bench.locks import held
 from dreambooth.bench.suite import Asked, prompts_of
 from dreambooth.core.device import pick_device
 from dreambooth.evaluation import EvaluateConfig
@@ -23,6 +22,7 @@ from dreambooth.evaluation.results import INTERVALS
 from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.files.locks import held
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.prompts.placeholder import class_prompt, fill

@@ -8,13 +8,13 @@ from typing import Any
 
 from dreambooth.bench.expand import Request, expand, validate
 from dreambooth.bench.job import Event, Failed, Job, Row
-from dreambooth.bench.locks import alone
 from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
 from dreambooth.core.errors import RunError, first_line
 from dreambooth.files.folders import refuse_unwritable
+from dreambooth.files.locks import claimed
 from dreambooth.training.records import Message
 
 
@@ -79,7 +79,7 @@ def bench(request: Request) -> Iterator[Message | Event | AlreadyDone | Ended]:
     """
     refuse_unwritable(request.root, "--output_dir")
     validate(request)
-    with alone(request.root):
+    with claimed(request.root, "bench"):
         yield from (Message(sentence, important=True) for sentence in request.dataset.absent)
         turn = BenchState()
         events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root))

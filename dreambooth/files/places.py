@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import HALF, written_out
@@ -62,15 +61,6 @@ def private_folder(path: Path) -> Path:
         raise SettingError("TMPDIR", f"{path} {wrong}, so it is not used.", fix="Delete it, or set TMPDIR to a folder of your own.")
     path.chmod(0o700)
     return path
-
-
-def open_itself(path: Path, mode: Literal["w", "a+"]) -> IO[str]:
-    """A text file opened for writing, but never through a link in its place, which could lead to any file of the user's."""
-    return open(path, mode, encoding="utf-8", opener=_not_through_links)
-
-
-def _not_through_links(name: str, flags: int) -> int:
-    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def remove(path: Path, *, root: Path) -> None:

@@ -15,13 +15,13 @@ from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import expand
 from dreambooth.bench.job import Failed, Finished, JobProgress
 from dreambooth.bench.keep import Kept
-from dreambooth.bench.locks import alone
 from dreambooth.bench.run import AlreadyDone, Ended, bench, drawn_anew
 from dreambooth.bench.work import work
 from dreambooth.cli import main
 from dreambooth.cli.bench import interruptible
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+from dreambooth.files.locks import claimed
 from dreambooth.photos.files import scan
 from dreambooth.setup.given import from_arguments
 from dreambooth.training.records import Message
@@ -267,7 +267,7 @@ def test_how_an_untuned_model_is_drawn_is_in_its_key(ask):
 
 def test_tables_are_drawn_from_what_is_there_also_while_a_bench_is_at_work(copied, ask):
     next(copied.glob("rows/*.json")).unlink()
-    with alone(copied):
+    with claimed(copied, "bench"):
         found = drawn_anew(ask())
     assert len(found.rows) == 4 and all(path.is_file() for path in found.tables)
     assert [f["reason"][:16] for f in found.failures] == ["description: the"] and found.waiting == 1
@@ -325,7 +325,7 @@ def test_an_output_folder_that_cannot_be_made_is_a_wrong_request(ask, tmp_path, 
 
 
 def test_two_benches_do_not_share_a_folder(ask, tmp_path):
-    with alone(tmp_path / "out"), pytest.raises(SettingError, match=r"another bench is at work on .*process \d+ on"):
+    with claimed(tmp_path / "out", "bench"), pytest.raises(SettingError, match=r"in use: `dreambooth bench` has been .*process \d+ on"):
         list(bench(ask()))
 
 
