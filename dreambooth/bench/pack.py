@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.locks import alone
 from dreambooth.bench.rows import PACKED, ROWS, as_row, packed_lines, read_row, row_keys, row_path
 from dreambooth.bench.sheet import names_of, read_sheet, sheet, sheets
 from dreambooth.bench.work import ROW
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_inside, is_plain_name, remove
 from dreambooth.files.reading import Damaged, parse_json
 
@@ -39,7 +39,7 @@ def pack(root: Path) -> Packed:
     """
     if not row_keys(root):
         raise SettingError("--output_dir", f"{root} holds no rows of a bench.", fix="Name the output folder of a bench.")
-    with alone(root):
+    with claimed(root, "bench"):
         lines = _all_lines(root)
         rows = [_row(root, key, line) for key, line in sorted(lines.items())]
         pictures = _pictures(root, rows)

@@ -12,7 +12,7 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.text import chat
 
 LAYERS = (9, 18, 27)
-"""The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20 and 30, which are FLUX.2 dev's."""
+"""The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20, 30: FLUX.2 dev's."""
 BLOCKS = 48
 """Single blocks at most: 20 in klein 4B, 24 in klein 9B."""
 SHARED = {"max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0}

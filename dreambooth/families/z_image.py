@@ -1,4 +1,4 @@
-"""Z-Image: a rectified flow in a transformer over one sequence of text and picture, whose time runs from noise to picture (Alibaba 2025)."""
+"""Z-Image: a rectified flow in a transformer over one sequence of text and picture, with time from noise to picture (Alibaba 2025)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
