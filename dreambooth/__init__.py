@@ -19,12 +19,14 @@ __all__ = [
 _ERRORS = ("DreamboothError", "Interrupted", "RunError", "SettingError")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "stream":
-        return import_module("dreambooth.stream")
-    if name in __all__:
-        return getattr(import_module("dreambooth.core.errors" if name in _ERRORS else "dreambooth.api"), name)
-    raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers know the names above, and would take any other for granted here
+
+    def __getattr__(name: str) -> Any:
+        if name == "stream":
+            return import_module("dreambooth.stream")
+        if name in __all__:
+            return getattr(import_module("dreambooth.core.errors" if name in _ERRORS else "dreambooth.api"), name)
+        raise AttributeError(f"module 'dreambooth' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

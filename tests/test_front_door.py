@@ -1,0 +1,85 @@
+"""The engineer's front door: what an editor knows of the package, what its papers say, what runs where, what the demo needs."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dreambooth
+
+ROOT = Path(__file__).parents[1]
+
+SNIPPET = """
+import dreambooth
+from dreambooth import Run, SettingError
+
+reveal_type(dreambooth.train)
+reveal_type(dreambooth.train(instance_data_dir="photos", class_noun="dog", rank=8))
+reveal_type(dreambooth.open_run("run").generate("a [V] dog"))
+reveal_type(dreambooth.open_run("run").evaluate())
+for record in dreambooth.watch(class_noun="dog"):
+    reveal_type(record)
+reveal_type(SettingError("--rank", "is odd.").setting)
+dreambooth.no_such_verb
+"""
+KNOWN = ("-> Run", '"Run"', '"list[Image]"', '"dict[str, Any]"', "Step")
+
+
+def test_a_type_checker_knows_every_public_name_and_refuses_others(tmp_path):
+    pyright = shutil.which("pyright", path=str(Path(sys.executable).parent)) or pytest.skip("pyright is not installed")
+    (tmp_path / "snippet.py").write_text(SNIPPET)
+    (tmp_path / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{Path(dreambooth.__file__).parents[1].as_posix()}"]}}')
+    found = subprocess.run([pyright, "--pythonpath", sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert all(word in found for word in KNOWN), found
+    assert '"no_such_verb" is not a known attribute' in found and found.count(" error: ") == 1, found
+
+
+def test_every_public_name_is_there_and_the_version_stands_in_one_place():
+    assert all(hasattr(dreambooth, name) for name in dreambooth.__all__)
+    assert set(dir(dreambooth)) == set(dreambooth.__all__)
+    assert (Path(dreambooth.__file__).parent / "py.typed").is_file() and version("dreambooth") == dreambooth.__version__
+
+
+def test_every_system_runs_what_ci_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "check.yml").read_text())
+    job = workflow["jobs"]["check"]
+    assert job["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+    ours = [step["run"].split()[-1] for step in job["steps"] if "run" in step]
+    theirs = [line.split()[-1] for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
+    assert ours == theirs == ["setup", "check", "test"]
+
+
+def test_authors_licence_and_description_are_the_same_wherever_they_stand():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["authors"] == project["authors"] and citation["license"] == project["license"]
+    assert citation["abstract"] == project["description"] and "version" not in citation
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")))
+def test_issue_templates_have_what_their_forms_need(name):
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / name).read_text())
+    assert form["name"] and form["description"] and len({field["id"] for field in form["body"]}) == len(form["body"])
+
+
+def test_hooks_call_targets_that_there_are():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    targets = {line.split(":")[0] for line in (ROOT / "Makefile").read_text().splitlines() if line[:1].isalpha() and ":" in line}
+    assert {hook["entry"].removeprefix("make ") for hook in hooks} <= targets
+
+
+EXTRAS = ("pillow_heif", "bitsandbytes", "prodigyopt", "tensorboard", "wandb", "ray", "pytest", "hypothesis", "scipy", "imagehash", "cv2")
+
+
+def test_the_demo_needs_nothing_but_the_core_dependencies(tmp_path):
+    """`make demo` installs no extra: here those cannot be imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS}))"
+    command = f"{blocked}; from dreambooth.cli import main; sys.exit(main(['demo', '--max_train_steps', '2', '--num_images', '1']))"
+    ended = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "demo-run" / "contact_sheet.png").is_file()
