@@ -1,25 +1,32 @@
 # `make demo` and `make test` set everything up on a fresh machine and then do their job. Nothing here needs a GPU.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXTRAS := photos,lean,optimizers,track,cluster,dev
+PIP := install --quiet --disable-pip-version-check
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs chaos fuzz claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs lowest chaos fuzz claims tables bars pack selection clean
 
+# Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.core
+	$(BIN)/pip $(PIP) -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+# What `dreambooth` itself needs, and no more.
+$(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/pip $(PIP) -c constraints.txt torch==2.13.0
+	$(BIN)/pip $(PIP) -c constraints.txt -e .
 	touch $@
 
 # The toybox's demo; or, with PHOTOS and NOUN (and MODEL), a training on your own photos.
-demo: setup
+demo: $(VENV)/.core
 ifdef PHOTOS
 	$(BIN)/dreambooth train --instance_data_dir "$(PHOTOS)" --class_noun "$(NOUN)" $(if $(MODEL),--pretrained_model_name_or_path "$(MODEL)") --output_dir demo-run
 else
@@ -46,6 +53,15 @@ house: setup
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
+	$(BIN)/python -m tools.lowest --check
+
+# The suite with the lowest versions that pyproject.toml allows, in an environment of its own: slow, and pip has to reach these versions.
+LOWEST := $(VENV)-lowest
+lowest:
+	test -x $(LOWEST)/$(notdir $(BIN))/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/$(notdir $(BIN))/pip $(PIP) -c constraints-lowest.txt -e ".[$(EXTRAS)]" \
+	  || { echo "make lowest needs the versions in constraints-lowest.txt from pip's index (or wheels: PIP_FIND_LINKS=DIR); they were not found."; exit 1; }
+	$(ONE) $(LOWEST)/$(notdir $(BIN))/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)
 
 # Kills, flipped bytes, full disks and races: hours, resumable; its counts stand in docs/reliability.md.
 chaos: setup
