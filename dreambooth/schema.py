@@ -33,9 +33,7 @@ Guidance = Annotated[float, Ge(0), Le(1000)]
 class Setting(BaseModel):
     """A frozen value which knows its job. Its docstring heads its group of flags, its fields' docstrings are their help."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
-    )  # fmt: skip
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False)
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
@@ -63,6 +61,14 @@ class Setting(BaseModel):
         if any("\0" in one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)):
             raise ValueError("it holds a zero byte, which is no text and no name of a file")
         return 0.0 if isinstance(value, float) and value == 0 else value
+
+    def refuse_contradictions(self) -> None:
+        """Raise SettingError where fields of this setting do not go together. Rules across settings stand in `setup.checks`."""
+        return
+
+    def unused(self) -> Mapping[str, str]:
+        """Fields that have nothing to do beside the others, each with the reason."""
+        return {}
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -13,6 +13,7 @@ from dreambooth.families.base import Family
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
+TEXT_ENCODER_FIX = "Leave it out, or use --method lora or full."
 
 
 class Method(Setting, ABC):
@@ -45,6 +46,10 @@ class Method(Setting, ABC):
     def replaces_noun(self) -> bool:
         """Whether the new word stands for class noun and all: "a [V] dog" becomes "a <my-dog>"."""
         return False
+
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        """Settings that cannot be given with this method, by flag: the reason and the fix."""
+        return {"output_kohya_format": ("kohya's layout is for LoRA files.", "Add --method lora, or leave it out.")}
 
     def why_no_prior(self) -> str | None:
         """Why class images are of no use to this method; None where they are."""
@@ -105,4 +110,4 @@ def refuse_text_encoder(method: str, *, asked: bool) -> None:
     """Raise SettingError where --train_text_encoder was asked of a method that leaves the encoders as they are."""
     if asked:
         reason = f"{method} leaves the text encoder as it is, but for its new word."
-        raise SettingError("--train_text_encoder", reason, fix="Leave it out, or use --method lora or full.")
+        raise SettingError("--train_text_encoder", reason, fix=TEXT_ENCODER_FIX)

@@ -38,6 +38,9 @@ class LoRA(AdapterMethod):
             init_lora_weights="gaussian", target_modules=targets,
         )  # fmt: skip
 
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        return {"output_kohya_format": ("DoRA has no place in kohya's layout.", "Leave out one of the two.")} if self.use_dora else {}
+
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         self.put_in(family, parts, seed=seed)
         if self.use_dora:

@@ -19,7 +19,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
 from dreambooth.files.escaping import python_text
 from dreambooth.files.tensors import load_tensors, save_tensors
-from dreambooth.methods.base import Learner, Method
+from dreambooth.methods.base import TEXT_ENCODER_FIX, Learner, Method
 
 FILE = "learned_embeds.safetensors"
 """The name that diffusers' `load_textual_inversion` looks for."""
@@ -135,6 +135,12 @@ class WordMethod(Method, ABC):
     """Where the new word starts: its vectors are this word's tokens, in turn. Left out, the last word of the class noun."""
     num_vectors: Annotated[int, Ge(1), Le(75)] = 1
     """Vectors of the new word in each text encoder. More can be learned, and prompts are followed less well."""
+
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        this = f"--method {type(self).model_fields['kind'].default}"
+        one = (f"{this} learns one word, for one subject.", "Train each subject in a run of its own.")
+        text = (f"{this} leaves the text encoder as it is, but for its new word.", TEXT_ENCODER_FIX)
+        return super().excludes() | {"train_text_encoder": text, "concepts_list": one}
 
     @property
     def new_word(self) -> str | None:

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.folders import expanded
-from dreambooth.methods.base import refuse_text_encoder
 from dreambooth.methods.words import WordMethod
-from dreambooth.prompts.placeholder import PLACEHOLDER, holds_placeholder, refuse_unreadable
-from dreambooth.schema import Flag, flags, get, is_set
-from dreambooth.setup.config import FOLDERS, TrainConfig
+from dreambooth.prompts.placeholder import holds_placeholder, refuse_unreadable
+from dreambooth.schema import Flag, Setting, flags, get, is_set
+from dreambooth.setup.config import FOLDERS, UNEVALUATED, TrainConfig
 from dreambooth.training.subjects import needs_identifier
 
 WORDS = (
@@ -26,30 +25,20 @@ def check(config: TrainConfig) -> None:
             expanded(value, f"--{name}")
     for path in WORDS:
         refuse_unreadable(get(config, path) or "", f"--{path[-1]}")
-    if config.text.train_text_encoder and config.text.pre_compute_text_embeddings:
-        reason = "the text encoder cannot be trained with embeddings that were computed before."
-        raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
+    for branch in _branches(config).values():
+        branch.refuse_contradictions()
+    for name, (reason, fix) in config.method.excludes().items():
+        if get(config, flags(type(config))[name].path):
+            raise SettingError(f"--{name}", reason, fix=fix)
     if config.text.train_text_encoder and config.output.skip_save_text_encoder and config.method.trains_whole_parts:
         reason = "what the text encoder learns would be lost."
         raise SettingError("--skip_save_text_encoder", reason, fix="Leave out this flag or --train_text_encoder.")
-    if isinstance(config.method, WordMethod):
-        refuse_text_encoder(f"--method {config.method.kind}", asked=config.text.train_text_encoder)
     _check_names(config)
     photos = config.photos
     if config.watching.evaluate_every and not photos.class_noun:
         raise SettingError("--evaluate_every", "the held-out prompts need to know what the subject is.", fix="Give --class_noun.")
     if photos.mask_dir and not config.objective.masked_loss:
         raise SettingError("--mask_dir", "masks have no use yet.", fix="Add --masked_loss, or leave it out.")
-    if config.output.output_kohya_format and config.method.kind != "lora":
-        raise SettingError("--output_kohya_format", "kohya's layout is for LoRA files.", fix="Add --method lora, or leave it out.")
-    if config.output.output_kohya_format and getattr(config.method, "use_dora", False):
-        raise SettingError("--output_kohya_format", "DoRA has no place in kohya's layout.", fix="Leave out one of the two.")
-    _ = config.optimization.chosen
-    if config.watching.keep_best and not config.watching.evaluate_every:
-        reason = "no checkpoint is evaluated, so none is known to be the best."
-        raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
-    if config.output.hub_token and not config.output.push_to_hub:
-        raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
 
 
 def _check_names(config: TrainConfig) -> None:
@@ -59,20 +48,9 @@ def _check_names(config: TrainConfig) -> None:
     if config.has_prior and not has_class:
         fix = "Give --class_noun (dog, backpack ...) or --class_prompt, or leave out --with_prior_preservation."
         raise SettingError("--with_prior_preservation", "there is no class to preserve.", fix=fix)
-    if prior.class_data_dir and prior.with_prior_preservation is False:
-        raise SettingError("--class_data_dir", "prior preservation is off, so class images have no use.", fix="Leave out one of the two.")
     no_prior = config.method.why_no_prior()
     if prior.with_prior_preservation and no_prior:
         raise SettingError("--with_prior_preservation", no_prior, fix="Leave it out.")
-    if photos.concepts_list and isinstance(config.method, WordMethod):
-        reason = f"--method {config.method.kind} learns one word, for one subject."
-        raise SettingError("--concepts_list", reason, fix="Train each subject in a run of its own.")
-    if photos.concepts_list and photos.instance_data_dir:
-        raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
-    if photos.identifier is not None and not photos.identifier.strip():
-        raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out: one is picked.")
-    if PLACEHOLDER in (photos.identifier or ""):
-        raise SettingError("--identifier", f"{PLACEHOLDER} is what stands for it in prompts.", fix="Give the word itself.")
 
 
 def refuse_unnamed(config: TrainConfig) -> None:
@@ -101,27 +79,25 @@ def unused_settings(config: TrainConfig) -> list[str]:
         given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
         why = config.method.why_no_prior() or ""
         unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
-    learns_text = config.text.train_text_encoder or isinstance(config.method, WordMethod)
-    evaluates, tree = config.watching.evaluate_every, flags(type(config))
+    learns_text, tree = config.text.train_text_encoder or isinstance(config.method, WordMethod), flags(type(config))
     conditions = (  # what has something to do when, and why not otherwise
         (("text_encoder_lr",), learns_text, "no text encoder learns (--train_text_encoder)"),
-        (("ema_decay",), config.loop.use_ema, "no average is kept (--use_ema)"),
         (("skip_save_text_encoder",), config.method.trains_whole_parts, "the result holds no pipeline"),
-        (
-            ("stop_early", "evaluation_share", *type(config.encoders).model_fields),
-            evaluates,
-            "nothing is evaluated (--evaluate_every)",
-        ),
+        (tuple(type(config.encoders).model_fields), config.watching.evaluate_every, UNEVALUATED),
         (("num_class_images", "prior_loss_weight"), config.has_prior, "there are no class images"),
-        (("hub_model_id", "hub_private"), config.output.push_to_hub, "nothing is uploaded (--push_to_hub)"),
-        (("instance_prompt",), not config.photos.concepts_list, "--concepts_list has the prompts"),
-        (("logit_mean", "logit_std"), config.objective.weighting_scheme == "logit_normal", "times are not drawn so (--weighting_scheme)"),
-        *(((name,), False, f"the optimizer is another (--optimizer {kind})") for name, kind in config.optimization.of_another().items()),
         (("trust_code",), ":" in config.method.kind, "no file names code as its method"),
         (("revision",), not Path(config.model.pretrained_model_name_or_path).expanduser().is_dir(), "the base model is a folder here"),
     )
-    given = [(name, why) for names, used, why in conditions if not used for name in names if _differs(config, tree[name])]
-    return unused + [f"--{name} has nothing to do: {why}." for name, why in given]
+    idle = {tree[name].path: why for names, used, why in conditions if not used for name in names}
+    idle |= {(branch, name): why for branch, setting in _branches(config).items() for name, why in setting.unused().items()}
+    return unused + [
+        f"--{flag.name} has nothing to do: {idle[flag.path]}." for flag in tree.values() if flag.path in idle and _differs(config, flag)
+    ]
+
+
+def _branches(config: TrainConfig) -> dict[str, Setting]:
+    """The settings that the tree consists of, each of which knows its own rules."""
+    return {name: value for name in type(config).model_fields if isinstance(value := getattr(config, name), Setting)}
 
 
 def _differs(config: TrainConfig, flag: Flag) -> bool:

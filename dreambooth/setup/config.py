@@ -30,6 +30,8 @@ from dreambooth.training.optimizers import Optimization
 from dreambooth.training.prior import Prior
 from dreambooth.training.subjects import Photos
 
+UNEVALUATED = "nothing is evaluated (--evaluate_every)"
+
 
 class Text(Setting):
     """Text"""
@@ -42,6 +44,11 @@ class Text(Setting):
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
     """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
+
+    def refuse_contradictions(self) -> None:
+        if self.train_text_encoder and self.pre_compute_text_embeddings:
+            reason = "the text encoder cannot be trained with embeddings that were computed before."
+            raise SettingError("--pre_compute_text_embeddings", reason, fix="Leave out this flag or --train_text_encoder.")
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -98,6 +105,14 @@ class Watching(Setting):
     keep_best: bool = False
     """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
 
+    def refuse_contradictions(self) -> None:
+        if self.keep_best and not self.evaluate_every:
+            reason = "no checkpoint is evaluated, so none is known to be the best."
+            raise SettingError("--keep_best", reason, fix="Add --evaluate_every 100, or leave it out.")
+
+    def unused(self) -> dict[str, str]:
+        return {} if self.evaluate_every else dict.fromkeys(("stop_early", "evaluation_share"), UNEVALUATED)
+
 
 class Output(Setting):
     """Where the result goes"""
@@ -123,6 +138,13 @@ class Output(Setting):
     output_kohya_format: bool | None = None
     """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); left out, it is
     written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
+
+    def refuse_contradictions(self) -> None:
+        if self.hub_token and not self.push_to_hub:
+            raise SettingError("--hub_token", "nothing is uploaded.", fix="Add --push_to_hub, or leave it out.")
+
+    def unused(self) -> dict[str, str]:
+        return {} if self.push_to_hub else dict.fromkeys(("hub_model_id", "hub_private"), "nothing is uploaded (--push_to_hub)")
 
 
 class TrainConfig(Setting):

@@ -69,6 +69,9 @@ class Loop(Setting):
     verify: bool = True
     """Hold the bytes of a checkpoint against their digests before going on from it."""
 
+    def unused(self) -> dict[str, str]:
+        return {} if self.use_ema else {"ema_decay": "no average is kept (--use_ema)"}
+
     def steps(self, num_photos: int, photos_per_update: int) -> int:
         """Updates of the whole run."""
         return self.max_train_steps or math.ceil(num_photos / photos_per_update) * self.num_train_epochs

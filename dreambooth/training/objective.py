@@ -42,6 +42,10 @@ class Objective(Setting):
     masked_loss: bool = False
     """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
 
+    def unused(self) -> dict[str, str]:
+        why = "times are not drawn so (--weighting_scheme)"
+        return {} if self.weighting_scheme == "logit_normal" else {"logit_mean": why, "logit_std": why}
+
     def check(self, process: NoiseSchedule) -> None:
         """Refuse what has no meaning for this kind of model."""
         if process.prediction == "flow" and self.snr_gamma is not None:

@@ -171,10 +171,13 @@ class Optimization(Setting):
         """Learning rates of the denoiser and of the text encoder, not yet multiplied by --scale_lr."""
         return self.learning_rate, self.text_encoder_lr or self.learning_rate
 
-    def of_another(self) -> dict[str, str]:
-        """Settings that the chosen optimizer does not read, each with the name of one that does."""
+    def refuse_contradictions(self) -> None:
+        _ = self.chosen
+
+    def unused(self) -> dict[str, str]:
         read = {field.name for field in fields(self.chosen)}
-        return {field.name: name for name, kind in OPTIMIZERS.items() for field in fields(kind) if field.name not in read}
+        others = {field.name: name for name, kind in OPTIMIZERS.items() for field in fields(kind) if field.name not in read}
+        return {setting: f"the optimizer is another (--optimizer {name})" for setting, name in others.items()}
 
     def rate(self, total_steps: int) -> Callable[[int], float]:
         """The factor on the base rate at each update (from 0)."""

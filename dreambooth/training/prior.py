@@ -74,6 +74,11 @@ class Prior(Setting):
     prior_guidance_scale: Guidance = 7.5
     """Guidance of the class images; small models want less (2), or they learn their own exaggeration."""
 
+    def refuse_contradictions(self) -> None:
+        if self.class_data_dir and self.with_prior_preservation is False:
+            reason = "prior preservation is off, so class images have no use."
+            raise SettingError("--class_data_dir", reason, fix="Leave out one of the two.")
+
     def sampling(self, resolution: int) -> Sampling:
         """How class images are drawn."""
         return Sampling(

@@ -10,7 +10,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
 from dreambooth.files.folders import expanded
 from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, captions_in, scan
-from dreambooth.prompts.placeholder import STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
+from dreambooth.prompts.placeholder import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
 
@@ -40,6 +40,17 @@ class Photos(Setting):
     """For --masked_loss: masks named as their photos, white where the subject is; left out, `masks` beside them, or their transparency."""
     ignore_photo_errors: bool = False
     """Train although the check of the photos found errors; unreadable photos are then left out."""
+
+    def refuse_contradictions(self) -> None:
+        if self.concepts_list and self.instance_data_dir:
+            raise SettingError("--concepts_list", "it names the photos itself.", fix="Leave out --instance_data_dir.")
+        if self.identifier is not None and not self.identifier.strip():
+            raise SettingError("--identifier", "it is blank.", fix="Give a word, or leave it out: one is picked.")
+        if PLACEHOLDER in (self.identifier or ""):
+            raise SettingError("--identifier", f"{PLACEHOLDER} is what stands for it in prompts.", fix="Give the word itself.")
+
+    def unused(self) -> dict[str, str]:
+        return {"instance_prompt": "--concepts_list has the prompts"} if self.concepts_list else {}
 
 
 @dataclass(frozen=True)
