@@ -86,6 +86,11 @@ class Family(Reader):
         refuse_half_loaded(family, source)
         return family
 
+    @classmethod
+    def advice(cls, source: ModelSource) -> str | None:
+        """What speaks against training this very model of the family, in a sentence; None where nothing does."""
+        return None
+
     @property
     def parts(self) -> dict[str, Any]:
         """All networks of the pipeline by diffusers' names."""

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from dreambooth.families.base import Recipe
 from dreambooth.families.flow import Flow
+from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
 
 LAYERS = (9, 18, 27)
-"""The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20, 30: FLUX.2 dev's."""
+"""The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20 and 30, FLUX.2 dev's."""
 BLOCKS = 48
 """Single blocks at most: 20 in klein 4B, 24 in klein 9B."""
 SHARED = {"max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0}
@@ -45,6 +46,12 @@ class Flux2(Flow):
         "oft": {"learning_rate": 6e-5, **SHARED},
     }
     """LoRA's values are those of diffusers' README for FLUX.2. The other methods' are FLUX.1's, and untested here."""
+
+    @classmethod
+    def advice(cls, source: ModelSource) -> str | None:
+        if not source.index().get("is_distilled"):
+            return None
+        return "This FLUX.2 klein is distilled and forgets by training how to draw in few steps: train klein-base, draw with either."
 
     @classmethod
     def vae_factor_of(cls, vae: Mapping[str, Any]) -> int | None:

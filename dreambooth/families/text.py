@@ -111,7 +111,7 @@ class Reader(ABC):
     def refuse_masked_padding(cls) -> None:
         """Raise SettingError where the pipeline has no use for a mask over padding."""
         if not cls.masks_padding:
-            reason = f"{cls.name}'s text encoders read padding, as they were trained to."
+            reason = f"{cls.name} treats padding as it was trained to; its pipeline has no such switch."
             raise SettingError("--text_encoder_use_attention_mask", reason, fix="Leave it out.")
 
     @classmethod

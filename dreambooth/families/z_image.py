@@ -1,6 +1,7 @@
-"""Z-Image: a rectified flow in a transformer over one sequence of text and picture, with time from noise to picture (Alibaba 2025)."""
+"""Z-Image: a rectified flow in a transformer over text and picture in one sequence, whose time runs backwards (Alibaba 2025)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from dreambooth.families.base import Recipe
 from dreambooth.families.flow import Flow
+from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
 
 SHARED = {"max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0}
@@ -34,6 +36,13 @@ class ZImage(Flow):
         "oft": {"learning_rate": 6e-5, **SHARED},
     }
     """LoRA's values are those of diffusers' README for Z-Image. The other methods' are FLUX.1's, and untested here."""
+
+    @classmethod
+    def advice(cls, source: ModelSource) -> str | None:
+        """Nothing in a folder tells Turbo from the base but its name."""
+        if "turbo" not in Path(source.pretrained_model_name_or_path).name.casefold():
+            return None
+        return "Z-Image-Turbo is distilled and forgets by training how to draw in few steps: train Z-Image, draw with either."
 
     def format_prompt(self, prompt: str, number: int) -> str:
         return chat(self.pipe.tokenizer, prompt, enable_thinking=True)

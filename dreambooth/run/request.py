@@ -82,6 +82,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
+    advice = kind.advice(source)
+    yield from warnings([advice] if advice else [])
     if config.text.train_text_encoder:
         kind.refuse_text_training()
         optimization.chosen.refuse_rates(set(optimization.rates))

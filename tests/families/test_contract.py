@@ -146,7 +146,7 @@ def test_a_tokenizer_without_a_length_of_its_own_pads_to_what_its_encoder_takes(
     for tokenizer in family.tokenizers:
         tokenizer.model_max_length = int(1e30)
     lengths = [family.text_length(number) for number in range(1, len(family.encoders) + 1)]
-    clips = sum(name.startswith("CLIP") for name in (type(one).__name__ for one in family.encoders))
+    clips = sum(type(encoder).__name__.startswith("CLIP") for encoder in family.encoders)
     assert lengths == [77] * clips + [family.most_tokens] * (len(lengths) - clips)
     family.embed(family.tokenize(PROMPTS))
 
