@@ -16,7 +16,6 @@ drawn: rows and the small pictures beside them are read.
 """
 
 import argparse
-import json
 import math
 import sys
 from collections import Counter
@@ -34,7 +33,7 @@ from benchmarks.bars.tuning import tuning_subjects
 from benchmarks.selection.referee import SIZE, TRUTH_SEED, colour_distance
 from dreambooth.bench.rows import find_row, row_keys
 from dreambooth.bench.sheet import restore_pictures
-from dreambooth.bench.tables import ARMS
+from dreambooth.bench.tables.arms import drawn_arms
 from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
 from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders
@@ -93,10 +92,10 @@ def rows_of(bench: Path, arm: str | None = None) -> list[dict[str, Any]]:
     if arm:
         rows = [row for row in rows if row.arm == arm]
     else:
-        drawn = bench / "tables" / "recipe" / ARMS
-        if not drawn.is_file():
-            sys.exit(f"{drawn} is not there: dreambooth bench recipe --output_dir {bench} ...")
-        keys = {key for some in json.loads(drawn.read_text(encoding="utf-8")).values() for key in some}
+        drawn = drawn_arms(bench).get("recipe")
+        if drawn is None:
+            sys.exit(f"The table of the plan recipe was not drawn in {bench}: dreambooth bench recipe --output_dir {bench} ...")
+        keys = {key for some in drawn.values() for key in some}
         rows = [row for row in rows if row.key in keys]
     rows = [row for row in rows if row.toybox]
     restore_pictures(bench, rows)

@@ -1,6 +1,7 @@
 """A bench's rows and small pictures in two files a plan: what is committed or sent, where a bench at work keeps a file for each.
 
-`OUT/packed/PLAN.jsonl` holds the rows that say they are that plan's, a line each, by their keys; `OUT/packed/PLAN.svg` their pictures.
+`OUT/packed/PLAN.jsonl` holds the rows that say they are that plan's, a line each, by their keys; `OUT/packed/PLAN.svg` their pictures;
+`OUT/packed/arms.json` which of them are whose in the tables that were drawn.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from dreambooth.bench.job import Row
 from dreambooth.bench.rows import PACKED, ROWS, as_row, packed_lines, read_row, row_keys, row_path
 from dreambooth.bench.sheet import names_of, read_sheet, sheet, sheets
+from dreambooth.bench.tables.arms import pack_arms
 from dreambooth.bench.work import ROW
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.files.atomic import write_text
@@ -56,6 +58,7 @@ def pack(root: Path) -> Packed:
         for path in (*(root / PACKED).glob("[!.]*.jsonl"), *sheets(root)):
             if path not in files:  # of a plan whose last row was made again for another one
                 remove(path, root=root)
+        pack_arms(root)
         _delete(root, rows)
     return Packed(len(rows), len(pictures), tuple(files))
 

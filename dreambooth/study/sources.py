@@ -8,7 +8,7 @@ from typing import Any
 from dreambooth.bench.job import Row
 from dreambooth.bench.rows import find_row, is_bench, row_keys
 from dreambooth.bench.sheet import restore_pictures
-from dreambooth.bench.tables import ARMS
+from dreambooth.bench.tables.arms import drawn_arms
 from dreambooth.bench.tables.pictures import largest
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
@@ -155,9 +155,9 @@ def _arms(bench: Path) -> dict[str, tuple[str, set[str]]]:
     Rows of which no table was drawn count by what they call themselves.
     """
     found: dict[str, tuple[str, set[str]]] = {}
-    for path in sorted((bench / "tables").glob(f"*/{ARMS}")):
-        for arm, keys in _json(path, dict[str, list[str]], fix="Draw the tables again: dreambooth bench PLAN --tables_only.").items():
-            for name in (arm, f"{path.parent.name}/{arm}"):
+    for plan, arms in sorted(drawn_arms(bench).items()):
+        for arm, keys in arms.items():
+            for name in (arm, f"{plan}/{arm}"):
                 found.setdefault(name, (arm, set()))[1].update(keys)
     for key, row in _rows(bench) if not found else ():
         found.setdefault(row.arm, (row.arm, set()))[1].add(key)

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from dreambooth.bench.estimate import estimate
-from dreambooth.bench.locks import alone
 from dreambooth.bench.pack import pack
 from dreambooth.bench.rows import find_row, has_row, packed_lines, row_keys
 from dreambooth.bench.run import Ended, bench, drawn_anew
+from dreambooth.bench.tables.arms import drawn_arms, write_arms
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.files.locks import claimed
 from dreambooth.study.sources import source
 from tests.bench.made_up import ON
 from tests.study.asked import bench_folder, key_of, made
@@ -36,7 +37,7 @@ def test_a_packed_folder_gives_the_same_tables_page_and_figure_as_the_live_one(c
     packed = pack(copied)
     assert {path.name for path in packed.files} == {"p.jsonl", "p.svg"} and packed.rows == 5
     assert not (copied / "rows").exists() or not list((copied / "rows").iterdir())
-    assert not list((copied / "jobs").rglob("*.jpg"))
+    assert not list((copied / "jobs").rglob("*.jpg")) and not list((copied / "tables").rglob("arms.json"))
     shutil.rmtree(copied / "tables")
     ended = drawn_anew(ask())
     assert len(ended.rows) == 5 and files(copied, below="tables") == before
@@ -91,6 +92,22 @@ def test_a_study_of_a_packed_bench_asks_what_one_of_the_live_bench_asks(live, tm
     pack(live)
     second = key_of(made(live, output_dir=tmp_path / "second"))
     assert first["comparisons"] == second["comparisons"] and first["comparisons"]
+
+
+def test_a_packed_arm_is_that_of_its_plan_until_the_table_is_drawn_again(live):
+    keys = row_keys(live)
+    write_arms(live / "tables" / "one", {"mine": keys[:3]})
+    write_arms(live / "tables" / "two", {"mine": keys[3:6], "other": keys[6:]})
+    before = drawn_arms(live)
+    pack(live)
+    assert drawn_arms(live) == before and not list(live.glob("tables/*/arms.json"))
+    write_arms(live / "tables" / "two", {"mine": keys[:1]})
+    assert drawn_arms(live) == {"one": before["one"], "two": {"mine": keys[:1]}}
+    pack(live)
+    assert drawn_arms(live)["two"] == {"mine": keys[:1]}
+    (live / "packed" / "arms.json").write_text("[")
+    with pytest.raises(RunError, match=r"arms\.json"):
+        source(f"{live}:one/mine")
 
 
 def test_a_row_that_was_made_again_counts_more_than_the_packed_one(live):
@@ -194,6 +211,6 @@ def test_a_plan_or_a_pack_but_not_both(live, capsys, words, named):
 def test_a_folder_without_rows_and_one_at_work_are_refused(live, tmp_path, capsys):
     assert main(["bench", "--pack", "--output_dir", str(tmp_path / "nothing")]) == 2
     assert not (tmp_path / "nothing").exists()
-    with alone(live):
+    with claimed(live, "bench"):
         assert main(["bench", "--pack", "--output_dir", str(live)]) == 2
     assert len(list((live / "rows").iterdir())) == 12

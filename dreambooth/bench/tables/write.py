@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from dreambooth.bench.job import Row
+from dreambooth.bench.tables.arms import ARMS, write_arms
 from dreambooth.bench.tables.document import document
 from dreambooth.bench.tables.figure import figure
 from dreambooth.bench.tables.latex import as_latex
@@ -15,10 +16,10 @@ from dreambooth.bench.tables.page import page
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.bench.tables.results import results
 from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, tests_csv
-from dreambooth.files.atomic import whole_file, write_json, write_text
+from dreambooth.files.atomic import whole_file, write_text
 from dreambooth.files.places import remove
 
-FIGURE, ARMS = "figure.png", "arms.json"
+FIGURE = "figure.png"
 
 
 def write_tables(
@@ -38,7 +39,7 @@ def write_tables(
     }  # fmt: skip
     for name, text in texts.items():
         write_text(folder / name, text)
-    write_json(folder / ARMS, {arm: sorted(row.key for row in rows if row.arm == arm) for arm in layout.arms})
+    write_arms(folder, {arm: sorted(row.key for row in rows if row.arm == arm) for arm in layout.arms})
     drawn = _write_figure(rows, layout, root, folder, toybox=words.toybox)
     return [folder / name for name in (*texts, ARMS)] + ([folder / FIGURE] if drawn else [])
 
