@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,12 +23,11 @@ from dreambooth.run.captions import cut_off
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
-from dreambooth.run.observers import Backlog, open_observers
 from dreambooth.run.plan import needed_bytes, plan, trial
 from dreambooth.run.previews import final_pictures, preview, preview_interval
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
-from dreambooth.run.trackers import Tracker
+from dreambooth.run.session import Backlog, Session
 from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
@@ -56,16 +55,33 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     Raises SettingError before anything is written for a request that cannot be done; RunError and Interrupted leave the last
     checkpoint and everything earlier whole.
     """
-    observers: list[Tracker] = [Backlog()]
     with ExitStack() as held:
-        for record in _train(config, observers, held, stop):
-            for observer in observers:
+        session = Session([Backlog()], held, stop)
+        for record in _train(config, session):
+            for observer in session.observers:
                 observer.take(record)
             yield record
 
 
-def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop: Callable[[], bool]) -> Iterator[Record]:
-    """The request understood, the folder claimed, the model loaded; then the run. What `held` holds lasts until the run has ended."""
+@dataclass(frozen=True)
+class Prepared:
+    """A request that was understood, with its model loaded: all that a run is made of."""
+
+    config: TrainConfig
+    family: Family
+    material: Material
+    processes: Ranks
+    seed: int
+    base: str
+    """Fingerprint of the base model."""
+    checkpoint: Path | None
+    """Where it goes on from."""
+    encoders: LoadedEncoders | None
+    """What it is scored with while it goes on."""
+
+
+def _train(config: TrainConfig, session: Session) -> Iterator[Record]:
+    """The request understood, the folder claimed, the model loaded; then the run."""
     check(config)
     unused = unused_settings(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
@@ -86,7 +102,7 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     config = with_absolute_paths(resolve(config, kind))
     yield from request.fit(config, kind, material)
     if processes.is_main:
-        held.enter_context(claimed(folder, "train"))
+        session.held.enter_context(claimed(folder, "train"))
         finish_entries(folder)
         start = starting_point(config, folder)  # again: another start may have ended meanwhile
         if start.is_done:
@@ -101,7 +117,15 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
     yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
-    family = kind.load(config.model)
+    prepared = yield from _load(config, material, processes, start.checkpoint, encoders)
+    yield from _run(prepared, session)
+
+
+def _load(
+    config: TrainConfig, material: Material, processes: Ranks, checkpoint: Path | None, encoders: LoadedEncoders | None
+) -> Generator[Record, None, Prepared]:
+    """The model, and what could not be chosen without it: resolution, identifier and seed."""
+    family = family_of(config.model).load(config.model)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
     configure_tokenizers(family, config.text)
@@ -118,7 +142,9 @@ def _train(config: TrainConfig, observers: list[Tracker], held: ExitStack, stop:
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from warnings([warning] if warning else [])
-    yield from _run(config, family, material, processes, seed, start.checkpoint, encoders, stop, observers, held)
+    base = fingerprint(config.model.folder(), again=config.model.verify_base)
+    material.prior = plan_prior(config, material, type(family), base)
+    return Prepared(config, family, material, processes, seed, base, checkpoint, encoders)
 
 
 def _resolved(config: TrainConfig) -> TrainConfig:
@@ -133,98 +159,78 @@ def _nothing_to_do(folder: Path, start: Start) -> Iterator[Record]:
     yield Done(folder, start.record)
 
 
-def _run(
-    config: TrainConfig,
-    family: Family,
-    material: Material,
-    processes: Ranks,
-    seed: int,
-    checkpoint: Path | None,
-    encoders: LoadedEncoders | None,
-    stop: Callable[[], bool],
-    observers: list[Tracker],
-    held: ExitStack,
-) -> Iterator[Record]:
+def _run(run: Prepared, session: Session) -> Iterator[Record]:
     """Everything after the request has been understood. Trackers are opened before anything long is done, and closed when all has ended."""
-    folder, start = config.output_dir, step_of(checkpoint) if checkpoint else 0
-    base = fingerprint(config.model.folder(), again=config.model.verify_base)
-    material.prior = plan_prior(config, material, type(family), base)
-    lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
-    family.to(processes.device)
-    learner = attach(config, family, seed)
-    yield from warnings(cut_off(config, material, family))  # with the tokens of a new word
-    if not checkpoint and processes.is_main:
-        clear(folder, overwrite=config.output.overwrite_output_dir)
-    trainable = learner.num_weights
-    photos_per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
-    steps = config.loop.steps(len(material.photos), photos_per_update)
-    yield Message(str(plan(config, material, family, trainable, num_photos=len(material.photos), steps=steps, processes=processes.count)))
-    writable_folder(folder, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
+    config, processes, folder = run.config, run.processes, run.config.output_dir
+    start = step_of(run.checkpoint) if run.checkpoint else 0
+    learner = yield from _attach(run)
     record = RunRecord(
-        folder, origin(config, material, base=base, seed=seed, device=str(processes.device), processes=processes.count),
-        spent=spent(folder, start) if checkpoint else 0.0, writes=processes.is_main,
+        folder, origin(config, run.material, base=run.base, seed=run.seed, device=str(processes.device), processes=processes.count),
+        spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
     with recorded(record):
         if processes.is_main:
             write_text(folder / CONFIG, write_yaml(config))
-            open_observers(config, record, start, observers, held)
+            session.open(config, record, start)
         else:
-            observers.clear()
-        record.phase("drawing class images")
-        yield from draw_prior(config, material, family, processes)
-        if checkpoint:
-            material.earlier = earlier(config, material, base, checkpoint)  # again, with the class images that were drawn anew
-        record.phase("encoding")
-        facts = {**contents(config, material, base), "earlier": material.earlier}
-        trainer = yield from _trainer(config, family, learner, material, facts, processes, seed, checkpoint)
-        yield Message(f"Estimate: {trial(trainer, config)}.")
-        record.phase("training")
-        watcher = Watcher(config, trainer, material, encoders, folder, record.values) if encoders and processes.is_main else None
-        if watcher:
-            observers.append(watcher.page)
-            held.callback(watcher.page.close)
-        yield from _train_and_evaluate(config, trainer, material, watcher, record.watching(stop))
-        if watcher and config.watching.keep_best:
-            yield from watcher.take_best()
+            session.observers.clear()
+        trainer = yield from _trainer(run, learner, record)
+        yield from _train_and_evaluate(run, trainer, record, session)
         record.note(step=trainer.step, result_step=trainer.shown_step)
-        written = yield from _results(config, trainer, material, base, record)
+        written = yield from _results(run, trainer, record)
     if config.output.push_to_hub and processes.is_main:
-        yield Message(f"Uploaded to {push(config, material, learner, folder, written, record.values)}.")
+        yield Message(f"Uploaded to {push(config, run.material, learner, folder, written, record.values)}.")
     if record.values.get("choice"):
         yield Message(best_words(folder, record.values))
     yield Done(folder, record.values)
 
 
-def _trainer(
-    config: TrainConfig,
-    family: Family,
-    learner: Learner,
-    material: Material,
-    facts: dict[str, Any],
-    processes: Ranks,
-    seed: int,
-    checkpoint: Path | None,
-) -> Generator[Record, None, Trainer]:
-    """The photos encoded, and the trainer where the checkpoint left it; `facts` is what its checkpoints say of the material."""
-    batches = yield from _last(make_batches(config, material, family, processes, seed))
+def _attach(run: Prepared) -> Generator[Record, None, Learner]:
+    """The method in the model, and the plan, which needs to know how much learns; the run's folder is free for it then."""
+    config, family, material, processes = run.config, run.family, run.material, run.processes
+    lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
+    family.to(processes.device)
+    learner = attach(config, family, run.seed)
+    yield from warnings(cut_off(config, material, family))  # with the tokens of a new word
+    if not run.checkpoint and processes.is_main:
+        clear(config.output_dir, overwrite=config.output.overwrite_output_dir)
+    trainable, photos = learner.num_weights, len(material.photos)
+    steps = config.loop.steps(photos, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count)
+    yield Message(str(plan(config, material, family, trainable, num_photos=photos, steps=steps, processes=processes.count)))
+    writable_folder(config.output_dir, "--output_dir", needed_bytes=needed_bytes(config, trainable, family, steps))
+    return learner
+
+
+def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Record, None, Trainer]:
+    """What it learns from drawn and encoded, and the trainer at the step where it begins."""
+    config, material = run.config, run.material
+    record.phase("drawing class images")
+    yield from draw_prior(config, material, run.family, run.processes)
+    if run.checkpoint:
+        material.earlier = earlier(config, material, run.base, run.checkpoint)  # again, with the class images that were drawn anew
+    record.phase("encoding")
+    batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
     trainer = Trainer(
-        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=seed,
-        settings=dump(config), material=facts,
+        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=run.processes,
+        seed=run.seed, settings=dump(config), material={**contents(config, material, run.base), "earlier": material.earlier},
     )  # fmt: skip
-    if checkpoint:
-        trainer.resume(checkpoint)
-        yield Message(f"Going on from step {trainer.step} ({checkpoint.name}).")
+    if run.checkpoint:
+        trainer.resume(run.checkpoint)
+        yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
+    yield Message(f"Estimate: {trial(trainer, config)}.")
+    record.phase("training")
     return trainer
 
 
-def _results(config: TrainConfig, trainer: Trainer, material: Material, base: str, record: RunRecord) -> Generator[Record, None, list[str]]:
+def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Record, None, list[str]]:
     """What the trained model leaves: its files (their names are returned), pictures and report. The first process makes them."""
-    folder, processes, written = config.output_dir, trainer.processes, list[str]()
+    config, material, processes, written = run.config, run.material, run.processes, list[str]()
+    folder = config.output_dir
     if processes.is_main:
         record.phase("saving")
         with trainer.inference_mode():
             written = write_result(config, material, trainer.learner, folder, record.values)
-        retire(folder, base)
+        retire(folder, run.base)
         yield Saved(trainer.step, folder)
         if not config.validation.skip_final_inference:
             record.phase("drawing")
@@ -242,16 +248,22 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
     return word, [Message(f"Identifier: {word} ({what} of this model; --identifier chooses another).")]
 
 
-def _train_and_evaluate(
-    config: TrainConfig,
-    trainer: Trainer,
-    material: Material,
-    watcher: Watcher | None,
-    stop: Callable[[], bool],
-) -> Iterator[Record]:
-    """All updates, with pictures and scores in between, neither of which changes what is learned."""
-    main, validation, folder = trainer.processes.is_main, config.validation, config.output_dir
-    every = preview_interval(config, trainer)
+def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, session: Session) -> Iterator[Record]:
+    """All updates, with pictures and scores in between, neither of which changes what is learned; then the best, where it was asked for."""
+    watcher = None
+    if run.encoders and run.processes.is_main:
+        watcher = Watcher(run.config, trainer, run.material, run.encoders, run.config.output_dir, record.values)
+        session.observers.append(watcher.page)
+        session.held.callback(watcher.page.close)
+    yield from _updates(run, trainer, watcher, record.watching(session.stop))
+    if watcher and run.config.watching.keep_best:
+        yield from watcher.take_best()
+
+
+def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, stop: Callable[[], bool]) -> Iterator[Record]:
+    """All updates, each followed by the pictures and scores that are due."""
+    main, validation, folder = run.processes.is_main, run.config.validation, run.config.output_dir
+    every = preview_interval(run.config, trainer)
     if watcher:
         yield Message(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
         yield from watcher.first()
@@ -261,7 +273,7 @@ def _train_and_evaluate(
             continue
         is_due = record.step % every == 0 and record.step >= validation.validation_min_steps
         if validation.validation_prompt and is_due:
-            yield preview(config, trainer, material, folder)
+            yield preview(run.config, trainer, run.material, folder)
         if watcher:
             yield from watcher.after(record.step)
             if watcher.has_enough:
