@@ -172,7 +172,7 @@ def flux2(distilled: bool = False):
     )  # fmt: skip
     for name, parameter in transformer.named_parameters():
         if "modulation" in name:
-            parameter.data *= 8  # gates that stand open, so that a picture shows what the layers say
+            parameter.data *= 20  # gates that stand open, so that a picture shows what the layers say
     return Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
         text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer.eval(), is_distilled=distilled,
