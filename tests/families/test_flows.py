@@ -25,7 +25,7 @@ def run(tmp_path, base, **settings):
     [
         ("flux2", {"train_text_encoder": True}, "--train_text_encoder"),
         ("z_image", {"train_text_encoder": True}, "--train_text_encoder"),
-        ("sd3", {"method": "textual_inversion", "initializer_token": "dog"}, "--method"),
+        ("sd3", {"method": "textual_inversion", "initializer_token": "dog"}, "--method textual_inversion"),
         ("z_image", {"method": "custom_diffusion"}, "--method custom_diffusion"),
         ("flux2", {"validation_prompt": "a dog", "validation_negative_prompt": "red"}, "--validation_negative_prompt"),
         ("sd3", {"resolution": 128, "ignore_photo_errors": True}, "--resolution"),
