@@ -25,8 +25,6 @@ def run(tmp_path, base, **settings):
     [
         ("flux2", {"train_text_encoder": True}, "--train_text_encoder"),
         ("z_image", {"train_text_encoder": True}, "--train_text_encoder"),
-        ("sd3", {"method": "textual_inversion", "initializer_token": "dog"}, "--method"),
-        ("z_image", {"method": "custom_diffusion"}, "--method custom_diffusion"),
         ("flux2", {"validation_prompt": "a dog", "validation_negative_prompt": "red"}, "--validation_negative_prompt"),
         ("sd3", {"resolution": 128, "ignore_photo_errors": True}, "--resolution"),
         ("flux2", {"resolution": 18}, "--resolution"),
@@ -80,3 +78,14 @@ def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_temp
 
 def test_families_without_a_trainable_encoder_say_so_by_an_empty_tuple():
     assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image"}
+
+
+def test_a_new_word_is_refused_where_the_pipeline_could_not_load_it():
+    import diffusers
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    for family in FAMILIES:
+        assert family.takes_new_words == issubclass(getattr(diffusers, family.pipelines[0]), TextualInversionLoaderMixin)
+        if not family.takes_new_words:
+            with pytest.raises(SettingError, match="--method"):
+                family.refuse_new_words()
