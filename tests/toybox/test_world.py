@@ -22,12 +22,14 @@ from dreambooth.toybox.world import (
     caption,
     draw_subject,
     draw_training_subject,
+    held_out,
     held_out_subjects,
     render,
     render_mask,
     scene_of_prompt,
 )
 from dreambooth.toybox.world.fields import blend, capsule, sphere, union
+from dreambooth.toybox.world.subject import HELD_OUT
 from dreambooth.toybox.world.surfaces import PATTERNS as MASKS
 
 
@@ -118,6 +120,12 @@ def test_a_subject_is_a_small_file(tmp_path) -> None:
     subject.save(tmp_path / "dog.json")
     assert Subject.load(tmp_path / "dog.json") == subject
     assert (tmp_path / "dog.json").stat().st_size < 1000
+
+
+def test_the_held_out_subjects_file_is_what_its_recipe_writes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(held_out, "HELD_OUT", tmp_path / "subjects.jsonl")
+    held_out.write()
+    assert (tmp_path / "subjects.jsonl").read_bytes() == HELD_OUT.read_bytes()
 
 
 def test_wrong_words_are_refused_by_name() -> None:

@@ -1,13 +1,14 @@
 """The held-out subjects: two or three of each class, chosen for colours and pattern, their shapes drawn once.
 
-Those with zigzags or hearts show a pattern which the base model has never seen. `write()` makes the files.
+Those with zigzags or hearts show a pattern which the base model has never seen. `write()` makes their file.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from .subject import FOLDER, Subject, draw_subject
+from .subject import HELD_OUT, Subject, draw_subject
 
 CHOSEN = {  # name: (noun, first colour, second colour, pattern, shiny)
     "backpack_hearts": ("backpack", "teal", "white", "hearts", False),
@@ -39,8 +40,12 @@ CHOSEN = {  # name: (noun, first colour, second colour, pattern, shiny)
 
 
 def write() -> None:
-    """Draw every held-out subject from a stream of its own and save it."""
-    FOLDER.mkdir(exist_ok=True)
+    """Draw every held-out subject from a stream of its own and save them all."""
+    HELD_OUT.write_text("".join(f"{subject.as_json()}\n" for subject in drawn()), encoding="utf-8")
+
+
+def drawn() -> Iterator[Subject]:
+    """The subjects, each from its own stream."""
     for number, (name, (noun, first, second, pattern, shiny)) in enumerate(CHOSEN.items()):
-        drawn: Subject = draw_subject(np.random.default_rng([2026, number]), noun=noun, colors=(first, second))
-        replace(drawn, name=name, pattern=pattern, shiny=shiny).save(FOLDER / f"{name}.json")
+        subject = draw_subject(np.random.default_rng([2026, number]), noun=noun, colors=(first, second))
+        yield replace(subject, name=name, pattern=pattern, shiny=shiny)

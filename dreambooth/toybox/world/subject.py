@@ -74,7 +74,11 @@ class Subject:
 
     def save(self, path: Path | str) -> None:
         """Write the subject to a small JSON file."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        Path(path).write_text(self.as_json() + "\n", encoding="utf-8")
+
+    def as_json(self) -> str:
+        """All that it is, in one line."""
+        return json.dumps(asdict(self))
 
     @staticmethod
     def load(path: Path | str) -> "Subject":
