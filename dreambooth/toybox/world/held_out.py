@@ -41,7 +41,7 @@ CHOSEN = {  # name: (noun, first colour, second colour, pattern, shiny)
 
 def write() -> None:
     """Draw every held-out subject from a stream of its own and save them all."""
-    HELD_OUT.write_text("".join(f"{subject.as_json()}\n" for subject in drawn()), encoding="utf-8")
+    HELD_OUT.write_text("".join(f"{subject.as_json()}\n" for subject in drawn()), encoding="utf-8", newline="\n")
 
 
 def drawn() -> Iterator[Subject]:
