@@ -4,6 +4,7 @@ The job's folder tells how far it came: `run/` with its checkpoints while it lea
 done. Called again for a job that was cut short, it goes on from there.
 """
 
+import os
 import shutil
 import socket
 import time
@@ -188,7 +189,8 @@ def _save_small(path: Path, image: Image.Image) -> None:
 def _told(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
-    record = {name: shown(value) if "/" in str(value) else value for name, value in job.settings.items() if name != "cache_dir"}
+    settings = {name: value for name, value in job.settings.items() if name != "cache_dir"}
+    record = {name: shown(value) if {"/", os.sep} & set(str(value)) else value for name, value in settings.items()}
     return {**record, **{name: value for name, value in extra.items() if value is not None}}
 
 

@@ -1,6 +1,7 @@
 """Files that are either there whole or not there: written beside their place, flushed to the disk, then renamed."""
 
 import ctypes
+import errno
 import json
 import os
 import secrets
@@ -69,7 +70,7 @@ def _exchanged(one: Path, other: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all; bytes of names that are no UTF-8 are written out in it."""
     with whole_file(path) as partial:
-        partial.write_text(written_out(text), encoding="utf-8")
+        partial.write_text(written_out(text), encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -143,11 +144,15 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """What was renamed in a folder is on the disk, too."""
-    if os.name == "nt":  # which opens no folders, and has no need to
+    """What was renamed in a folder is on the disk, too, where the system opens folders for that; Windows and some network disks do not."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
         return
-    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # a disk that fails is another matter
+            raise
     finally:
         os.close(handle)

@@ -48,13 +48,12 @@ def is_left_over(path: Path) -> bool:
 
 
 def _is_alive(process: int) -> bool:
+    import psutil  # `os.kill(process, 0)` would press Ctrl-C on Windows
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
+        return psutil.pid_exists(process)
+    except OverflowError:  # no process has such a number here: nobody knows whose file it is
         return True
-    return True
 
 
 @cache

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,7 +63,8 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
         finally:
             (folder / HOLDER).unlink(missing_ok=True)
             if is_new and {path.name for path in folder.iterdir()} <= {LOCK}:
-                (folder / LOCK).unlink(missing_ok=True)
+                with suppress(PermissionError):  # Windows deletes no open file, and this one itself when it is released
+                    (folder / LOCK).unlink(missing_ok=True)
             lock.release()
 
 

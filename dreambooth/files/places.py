@@ -12,6 +12,8 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import HALF, written_out
 
 TRIES = 3
+FORBIDDEN = frozenset("/\\\0:" if os.name == "nt" else "/\\\0")
+"""Letters of no plain name; with a colon in it, Windows takes it for a drive's."""
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -24,7 +26,7 @@ def is_inside(path: Path, root: Path) -> bool:
 
 def is_plain_name(name: object) -> bool:
     """Whether a word from somebody's file is the name of an entry of a folder, and leads nowhere else."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & FORBIDDEN
 
 
 @contextmanager
@@ -51,10 +53,11 @@ def private_folder(path: Path) -> Path:
         pass
     except OSError as error:
         raise SettingError("TMPDIR", f"{path} cannot be made ({error.strerror}).", fix="Set it to a folder of your own.") from None
-    found = path.lstat()
+    found, posix = path.lstat(), hasattr(os, "getuid")  # on Windows a temporary folder is its user's own, and modes say nothing
+    others = posix and bool(stat.S_IMODE(found.st_mode) & 0o022)
     what = {
         "is a link": stat.S_ISLNK(found.st_mode), "is no folder": not stat.S_ISDIR(found.st_mode),
-        "belongs to another user": found.st_uid != os.getuid(), "may be written by other users": bool(stat.S_IMODE(found.st_mode) & 0o022),
+        "belongs to another user": posix and found.st_uid != os.getuid(), "may be written by other users": others,
     }  # fmt: skip
     wrong = next((words for words, is_so in what.items() if is_so), None)
     if wrong:

@@ -117,7 +117,8 @@ def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Pro
 
 def drain(make: Callable[[], Stage], work: Path, budget: Budget, rank: int, processes: int, port: int) -> None:
     """What the other processes run, each in a session of its own: kernels that share CPUs by session then count all of them."""
-    os.setsid()
+    if hasattr(os, "setsid"):
+        os.setsid()
     for _ in train_rank(seeded(make, budget), work, budget, rank, processes, port):
         pass
 
