@@ -15,6 +15,7 @@ from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.metrics.networks import NETWORKS
 from dreambooth.photos.load import PhotoError, load, photo_hash, scan
 from dreambooth.reporting.curves import charts
 from dreambooth.reporting.inline import data_uri, file_uri
@@ -81,6 +82,7 @@ def _context(
     base = (record.get("base_model") or {}).get("name") or protocol.get("base_model", "")
     verdict = scores.get("verdict")
     return {
+        "networks": NETWORKS,
         "title": f"a [V] {noun}" if noun else str(protocol.get("model") or run.name),
         "is_toybox": bool(subject.get("toybox")) or base == "toybox",
         "verdict": verdict,

@@ -149,7 +149,7 @@ SCORES = {
     "a value in words": ("dino", {"value": "high"}), "a score that is a number": ("clip_t", 0.3),
     "prompts as a mapping": ("per_prompt", {}), "a verdict in a word": ("verdict", "good"),
     "figures in words": ("verdict", scored()["verdict"] | {"figures": {"fidelity": "x"}}), "cost in words": ("cost", {"pictures": "many"}),
-    "an encoder of no kind": ("protocol", scored()["protocol"] | {"encoders": {"eye": "x"}}), "no protocol": ("protocol", None),
+    "encoders in a word": ("protocol", scored()["protocol"] | {"encoders": "x"}), "no protocol": ("protocol", None),
     "three seeds": ("protocol", scored()["protocol"] | {"seeds": [1, 2, 3]}), "untuned as a list": ("untuned", []),
 }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """LoRA's own: rank, alpha, layers."""
 
+import re
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -48,14 +50,21 @@ def test_a_fractional_alpha_survives_the_file(family, tmp_path, pipelines):
     torch.testing.assert_close(tiny.picture(theirs), tiny.picture(family.pipe), rtol=0, atol=1e-6)
 
 
+LAYERS = {
+    "stable_diffusion": {"attn1.to_q", "attn2.to_v"}, "sdxl": {"attn1.to_q", "attn2.to_v"},
+    "flux": {"attn.to_q", "ff.net.2", "attn.to_add_out"}, "flux2": {"attn.to_q", "attn.to_v"}, "sd3": {"attn.to_q", "attn.add_k_proj"}, "z_image": {"attention.to_q", "attention.to_out.0"},
+}  # fmt: skip
+"""Some of the layers that each family's LoRA changes."""
+
+
 @pytest.mark.parametrize("name", tiny.PIPELINES)
 def test_every_family_names_layers_that_it_has(pipelines, name):
     family = tiny.load(pipelines(name))
     parts = [family.denoiser_name, *family.text_trainable]
     LoRA().attach(family, parts, seed=0)
     changed = layers(family, family.denoiser_name)
-    kinds = {path.partition("transformer_blocks.")[2].partition(".")[2] for path in changed}
-    assert {"attn1.to_q", "attn2.to_v"} <= kinds or {"attn.to_q", "ff.net.2", "attn.to_add_out"} <= kinds
+    kinds = {re.split(r"(?:transformer_blocks|layers)\.\d+\.", path)[-1] for path in changed}
+    assert LAYERS[name] <= kinds
     for part in family.text_trainable:
         assert {path.rpartition(".")[2] for path in layers(family, part)} == {"q_proj", "k_proj", "v_proj", "out_proj"}
 

@@ -83,7 +83,7 @@ def test_copies_among_thousands_are_found_as_among_few():
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).resize((48, 48)) for _ in range(300)]
     pictures += [pictures[7].resize((40, 40)), pictures[9].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
-    looks = [set_checks.Look(Path(f"{n}.png"), str(n), hashes(picture), None) for n, picture in enumerate(pictures)]
+    looks = [set_checks.PhotoFeatures(Path(f"{n}.png"), str(n), hashes(picture), None) for n, picture in enumerate(pictures)]
     found, kept = set_checks._copies(looks)
     assert [(f.file, f.value, "mirror" in f.reason) for f in found] == [("300.png", "7.png", False), ("301.png", "9.png", True)]
     bits = np.stack([look.hashes[0] for look in kept])

@@ -10,6 +10,7 @@ from dreambooth.bench.tables.redact import public
 from dreambooth.bench.tables.results import LEAST_GAP, PAPER, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
+from dreambooth.metrics.networks import NETWORKS
 
 TOYBOX_NOTE = "toybox: a small embedded model of a rendered world. These numbers say nothing about real models."
 MISSING = "-"
@@ -24,7 +25,6 @@ PROTOCOL = {
     "prompts": "Prompts", "images_per_prompt": "Pictures a prompt", "class_samples": "Pictures of the class", "seeds": "Pictures' seeds",
     "class_seeds": "Seeds of the class's pictures",
 }  # fmt: skip
-ENCODERS = {"dino": "DINO", "clip": "CLIP", "lpips": "Perceptual distance"}
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _stands_on(rows: Sequence[Row]) -> dict[str, Counter[str]]:
     """Encoders, counts, seeds and base model, each with how many rows say so."""
     found: dict[str, Counter[str]] = {}
     for row in rows:
-        for kind, title in ENCODERS.items():
+        for kind, title in ((name, network.title) for name, network in NETWORKS.items()):
             encoder = row.protocol.get("encoders", {}).get(kind)
             if encoder:
                 found.setdefault(title, Counter())[str(encoder)] += 1

@@ -28,6 +28,8 @@ class Network(ABC):
 
     name: ClassVar[str]
     """Its setting is --NAME_encoder, its key in protocols NAME."""
+    title: ClassVar[str]
+    """What pages call it."""
     help: ClassVar[str]
     """The help of that setting."""
     beside: ClassVar[str]

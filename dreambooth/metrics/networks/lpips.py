@@ -19,6 +19,7 @@ class Lpips(Network):
     """LPIPS, or the toybox's stand-in for it."""
 
     name = "lpips"
+    title = "Perceptual distance"
     help = "Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."
     beside = "perceptual"
     published = NONE
