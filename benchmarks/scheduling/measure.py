@@ -12,14 +12,14 @@ import functools
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.executors import Executor, Inline, Processes, Ray
 from dreambooth.bench.expand import Request, expand
-from dreambooth.bench.job import Finished, Job, JobProgress, Row, Started
+from dreambooth.bench.job import Finished, Job, JobProgress, Row, Started, Stop
 from dreambooth.bench.plan import read_plan
 from dreambooth.files.atomic import write_json
 
@@ -29,11 +29,11 @@ RUN_SECONDS = 60.0
 """A short real run, which the cost is compared with."""
 
 
-def unused_settings(job: Job, tell: Callable[[JobProgress], None]) -> Row:
+def wait(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     """A job that tells a hundred times how far it is and computes nothing."""
     began = time.monotonic()
     for number in range(100):
-        tell(JobProgress(job.key, "training", number, 100))
+        yield JobProgress(job.key, "training", number, 100)
     time.sleep(max(0.0, SECONDS - (time.monotonic() - began)))
     return Row(key=job.key, plan="", arm="", subject=job.subject, seed=job.seed, noun="dog", live=True)
 
@@ -51,7 +51,7 @@ def bench(executor: Executor, jobs: int, folder: str) -> dict[str, float]:
     plan = (job for job in expand(request) if isinstance(job, Job))
     began, cpu, first, memory = time.monotonic(), 0.0, 0.0, 0
     ended = 0
-    for event in executor.run(plan, unused_settings, functools.partial(keep, folder=f"{folder}/rows")):
+    for event in executor.run(plan, wait, functools.partial(keep, folder=f"{folder}/rows")):
         if isinstance(event, Started) and not first:
             first, memory, cpu = time.monotonic() - began, _memory(), time.process_time()
         ended += isinstance(event, Finished)

@@ -1,9 +1,10 @@
 """The prior's pictures, drawn once for all jobs that want the same: by the first that comes, while the others wait."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
-from dreambooth.bench.job import Job, JobProgress
+from dreambooth.bench.job import Job, JobProgress, moves
 from dreambooth.core.device import pick_device
 from dreambooth.families import family_of, fingerprint
 from dreambooth.files.atomic import writable_folder
@@ -14,10 +15,9 @@ from dreambooth.prompts.placeholder import class_prompt
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import configure_tokenizers, how_drawn
 from dreambooth.training.prior import MANIFEST, ClassImages, Manifest, set_digest
-from dreambooth.training.records import Progress
 
 
-def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, bool]:
+def class_images(job: Job, config: TrainConfig) -> Generator[JobProgress, None, tuple[Path | None, bool]]:
     """The folder to train with (None without a prior), and whether other jobs had drawn it already."""
     if not config.has_prior:
         return None, False
@@ -29,7 +29,7 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
     with held(folder.with_suffix(".lock")):
         if _drawn(folder, count):
             return folder, True
-        tell(JobProgress(job.key, "class images", 0, count))
+        yield JobProgress(job.key, "class images", 0, count)
         family = family_of(config.model).load(config.model)
         configure_tokenizers(family, config.text)
         family.to(pick_device(config.loop.device))
@@ -38,9 +38,7 @@ def class_images(job: Job, config: TrainConfig, *, tell) -> tuple[Path | None, b
         images = replace(asked, folder=folder, count=count, sampling=config.prior.sampling(size))
         for _ in images.mend():
             continue
-        for record in images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision):
-            if isinstance(record, Progress):
-                tell(JobProgress(job.key, record.phase, record.done, record.total))
+        yield from moves(job, images.draw(family, batch_size=config.prior.sample_batch_size, precision=precision))
     return folder, False
 
 

@@ -6,14 +6,14 @@ the prompts, and that nothing is drawn twice.
 
 import hashlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dreambooth.bench.job import MEASURED, Job, JobProgress
+from dreambooth.bench.job import MEASURED, Job, JobProgress, moves
 from dreambooth.bench.suite import Asked, prompts_of
 from dreambooth.core.device import pick_device
 from dreambooth.evaluation import EvaluateConfig
@@ -30,7 +30,6 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, open_model, read_config
-from dreambooth.training.records import Message, Progress
 
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
@@ -38,7 +37,6 @@ SOURCES = {
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
 }
 """The bench's names for flags of `evaluate`."""
-Tell = Callable[[JobProgress], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ class Exam:
     pipeline: dict[str, Any]
     """How the untuned model reads and decodes (`pipeline_of`)."""
     base: str
-    tell: Tell
 
     @property
     def seeds(self) -> range:
@@ -90,16 +87,16 @@ class Exam:
         return tuple(Wanted(words, words, 0, seed) for seed in range(self.config.class_samples))
 
 
-def load_encoders(job: Job, *, tell: Tell) -> LoadedEncoders:
+def load_encoders(job: Job) -> Generator[JobProgress, None, LoadedEncoders]:
     """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
-    tell(JobProgress(job.key, "loading the encoders"))
+    yield JobProgress(job.key, "loading the encoders")
     config = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
     encoders = config.encoders.beside(train_config(**job.settings).model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
     encoders.ready(LOOKED_WITH)
     return encoders
 
 
-def examine(job: Job, run: Path | None, encoders: LoadedEncoders, *, tell: Tell) -> Examined:
+def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[JobProgress, None, Examined]:
     """Draw and score a finished run, or, without one, the untuned model.
 
     Raises SettingError for photos that cannot be read, before anything is drawn.
@@ -114,11 +111,11 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders, *, tell: Tell)
     prompts = prompts_of(job, config, own.model)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
-        pipeline_of(own), fingerprint(own.model.folder()), tell,
+        pipeline_of(own), fingerprint(own.model.folder()),
     )  # fmt: skip
-    drawn, class_drawn = _own(exam, run, own)
-    before, class_before, shared = _untuned(exam, own)
-    tell(JobProgress(job.key, "scoring"))
+    drawn, class_drawn = yield from _own(exam, run, own)
+    before, class_before, shared = yield from _untuned(exam, own)
+    yield JobProgress(job.key, "scoring")
     evidence, untuned = EvalImages(drawn, photos, class_drawn, class_before if run else ()), EvalImages(before, photos, class_before)
     real = real_scores(photos, encoders, seed=config.seed)
     return Examined(
@@ -129,55 +126,51 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders, *, tell: Tell)
     )  # fmt: skip
 
 
-def _own(exam: Exam, run: Path | None, own: TrainConfig) -> tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...]]:
+def _own(
+    exam: Exam, run: Path | None, own: TrainConfig
+) -> Generator[JobProgress, None, tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...]]]:
     """Pictures of the job's own model in the job's folder; the untuned model's class pictures are those that all jobs share."""
     words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
     place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
     if run is None:
         model = Lazy(lambda: _base(exam, own))
-        drawn = _drained(exam, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
+        drawn = yield from moves(exam.job, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
         model.close()
-        return drawn, _shared(exam, "drawing the class", exam.alone, model)[0]
+        return drawn, (yield from _shared(exam, "drawing the class", exam.alone, model))[0]
     stamp, model = {"weights": weights_digest(run, exam.base)}, Lazy(lambda: _tuned(exam, run))
-    drawn = _drained(exam, have(Series("drawing the subject", place / "own", wanted, stamp), model, **exam.how))
-    class_drawn = _drained(exam, have(Series("drawing the class", place / "class", exam.alone, stamp), model, **exam.how))
+    drawn = yield from moves(exam.job, have(Series("drawing the subject", place / "own", wanted, stamp), model, **exam.how))
+    class_drawn = yield from moves(exam.job, have(Series("drawing the class", place / "class", exam.alone, stamp), model, **exam.how))
     model.close()
     return drawn, class_drawn
 
 
-def _untuned(exam: Exam, own: TrainConfig) -> tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...], int]:
+def _untuned(
+    exam: Exam, own: TrainConfig
+) -> Generator[JobProgress, None, tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...], int]]:
     """Pictures of the model before training, and how many of them were there already."""
     model = Lazy(lambda: _base(exam, own))
     wanted = suite([(prompt.plain, prompt.plain) for prompt in exam.prompts], exam.seeds)
-    before, there = _shared(exam, "drawing the untuned model", wanted, model)
-    class_before, also_there = _shared(exam, "drawing the class, untuned", exam.alone, model)
+    before, there = yield from _shared(exam, "drawing the untuned model", wanted, model)
+    class_before, also_there = yield from _shared(exam, "drawing the class, untuned", exam.alone, model)
     model.close()
     return before, class_before, there + also_there
 
 
-def _shared(exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy) -> tuple[tuple[GeneratedImage, ...], int]:
+def _shared(
+    exam: Exam, phase: str, wanted: tuple[Wanted, ...], drawer: Lazy
+) -> Generator[JobProgress, None, tuple[tuple[GeneratedImage, ...], int]]:
     """Pictures that depend on base model, words, seeds and sampler alone: in a folder of their own, one job drawing at a time."""
     words = list(dict.fromkeys(w.prompt for w in wanted))
     decides = json.dumps([exam.base, exam.config.sampling.model_dump(), exam.precision, words, exam.pipeline], default=str)
     folder = Path(exam.job.shared) / "untuned" / hashlib.sha256(decides.encode()).hexdigest()[:16]
     with held(folder.with_suffix(".lock")):
         there = sum((folder / w.file).is_file() for w in wanted)
-        return _drained(exam, have(Series(phase, folder, wanted, {"weights": exam.base}), drawer, **exam.how)), there
+        drawn = yield from moves(exam.job, have(Series(phase, folder, wanted, {"weights": exam.base}), drawer, **exam.how))
+        return drawn, there
 
 
 def _scored(evidence: EvalImages, encoders: LoadedEncoders, seed: int) -> dict[str, Score]:
     return scores(measure(evidence, encoders, MEASURED), seed=seed)
-
-
-def _drained(exam: Exam, drawing: Generator[Message | Progress, None, tuple[GeneratedImage, ...]]) -> tuple[GeneratedImage, ...]:
-    """The pictures, with a word to the one who waits for each."""
-    while True:
-        try:
-            record = next(drawing)
-        except StopIteration as done:
-            return done.value
-        if isinstance(record, Progress):
-            exam.tell(JobProgress(exam.job.key, record.phase, record.done, record.total))
 
 
 def _tuned(exam: Exam, run: Path) -> Opened:

@@ -3,11 +3,12 @@
 Everything here is plain data that can be pickled, sent to another machine and written as JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dreambooth.metrics import SCORES
+from dreambooth.training.records import Progress, Saved, Step
 
 MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
 """What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
@@ -107,6 +108,8 @@ class JobProgress:
     phase: str
     done: int = 0
     total: int = 0
+    saved: bool = False
+    """Whether a checkpoint was just written: a job whose folder has a copy on a storage is sent there now."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,28 @@ class Failed:
 
 
 Event = Started | JobProgress | Finished | Failed
-Work = Callable[[Job, Callable[[JobProgress], None]], Row]
-"""What does a job: importable by name, so that other processes and machines can call it. It tells how far it is and returns the row;
-raises DreamboothError for what a user can mend. Called again for a job that was cut short, it goes on from the job's own folder."""
+Stop = Callable[[], bool]
+Work = Callable[[Job, Stop], Generator[JobProgress, None, Row]]
+"""What does a job: importable by name, so that other processes and machines can call it. It yields how far it is and returns the row;
+raises DreamboothError for what a user can mend, and Interrupted when it has saved because the second argument said so. Called again
+for a job that was cut short, it goes on from the job's own folder."""
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def moves(job: Job, records: Iterator[Any]) -> Generator[JobProgress, None, Any]:
+    """What a verb says while it goes on, as the job's progress; returns what the verb returns."""
+    while True:
+        try:
+            record = next(records)
+        except StopIteration as done:
+            return done.value
+        if isinstance(record, Step):
+            yield JobProgress(job.key, "training", record.step, record.total)
+        elif isinstance(record, Progress):
+            yield JobProgress(job.key, record.phase, record.done, record.total)
+        elif isinstance(record, Saved):
+            yield JobProgress(job.key, "saving", saved=True)

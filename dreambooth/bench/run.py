@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.bench.expand import Request, expand, validate
-from dreambooth.bench.job import Event, Failed, Job, Row
+from dreambooth.bench.job import Event, Failed, Job, Row, Stop, never
 from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import write_tables
 from dreambooth.bench.work import work
-from dreambooth.core.errors import RunError, first_line
+from dreambooth.core.errors import Interrupted, RunError, first_line
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.training.records import Message
@@ -71,18 +71,19 @@ class BenchState:
             yield self.unfit.pop(0)
 
 
-def bench(request: Request) -> Iterator[Message | Event | AlreadyDone | Ended]:
+def bench(request: Request, *, stop: Stop = never) -> Iterator[Message | Event | AlreadyDone | Ended]:
     """Do what is missing and draw the tables; the last record is `Ended`.
 
     Raises SettingError before anything runs for a plan that cannot be done at all, and for a folder on which another bench is at work.
-    Not taking the next record stops it: running jobs save, finished rows stay.
+    When `stop` says so, running jobs save and Interrupted is raised; not taking the next record stops it, too. Finished rows stay.
     """
+    request.config.executor.check()
     refuse_unwritable(request.root, "--output_dir")
     validate(request)
     with claimed(request.root, "bench"):
         yield from (Message(sentence, important=True) for sentence in request.dataset.absent)
         turn = BenchState()
-        events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root))
+        events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root), stop=stop)
         try:
             for event in events:
                 yield from turn.news()
@@ -90,8 +91,10 @@ def bench(request: Request) -> Iterator[Message | Event | AlreadyDone | Ended]:
                     turn.failed[event.job.key] = event
                 yield event
         finally:
-            events.close()  # type: ignore[attr-defined]  # executors are generators; closing one lets its jobs save
+            events.close()  # lets its jobs save
         yield from turn.news()
+        if stop():
+            raise Interrupted("Stopped; the same command goes on from here.")
         yield _ended(request, turn)
 
 

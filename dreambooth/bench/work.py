@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,8 +21,7 @@ import dreambooth
 from dreambooth.bench.class_images import class_images
 from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.examine import Examined, examine, load_encoders
-from dreambooth.bench.executors import stopping
-from dreambooth.bench.job import Job, JobProgress, Row
+from dreambooth.bench.job import Job, JobProgress, Row, Stop, moves
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
 from dreambooth.core.errors import RunError, SettingError
@@ -39,7 +38,6 @@ from dreambooth.setup.model import silence_libraries
 from dreambooth.setup.record import read_record
 from dreambooth.setup.trust import is_on
 from dreambooth.training.masks import MASKS
-from dreambooth.training.records import Done, Progress, Step
 from dreambooth.training.state import checkpoints
 
 ROW, SHOWN, SIDE = "row.json", 4, 128
@@ -47,11 +45,9 @@ ROW, SHOWN, SIDE = "row.json", 4, 128
 SHOWN_IMAGES = 2
 """Pictures kept of each."""
 
-Tell = Callable[[JobProgress], None]
 
-
-def work(job: Job, tell: Tell) -> Row:
-    """Do the job and return its row; raises DreamboothError for what a user can mend."""
+def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
+    """Do the job and return its row; raises DreamboothError for what a user can mend, Interrupted when it has saved because of `stop`."""
     folder, clock = Path(job.folder), time.perf_counter()
     silence_libraries()
     writable_folder(folder, "--output_dir")
@@ -61,10 +57,10 @@ def work(job: Job, tell: Tell) -> Row:
         kept.prune(folder)  # the start before may have been killed at it
         return earlier
     _same_files(job)
-    encoders = load_encoders(job, tell=tell)
-    record, shared = _learn(job, folder, tell) if job.trains else ({}, {})
+    encoders = yield from load_encoders(job)
+    record, shared = (yield from _learn(job, folder, stop)) if job.trains else ({}, {})
     learned = time.perf_counter()
-    found = examine(job, folder / RUN if job.trains else None, encoders, tell=tell)
+    found = yield from examine(job, folder / RUN if job.trains else None, encoders)
     _same_files(job)
     pictures = _small(job, folder, found)
     examined = time.perf_counter()
@@ -112,7 +108,7 @@ def _same_files(job: Job) -> None:
             raise RunError(f"{what.capitalize()} are not those that the bench was started with: {why}. Start it again.")
 
 
-def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str, str]]:
+def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
     """Train to the end, from the newest checkpoint if there is one; returns the run's record and what other jobs had drawn."""
     run = folder / RUN
     config = configured(job)
@@ -120,7 +116,7 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
         record = read_record(run)
         if record.get("state") == "finished":
             return record, {}
-    drawn, by_others = class_images(job, config, tell=tell)
+    drawn, by_others = yield from class_images(job, config)
     settings: dict[str, Any] = {
         "output_kohya_format": False, **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run),
         "class_data_dir": drawn and str(drawn),
@@ -128,15 +124,8 @@ def _learn(job: Job, folder: Path, tell: Tell) -> tuple[dict[str, Any], dict[str
         "resume_from_checkpoint": "latest" if checkpoints(run) else None,
         "checkpoints_total_limit": config.loop.checkpoints_total_limit,
     }  # fmt: skip
-    done: Done | None = None
-    for record in train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stopping):
-        if isinstance(record, Step):
-            tell(JobProgress(job.key, "training", record.step, record.total))
-        elif isinstance(record, Progress):
-            tell(JobProgress(job.key, record.phase, record.done, record.total))
-        done = record if isinstance(record, Done) else done
-    assert done, "a training that ends without an error ends with Done"
-    return done.record, {"class images": "drawn by another job"} if by_others else {}
+    yield from moves(job, train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stop))
+    return read_record(run), {"class images": "drawn by another job"} if by_others else {}
 
 
 def _photos(job: Job, folder: Path) -> str:

@@ -1,9 +1,10 @@
 """`dreambooth bench`."""
 
-import atexit
+import _thread
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.estimate import estimate
-from dreambooth.bench.executors.inline import is_at_work
-from dreambooth.bench.executors.process_worker import ending_signals
+from dreambooth.bench.executors import GRACE_SECONDS, Inline
 from dreambooth.bench.expand import Request, validate
+from dreambooth.bench.job import Stop
 from dreambooth.bench.pack import pack
 from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
@@ -56,8 +57,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in plan.lines().values())
     print(*remarks, f"{'toybox: ' if toybox else ''}{plan.title}", sep="\n")
-    with interruptible():
-        ended = drawn_anew(request) if config.tables_only else _shown(request)
+    with interruptible(GRACE_SECONDS if isinstance(config.executor, Inline) else None) as stop:
+        ended = drawn_anew(request) if config.tables_only else _shown(request, stop)
     print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
     for path in ended.tables:
         print(path)
@@ -77,33 +78,22 @@ def _pack(config: BenchConfig, training: dict[str, Any]) -> int:
     return 0
 
 
-def _shown(request: Request) -> Ended:
+def _shown(request: Request, stop: Stop) -> Ended:
     """Do the jobs with bars on the terminal."""
-    records, shown = bench(request), Jobs(request.count)
+    records, shown = bench(request, stop=stop), Jobs(request.count)
     try:
         for record in records:
             if isinstance(record, Ended):
                 return record
             shown.take(record)
         raise AssertionError("a bench ends with Ended")
-    except KeyboardInterrupt:
-        atexit.register(_leave)
-        records.close()  # type: ignore[attr-defined]  # a generator
+    except (Interrupted, KeyboardInterrupt):
         raise Interrupted(
             f"Stopped. {shown.finished} more rows are in {request.root / 'rows'}; the same command goes on from here, "
             "and with --tables_only draws the tables of what is there."
         ) from None
     finally:
         shown.close()
-
-
-def _leave() -> None:
-    """End at once where a job still computes in a thread: Python would end that in the middle, with an abort in place of exit code 130."""
-    if is_at_work():
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(130)
 
 
 def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -136,21 +126,36 @@ def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, or a terminal that goes, ends a bench as Ctrl-C does; what takes its time is said first, for executors wait for jobs.
+def interruptible(grace: float | None = None) -> Iterator[Stop]:
+    """A block in which Ctrl-C, SIGTERM or a terminal that goes make the yielded question true: running jobs save, and the bench ends.
 
-    A second Ctrl-C stops at once.
+    What takes its time is said first. A second Ctrl-C, or `grace` seconds where an executor cannot end its jobs by itself, stop at once.
     """
+    asked, over = threading.Event(), threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.set()
         with suppress(OSError):  # nobody may be listening any more; and print may be what was interrupted
             os.write(2, b"\nStopping: running jobs save their state ...\n")
-        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *ending_signals())}
+    def insist() -> None:
+        asked.wait()
+        if not over.wait(grace):
+            _thread.interrupt_main()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, *_ending_signals())}
+    if grace:
+        threading.Thread(target=insist, daemon=True).start()
     try:
-        yield
+        yield asked.is_set
     finally:
+        over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ending_signals() -> list[int]:
+    """Signals that ask a process to end: SIGTERM, and the terminal's good-bye unless it is ignored, as under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [signal.SIGTERM, *([hangup] if hangup and signal.getsignal(hangup) is not signal.SIG_IGN else [])]

@@ -13,7 +13,7 @@ from dreambooth.bench import run
 from dreambooth.bench import work as module
 from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import expand
-from dreambooth.bench.job import Failed, Finished, JobProgress
+from dreambooth.bench.job import Failed, Finished, JobProgress, never
 from dreambooth.bench.keep import Kept
 from dreambooth.bench.run import AlreadyDone, Ended, bench, drawn_anew
 from dreambooth.bench.work import work
@@ -25,6 +25,7 @@ from dreambooth.files.locks import claimed
 from dreambooth.photos.files import scan
 from dreambooth.setup.given import from_arguments
 from dreambooth.training.records import Message
+from tests.bench.works import last
 
 
 def ended(records) -> Ended:
@@ -137,7 +138,7 @@ def test_other_photos_are_another_job(ask, dataset):
 
 def test_scores_are_those_of_evaluate(ask, encoder_flags, tmp_path):
     (job,) = jobs_of(ask({"without": {"settings": {"with_prior_preservation": False}}}, subjects=["dog7"], keep="everything"))
-    row = work(job, lambda moved: None)
+    row = last(work(job, never))
     few = {"num_prompts": 2, "num_images": 2, "class_samples": 2, "output_dir": str(tmp_path / "evaluated")}
     output = list(evaluate(from_arguments(EvaluateConfig, {"run": str(Path(job.folder) / "run"), **encoder_flags, **few})))
     scored = output[-1]
@@ -147,27 +148,32 @@ def test_scores_are_those_of_evaluate(ask, encoder_flags, tmp_path):
     assert row.untuned["dino"] == scored.scores["untuned"]["dino"] and row.kept_bytes > 100_000
 
 
-def test_a_job_that_was_cut_short_goes_on_where_it_was(ask, monkeypatch):
+def test_a_job_that_was_cut_short_goes_on_where_it_was(ask):
     arms = {"a": {"settings": {"with_prior_preservation": False, "checkpointing_steps": 1, "max_train_steps": 3}}}
     (job,) = jobs_of(ask(arms, subjects=["dog7"]))
     output = []
 
-    def stop(moved: JobProgress) -> None:
-        output.append((moved.phase, moved.done))
+    def row_of(job, stop=never):
+        moves = work(job, stop)
+        while True:
+            try:
+                moved = next(moves)
+            except StopIteration as done:
+                return done.value
+            output.append((moved.phase, moved.done))
 
-    monkeypatch.setattr(module, "stopping", lambda: ("training", 2) in output)
     with pytest.raises(Interrupted):
-        work(job, stop)
-    monkeypatch.setattr(module, "stopping", lambda: False)
+        row_of(job, lambda: ("training", 2) in output)
+    assert ("saving", 0) in output
     output.clear()
     part = json.loads((Path(job.folder) / "run" / "run.json").read_text())["seconds"]["training"]
-    row = work(job, stop)
+    row = row_of(job)
     assert row.seconds["training"] > part > 0, "the time of both starts"
     assert [done for phase, done in output if phase == "training"] == [3] and row.steps == 3
     whole = ask(arms, subjects=["dog7"], output_dir=str(Path(job.folder).parents[1]) + "-whole")
-    assert work(jobs_of(whole)[0], stop).scores == row.scores
+    assert row_of(jobs_of(whole)[0]).scores == row.scores
     output.clear()
-    assert work(job, stop) == row and not output  # finished: its row is handed out again
+    assert row_of(job) == row and not output  # finished: its row is handed out again
 
 
 def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
@@ -222,14 +228,14 @@ def test_a_base_model_that_changes_meanwhile_leaves_no_row(ask, pipelines, tmp_p
     )
     shutil.copytree(pipelines("v_prediction") / "scheduler", tmp_path / "model" / "scheduler", dirs_exist_ok=True)
     with pytest.raises(RunError, match="The base model or the encoders are not those that the bench was started with"):
-        work(job, lambda moved: None)
+        last(work(job, never))
 
 
 def test_photos_that_change_meanwhile_leave_no_row(ask, dataset):
     (job,) = jobs_of(ask({"untuned": {"model": "untuned"}}, subjects=["dog7"]))
     Image.open(dataset / "dog7" / "1.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(dataset / "dog7" / "0.png")
     with pytest.raises(RunError, match="The photos are not those that the bench was started with"):
-        work(job, lambda moved: None)
+        last(work(job, never))
 
 
 def test_an_absent_encoder_is_told_before_anything_is_learned(ask):
@@ -250,10 +256,10 @@ def test_a_job_that_was_killed_while_its_model_was_taken_away_is_finished(ask, m
 
     monkeypatch.setattr(Kept, "prune", killed)
     with pytest.raises(KeyboardInterrupt):
-        work(job, lambda moved: None)
+        last(work(job, never))
     monkeypatch.undo()
     assert (Path(job.folder) / "run").is_dir()
-    assert work(job, lambda moved: None).kept_bytes == 0 and not (Path(job.folder) / "run").exists()
+    assert last(work(job, never)).kept_bytes == 0 and not (Path(job.folder) / "run").exists()
 
 
 def test_how_an_untuned_model_is_drawn_is_in_its_key(ask):
@@ -379,14 +385,24 @@ def test_the_wrong_noun_and_none_are_trained_and_measured_with_the_correct_one(a
     jobs = {job.arm: job for job in jobs_of(ask(arms, subjects=["dog7"]))}
     assert jobs["none"].settings["instance_prompt"] == "a [V]" and jobs["none"].settings["with_prior_preservation"] is False
     assert jobs["wrong"].settings["class_noun"] == "toy" and {job.noun for job in jobs.values()} == {"dog"}
-    row = work(jobs["wrong"], lambda moved: None)
+    row = last(work(jobs["wrong"], never))
     assert next(iter(row.pictures)) == "a [V] dog in the jungle"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_stopping_takes_its_time_for_is_said_at_once(number, capfd):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    with interruptible() as stop:
+        assert not stop()
         signal.raise_signal(number)
+        assert stop()
     assert "Stopping: running jobs save their state" in capfd.readouterr().err
     assert signal.getsignal(number) is before
+
+
+def test_a_stopped_bench_keeps_its_finished_rows_and_draws_no_tables(ask, tmp_path):
+    records = bench(ask({"untuned": {"model": "untuned"}}), stop=lambda: any(isinstance(record, Finished) for record in seen))
+    seen = []
+    with pytest.raises(Interrupted):
+        seen += records
+    assert len(list((tmp_path / "out" / "rows").iterdir())) == 1

@@ -7,20 +7,21 @@ import torch
 
 from dreambooth.bench.delta import compress, expand, restore
 from dreambooth.bench.expand import expand as jobs_of
-from dreambooth.bench.job import Failed
+from dreambooth.bench.job import Failed, never
 from dreambooth.bench.keep import Kept
 from dreambooth.bench.ranks import scores_by_rank
 from dreambooth.bench.work import work
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, family_of
 from dreambooth.run.generate import Drawn, GenerateConfig, generate
+from tests.bench.works import last
 
 ARM = {"with_prior_preservation": False, "learning_rate": 1e-2, "max_train_steps": 1}
 
 
 def done(request):
     (job,) = [item for item in jobs_of(request) if not isinstance(item, Failed)]
-    return work(job, lambda moved: None), Path(job.folder)
+    return last(work(job, never)), Path(job.folder)
 
 
 def test_a_delta_is_the_best_of_its_rank_and_whole_at_full_rank():

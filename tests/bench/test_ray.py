@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth.bench.executors import Ray
+from dreambooth.bench.board import Board
+from dreambooth.bench.executors import Ray, task
 from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
 from tests.bench import works
@@ -133,6 +134,19 @@ def test_a_storage_that_takes_no_job_ends_the_bench_and_not_the_plan(cluster, tm
     assert asked == 3
 
 
+def test_a_folder_that_is_another_one_on_the_worker_is_refused(cluster, tmp_path, monkeypatch):
+    """Its results would lie where nobody looks."""
+    monkeypatch.setattr(task, "SECONDS_TO_SEE", 0.1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ray.init(address=cluster.address, logging_level="ERROR")
+    try:
+        board = ray.remote(Board).options(num_cpus=0).remote()
+        trouble = task.do(board, works.job(tmp_path), "a word that nobody wrote there", ".", works.work, None)
+    finally:
+        ray.shutdown()
+    assert trouble.kind == "request" and "share" in trouble.reason and "s3://" in trouble.reason
+
+
 DRIVER = """
 import sys
 from dreambooth.bench.executors import Ray
@@ -150,7 +164,7 @@ def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missi
     rows = tmp_path / "storage" / "rows"
     driver = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
     assert driver.stdout
-    moved = [line for line in read_until(driver.stdout, "Moved job-1", times=3) if line.startswith("Moved job-1")]
+    moved = [line for line in read_until(driver.stdout, "JobProgress job-1", times=3) if line.startswith("JobProgress job-1")]
     assert len(moved) == 3
     driver.kill()
     driver.wait()
@@ -159,7 +173,7 @@ def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missi
     again = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
     output = again.communicate(timeout=120)[0].split("\n")
     assert len([line for line in output if line.startswith("Finished")]) == 3
-    assert not [line for line in output if line.startswith("Moved job-0")]  # its row was there
+    assert not [line for line in output if line.startswith("JobProgress job-0")]  # its row was there
     assert rows.joinpath("job-0.json").stat().st_mtime_ns == kept["job-0.json"]
     assert json.loads((rows / "job-1.json").read_text())["scores"]["first"]["value"] > 0  # it went on from a checkpoint
 

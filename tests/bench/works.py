@@ -5,11 +5,10 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 
-from dreambooth.bench.executors import stopping
-from dreambooth.bench.job import Job, JobProgress, Row
+from dreambooth.bench.job import Job, JobProgress, Row, Stop
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 
@@ -33,7 +32,7 @@ def row(job: Job, **scores: float) -> Row:
     )  # fmt: skip
 
 
-def work(job: Job, tell: Callable[[JobProgress], None]) -> Row:
+def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     """Steps with a checkpoint each, from the last checkpoint on; `first` in the scores is the step that this attempt began with."""
     settings, folder = job.settings, Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +45,15 @@ def work(job: Job, tell: Callable[[JobProgress], None]) -> Row:
             write_json(partial / "state.json", {"step": step})
         with (folder / "metrics.jsonl").open("a") as metrics:
             metrics.write(json.dumps({"step": step, "first": first}) + "\n")
-        tell(JobProgress(job.key, "training", step, steps))
+        yield JobProgress(job.key, "training", step, steps, saved=True)
+        if settings.get("dead_after") == step:
+            raise ZeroDivisionError("a bug, later")
         while settings.get("holds_at") == step and not Path(settings["until"]).exists():
             time.sleep(0.05)
         if settings.get("dies_at") == step and not (folder / "died").exists():
             (folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if settings.get("polite", True) and stopping():
+        if settings.get("polite", True) and stop():
             (folder / "saved").touch()
             raise Interrupted("saved")
     return row(job, first=float(first), steps=float(steps))
@@ -76,6 +77,15 @@ def _misbehave(settings: dict, folder: Path) -> None:
             with (folder / "deaths").open("a") as file:
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def last(moves) -> Row:
+    """What a generator returns when it has come to its end."""
+    while True:
+        try:
+            next(moves)
+        except StopIteration as done:
+            return done.value
 
 
 def keep(row: Row, *, folder: str) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, w
 from dreambooth.files.leftovers import DAY, is_left_over, prefix
 from dreambooth.files.locks import held
 from dreambooth.files.places import is_inside, is_plain_name, private_folder, remove
+from tests.bench import works
 
 
 @pytest.fixture
@@ -112,24 +114,32 @@ def test_a_storages_folder_here_is_no_link_of_somebody_elses(tmp_path, monkeypat
     from dreambooth.bench.executors import storage
 
     monkeypatch.setattr(storage.tempfile, "gettempdir", lambda: str(tmp_path))
-    for name in (f"dreambooth-bench-{os.getuid()}", f"dreambooth-bench-shared-{os.getuid()}"):
-        (tmp_path / name).symlink_to(precious)
-    with pytest.raises(SettingError, match="is a link"), storage._scratch("memory://x"):
+    for name in ("work", "shared"):
+        (tmp_path / f"dreambooth-bench-{name}-{os.getuid()}").symlink_to(precious)
+    with pytest.raises(SettingError, match="is a link"), storage._scratch():
         pass
-    with pytest.raises(SettingError, match="is a link"):
-        storage._own_shared("memory://x")
+    with pytest.raises(SettingError, match="is a link"), storage.near(replace(works.job("memory://x"), shared="memory://y")):
+        pass
 
 
 def test_a_link_among_the_folders_of_dead_workers_is_not_followed(tmp_path, monkeypatch, precious):
     from dreambooth.bench.executors import storage
 
     monkeypatch.setattr(storage.tempfile, "gettempdir", lambda: str(tmp_path))
-    home = private_folder(tmp_path / f"dreambooth-bench-{os.getuid()}")
+    home, (machine, process) = private_folder(tmp_path / f"dreambooth-bench-work-{os.getuid()}"), (prefix().split("-")[1], dead())
     (home / "old").symlink_to(precious)
-    (home / "dead").mkdir()
-    with storage._scratch("memory://x") as place:
-        assert place.is_dir() and not (home / "dead").exists()
+    (home / f".partial-{machine}-{process}-link").symlink_to(precious)
+    (home / f".partial-{machine}-{process}-folder").mkdir()
+    with storage._scratch() as place:
+        assert place.is_dir() and sorted(path.name for path in home.iterdir()) == [place.parent.name, "old"]
     assert [path.name for path in home.iterdir()] == ["old"]
+
+
+def dead() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 def begun(folder: Path, name: str, *, age: float = 0.0) -> Path:
@@ -140,16 +150,14 @@ def begun(folder: Path, name: str, *, age: float = 0.0) -> Path:
 
 
 def test_what_a_living_process_writes_is_not_swept_and_what_a_dead_one_left_is(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    machine = prefix().split("-")[1]
+    machine, process = prefix().split("-")[1], dead()
     ours = begun(tmp_path, f"{prefix()}abc")
     init = begun(tmp_path, f".partial-{machine}-1-abc")
-    gone = begun(tmp_path, f".partial-{machine}-{dead.pid}-abc")
-    elsewhere = begun(tmp_path, f".partial-01234567-{dead.pid}-abc")
+    gone = begun(tmp_path, f".partial-{machine}-{process}-abc")
+    elsewhere = begun(tmp_path, f".partial-01234567-{process}-abc")
     old = begun(tmp_path, ".partial-01234567-77-old", age=DAY + 60)
     reused = begun(tmp_path, f".partial-{machine}-1-old", age=DAY + 60)
-    link = tmp_path / f".partial-{machine}-{dead.pid}-link"
+    link = tmp_path / f".partial-{machine}-{process}-link"
     link.symlink_to(ours)
     assert [is_left_over(path) for path in (ours, init, gone, elsewhere, old, reused, link)] == [
         False,

@@ -52,7 +52,8 @@ def test_a_fractional_alpha_survives_the_file(family, tmp_path, pipelines):
 
 LAYERS = {
     "stable_diffusion": {"attn1.to_q", "attn2.to_v"}, "sdxl": {"attn1.to_q", "attn2.to_v"},
-    "flux": {"attn.to_q", "ff.net.2", "attn.to_add_out"}, "flux2": {"attn.to_q", "attn.to_v"}, "sd3": {"attn.to_q", "attn.add_k_proj"}, "z_image": {"attention.to_q", "attention.to_out.0"},
+    "flux": {"attn.to_q", "ff.net.2", "attn.to_add_out"}, "flux2": {"attn.to_q", "attn.to_v"}, "sd3": {"attn.to_q", "attn.add_k_proj"},
+    "z_image": {"attention.to_q", "attention.to_out.0"},
 }  # fmt: skip
 """Some of the layers that each family's LoRA changes."""
 

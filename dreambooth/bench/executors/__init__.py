@@ -1,15 +1,13 @@
-"""Where jobs are done, one file each: this process, several processes, a Ray cluster."""
+"""Where jobs are done: in this process, or as tasks of Ray on this machine or a cluster."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from dreambooth.bench.executors.attempt import stopping
-from dreambooth.bench.executors.base import Executor, Keep
+from dreambooth.bench.executors.base import GRACE_SECONDS, Executor, Keep
 from dreambooth.bench.executors.inline import Inline
-from dreambooth.bench.executors.processes import Processes
-from dreambooth.bench.executors.ray import Ray
+from dreambooth.bench.executors.ray import Processes, Ray
 
 AnyExecutor = Annotated[Inline | Processes | Ray, Field(discriminator="kind")]
 
-__all__ = ["AnyExecutor", "Executor", "Inline", "Keep", "Processes", "Ray", "stopping"]
+__all__ = ["GRACE_SECONDS", "AnyExecutor", "Executor", "Inline", "Keep", "Processes", "Ray"]

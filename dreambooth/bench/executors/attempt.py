@@ -1,27 +1,21 @@
 """One attempt at a job, the same in every place: folders brought near, work done, its row kept, or a word about what went wrong."""
 
 import sys
-import time
 import traceback
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dreambooth.bench.executors.base import Keep
-from dreambooth.bench.executors.bringing import FarRows
-from dreambooth.bench.executors.storage import localised
-from dreambooth.bench.job import Job, JobProgress, Row, Work
+from dreambooth.bench.executors.storage import StoredRows, near
+from dreambooth.bench.job import Failed, Finished, Job, JobProgress, Row, Stop, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line, redacted
 from dreambooth.files.atomic import write_text
 from dreambooth.files.disk import failing, in_words
 
-LAST_WORDS = 4
-"""Moves that a job may still tell after it was asked to stop: time for a training to reach its own check, and to save."""
-SECONDS_BETWEEN_MOVES = 0.2
-
-_asked: ContextVar[Callable[[], bool]] = ContextVar("asked_to_stop")
+LAST_MOVES = 4
+"""Moves that a job may still make after it was asked to stop: time for a training to reach its own check, and to save."""
 
 
 @dataclass(frozen=True)
@@ -32,49 +26,52 @@ class Trouble:
     kind: Literal["request", "run", "error"]
 
 
-def stopping() -> bool:
-    """Whether the job that asks was told to save and stop: what a work function gives `stream.train(..., stop=stopping)`."""
-    return _asked.get(lambda: False)()
+def attempt(job: Job, work: Work, keep: Keep | None, stop: Stop) -> Generator[JobProgress, None, Row | Trouble | None]:
+    """Do the job once. Its row is kept before it is returned, and after everything that the job leaves is in its place.
 
-
-def attempt(job: Job, work: Work, keep: Keep | None, *, tell: Callable[[JobProgress], None], stop: Callable[[], bool]) -> Row | Trouble:
-    """Do the job once. Its row is kept before it is returned, and after everything that the job leaves is in its place."""
-    token = _asked.set(stop)
+    Closed, it lets the job save, as when `stop` says so; returns None for a job that was stopped before its end.
+    """
+    is_closed = False
     try:
-        if isinstance(keep, FarRows) and (row := keep.find(job.key)):
-            return row  # its worker died with the good news on its lips, or the bench did
-        with localised(job) as near:
-            row = work(near, _Teller(tell, stop))
+        if isinstance(keep, StoredRows) and (found := keep.find(job.key)):
+            return found  # its worker died before it could say so, or the bench did
+        with near(job) as (own, send):
+            moves, left = work(own, lambda: is_closed or stop()), LAST_MOVES
+            while True:
+                try:
+                    moved = next(moves)
+                except StopIteration as done:
+                    row: Row = done.value
+                    break
+                if moved.saved:
+                    send()
+                left -= is_closed or stop()
+                if left < 0:
+                    moves.close()
+                    return None
+                if not is_closed:
+                    try:
+                        yield moved
+                    except GeneratorExit:
+                        is_closed = True
         if keep:
             keep(row)
         return row
+    except Interrupted:
+        return None
     except SettingError as error:
         return Trouble(str(error), "request")
     except DreamboothError as error:
         return Trouble(str(error), "run")
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         return _unforeseen(job, error)
-    finally:
-        _asked.reset(token)
 
 
-class _Teller:
-    """What the work calls: passes on a few moves a second, and ends work that does not end by itself when asked to."""
-
-    def __init__(self, tell: Callable[[JobProgress], None], stop: Callable[[], bool]):
-        self.tell, self.stop = tell, stop
-        self.last_words = LAST_WORDS
-        self.phase, self.due = "", 0.0
-
-    def __call__(self, moved: JobProgress) -> None:
-        if self.stop():
-            self.last_words -= 1
-            if self.last_words < 0:
-                raise Interrupted("Stopped; the job goes on from its last checkpoint when the bench is started again.")
-        now = time.monotonic()
-        if moved.phase != self.phase or moved.done == moved.total or now >= self.due:
-            self.phase, self.due = moved.phase, now + SECONDS_BETWEEN_MOVES
-            self.tell(moved)
+def ended(job: Job, result: Row | Trouble, attempts: int = 1) -> Finished | Failed:
+    """The event with which a job ends."""
+    return Finished(job, result) if isinstance(result, Row) else Failed(job, result.reason, result.kind, attempts)
 
 
 def _unforeseen(job: Job, error: BaseException) -> Trouble:

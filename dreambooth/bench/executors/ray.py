@@ -1,219 +1,177 @@
-"""A Ray cluster: a worker for each place, a job at a time, on as many machines as there are; any of them may go."""
+"""Tasks of Ray, one for each job, on this machine or on a cluster. Ray places them, and begins a task again whose worker has died."""
 
-import importlib
 import logging
-import os
 import re
-import signal
-import socket
-import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from dreambooth.bench.executors.attempt import Trouble
-from dreambooth.bench.executors.base import Executor, Keep
-from dreambooth.bench.executors.bringing import Storage
-from dreambooth.bench.executors.mirror import open_url
-from dreambooth.bench.executors.processes import part_of_gpu
-from dreambooth.bench.executors.ray_worker import TOKEN, JobActor
-from dreambooth.bench.executors.slots import Begun, Lost, Pool, Slot, drive
-from dreambooth.bench.executors.storage import is_url
-from dreambooth.bench.job import Event, Job, JobProgress, Row, Work
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.bench.board import FAILURES, Board
+from dreambooth.bench.executors.attempt import Trouble, ended
+from dreambooth.bench.executors.base import GRACE_SECONDS, Executor, Keep
+from dreambooth.bench.executors.cluster import Places, joined, library
+from dreambooth.bench.executors.storage import Storage, is_url, open_url
+from dreambooth.bench.executors.task import TOKEN, do
+from dreambooth.bench.job import Event, Failed, Job, JobProgress, Row, Started, Stop, Work, never
+from dreambooth.core.errors import DreamboothError, RunError, SettingError
 from dreambooth.files.atomic import writable_folder
 from dreambooth.files.places import remove
 
-SECONDS_BETWEEN_LOOKS = 5.0
-"""How often the cluster is asked which machines it has."""
-SECONDS_BETWEEN_WARNINGS = 60.0
+SECONDS_BETWEEN_NEWS = 0.2
+REFUSALS = 3
+"""Jobs in a row that cannot be given out, since their folders may not be written, or whose workers cannot start, before the rest waits."""
 
 log = logging.getLogger(__name__)
 
 
 class Ray(Executor):
-    """A Ray cluster, one place per job with its part of a GPU; workers, machines and this process may die."""
+    """A Ray cluster, one task per job with its part of a GPU; workers, machines and this process may die."""
 
     kind: Literal["ray"] = "ray"
     address: str = "auto"
     """The cluster: auto (the one that this machine belongs to), HOST:PORT, or local to start one on this machine alone."""
     workers: Annotated[int, Ge(1), Le(10_000)] | None = None
-    """Jobs at a time; left out, what the cluster holds. A cluster that grows on demand has to be told."""
+    """Jobs at a time; left out, what the cluster holds; on this machine alone what its GPUs hold, or 2 on the CPU. A cluster that grows
+    on demand has to be told."""
     retries: Annotated[int, Ge(0), Le(1000)] = 2
     """How often a job whose worker or machine died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
     """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""
     cpus_per_job: Annotated[float, Gt(0), Le(10_000)] = 1.0
-    """Cores that one job takes, and its number of threads."""
+    """Cores that one job takes, and its number of threads; on this machine alone, jobs share all cores."""
     storage: str | None = None
     """Storage that all machines reach (s3://bucket/bench, or whatever fsspec knows): photos and checkpoints travel through it, and what is
     finished is brought to --output_dir. Left out, --output_dir and the photos have to be on a disk that all machines share."""
 
-    def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None) -> Iterator[Event]:
+    def check(self) -> None:
+        """Raise SettingError where Ray is not installed, or nothing opens the storage."""
+        library(self)
+        if self.storage:
+            open_url(self.storage)
+
+    def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None, *, stop: Stop = never) -> Generator[Event, None, None]:
         """The jobs' events as they come; a job is finished when its row and its folder are where the bench was started."""
-        ray = _ray(self.address)
+        self.check()
         storage = Storage(self.storage) if self.storage else None
-        if storage:
-            open_url(storage.url)
-        is_ours = not ray.is_initialized()
-        if is_ours:
-            _join(ray, self.address)
-        try:
-            events = drive(jobs, _Cluster(self, work, storage.rows if storage else keep, ray, storage), retries=self.retries)
+        with joined(library(self), self) as ray:
+            events = _Tasks(self, ray, storage, work, storage.rows if storage else keep).run(jobs, stop)
             yield from storage.brought(events, keep) if storage else events
-        finally:
-            if is_ours:
-                ray.shutdown()
 
 
-def _ray(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing calls home
-    if address == "local" or address.rpartition(":")[0] in ("localhost", "127.0.0.1"):
-        # Ray replaces loopback by the machine's address in the network, unless it takes clusters for impossible here
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        fix = "pip install 'dreambooth[cluster]', on every machine of the cluster."
-        raise SettingError("--executor", "ray needs the library Ray, which is not installed.", fix=fix) from None
+class Processes(Ray):
+    """Several processes on this machine, one or more to a GPU: the same as ray with --address local."""
+
+    kind: Literal["processes"] = "processes"  # type: ignore[assignment]  # a name for the same thing
+    address: str = "local"
 
 
-def _join(ray: Any, address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        if host and port.isdigit() and "://" not in address:
-            socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()  # Ray itself would knock for minutes
-        options = {"include_dashboard": False} if address == "local" else {}
-        with _own_sigterm():
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        fix = "Start one with: ray start --head (docs/cluster.md), or use --address local, or --executor processes."
-        raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
+class _Tasks:
+    """The jobs of one bench as tasks: no more at a time than there are places for them."""
 
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """A block after which SIGTERM means what it meant before: Ray has it end this process at once."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-class _Cluster(Pool):
-    """Actors on the machines of a cluster."""
-
-    def __init__(self, settings: Ray, work: Work, keep: Keep | None, ray: Any, storage: Storage | None):
+    def __init__(self, settings: Ray, ray: Any, storage: Storage | None, work: Work, keep: Keep | None):
         self.settings, self.ray, self.storage = settings, ray, storage
-        self.desk = ray.remote(JobActor)
-        self.material = (ray.put(work), ray.put(keep), str(Path.cwd()))
-        self.machines: list[dict[str, float]] = []
-        self.due = self.warn_at = 0.0
-        self.was_possible = False
-        self.part: float | None = None
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    def share(self, job: Job) -> float:
-        """Decided once: jobs of a cluster whose GPUs have gone wait for others, rather than crawl on its CPUs."""
-        if self.part is None:
-            self.part = part_of_gpu(self.settings.gpus_per_job, has_gpus=any(machine.get("GPU") for machine in self._look()))
-            if self.settings.workers and self.settings.gpus_per_job is None and not self.part:
-                log.warning("No machine of the cluster has a GPU now, so jobs take CPUs; for GPUs that come on demand: --gpus_per_job 1.")
-        return self.part
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # it dies with the bench alone
+        self.board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.places = Places(settings, ray)
+        options = {"num_cpus": settings.cpus_per_job, "num_gpus": self.places.share, "max_retries": settings.retries}
+        self.do = ray.remote(do).options(scheduling_strategy="SPREAD", **options)
+        self.material = (str(Path.cwd()), ray.put(work), ray.put(keep))
+        self.running, self.held = dict[Any, Job](), set[Any]()
+        """Tasks by the answer that they owe; those that hold a place at which everything fails."""
+        self.begun, self.never_begun = Counter[str](), 0
 
-    def limit(self, share: float) -> int:
-        if self.settings.workers:
-            return self.settings.workers
-        places = sum(self._places(machine, share) for machine in self._look())
-        if places:
-            self.was_possible, self.warn_at = True, time.monotonic() + SECONDS_BETWEEN_WARNINGS
-        elif not self.was_possible:
-            raise self._impossible(share)
-        elif time.monotonic() > self.warn_at:
-            log.warning("No machine of the cluster can take a job now; waiting for one.")
-            self.warn_at = time.monotonic() + SECONDS_BETWEEN_WARNINGS
-        return places
-
-    def open(self, share: float) -> Slot:
-        options = {"num_cpus": self.settings.cpus_per_job, "num_gpus": share, "max_restarts": 0, "max_concurrency": 4}
-        actor = self.desk.options(scheduling_strategy="SPREAD", **options).remote(*self.material, share > 0)
-        return _Actor(self.ray, actor, self.storage)
-
-    def wait(self, slots: list[Slot]) -> None:
-        answers = [slot.answer for slot in slots if isinstance(slot, _Actor)]
-        if answers:
-            self.ray.wait(answers, num_returns=1, timeout=0.5)
-        else:
-            time.sleep(0.5)
-
-    def _look(self) -> list[dict[str, float]]:
-        """What each machine of the cluster has, as of a few seconds ago."""
-        if time.monotonic() > self.due:
-            self.machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            self.due = time.monotonic() + SECONDS_BETWEEN_LOOKS
-        return self.machines
-
-    def _places(self, machine: dict[str, float], share: float) -> int:
-        by_cores = int(machine.get("CPU", 0.0) / self.settings.cpus_per_job)
-        return min(by_cores, int(machine.get("GPU", 0.0)) * int(1 / share)) if share else by_cores
-
-    def _impossible(self, share: float) -> SettingError:
-        offers = "; ".join(f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in self.machines)
-        asked = f"{self.settings.cpus_per_job:g} CPUs and {share:g} of a GPU"
-        fix = "Lower --cpus_per_job or --gpus_per_job (0: no GPU); for a cluster that grows on demand, say how far with --workers."
-        return SettingError(
-            "--gpus_per_job" if share else "--cpus_per_job", f"no machine has {asked} for a job; they have {offers}.", fix=fix
-        )
-
-
-class _Actor(Slot):
-    """An actor, the answer that it owes, and the news that it is asked for now and then."""
-
-    def __init__(self, ray: Any, actor: Any, storage: Storage | None):
-        self.ray, self.actor, self.storage = ray, actor, storage
-        self.answer: Any = None
-        self.words: Any = None
-
-    def give(self, job: Job) -> None:
-        far = self.storage.away(job) if self.storage else job
-        token = "" if is_url(far.folder) else _mark(Path(far.folder))
-        self.answer = self.actor.do.remote(far, token)
-        self.words = self.actor.news.remote()
-
-    def news(self) -> Iterator[Begun | JobProgress | Row | Trouble]:
+    def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Event, None, None]:
+        """Every job as events. Stopped or closed, running jobs save and all tasks end; a second Ctrl-C ends them at once."""
+        plan, refused = iter(jobs), 0
+        job = next(plan, None)
         try:
-            if self.ray.wait([self.answer], timeout=0)[0]:
-                answer = self.ray.get(self.answer)
-                yield from self._last_words()
-                yield answer
-            elif self.ray.wait([self.words], timeout=0)[0]:
-                words, self.words = self.ray.get(self.words), self.actor.news.remote()
-                yield from words
+            while (job or self.running) and not stop():
+                while job and len(self.running) < self.places.count() - len(self.held):
+                    try:
+                        self._give(job)
+                        refused = 0
+                    except (OSError, DreamboothError) as error:
+                        refused += 1
+                        yield Failed(job, str(error), "request" if isinstance(error, SettingError) else "run")
+                        if refused >= REFUSALS:
+                            raise RunError(f"{refused} jobs in a row could not be given out. The last one: {error}") from None
+                    job = next(plan, None)
+                if not self.running:
+                    time.sleep(SECONDS_BETWEEN_NEWS)
+                done = self.ray.wait(list(self.running), timeout=SECONDS_BETWEEN_NEWS)[0] if self.running else []
+                yield from self._news()
+                for answer in done:
+                    yield from self._ended(answer)
+        finally:
+            self._part()
+
+    def _give(self, job: Job) -> None:
+        away = self.storage.away(job) if self.storage else job
+        token = "" if is_url(away.folder) else _mark(Path(away.folder))
+        self.running[self.do.remote(self.board, away, token, *self.material)] = job
+
+    def _news(self) -> Iterator[Event]:
+        """What the board says."""
+        begun, moved, troubles = self.ray.get(self.board.news.remote())
+        jobs = {job.key: (answer, job) for answer, job in self.running.items()}
+        for key, where in begun:
+            if key not in jobs:
+                continue  # it had failed, and the machine of the GPU that it held has gone
+            _, job = jobs[key]
+            if self.begun[key]:
+                log.warning("%s, %s, seed %d: its worker died, and it is tried again", job.arm, job.subject, job.seed)
+            self.begun[key] += 1
+            self.never_begun = 0
+            yield Started(job, where)
+        yield from (JobProgress(*one) for one in moved)
+        for key, trouble in troubles.items():
+            answer, job = jobs[key]
+            if not self.ray.wait([answer], timeout=0)[0]:
+                del self.running[answer]
+                self.held.add(answer)
+                log.warning("A GPU gets no more jobs: %d in a row have failed on it.", FAILURES)
+                yield ended(job, Trouble(*trouble), self.begun.pop(key))
+
+    def _ended(self, answer: Any) -> Iterator[Event]:
+        """The last event of a job."""
+        job = self.running.pop(answer, None)
+        if job is None:
+            return
+        attempts = self.begun.pop(job.key, 0)
+        try:
+            result: Row | Trouble | None = self.ray.get(answer)
+            if result:
+                yield ended(job, result, attempts)
         except self.ray.exceptions.RayError as error:
-            yield from self._last_words()
-            raise Lost(_in_words(error)) from None
+            reason = _in_words(error)
+            if not attempts:
+                self.never_begun += 1
+                if self.never_begun >= REFUSALS:
+                    raise RunError(f"{self.never_begun} workers in a row could not start. The last one: {reason}") from None
+            times = "once" if attempts == 1 else f"{attempts} times"
+            words = f"Its worker died {times}; the last time: {reason}" if attempts else f"Its worker could not start: {reason}"
+            yield Failed(job, f"{words} If nobody did that, the memory may have run out: use fewer --workers.", "lost", max(1, attempts))
 
-    def _last_words(self) -> list[Begun | JobProgress]:
-        """What was not heard yet: news on their way, and those not asked for; of a worker that has died, what had left it."""
-        words: list[Begun | JobProgress] = []
+    def _part(self) -> None:
+        """Let running jobs save, then end all tasks."""
         try:
-            words += self.ray.get(self.words, timeout=SECONDS_BETWEEN_LOOKS)
-            words += self.ray.get(self.actor.news.remote(patient=False), timeout=SECONDS_BETWEEN_LOOKS)
-        except self.ray.exceptions.RayError:
-            return words
-        return words
-
-    def ask_to_stop(self) -> None:
-        self.actor.stop.remote()
-
-    def end(self) -> None:
-        self.ray.kill(self.actor, no_restart=True)
+            self.board.stop.remote()
+            busy = [answer for answer, job in self.running.items() if self.begun[job.key]]
+            for answer in self.running.keys() - set(busy):
+                self.ray.cancel(answer)
+            if busy:
+                self.ray.wait(busy, num_returns=len(busy), timeout=GRACE_SECONDS)
+        finally:
+            for answer in (*self.running, *self.held):
+                self.ray.cancel(answer, force=True)
+            self.ray.kill(self.board)
 
 
 def _mark(folder: Path) -> str:

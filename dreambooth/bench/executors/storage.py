@@ -1,23 +1,44 @@
-"""A job's folders near, while it is done. A folder with "://" is on shared storage, one without it is used where it is."""
+"""A job's folders near, while it is done; and a bench whose machines share no disk but a storage.
 
-import fcntl
+A folder with "://" is on a storage, one without it is used where it is. What is on a storage is brought at the start of a job; what is
+new goes there whenever a checkpoint is saved, and at the end: a folder is one tar file there, which is replaced as a whole.
+"""
+
 import hashlib
-import math
+import json
+import logging
 import os
+import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
-from dreambooth.bench.executors.mirror import Mirror
-from dreambooth.bench.job import Job
-from dreambooth.core.errors import SettingError
-from dreambooth.files.places import private_folder, remove
+from filelock import FileLock
 
+from dreambooth.bench.executors.base import Keep
+from dreambooth.bench.job import Event, Failed, Finished, Job, Row
+from dreambooth.bench.rows import as_row
+from dreambooth.core.errors import DreamboothError, RunError, SettingError, first_line, redacted
+from dreambooth.core.wording import written_out
+from dreambooth.files.atomic import whole_file, writable_folder
+from dreambooth.files.leftovers import PREFIX, prefix, sweep
+from dreambooth.files.locks import LOCK
+from dreambooth.files.places import is_inside, private_folder, remove
+from dreambooth.files.reading import Damaged
+
+TRIES = 3
 ORPHAN_SECONDS = 30.0
-"""A worker whose bench has died lives half as long."""
+"""A worker whose bench has died is gone sooner."""
+AT_A_TIME = 4
+"""Finished jobs that are brought home at a time, while others go on."""
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 
 def is_url(folder: str) -> bool:
@@ -26,105 +47,231 @@ def is_url(folder: str) -> bool:
 
 
 @contextmanager
-def localised(job: Job) -> Iterator[Job]:
-    """The same job with its folders on this machine; what it leaves, even by an error, is in its place when the block ends."""
-    if is_url(job.shared):
-        job = replace(job, shared=str(_own_shared(job.shared)))
-    with _photos(job) as job:
-        if not is_url(job.folder):
-            with _after_orphans(Path(job.folder)):
-                yield job
-            return
-        with _scratch(job.folder) as near:
-            mirror = Mirror(near, job.folder)
-            mirror.fetch()
-            with mirror.sending():
-                yield replace(job, folder=str(near))
+def near(job: Job) -> Iterator[tuple[Job, Callable[[], None]]]:
+    """The same job with its folders on this machine, and what sends its new files to where they are kept.
 
-
-@contextmanager
-def _photos(job: Job) -> Iterator[Job]:
-    """The job with photos that can be opened as files."""
-    if not is_url(job.photos):
-        yield job
-        return
-    with _scratch(job.photos) as near:
-        Mirror(near, job.photos).fetch()
-        if not any(near.iterdir()):
-            raise SettingError("photos", f"{job.photos} holds no files.", fix=f"Put the photos of {job.subject} there.")
-        yield replace(job, photos=str(near))
-
-
-@contextmanager
-def _after_orphans(folder: Path) -> Iterator[None]:
-    """A block that begins when a worker whose bench was killed, and which saves its last checkpoint, has left the job's folder.
-
-    Where the folder cannot be made or its disk knows no locks, it begins at once: the work itself tells what is wrong.
+    What the job leaves, even by an error, is in its place when the block ends. Raises SettingError for folders that cannot be used.
     """
-    with ExitStack() as stack:
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder, seconds=ORPHAN_SECONDS))
-        yield
+    with ExitStack() as held:
+        if is_url(job.shared):  # what jobs make for one another does not travel: each machine makes it once
+            own = private_folder(_temporary("shared")) / hashlib.sha256(job.shared.encode()).hexdigest()[:12]
+            own.mkdir(mode=0o700, exist_ok=True)
+            job = replace(job, shared=str(own))
+        if is_url(job.photos):
+            photos = held.enter_context(_scratch())
+            if not fetch(job.photos, photos):
+                raise SettingError("photos", f"{job.photos} is not there.", fix=f"Put the photos of {job.subject} there.")
+            job = replace(job, photos=str(photos))
+        if not is_url(job.folder):
+            _after_orphans(Path(job.folder), held)
+            yield job, lambda: None
+            return
+        folder = held.enter_context(_scratch())
+        fetch(job.folder, folder)
+
+        def try_to_send() -> None:
+            try:
+                send(folder, job.folder)
+            except RunError as error:  # the next time sends it, too
+                log.warning("%s", error)
+
+        try:
+            yield replace(job, folder=str(folder)), try_to_send
+        except BaseException:
+            try_to_send()  # the error that brought us here is the one to tell
+            raise
+        send(folder, job.folder)
 
 
-def _own_shared(url: str) -> Path:
-    """This machine's own folder of what jobs make for one another: each machine makes it once, and nothing of it travels."""
-    folder = private_folder(Path(tempfile.gettempdir()) / f"dreambooth-bench-shared-{os.getuid()}") / _digest(url)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+def send(folder: Path, url: str) -> None:
+    """A folder as one file on a storage, whole or not at all. Half-written files and links that lead out of it stay."""
+
+    def pack() -> None:
+        with _written(url) as target, tarfile.open(fileobj=target, mode="w|", dereference=True) as tar:
+            for path in sorted(folder.rglob("*")):
+                name = path.relative_to(folder)
+                if is_inside(path, folder) and not any(part.startswith(PREFIX) or part == LOCK for part in name.parts):
+                    tar.add(path, name, recursive=False)
+
+    tried(url, pack)
 
 
-def _digest(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:12]
+def fetch(url: str, folder: Path) -> bool:
+    """Bring what was sent into a folder; False where there is nothing."""
+    files, place = open_url(url)
+
+    def unpack() -> bool:
+        files.invalidate_cache()
+        if not files.exists(place):
+            return False
+        with files.open(place, "rb") as source, tarfile.open(fileobj=source, mode="r|") as tar:
+            tar.extractall(folder, filter="data")  # no name or link in it leads out of the folder
+        return True
+
+    return tried(url, unpack)
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows on a storage: workers put them there, whoever runs the plan again finds them. Can be sent to other machines."""
+
+    storage: str
+
+    def __call__(self, row: Row) -> None:
+        """Put a row in its place, whole or not at all."""
+        text = written_out(json.dumps(row.plain(), ensure_ascii=False, default=str)).encode()
+
+        def write() -> None:
+            with _written(self._url(row.key)) as target:
+                target.write(text)
+
+        tried(self.storage, write)
+
+    def find(self, key: str) -> Row | None:
+        """The row of a finished job."""
+        files, root = open_url(self._url(key))
+
+        def read() -> bytes | None:
+            files.invalidate_cache()
+            return files.cat_file(root) if files.exists(root) else None
+
+        text = tried(self.storage, read)
+        try:
+            row = as_row(text) if text else None
+            if row and row.key != key:
+                raise Damaged("it is another job's")
+            return row
+        except Damaged as error:
+            log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", redacted(self.storage), key, error)
+            return None
+
+    def _url(self, key: str) -> str:
+        return f"{self.storage.rstrip('/')}/rows/{key}.json"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What is where on a storage: jobs/KEY.tar, photos/DIGEST.tar, rows/KEY.json."""
+
+    url: str
+    sent: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Photos that this bench has sent already: many jobs learn from the same."""
+
+    @property
+    def rows(self) -> StoredRows:
+        return StoredRows(self.url)
+
+    def away(self, job: Job) -> Job:
+        """The job as other machines can do it; its photos are sent unless they are on a storage already."""
+        photos = Path(job.photos)
+        far = self._send(photos) if not is_url(job.photos) and photos.is_dir() else job.photos
+        return replace(job, folder=self._folder(job), photos=far, shared=f"{self.url.rstrip('/')}/shared")
+
+    def brought(self, events: Generator[Event, None, None], keep: Keep | None) -> Generator[Event, None, None]:
+        """The same events; a job is `Finished` when what it has left is here."""
+        coming: list[Future[Event]] = []
+        pool = ThreadPoolExecutor(AT_A_TIME)
+        try:
+            for event in events:
+                if isinstance(event, Finished):
+                    coming.append(pool.submit(self._bring, event, keep))
+                else:
+                    yield event
+                for one in [one for one in coming if one.done() or len(coming) > 2 * AT_A_TIME]:
+                    coming.remove(one)
+                    yield one.result()
+            yield from (one.result() for one in coming)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # stopped early: rows are on the storage, and the next start brings them
+            events.close()
+
+    def _bring(self, finished: Finished, keep: Keep | None) -> Event:
+        """What a job has left, in its folder here, and its row; the storage keeps its copy."""
+        job = finished.job
+        try:
+            Path(job.folder).mkdir(parents=True, exist_ok=True)
+            fetch(self._folder(job), Path(job.folder))
+            if keep:
+                keep(finished.row)
+        except (DreamboothError, OSError) as error:
+            return Failed(job, f"It is finished, but could not be brought here: {error} Start the bench again to bring it.", "run")
+        return finished
+
+    def _folder(self, job: Job) -> str:
+        return f"{self.url.rstrip('/')}/jobs/{job.key}.tar"
+
+    def _send(self, photos: Path) -> str:
+        digest = hashlib.sha256()
+        for path in sorted(photos.rglob("*")):
+            if path.is_file() and is_inside(path, photos):
+                digest.update(os.fsencode(path.relative_to(photos).as_posix()) + b"\0" + path.read_bytes())
+        url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}.tar"
+        if url not in self.sent:
+            send(photos, url)
+            self.sent.add(url)
+        return url
+
+
+def open_url(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path there; raises SettingError for one that nothing here can open."""
+    from fsspec.core import url_to_fs
+
+    try:
+        files, place = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        fix = "Install fsspec's package for it on every machine, such as s3fs, gcsfs or adlfs."
+        raise SettingError("--storage", f"{url} cannot be opened: {first_line(error)}.", fix=fix) from None
+    return files, place
+
+
+def tried(url: str, action: Callable[[], Answer]) -> Answer:
+    """The action's result, tried a few times, since networks stumble; a storage that stays away is a RunError."""
+    for number in range(TRIES):
+        try:
+            return action()
+        except Exception as error:
+            if number + 1 == TRIES:
+                what = f"{type(error).__name__}: {first_line(error)}"
+                raise RunError(f"{url} cannot be used, tried {TRIES} times: {what}. What was finished is kept.") from error
+            time.sleep(4.0**number)
+    raise AssertionError("one of the tries returns or raises")
 
 
 @contextmanager
-def _scratch(url: str) -> Iterator[Path]:
+def _written(url: str) -> Iterator[IO[bytes]]:
+    """A file on a storage, open to be written; it takes the place of the one before when the block ends well, and not otherwise."""
+    files, place = open_url(url)
+    if "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
+        with whole_file(Path(place)) as partial, partial.open("wb") as target:
+            yield target
+        return
+    files.makedirs(place.rpartition("/")[0], exist_ok=True)
+    with files.transaction, files.open(place, "wb") as target:
+        yield target
+
+
+def _after_orphans(folder: Path, held: ExitStack) -> None:
+    """Make a job's folder and hold its lock: a worker whose bench was killed may be leaving it just now."""
+    writable_folder(folder, "--output_dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # its disk knows no locks, or somebody stays: the work itself says what is wrong then
+        held.enter_context(FileLock(folder / LOCK, timeout=ORPHAN_SECONDS, thread_local=False))
+
+
+def _temporary(name: str) -> Path:
+    """This user's own folder of that name for all benches of this machine."""
+    return Path(tempfile.gettempdir()) / f"dreambooth-bench-{name}-{os.getuid()}"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
     """An empty folder of this machine (under TMPDIR), gone afterwards; what killed workers have left there is cleared, too."""
-    home = private_folder(Path(tempfile.gettempdir()) / f"dreambooth-bench-{os.getuid()}")
-    with _locked(home, seconds=math.inf):  # so that nobody clears a folder which is not yet locked
-        for old in home.iterdir():
-            with _locked(old) as is_free:
-                if is_free:
-                    _clear(old, home)
-        folder = Path(tempfile.mkdtemp(prefix=_digest(url) + "-", dir=home))
-        lock = _locked(folder)
-        lock.__enter__()
+    home = private_folder(_temporary("work"))
+    sweep(home)
+    folder = Path(tempfile.mkdtemp(prefix=prefix(), dir=home))
     try:
         (folder / "work").mkdir()
         yield folder / "work"
     finally:
-        _clear(folder, home)
-        lock.__exit__(None, None, None)
-
-
-def _clear(folder: Path, home: Path) -> None:
-    with suppress(OSError):  # the next one tries again
-        remove(folder, root=home)
-
-
-@contextmanager
-def _locked(folder: Path, *, seconds: float = 0.0) -> Iterator[bool]:
-    """Hold a folder's lock, which the system drops when its holder dies; False where somebody else still holds it after so long."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:  # it is gone, or no folder of ours
-        yield False
-        return
-    try:
-        yield _got(handle, until=time.monotonic() + seconds)
-    finally:
-        os.close(handle)
-
-
-def _got(handle: int, *, until: float) -> bool:
-    """Whether a lock was to be had until then; raises OSError where the disk knows none."""
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.2)
+        with suppress(OSError):  # the next one tries again
+            remove(folder, root=home)

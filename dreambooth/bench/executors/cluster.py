@@ -1,0 +1,145 @@
+"""A Ray cluster as a bench sees it: joined or started for the time of a block, and how many jobs it has room for."""
+
+import importlib
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dreambooth.core.errors import SettingError, first_line
+
+if TYPE_CHECKING:
+    from dreambooth.bench.executors.ray import Ray
+
+DEFAULT_WORKERS = 2
+"""On this machine without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
+SECONDS_BETWEEN_LOOKS = 5.0
+"""How often the cluster is asked which machines it has."""
+SECONDS_BETWEEN_WARNINGS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Places:
+    """How many jobs there is room for, and which part of a GPU each takes."""
+
+    def __init__(self, settings: "Ray", ray: Any):
+        self.settings, self.ray = settings, ray
+        self.due = self.warn_at = 0.0
+        self.was_possible = False
+        self.machines: list[dict[str, float]] = []
+        has_gpus = any(machine.get("GPU") for machine in self._look())
+        self.share = float(has_gpus) if settings.gpus_per_job is None else settings.gpus_per_job
+        """Decided once: jobs of a cluster whose GPUs have gone wait for others, rather than crawl on its CPUs."""
+        if settings.workers and settings.gpus_per_job is None and not has_gpus and settings.address != "local":
+            log.warning("No machine of the cluster has a GPU now, so jobs take CPUs; for GPUs that come on demand: --gpus_per_job 1.")
+
+    def count(self) -> int:
+        """Jobs that there may be at a time; raises SettingError where no machine has ever been able to take one."""
+        found = sum(self._of(machine) for machine in self._look())
+        if self.settings.workers and (found or self.settings.address != "local"):
+            return self.settings.workers
+        if found:
+            self.was_possible, self.warn_at = True, time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        elif not self.was_possible:
+            offers = "; ".join(f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in self.machines)
+            asked = f"{self.settings.cpus_per_job:g} CPUs and {self.share:g} of a GPU"
+            fix = "Lower --cpus_per_job or --gpus_per_job (0: no GPU); for a cluster that grows on demand, say how far with --workers."
+            setting = "--gpus_per_job" if self.share else "--cpus_per_job"
+            raise SettingError(setting, f"no machine has {asked} for a job; they have {offers}.", fix=fix)
+        elif time.monotonic() > self.warn_at:
+            log.warning("No machine of the cluster can take a job now; waiting for one.")
+            self.warn_at = time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        return found
+
+    def _look(self) -> list[dict[str, float]]:
+        """What each machine of the cluster has, as of a few seconds ago."""
+        if time.monotonic() > self.due:
+            self.machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            self.due = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        return self.machines
+
+    def _of(self, machine: dict[str, float]) -> int:
+        by_cores = int(machine.get("CPU", 0.0) / self.settings.cpus_per_job)
+        return min(by_cores, int(machine.get("GPU", 0.0)) * int(1 / self.share)) if self.share else by_cores
+
+
+def library(settings: "Ray") -> Any:
+    """Ray itself; raises SettingError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing calls home
+    os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))  # for ever, otherwise
+    if settings.address == "local" or settings.address.rpartition(":")[0] in ("localhost", "127.0.0.1"):
+        # Ray replaces loopback by the machine's address in the network, unless it takes clusters for impossible here
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        reason = f"{settings.kind} needs the library Ray, which is not installed."
+        fix = "pip install 'dreambooth[cluster]', on every machine of the cluster; --executor inline needs nothing."
+        raise SettingError("--executor", reason, fix=fix) from None
+
+
+@contextmanager
+def joined(ray: Any, settings: "Ray") -> Iterator[Any]:
+    """A block in which this process belongs to the cluster; one on this machine alone lasts as long as the block."""
+    if ray.is_initialized():
+        yield ray
+        return
+    address = settings.address
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit() and "://" not in address:
+            socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()  # Ray itself would knock for minutes
+        places = _places_here(settings) if address == "local" else 0
+        options = {"include_dashboard": False, "num_cpus": math.ceil(places * settings.cpus_per_job)} if places else {}
+        with _own_sigterm(), _threads(max(1, _cores() // places) if places else 0):
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        fix = "Start one with: ray start --head (docs/cluster.md), or use --address local."
+        raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _places_here(settings: "Ray") -> int:
+    """Jobs that this machine alone does at a time."""
+    import torch
+
+    share = 1.0 if settings.gpus_per_job is None else settings.gpus_per_job
+    by_gpus = torch.cuda.device_count() * int(1 / share) if share else 0
+    return settings.workers or by_gpus or DEFAULT_WORKERS
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """A block in which new processes are given their part of the cores, from before their first library is loaded."""
+    names = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if count and name not in os.environ]
+    os.environ.update(dict.fromkeys(names, str(count)))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """A block after which SIGTERM means what it meant before: Ray has it end this process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
