@@ -36,6 +36,7 @@ os.open = no_folders
 """
 WORK = """
 from pathlib import Path
+from dreambooth.cli.bench import interruptible
 from dreambooth.cli.train import _signals
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json, write_text
@@ -87,7 +88,8 @@ with claimed(root / "run", "evaluate"):
 
 assert private_folder(root / "private").is_dir()
 remove(root / "folder", root=root)
-_signals()
+with interruptible():
+    _signals()
 assert not [path for path in root.rglob(".partial-*")], list(root.rglob(".partial-*"))
 print("done")
 """
