@@ -4,6 +4,7 @@ A folder with "://" is on a storage, one without it is used where it is. What is
 new goes there whenever a checkpoint is saved, and at the end: a folder is one tar file there, which is replaced as a whole.
 """
 
+import getpass
 import hashlib
 import json
 import logging
@@ -260,7 +261,8 @@ def _after_orphans(folder: Path, held: ExitStack) -> None:
 
 def _temporary(name: str) -> Path:
     """This user's own folder of that name for all benches of this machine."""
-    return Path(tempfile.gettempdir()) / f"dreambooth-bench-{name}-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    return Path(tempfile.gettempdir()) / f"dreambooth-bench-{name}-{user}"
 
 
 @contextmanager
