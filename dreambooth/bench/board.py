@@ -19,9 +19,11 @@ class Board:
         self.left_out = set[str]()
         self.is_stopping = False
 
-    def begin(self, key: str, where: str) -> None:
-        """A job has begun, at a place that has a name."""
-        self.begun.append((key, where))
+    def begin(self, key: str, where: str) -> bool:
+        """A job begins, at a place that has a name; whether it may."""
+        if not self.is_stopping:
+            self.begun.append((key, where))
+        return not self.is_stopping
 
     def move(self, key: str, moved: tuple[Any, ...]) -> None:
         """How far a job is; of all moves since the last time the last is told."""

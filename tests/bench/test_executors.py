@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from dreambooth.bench.executors import Executor, Inline, Processes
 from dreambooth.bench.job import Failed, Finished, JobProgress, Started
+from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.files.locks import LOCK
 from tests.bench import works
@@ -169,6 +170,14 @@ def test_a_share_that_no_machine_has_is_refused_by_name(machine, tmp_path):
         done(processes(cpus_per_job=64), [works.job(tmp_path)])
 
 
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+def test_without_ray_the_extra_is_named_before_anything_is_written(executor, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["bench", "recipe", "--executor", executor, "--output_dir", str(tmp_path / "out")]) == 2
+    output = capsys.readouterr().err
+    assert f"--executor: {executor} " in output and "dreambooth[cluster]" in output and not (tmp_path / "out").exists()
+
+
 def test_workers_that_cannot_start_end_the_bench_and_not_a_thousand_jobs(machine, tmp_path):
     with pytest.raises(RunError, match="3 workers in a row could not start"):
         list(processes(workers=1, retries=0).run([works.job(tmp_path, number) for number in range(9)], Unloadable()))
@@ -284,9 +293,11 @@ def start(script: str, folder: Path) -> subprocess.Popen:
 
 
 def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missing(tmp_path):
-    driver = start(DRIVER, tmp_path)
+    driver = start(DRIVER.replace("seconds=0.1", "seconds=0.3"), tmp_path)
     assert driver.stdout
-    next(line for line in driver.stdout if line.startswith("Finished"))
+    seen: set[str] = set()
+    while not {"Finished job-0", "JobProgress job-1"} <= seen:
+        seen.add(next(driver.stdout).strip())
     driver.kill()
     driver.wait()
     until = time.monotonic() + 20

@@ -5,7 +5,6 @@ The killed driver starts two more processes that load Ray; it is run by `pytest 
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -206,9 +205,3 @@ def test_what_no_node_can_hold_and_a_cluster_that_is_not_there_are_refused_by_na
         done(executor(cluster, gpus_per_job=0.5), [works.job(tmp_path)])
     with pytest.raises(SettingError, match=r"--address: no Ray cluster answers at 127\.0\.0\.1:1"):
         done(Ray(address="127.0.0.1:1"), [works.job(tmp_path)])
-
-
-def test_ray_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingError, match=r"dreambooth\[cluster\]"):
-        done(Ray(), [works.job(tmp_path)])

@@ -88,7 +88,7 @@ class _Tasks:
         self.begun, self.never_begun = Counter[str](), 0
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Event, None, None]:
-        """Every job as events. Stopped or closed, running jobs save and all tasks end; a second Ctrl-C ends them at once."""
+        """Every job as events. Stopped or closed, running jobs save before it ends; a second Ctrl-C does not wait."""
         plan, refused = iter(jobs), 0
         job = next(plan, None)
         try:
@@ -160,17 +160,16 @@ class _Tasks:
             yield Failed(job, f"{words} If nobody did that, the memory may have run out: use fewer --workers.", "lost", max(1, attempts))
 
     def _part(self) -> None:
-        """Let running jobs save, then end all tasks."""
+        """Let running jobs save. What is still at work then ends with the board, and with this process's place in the cluster.
+
+        Nothing is cancelled: Ray (2.60) ends the process that cancels a task in the moment in which the task is done.
+        """
         try:
             self.board.stop.remote()
-            busy = [answer for answer, job in self.running.items() if self.begun[job.key]]
-            for answer in self.running.keys() - set(busy):
-                self.ray.cancel(answer)
+            busy = [answer for answer, job in self.running.items() if self.begun[job.key]] + list(self.held)
             if busy:
                 self.ray.wait(busy, num_returns=len(busy), timeout=GRACE_SECONDS)
         finally:
-            for answer in (*self.running, *self.held):
-                self.ray.cancel(answer, force=True)
             self.ray.kill(self.board)
 
 

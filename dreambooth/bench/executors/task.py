@@ -40,7 +40,10 @@ class Line:
         if self.asked is None and time.monotonic() >= self.next_question:
             self.asked, self.next_question = self.board.stopping.remote(), time.monotonic() + SECONDS_BETWEEN_WORDS
         if self.asked is not None and self.ray.wait([self.asked], timeout=0)[0]:
-            self.answer, self.asked = self.answer or self.ray.get(self.asked), None
+            try:
+                self.answer, self.asked = self.answer or self.ray.get(self.asked), None
+            except self.ray.exceptions.RayError:  # the bench has gone
+                self.answer = True
         return self.answer
 
 
@@ -54,7 +57,8 @@ def do(board: Any, job: Job, token: str, at: str, work: Work, keep: Keep | None)
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of a machine's GPUs in sight of a task that has asked for none
     where, line = f"{socket.gethostname()}, {f'GPU {gpus}' if gpus else 'CPU'}", Line(board)
-    ray.get(board.begin.remote(job.key, where))
+    if not ray.get(board.begin.remote(job.key, where)):
+        return None
     seen = Path(job.folder) / token
     if token and not is_seen(seen):
         reason = (
