@@ -68,6 +68,14 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
             lock.release()
 
 
+def forget_dead_holder(folder: Path) -> None:
+    """Take away what a killed command has left of its claim, where nobody is at work; a folder that is only read stays as it is."""
+    if not (folder / HOLDER).exists():
+        return
+    with suppress(Timeout, OSError), FileLock(folder / LOCK, timeout=0, thread_local=False):
+        (folder / HOLDER).unlink(missing_ok=True)
+
+
 def _holder(folder: Path) -> str:
     """Who holds the lock of a folder, as it says itself."""
     try:

@@ -12,7 +12,7 @@ from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
-from dreambooth.files.locks import claimed
+from dreambooth.files.locks import claimed, forget_dead_holder
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.methods import Learner
 from dreambooth.metrics.encoders import LoadedEncoders
@@ -89,6 +89,7 @@ def _train(config: TrainConfig, session: Session) -> Iterator[Record]:
     config, folder = named(config), config.output_dir
     start = starting_point(_resolved(config), folder)
     if start.is_done:
+        forget_dead_holder(folder)
         yield from _nothing_to_do(folder, start)
         return
     config = _resolved(as_chosen(config, start.checkpoint) if start.checkpoint else config)

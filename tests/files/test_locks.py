@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.locks import HOLDER, LOCK, claimed, held
+from dreambooth.files.locks import HOLDER, LOCK, claimed, forget_dead_holder, held
 
 HOLD = """
 import sys, time
@@ -45,6 +45,17 @@ def test_a_lock_is_free_when_its_holder_was_killed(tmp_path):
     process.wait()
     with claimed(tmp_path / "run", "train"):
         pass
+
+
+def test_the_name_of_a_killed_holder_is_forgotten_and_that_of_a_living_one_stays(tmp_path):
+    """A command that was killed at its very end leaves a finished run, in which nothing is claimed again."""
+    process = holder(tmp_path / "run")
+    forget_dead_holder(tmp_path / "run")
+    assert (tmp_path / "run" / HOLDER).exists()
+    process.kill()
+    process.wait()
+    forget_dead_holder(tmp_path / "run")
+    assert not (tmp_path / "run" / HOLDER).exists()
 
 
 def test_two_starts_in_one_process_exclude_each_other_too(tmp_path):
