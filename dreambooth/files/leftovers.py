@@ -27,12 +27,13 @@ def prefix() -> str:
     return f"{PREFIX}{_machine()}-{os.getpid()}-"
 
 
-def sweep(folder: Path) -> None:
-    """Delete what processes that are no more have left half written in a folder."""
-    for path in folder.glob(f"{PREFIX}*"):
-        if is_left_over(path):
-            with suppress(OSError):  # it may be somebody else's, and harms nobody
-                remove(path, root=folder)
+def sweep(folder: Path, *, levels: int = 0) -> None:
+    """Delete what processes that are no more have left half written in a folder, and in those inside it down to some levels."""
+    for level in range(levels + 1):
+        for path in folder.glob("*/" * level + f"{PREFIX}*"):
+            if is_left_over(path):
+                with suppress(OSError):  # it may be somebody else's, and harms nobody
+                    remove(path, root=folder)
 
 
 def is_left_over(path: Path) -> bool:

@@ -13,7 +13,10 @@ from filelock import FileLock, Timeout
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import writable_folder, write_json
 from dreambooth.files.folders import tidy
+from dreambooth.files.leftovers import sweep
 
+DEPTH = 2
+"""How far below its folder a command writes files: `samples/final/`, `evaluation/class/`."""
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""
 
@@ -58,6 +61,7 @@ def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterat
             raise SettingError(setting, reason, fix="Choose a folder on a disk of this machine.") from None
         try:
             now = datetime.now(UTC).isoformat(timespec="seconds")
+            sweep(folder, levels=DEPTH)
             write_json(folder / HOLDER, {"command": verb, "pid": os.getpid(), "host": socket.gethostname(), "since": now})
             yield
         finally:

@@ -1,5 +1,6 @@
 """One command at a time in a folder, whoever asks and however it ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.leftovers import prefix
 from dreambooth.files.locks import HOLDER, LOCK, claimed, forget_dead_holder, held
 
 HOLD = """
@@ -56,6 +58,17 @@ def test_the_name_of_a_killed_holder_is_forgotten_and_that_of_a_living_one_stays
     process.wait()
     forget_dead_holder(tmp_path / "run")
     assert not (tmp_path / "run" / HOLDER).exists()
+
+
+def test_what_a_killed_command_has_left_half_written_is_swept_wherever_commands_write(tmp_path):
+    dead, others = prefix().replace(str(os.getpid()), "999999999"), [".partial-of-another-program", f"{prefix()}mine.png"]
+    for place in (tmp_path, tmp_path / "samples" / "final", tmp_path / "evaluation" / "class"):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (f"{dead}0a1b2c3d.png", *others):
+            (place / name).touch()
+    with claimed(tmp_path, "train"):
+        left = sorted(path.name for path in tmp_path.rglob(".partial*"))
+    assert left == sorted(3 * others)
 
 
 def test_two_starts_in_one_process_exclude_each_other_too(tmp_path):
