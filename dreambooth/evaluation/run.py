@@ -23,7 +23,7 @@ from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.setup.open import Opened, find, open_model, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -41,9 +41,6 @@ class Scored:
     def verdict(self) -> str:
         """One sentence."""
         return self.scores["verdict"]["sentence"]
-
-
-Told_ = Message | Progress
 
 
 def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Scored]:
@@ -79,14 +76,7 @@ def refuse(config: EvaluateConfig) -> Path:
 
     Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
     """
-    expanded(config.run, "run")
-    path = named(config.run)
-    run = run_folder(path)
-    if run:
-        refuse_unfinished(run, path)
-    else:
-        refuse_no_model(config.run)
-    own = read_config(run) if run else None
+    path, run, own = find(config.run)
     _refuse_two_lists(config, is_style=bool(own and own.photos.concept == "style"))
     if config.prompts:
         protocol.of_file(read_prompts(Path(config.prompts)))

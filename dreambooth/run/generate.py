@@ -15,7 +15,7 @@ from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.gallery import Gallery
 from dreambooth.schema import Count, Seed, Setting
-from dreambooth.setup.open import Opened, named, open_model, own_place, read_config, refuse_no_model, refuse_unfinished, run_folder
+from dreambooth.setup.open import Opened, find, named, open_model, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -87,14 +87,7 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    expanded(config.run, "run")
-    path = named(config.run)
-    run = run_folder(path)
-    if run:
-        refuse_unfinished(run, path)
-    else:
-        refuse_no_model(config.run)
-    own = read_config(run) if run else None
+    path, run, own = find(config.run)
     if config.lora and not named(config.lora, "--lora").exists():
         refuse_missing_folder(config.lora, "--lora", needs_owner=True)
     pick_device(config.device)

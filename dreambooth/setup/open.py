@@ -10,6 +10,7 @@ from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import relabel_errors
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
+from dreambooth.files.folders import expanded
 from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_inside
 from dreambooth.files.sums import SUMS, verified
@@ -98,9 +99,25 @@ def refuse_no_model(name: str) -> None:
             family_of(source)
 
 
-def refuse_unfinished(run: Path, path: Path) -> None:
+def find(name: str) -> tuple[Path, Path | None, TrainConfig | None]:
+    """Where a model lies that a user has named, and, where it is a run or a checkpoint of one, that run and its configuration.
+
+    Raises SettingError for all that can be seen to be no model to draw with, with nothing loaded, downloaded or written.
+    """
+    expanded(name, "run")
+    path = named(name)
+    run = run_folder(path)
+    if run is None:
+        refuse_no_model(name)
+        return path, None, None
+    config = read_config(run)
+    refuse_unfinished(run, path, config)
+    return path, run, config
+
+
+def refuse_unfinished(run: Path, path: Path, config: TrainConfig) -> None:
     """Raise SettingError for a run without a result, for a checkpoint of it that is not whole, and for a base model that is gone."""
-    config, record = read_config(run), read_record(run)
+    record = read_record(run)
     if path != run and config.method.kind != (method := named_in(read_yaml(run / CONFIG)) or config.method.kind):
         fix = f"Draw with the run itself, or import {method.partition(':')[0]} in Python before."
         raise SettingError("run", f"{path} was trained by {method}, code that is not imported for a checkpoint.", fix=fix)
@@ -189,7 +206,7 @@ def run_folder(path: Path) -> Path | None:
 def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool, allow_pickle: bool) -> Opened:
     config, record = read_config(run, allow_pickle=allow_pickle), read_record(run)
     _finish_replacing(run)
-    refuse_unfinished(run, path)
+    refuse_unfinished(run, path, config)
     fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
     with verified(path, fix=fix, enabled=verify):
         return _loaded(run, path, config, record, precision)
