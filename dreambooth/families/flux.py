@@ -8,11 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.families.base import INVERSION, Recipe
-from dreambooth.families.flow import Flow
-
-SHARED = {
-    "max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0, "train_guidance_scale": 1.0,
-}  # fmt: skip
+from dreambooth.families.flow import Flow, recipes
 
 
 class Flux(Flow):
@@ -35,14 +31,7 @@ class Flux(Flow):
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj",
         "attn.to_add_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
     )  # fmt: skip
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 1e-5, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "textual_inversion": {**INVERSION, "train_guidance_scale": 1.0},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = {**recipes(train_guidance_scale=1.0), "textual_inversion": {**INVERSION, "train_guidance_scale": 1.0}}
     """LoRA's and full fine-tuning's values are those of diffusers' README for FLUX, with guidance 1 while training.
 
     The other methods' are Stable Diffusion's, and untested here.

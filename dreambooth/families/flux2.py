@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.families.base import Recipe
-from dreambooth.families.flow import Flow
+from dreambooth.families.flow import Flow, recipes
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
 
@@ -16,7 +16,6 @@ LAYERS = (9, 18, 27)
 """The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20 and 30, FLUX.2 dev's."""
 BLOCKS = 48
 """Single blocks at most: 20 in klein 4B, 24 in klein 9B."""
-SHARED = {"max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0}
 
 
 class Flux2(Flow):
@@ -38,13 +37,7 @@ class Flux2(Flow):
         *(f"single_transformer_blocks.{number}.attn.to_out" for number in range(BLOCKS)),
     )  # fmt: skip
     """The single blocks' `to_out` one by one: in a double block a layer of that name holds others, and PEFT refuses it."""
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 1e-5, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = recipes(gradient_accumulation_steps=4)
     """LoRA's values are those of diffusers' README for FLUX.2. The other methods' are FLUX.1's, and untested here."""
 
     @classmethod

@@ -9,12 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dreambooth.families.base import Recipe
-from dreambooth.families.flow import Flow
-
-SHARED = {
-    "max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0,
-    "weighting_scheme": "logit_normal",
-}  # fmt: skip
+from dreambooth.families.flow import Flow, recipes
 
 
 class SD3(Flow):
@@ -36,13 +31,7 @@ class SD3(Flow):
     lora_targets = (
         "attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0", "attn.add_k_proj", "attn.add_q_proj", "attn.add_v_proj", "attn.to_add_out",
     )  # fmt: skip
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 1e-5, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = recipes(gradient_accumulation_steps=4, weighting_scheme="logit_normal")
     """LoRA: rate and rank of SimpleTuner, times and steps of diffusers' script, whose rate (4e-4) is for rank 4. The others' are FLUX.1's,
     and untested here."""
 

@@ -9,11 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.families.base import Recipe
-from dreambooth.families.flow import Flow
+from dreambooth.families.flow import Flow, recipes
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
-
-SHARED = {"max_train_steps": 500, "train_batch_size": 1, "gradient_accumulation_steps": 4, "num_class_images": 100, "lr_warmup_steps": 0}
 
 
 class ZImage(Flow):
@@ -28,13 +26,7 @@ class ZImage(Flow):
     takes_new_words = False
     text_trainable = ()
     lora_targets = ("to_k", "to_q", "to_v", "to_out.0")
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 1e-5, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = recipes(gradient_accumulation_steps=4)
     """LoRA's values are those of diffusers' README for Z-Image. The other methods' are FLUX.1's, and untested here."""
 
     @classmethod

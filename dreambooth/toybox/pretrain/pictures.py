@@ -5,7 +5,6 @@ material tell them apart: hard negatives for the instance encoder), each in thre
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,13 +67,6 @@ def render_shard(folder: Path, number: int) -> None:
     unfinished = target.with_suffix(".part.npy")
     np.save(unfinished, pictures)
     unfinished.rename(target)
-
-
-def render_shards(folder: Path, shards: int, *, worker: int = 0, workers: int = 1) -> Iterator[int]:
-    """Render this worker's part of the shards; yields each number when it is done."""
-    for number in range(worker, shards, workers):
-        render_shard(folder, number)
-        yield number
 
 
 class Pictures:
