@@ -77,6 +77,7 @@ def library(settings: "Ray") -> Any:
     if settings.address == "local" or settings.address.rpartition(":")[0] in ("localhost", "127.0.0.1"):
         # Ray replaces loopback by the machine's address in the network, unless it takes clusters for impossible here
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: whatever else the machine does would come first
     try:
         return importlib.import_module("ray")
     except ImportError:
