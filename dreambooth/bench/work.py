@@ -116,7 +116,7 @@ def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, t
         record = read_record(run)
         if record.get("state") == "finished":
             return record, {}
-    drawn, by_others = yield from class_images(job, config)
+    drawn, by_others = class_images(job, config)
     settings: dict[str, Any] = {
         "output_kohya_format": False, **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run),
         "class_data_dir": drawn and str(drawn),

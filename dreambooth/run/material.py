@@ -17,7 +17,7 @@ from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import _prior_precision, _stored, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts
+from dreambooth.setup.model import _prior_precision, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts, stored_precision
 from dreambooth.training.batches import Batches, ImageSet, Shown, fill_image_set, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
@@ -82,7 +82,7 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
         folder = subject.class_data_dir or (Path(config.prior.class_data_dir) if config.prior.class_data_dir else None)
         count = subject.num_class_images or config.prior.num_class_images
         images = ClassImages(folder or Path(), subject.class_prompt or "", count, sampling, model, how_drawn(config))
-        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with, weights=_stored(config)))))
+        images = replace(images, folder=Path(os.path.realpath(folder or shared_folder(images.made_with, weights=stored_precision(config)))))
         known = sets.get(images.folder)
         assert known is None or known.prompt == images.prompt, "`roles` refuses class images of two prompts in one folder"
         sets[images.folder] = replace(images, count=max(count, known.count)) if known else images

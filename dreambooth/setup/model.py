@@ -33,7 +33,7 @@ def _prior_precision(config: TrainConfig) -> str:
     return config.prior.prior_generation_precision or config.loop.mixed_precision
 
 
-def _stored(config: TrainConfig) -> str:
+def stored_precision(config: TrainConfig) -> str:
     """In which precision the weights lie that class images are drawn with: `lighten` may have rounded them for the training."""
     own = config.loop.mixed_precision
     is_rounded = DTYPES[_prior_precision(config)] == DTYPES[own] and not config.method.trains_whole_parts
