@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every weight that has a gradient; matrices of one shape are made orthogonal together, which an accelerator needs."""
+        """One update of every weight that has a gradient; matrices of one shape are made orthogonal together: fewer, larger products."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
