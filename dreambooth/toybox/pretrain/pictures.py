@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dreambooth.core.errors import SettingError
 
@@ -85,6 +86,10 @@ class Pictures:
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """uint8 [n, SIZE, SIZE, 3] at the given positions."""
         return np.stack([self.shards[i // SHARD][i % SHARD] for i in np.asarray(index).tolist()])
+
+    def all(self) -> torch.Tensor:
+        """Every picture, uint8 [n, SIZE, SIZE, 3]."""
+        return torch.from_numpy(np.concatenate(self.shards))
 
     def covers(self) -> np.ndarray:
         """How much of each latent cell the subject and what it wears cover: uint8 [n, GRID, GRID], 255 is all of it."""
