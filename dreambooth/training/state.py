@@ -20,7 +20,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 from dreambooth.files.places import remove
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
-from dreambooth.files.sums import Sums, differing, refuse
+from dreambooth.files.sums import differing, refuse
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner
 from dreambooth.schema import nearest
@@ -108,10 +108,9 @@ class Inputs:
 
 def save_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, inputs: Inputs) -> None:
     """Write `checkpoint-N` whole, or not at all."""
-    with whole_folder(folder) as partial, Sums(partial) as sums:
+    with whole_folder(folder) as partial:
         with average.applied() if average else nullcontext():
             learner.save(partial, whole=False)
-        sums.take()
         state = partial / STATE
         state.mkdir()
         tensors, rest = _flat(update.optimizer.state_dict())
@@ -119,8 +118,7 @@ def save_checkpoint(folder: Path, learner: Learner, update: Update, average: Ave
         if average:
             parts |= {"weights": _named(average.parameters), "average": _named(average.values)}
         for name, values in parts.items():
-            place = state / f"{name}.safetensors"
-            sums.know(place, save_tensors(place, values))
+            save_tensors(state / f"{name}.safetensors", values)
         saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(inputs.settings)}
         saved["material"] = dict(inputs.material)
         write_json(state / "state.json", saved)
