@@ -97,6 +97,14 @@ def open_model(name: str, how: Opening = Opening()) -> Opened:
     return opened
 
 
+def open_base(config: TrainConfig, device: str | None) -> Opened:
+    """A run's model before training, read as the run reads it."""
+    family = family_of(config.model).load(config.model)
+    configure_tokenizers(family, config.text)
+    family.to(pick_device(device))
+    return Opened(family, config.model.pretrained_model_name_or_path)
+
+
 def refuse_no_model(name: str) -> None:
     """Raise SettingError for what can be seen to be no model, with nothing loaded or downloaded; a run is another matter."""
     path, source = Path(name).expanduser(), ModelSource(pretrained_model_name_or_path=name)

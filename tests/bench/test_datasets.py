@@ -9,8 +9,6 @@ from dreambooth.bench.names import names
 from dreambooth.bench.plan import Arm
 from dreambooth.bench.suite import prompts_of
 from dreambooth.core.errors import SettingError
-from dreambooth.evaluation import EvaluateConfig
-from dreambooth.families import ModelSource
 from tests import tiny
 
 SUBJECTS = "backpack,backpack\nbear_plushie,stuffed animal\ndog,dog\ndog2,dog"
@@ -98,8 +96,8 @@ def test_an_arm_says_what_the_subject_is_called():
 
 def test_the_arms_words_stand_in_the_prompts_and_the_correct_noun_in_those_that_clip_reads():
     def asked(trains=True, description=None, **settings):
-        job = Job("", "", "", "", 0, "dog", True, "", settings=settings, trains=trains, description=description)
-        first, *_, last = prompts_of(job, EvaluateConfig(run="", num_prompts=2), ModelSource(pretrained_model_name_or_path="x"))
+        words = {"settings": {"pretrained_model_name_or_path": "x", **settings}, "evaluation": {"num_prompts": 2}}
+        first, *_, last = prompts_of(Job("", "", "", "", 0, "dog", True, "", **words, trains=trains, description=description))
         assert first.text == "a [V] dog in the jungle" and first.plain == "a dog in the jungle" and last.plain == "a cube shaped dog"
         return first.asked, last.asked
 
