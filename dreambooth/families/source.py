@@ -1,11 +1,10 @@
 """Where a base model comes from: a local pipeline folder, a Hub id, or the embedded toybox; and what can be wrong with it."""
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
-from dreambooth.files.digests import file_digest, remembered_digest
+from dreambooth.files.digests import remembered_digest, tree_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
@@ -215,11 +214,8 @@ def part_digest(name: str | None) -> str:
     """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
     if not (name and Path(name).expanduser().is_dir()):
         return str(name)
-    digest, root = hashlib.sha256(), Path(name).expanduser()
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0") + bytes.fromhex(file_digest(path)))
-    return digest.hexdigest()
+    root = Path(name).expanduser()
+    return tree_digest(root, (path for path in root.rglob("*") if path.is_file()), short=True)
 
 
 def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
@@ -233,15 +229,17 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
 
     Files are read once and then known by size, time and place; `again` reads them all the same.
     """
-    digest = hashlib.sha256()
+    start = ""
     with suppress(FileNotFoundError, Damaged):
         index = read_json(folder / "model_index.json").items()
         own = {name: value for name, value in index if not (name.startswith("_") or isinstance(value, list) or value in (True, None))}
         own.pop("requires_safety_checker", None)
-        digest.update(json.dumps(own, sort_keys=True).encode() if own else b"")
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
-            inside = path.relative_to(folder)
-            if not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts):
-                digest.update(os.fsencode(f"{inside.as_posix()}\0{remembered_digest(path, again=again)}\0"))
-    return digest.hexdigest()
+        start = json.dumps(own, sort_keys=True) if own else ""
+    files = (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))
+    return tree_digest(folder, files, start=start, digest=partial(remembered_digest, again=again))
+
+
+def _decides(inside: Path) -> bool:
+    """Whether a file of a pipeline belongs to a part of it, and not to a training or to what was drawn."""
+    is_own = inside.parent != Path() and not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts)
+    return is_own and inside.suffix in (*WEIGHTS, ".json", ".txt", ".model")
