@@ -15,7 +15,7 @@ from dreambooth.photos import image_checks, set_checks
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.photo import PhotoScan, read_photo
-from dreambooth.photos.sheet import refuse_place
+from dreambooth.photos.sheet import draw_check, refuse_place
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
@@ -49,7 +49,7 @@ def check(settings: PhotosCheck) -> CheckReport:
         refuse_place(Path(settings.sheet).expanduser(), folder.root)
     report = check_folder(folder, resolution=settings.resolution, concept=settings.concept)
     if settings.sheet:
-        report.sheet(settings.sheet)
+        draw_check(report, Path(settings.sheet).expanduser())
     return report
 
 

@@ -102,12 +102,6 @@ class CheckReport:
         """A JSON list of the findings, each with file, check, severity, value, reason and fix."""
         return json.dumps([asdict(finding) for finding in self.findings], indent=2, ensure_ascii=True)
 
-    def sheet(self, path: str | Path) -> Path:
-        """A contact sheet (PNG) of all photos, with the subject's place and the findings marked."""
-        from dreambooth.photos.sheet import draw_check
-
-        return draw_check(self, Path(path).expanduser())
-
 
 def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:
     """The gravest first, else in the order in which they were found."""
