@@ -6,7 +6,7 @@ images = run.generate("a [V] dog on the beach", num_images=4)
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from PIL import Image
 
@@ -17,6 +17,9 @@ from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.training.records import Done, Record
 
+if TYPE_CHECKING:  # written for editors and type checkers by tools/keywords.py: there is nothing to import
+    from dreambooth.keywords import EvaluateKeywords, GenerateKeywords, TrainKeywords  # pyright: ignore[reportMissingModuleSource]
+
 
 class Run:
     """A finished run, or any model that pictures can be drawn with. Loaded once, when it is first needed."""
@@ -26,7 +29,7 @@ class Run:
         self._opened: Opened | None = None
         self._as: Opening | None = None
 
-    def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+    def generate(self, prompt: str | list[str], **settings: "Unpack[GenerateKeywords]") -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
@@ -38,7 +41,7 @@ class Run:
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
-    def evaluate(self, **settings: Any) -> dict[str, Any]:
+    def evaluate(self, **settings: "Unpack[EvaluateKeywords]") -> dict[str, Any]:
         """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""
         from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 
@@ -49,8 +52,11 @@ class Run:
         return f"Run({str(self.path)!r})"
 
 
-def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: Any) -> Run:
-    """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it."""
+def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: "Unpack[TrainKeywords]") -> Run:
+    """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it.
+
+    Fields of a method of your own are no names that a type checker knows: give them as `**fields`, a dict.
+    """
     done: Done | None = None
     for record in train_records(train_config(**settings)):
         on_record(record)
@@ -64,11 +70,11 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+def generate(run: str | Path, prompt: str | list[str], **settings: "Unpack[GenerateKeywords]") -> list[Image.Image]:
     """Pictures in one call; for several calls keep the `Run`."""
     return Run(path=run).generate(prompt, **settings)
 
 
-def watch(**settings: Any) -> Iterator[Record]:
+def watch(**settings: "Unpack[TrainKeywords]") -> Iterator[Record]:
     """`stream.train` by flat names: for record in dreambooth.watch(instance_data_dir="photos", class_noun="dog")."""
     return train_records(train_config(**settings))
