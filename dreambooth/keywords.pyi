@@ -165,7 +165,7 @@ class TrainKeywords(TypedDict, total=False):
     tokenizer_max_length: int | None
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool | None
-    """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
+    """Let the text encoder attend to real tokens only, not at padding (Stable Diffusion alone)."""
     max_train_steps: int | None
     """Updates in all; left out, --num_train_epochs decides."""
     num_train_epochs: int | None
@@ -225,7 +225,7 @@ class TrainKeywords(TypedDict, total=False):
     skip_final_inference: bool | None
     """Do not draw the contact sheet at the end."""
     evaluate_every: int | None
-    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
+    """Updates between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
     evaluation_share: float | None
     """Largest share of the time that evaluation passes may take; one that would exceed it is left out."""
     stop_early: bool | None

@@ -30,7 +30,7 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, Opening, open_base, open_model, read_config
 
-LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
+ENCODERS: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
     "scheduler": "--validation_scheduler, or the plan's evaluation: scheduler",
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
@@ -90,7 +90,7 @@ def load_encoders(job: Job) -> Generator[JobProgress, None, LoadedEncoders]:
     """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
     yield JobProgress(job.key, "loading the encoders")
     encoders = job.examined.encoders.beside(job.config.model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
-    encoders.ready(LOOKED_WITH)
+    encoders.ready(ENCODERS)
     return encoders
 
 
@@ -117,7 +117,7 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[J
     return Examined(
         scores(measure(evidence, encoders, MEASURED), seed=config.seed), _scored(untuned, encoders, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders.ready(LOOKED_WITH)), drawn, class_drawn, tuple(prompts), exam.base,
+        _protocol(exam, encoders.ready(ENCODERS)), drawn, class_drawn, tuple(prompts), exam.base,
         is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from dreambooth.training.records import Message
 
 @dataclass(frozen=True)
 class Ended:
-    """The last thing that `bench` tells."""
+    """The last record of `bench`."""
 
     rows: tuple[Row, ...]
     failures: tuple[dict[str, Any], ...]
@@ -45,7 +45,7 @@ class BenchState:
 
     there: int = 0
     """Jobs that had a row already, or share one that is being made."""
-    there_told: int = 0
+    there_announced: int = 0
     seen: list[Job | Failed] = field(default_factory=list)
     """Every job of the plan, in its order."""
     given: set[str] = field(default_factory=set)
@@ -67,8 +67,8 @@ class BenchState:
 
     def news(self) -> Iterator[Failed | AlreadyDone]:
         """What has come up since the last time: jobs that are there, and those that cannot be jobs."""
-        if self.there > self.there_told:
-            self.there_told = self.there
+        if self.there > self.there_announced:
+            self.there_announced = self.there
             yield AlreadyDone(self.there)
         while self.unfit:
             yield self.unfit.pop(0)

@@ -70,7 +70,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=_told(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
+        real=_values(found.real)[0], settings=_given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
         steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
@@ -171,7 +171,7 @@ def _save_small(path: Path, image: Image.Image) -> None:
         small.save(partial, "JPEG", quality=90)
 
 
-def _told(job: Job) -> dict[str, Any]:
+def _given(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
     settings = {name: value for name, value in job.settings.items() if name != "cache_dir"}

@@ -7,7 +7,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.photos.check import PhotosCheck, check
 from dreambooth.photos.prepare import PhotosPrepare, prepare
 
-HELP = """Usage: dreambooth photos check DIR      look at a folder of photos as training would
+HELP = """Usage: dreambooth photos check DIR      check a folder of photos as training would
        dreambooth photos prepare DIR OUT  write square, upright, clean copies for training
 
 Each has its own --help."""

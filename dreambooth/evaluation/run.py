@@ -30,7 +30,7 @@ from dreambooth.training.records import Message, Progress
 
 @dataclass(frozen=True)
 class Scored:
-    """The last thing that `evaluate` tells."""
+    """The last record of `evaluate`."""
 
     output_dir: Path
     scores: dict[str, Any] = field(default_factory=dict)

@@ -66,7 +66,7 @@ def encoders_beside(base: str) -> Path | None:
 
 
 class LoadedEncoders(Encoders):
-    """Eyes by networks. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
+    """Encoders that are loaded when first needed. One that was left out raises Undefined, one that cannot be had SettingError."""
 
     def __init__(self, setting: EncoderSettings, *, device: torch.device, batch_size: int):
         self.setting, self.device, self.batch_size = setting, device, batch_size

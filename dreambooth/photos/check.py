@@ -26,7 +26,7 @@ QUICK_IN_ALL = 120
 
 
 class PhotosCheck(Setting):
-    """Look at a folder of photos as training would, and tell what will spoil the result"""
+    """Check a folder of photos as training would, and list what will spoil the result"""
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
 
@@ -57,13 +57,13 @@ def quick(
     folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object", *, at_most: int = QUICK_PHOTOS,
     photos: PhotoScan | None = None,
 ) -> CheckReport:  # fmt: skip
-    """The same check before a training, in a fraction of a second per photo, on `at_most` photos; on none it tells what the files are."""
+    """The same check before a training, in a fraction of a second per photo, on `at_most` photos; with none it lists the files alone."""
     found = folder if isinstance(folder, PhotoFolder) else scan(folder)
     return check_folder(found, resolution=resolution, concept=concept, at_most=at_most, photos=photos)
 
 
 def shared_out(folders: Sequence[PhotoFolder]) -> list[int]:
-    """How many photos of each folder `quick` is to look at, so that all together are few; where folders are more, at one of every few."""
+    """How many photos of each folder `quick` is to check, so that all together are few; where folders are more, in one of every few."""
     each = max(1, QUICK_IN_ALL // max(1, len(folders)))
     one_in = -(-len(folders) // QUICK_IN_ALL)
     if sum(min(len(folder.photos), QUICK_PHOTOS) for folder in folders) <= QUICK_IN_ALL:
@@ -84,7 +84,7 @@ def check_folder(
         return CheckReport(folder.root, (), sort_findings(findings), {}, time.perf_counter() - started)
     if len(chosen) < len(folder.photos):
         findings.append(Finding(
-            None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were looked at, evenly spread.",
+            None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were checked, evenly spread.",
             f"For all: dreambooth photos check {shown(folder.root)}.",
         ))  # fmt: skip
     compared = set(_spread(chosen, set_checks.COMPARED))

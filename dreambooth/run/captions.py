@@ -1,4 +1,4 @@
-"""What photos are called, looked at before they are learned: whether the words that are to mean the subject are shown, and read whole."""
+"""What photos are called, checked before they are learned: whether the words that are to mean the subject are shown, and read whole."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A request is looked at before its model is: what is wrong in it costs no download and no loading, and leaves no folder behind.
+"""A request is checked before its model is loaded: what is wrong in it costs no download and no loading, and leaves no folder behind.
 
 In three steps, each of which raises SettingError: `refuse` by names and folders alone, `read` by the photos, `fit` by the model's
 configurations.
@@ -109,7 +109,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
 
 
 def _check_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
-    """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
+    """A short verdict on each folder of photos, what cannot be read left out of the material, and a check of the masks; raises
     SettingError for what must be mended, unless that was waived.
 
     Of many folders at most a dozen with findings are reported one by one, and all of them in one line.

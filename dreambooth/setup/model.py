@@ -97,7 +97,7 @@ def idle_parts(config: TrainConfig, family: Family) -> list[str]:
 
 
 def configure_tokenizers(family: Family, text: Text) -> None:
-    """Prompts as long as the run wants them, with or without a look at padding: in training, in pictures and in what is saved."""
+    """Prompts as long as the run wants them, with or without attention to padding: in training, in pictures and in what is saved."""
     family.configure_tokenizers(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
 
 

@@ -170,7 +170,7 @@ class Batches:
         return torch.stack([next(encoded) if row.image_set.moments is None else row.image_set.moments[row.cut] for row in rows])
 
     def _mask(self, rows: Sequence["_Row"]) -> Tensor | None:
-        """What a masked loss looks at, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
+        """What a masked loss counts, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
         if not self.objective.masked_loss:
             return None
         masks = [row.image_set.crops[row.cut].mask for row in rows]

@@ -123,7 +123,7 @@ class Trainer:
 
     @contextmanager
     def inference_mode(self, *, averaged: bool = True) -> Iterator[None]:
-        """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
+        """A block in which the model is what previews and the output show: in eval mode, and the moving average where there is one."""
         with self.average.applied() if self.average and averaged else nullcontext():
             self.learner.mode(train=False)
             try:

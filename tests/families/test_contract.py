@@ -164,7 +164,7 @@ def test_every_row_of_a_condition_belongs_to_one_prompt(family):
         torch.testing.assert_close(value[1:], alone[name], rtol=0, atol=1e-5)
 
 
-def test_predictions_are_shaped_like_latents_and_depend_on_all_they_are_told(family):
+def test_predictions_are_shaped_like_latents_and_depend_on_all_their_conditions(family):
     condition = condition_of(family)
     x, time = latents(family), family.process.times[torch.tensor([10, 900])]
     out = family.predict(x, time, condition)

@@ -67,7 +67,7 @@ def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):
 
 
 @pytest.mark.parametrize("name", ["flux2", "z_image"])
-def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_template(pipelines, name):
+def test_of_a_long_prompt_the_words_that_are_cut_off_are_reported_and_never_the_template(pipelines, name):
     family = tiny.load(pipelines(name))
     family.configure_tokenizers(max_length=40)
     prompt = "A user sks dog, and an assistant who thinks of it"

@@ -163,7 +163,7 @@ def test_the_own_sampler_is_put_back_also_when_drawing_fails_or_is_left(stable_d
     assert stable_diffusion.pipe.scheduler is own
 
 
-def test_batches_halve_when_memory_runs_out_and_it_is_told(family, monkeypatch, caplog):
+def test_batches_halve_when_memory_runs_out_and_it_is_reported(family, monkeypatch, caplog):
     expected = pictures(family, PROMPTS * 2, range(6))
     rows = 2 if family.takes_negative_prompt else 1
     seen = fails(family, above=2 * rows, monkeypatch=monkeypatch)
@@ -195,7 +195,7 @@ def test_memory_is_freed_after_the_failed_batch_has_let_go_of_it(stable_diffusio
     assert handled == [None]
 
 
-def test_numbers_that_are_not_finite_are_told_and_the_others_kept(family):
+def test_numbers_that_are_not_finite_are_reported_and_the_others_kept(family):
     with torch.no_grad():
         family.pipe.vae.decoder.conv_out.weight.fill_(float("nan"))
     found = pictures(family)
@@ -257,6 +257,6 @@ def test_latents_are_not_clipped_where_the_base_model_does_not_say_so(pipelines)
 @pytest.mark.parametrize(
     ("given", "output"), [({"height": 17}, "--height: .*Give 16"), ({"num_inference_steps": 2000}, "--num_inference_steps: .*1000")]
 )
-def test_what_no_sampler_can_draw_is_told_before_it_is_tried(pipelines, given, output):
+def test_what_no_sampler_can_draw_is_reported_before_it_is_tried(pipelines, given, output):
     with pytest.raises(SettingError, match=output):
         check(tiny.load(pipelines("stable_diffusion")), Sampling(**given))

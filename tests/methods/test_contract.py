@@ -51,7 +51,7 @@ def train(learner, prompts: list[str], steps: int = 2) -> None:
         learner.after_update()
 
 
-def test_every_file_of_the_shelf_is_in_the_index():
+def test_every_file_of_the_folder_is_in_the_index():
     own = {kind.__module__.rpartition(".")[2] for kind in vars(methods).values() if isinstance(kind, type) and issubclass(kind, Method)}
     assert {module.name for module in pkgutil.iter_modules(methods.__path__)} == own | SHARED
     for name in own - SHARED:

@@ -194,7 +194,7 @@ def test_dora_in_kohyas_names_is_refused_when_it_is_asked_for(pipelines, tmp_pat
         check(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", use_dora=True, output_kohya_format=True))
 
 
-def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
+def test_what_has_nothing_to_do_is_reported(pipelines, tmp_path):
     given = {"root": tmp_path, "method": "lora", "text_encoder_lr": 1e-4, "ema_decay": 0.9, "skip_save_text_encoder": True}
     printed = unused_settings(config(pipelines("stable_diffusion"), **given))
     assert [one.split(" has nothing")[0] for one in printed] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
