@@ -92,6 +92,16 @@ def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, pr
     assert "to_k, to_q, to_v, to_out.0" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", tiny.PIPELINES)
+def test_a_familys_layers_are_listed_by_kind_and_not_once_for_each_block(pipelines, name):
+    family = tiny.load(pipelines(name))
+    with pytest.raises(SettingError) as caught:
+        LoRA(lora_layers="to_quarry").attach(family, [family.denoiser_name], seed=0)
+    kinds = caught.value.fix.split(", ")
+    assert len(kinds) <= 12 and len(caught.value.fix) < 250
+    assert "to_q" in caught.value.fix and len(kinds) == len(set(kinds))
+
+
 def test_a_file_of_another_rank_is_refused(family, pipelines, tmp_path):
     LoRA(rank=4).attach(family, ["unet"], seed=0).save(tmp_path, whole=True)
     other = LoRA(rank=8).attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0)
