@@ -18,13 +18,14 @@ ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 TRAIN = (
     "train --class_noun dog --identifier sks --method lora --resolution 16 --num_class_images 2 --prior_inference_steps 1 --seed 1 "
     "--max_train_steps 60 --checkpointing_steps 10 --gradient_accumulation_steps 1 --learning_rate 0.01 --skip_final_inference"
-).split()
+)
+FEW = "--num_images 2 --num_prompts 2 --class_samples 2 --num_inference_steps 2"
 
 
 @pytest.mark.parametrize("name", ["flux2", "sd3", "z_image"])
 def test_a_run_is_killed_resumed_drawn_from_and_evaluated(name, pipelines, tmp_path, encoder_flags, capsys):
     folders = ["--pretrained_model_name_or_path", str(pipelines(name)), "--instance_data_dir", str(tiny.photos(tmp_path / "photos"))]
-    command, run, calm = [*TRAIN, *folders], tmp_path / "run", tmp_path / "calm"
+    command, run, calm = [*TRAIN.split(), *folders], tmp_path / "run", tmp_path / "calm"
     with subprocess.Popen(
         [sys.executable, "-m", "dreambooth", *command, "--output_dir", str(run)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -41,8 +42,7 @@ def test_a_run_is_killed_resumed_drawn_from_and_evaluated(name, pipelines, tmp_p
     assert main(["generate", str(run), "a [V] dog on the beach", "--num_images", "2", "--num_inference_steps", "2"]) == 0
     assert len(list((run / "samples" / "generated").glob("00-*.png"))) == 2
 
-    few = "--num_images 2 --num_prompts 2 --class_samples 2 --num_inference_steps 2".split()
     encoders = [word for flag, value in encoder_flags.items() for word in (f"--{flag}", value)]
-    assert main(["evaluate", str(run), *few, *encoders]) == 0
+    assert main(["evaluate", str(run), *FEW.split(), *encoders]) == 0
     scores = read_json(run / "scores.json")
     assert {"dino", "clip_i", "clip_t", "pres", "div"} <= scores.keys() and scores["untuned"]["dino"]["n"] == scores["dino"]["n"] == 4
