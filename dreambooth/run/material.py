@@ -17,7 +17,17 @@ from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import _prior_precision, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts, stored_precision
+from dreambooth.setup.model import (
+    _prior_precision,
+    configure_tokenizers,
+    how_drawn,
+    learning_parts,
+    load_in,
+    place_for_encoding,
+    place_for_training,
+    stored_precision,
+    training_schedule,
+)
 from dreambooth.training.batches import Batches, ImageSet, Shown, fill_image_set, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
@@ -97,10 +107,10 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
             yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
-    if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
-        family.to(torch.device("cpu"))
-        drawer = type(family).load(config.model)
+    if missing and DTYPES[precision] != DTYPES[own] != torch.float32 and not config.method.trains_whole_parts:  # rounded for the training
+        drawer = load_in("no", config.model)
         configure_tokenizers(drawer, config.text)
+    if missing:
         drawer.to(processes.device)
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
@@ -115,7 +125,6 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     if drawer is not family:
         del drawer
         free_memory(processes.device)
-        family.to(processes.device)
     processes.wait()
 
 
@@ -127,6 +136,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     photos, prior = ImageSet(), ImageSet()
     options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
     encoder = family if config.cropping.cache_latents else None
+    place_for_encoding(family, processes.device)
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
@@ -139,9 +149,9 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
-    offload_idle_parts(config, family)
+    place_for_training(config, family, processes.device)
     yield Batches(
-        family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
+        family, photos, prior, text, process=training_schedule(config, family).to(processes.device), objective=config.objective,
         num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
     )  # fmt: skip
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
-from dreambooth.families.fitting import refuse_incomplete, sizes
+from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
+from dreambooth.families.flow import Flow
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
@@ -89,6 +90,10 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         optimization.chosen.refuse_rates(set(optimization.rates))
     if config.method.new_word:
         kind.refuse_new_words()
+    if not issubclass(kind, Flow):
+        config.objective.refuse_flows_own(f"{kind.name} is trained otherwise")
+    elif config.objective.flow_shift == "dynamic":
+        kind.refuse_dynamic_shift(scheduler_config(source.folder()))
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])
