@@ -1,7 +1,7 @@
 """What a run learns from: photos read, class images drawn, pictures and prompts encoded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list
     return [fill(template, material.identifier) for template in templates]
 
 
-def warnings(complaints: list[str]) -> Iterator[Record]:
+def warnings(complaints: Iterable[str]) -> Iterator[Record]:
     """A warning for each."""
     for complaint in complaints:
         yield Message(complaint, important=True)

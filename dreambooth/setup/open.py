@@ -79,7 +79,7 @@ def open_model(
         refuse_no_model(name)
         source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
         with relabel_errors("run"):
-            opened = Opened(load_in(precision or "no", source), name)
+            opened = Opened(load_in(precision or "no", source), source.pretrained_model_name_or_path)
     if added:
         opened.added = add_lora(opened.family, added)
     opened.family.to(pick_device(device))
