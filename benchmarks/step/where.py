@@ -21,6 +21,7 @@ from dreambooth.setup.model import attach, load_base
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer
 from dreambooth.training.ranks import join
+from dreambooth.training.state import Inputs
 
 
 def phases(job: Job, *, steps: int, warm: int = 5) -> str:
@@ -54,10 +55,7 @@ def _trainer(job: Job, steps: int, folder: Path) -> Trainer:
     learner = attach(config, family, 0)
     *_, batches = make_batches(config, material, family, processes, 0)
     assert isinstance(batches, Batches)
-    return Trainer(
-        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=0,
-        settings=dump(config),
-    )  # fmt: skip
+    return Trainer(learner, batches, config.loop, config.optimization, processes, Inputs(dump(config), {}))
 
 
 def _take(updates: Iterator[Any], count: int) -> None:

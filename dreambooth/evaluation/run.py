@@ -23,7 +23,7 @@ from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import configure_tokenizers, load_base, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, find, open_model, own_place
+from dreambooth.setup.open import Opened, Opening, find, open_model, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -152,14 +152,8 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(
-        lambda: (
-            opened
-            or open_model(
-                config.run, device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle
-            )
-        )
-    )
+    how_opened = Opening(device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle)
+    tuned = Lazy(lambda: opened or open_model(config.run, how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)

@@ -39,7 +39,7 @@ from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
 from dreambooth.training.records import Done, Message, Record, Saved, Step
-from dreambooth.training.state import step_of
+from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
 
 TOYBOX_NOTE = (
@@ -211,10 +211,9 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
         material.earlier = earlier(config, material, run.base, run.checkpoint)  # again, with the class images that were drawn anew
     record.phase("encoding")
     batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
-    trainer = Trainer(
-        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=run.processes,
-        seed=run.seed, settings=dump(config), material={**contents(config, material, run.base), "earlier": material.earlier},
-    )  # fmt: skip
+    material.let_pixels_go()
+    inputs = Inputs(dump(config), {**contents(config, material, run.base), "earlier": material.earlier})
+    trainer = Trainer(learner, batches, config.loop, config.optimization, run.processes, inputs)
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
@@ -237,7 +236,7 @@ def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Re
             record.phase("drawing")
             yield from final_pictures(config, trainer, material, folder)
         record.note(peak_memory_mib=reserved_mib(processes.device), seconds=record.seconds())
-        yield Message(f"Report: {report(folder)}")
+        yield Message(f"Report: {report(folder, photos=[one.photo for one in material.photos if one.photo])}")
     processes.wait()
     return written
 
