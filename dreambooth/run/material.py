@@ -29,7 +29,7 @@ from dreambooth.setup.model import (
     training_schedule,
 )
 from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
-from dreambooth.training.crops import Cutter, Picture
+from dreambooth.training.crops import Cutter, Picture, bucket_shapes
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.ranks import Ranks
@@ -137,10 +137,8 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:
     """Encode everything once; the last item is the Batches."""
-    resolution = config.cropping.resolution
-    assert resolution
     prompts: list[str] = []
-    photos, prior, cutter = ImageSet(), ImageSet(), Cutter(config.cropping, resolution, seed)
+    photos, prior, cutter = ImageSet(), ImageSet(), cutter_of(config, family, seed)
     encoder = family if config.cropping.cache_latents else None
     place_for_encoding(family, processes.device)
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
@@ -157,8 +155,17 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     place_for_training(config, family, processes.device)
-    draw = Draw(per_update, per_update if len(prior) else 0, resolution, seed, training_schedule(config, family))
+    draw = Draw(per_update, per_update if len(prior) else 0, seed, training_schedule(config, family))
     yield Batches(family, TrainingData(photos, prior, text), draw, config.objective)
+
+
+def cutter_of(config: TrainConfig, family: Family, seed: int = 0) -> Cutter:
+    """How the pictures of a run are cut, in shapes that its model can draw."""
+    resolution = config.cropping.resolution
+    assert resolution
+    buckets = config.cropping.aspect_ratio_buckets
+    shapes = bucket_shapes(resolution, step=family.pixel_step, longest=family.largest_side) if buckets else ()
+    return Cutter(config.cropping, resolution, seed, shapes)
 
 
 def _read(config: TrainConfig, material: Material, prompts: list[str], cutter: Cutter) -> Iterator[Picture]:
