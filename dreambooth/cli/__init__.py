@@ -15,7 +15,7 @@ COMMANDS = {
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
-    "photos": "check / prepare a folder of photos",
+    "photos": "check / prepare / caption a folder of photos",
     "models": "base models by short name: licence, gate, size, recipe",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
