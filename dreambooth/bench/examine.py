@@ -129,7 +129,7 @@ def _own(
     words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
     place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
     if run is None:
-        model = Lazy(lambda: open_base(own, exam.config.device))
+        model = Lazy(lambda: open_base(own, exam.config.device, "no"))
         drawn = yield from moves(exam.job, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
         model.close()
         return drawn, (yield from _shared(exam, "drawing the class", exam.alone, model))[0]
@@ -144,7 +144,7 @@ def _untuned(
     exam: Exam, own: TrainConfig
 ) -> Generator[JobProgress, None, tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...], int]]:
     """Pictures of the model before training, and how many of them were there already."""
-    model = Lazy(lambda: open_base(own, exam.config.device))
+    model = Lazy(lambda: open_base(own, exam.config.device, "no"))
     wanted = suite([(prompt.plain, prompt.plain) for prompt in exam.prompts], exam.seeds)
     before, there = yield from _shared(exam, "drawing the untuned model", wanted, model)
     class_before, also_there = yield from _shared(exam, "drawing the class, untuned", exam.alone, model)

@@ -168,7 +168,7 @@ def _draw_all(
     untuned = None
     if config.untuned and subject.config:
         own = subject.config
-        base = Lazy(lambda: open_base(own, config.device))
+        base = Lazy(lambda: open_base(own, config.device, config.mixed_precision))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)

@@ -1,7 +1,7 @@
 """What a run learns from: photos read, class images drawn, pictures and prompts encoded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,19 @@ from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import _prior_precision, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts, stored_precision
+from dreambooth.setup.model import (
+    _prior_precision,
+    configure_tokenizers,
+    how_drawn,
+    learning_parts,
+    load_in,
+    place_for_encoding,
+    place_for_training,
+    stored_precision,
+    training_schedule,
+)
 from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
-from dreambooth.training.crops import Cutter, Picture
+from dreambooth.training.crops import Cutter, Picture, bucket_shapes
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.ranks import Ranks
@@ -104,10 +114,10 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
             yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
-    if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
-        family.to(torch.device("cpu"))
-        drawer = type(family).load(config.model)
+    if missing and DTYPES[precision] != DTYPES[own] != torch.float32 and not config.method.trains_whole_parts:  # rounded for the training
+        drawer = load_in("no", config.model)
         configure_tokenizers(drawer, config.text)
+    if missing:
         drawer.to(processes.device)
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
@@ -122,17 +132,15 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     if drawer is not family:
         del drawer
         free_memory(processes.device)
-        family.to(processes.device)
     processes.wait()
 
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:
     """Encode everything once; the last item is the Batches."""
-    resolution = config.cropping.resolution
-    assert resolution
     prompts: list[str] = []
-    photos, prior, cutter = ImageSet(), ImageSet(), Cutter(config.cropping, resolution, seed)
+    photos, prior, cutter = ImageSet(), ImageSet(), cutter_of(config, family, seed)
     encoder = family if config.cropping.cache_latents else None
+    place_for_encoding(family, processes.device)
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     drawn = (Picture(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
@@ -146,9 +154,18 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
-    offload_idle_parts(config, family)
-    draw = Draw(per_update, per_update if len(prior) else 0, resolution, seed)
+    place_for_training(config, family, processes.device)
+    draw = Draw(per_update, per_update if len(prior) else 0, seed, training_schedule(config, family))
     yield Batches(family, TrainingData(photos, prior, text), draw, config.objective)
+
+
+def cutter_of(config: TrainConfig, family: Family, seed: int = 0) -> Cutter:
+    """How the pictures of a run are cut, in shapes that its model can draw."""
+    resolution = config.cropping.resolution
+    assert resolution
+    buckets = config.cropping.aspect_ratio_buckets
+    shapes = bucket_shapes(resolution, step=family.pixel_step, longest=family.largest_side) if buckets else ()
+    return Cutter(config.cropping, resolution, seed, shapes)
 
 
 def _read(config: TrainConfig, material: Material, prompts: list[str], cutter: Cutter) -> Iterator[Picture]:
@@ -175,7 +192,7 @@ def prompts_shown(config: TrainConfig, material: Material, photo: LearnedPhoto) 
     return [fill(template, material.identifier) for template in templates]
 
 
-def warnings(complaints: list[str]) -> Iterator[Record]:
+def warnings(complaints: Iterable[str]) -> Iterator[Record]:
     """A warning for each."""
     for complaint in complaints:
         yield Message(complaint, important=True)

@@ -14,7 +14,9 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
-from dreambooth.families.fitting import refuse_incomplete, sizes
+from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
+from dreambooth.families.flow import Flow
+from dreambooth.families.names import known_model
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
@@ -64,6 +66,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
 
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    known = known_model(config.model.pretrained_model_name_or_path)
+    yield from warnings(filter(None, [known and known.advice()]))
     material = gather(config, _stand_in(config))
     material.complaints += unnamed(config, material)
     if config.objective.masked_loss:
@@ -88,13 +92,17 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
-    advice = kind.advice(source)
-    yield from warnings([advice] if advice else [])
+    if not known_model(source.pretrained_model_name_or_path):  # else `read` has said so, before the download
+        yield from warnings(filter(None, [kind.advice(source)]))
     if config.text.train_text_encoder:
         kind.refuse_text_training()
         optimization.chosen.refuse_rates(set(optimization.rates))
     if config.method.new_word:
         kind.refuse_new_words()
+    if not issubclass(kind, Flow):
+        config.objective.refuse_flows_own(f"{kind.name} is trained otherwise")
+    elif config.objective.flow_shift == "dynamic":
+        kind.refuse_dynamic_shift(scheduler_config(source.folder()))
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])

@@ -18,7 +18,7 @@ from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
 from dreambooth.setup.loras import add_lora, read_lora
-from dreambooth.setup.model import configure_tokenizers, learning_parts, lighten, round_weights, silence_libraries
+from dreambooth.setup.model import configure_tokenizers, learning_parts, load_base, load_in, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted
 from dreambooth.training.state import STATE, checkpoints, step_of
@@ -89,17 +89,16 @@ def open_model(name: str, how: Opening = Opening()) -> Opened:
             pretrained_model_name_or_path=name, allow_pickle=how.allow_pickle, variant=how.variant, revision=how.revision
         )  # fmt: skip
         with relabel_errors("run"):
-            opened = Opened(family_of(source).load(source), name)
-        round_weights(opened.family, how.precision or "no")
+            opened = Opened(load_in(how.precision or "no", source), source.pretrained_model_name_or_path)
     if added:
         opened.added = add_lora(opened.family, added)
     opened.family.to(pick_device(how.device))
     return opened
 
 
-def open_base(config: TrainConfig, device: str | None) -> Opened:
-    """A run's model before training, read as the run reads it."""
-    family = family_of(config.model).load(config.model)
+def open_base(config: TrainConfig, device: str | None, precision: str | None) -> Opened:
+    """A run's model before training, rounded where the run's is; another `precision` than the run's own may be asked for."""
+    family = load_base(config, precision)
     configure_tokenizers(family, config.text)
     family.to(pick_device(device))
     return Opened(family, config.model.pretrained_model_name_or_path)
@@ -244,11 +243,8 @@ def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], 
         family = family_of(source).load(source, replaced=_encoders_of_base(config))
         learner = None
     else:
-        family = family_of(config.model).load(config.model)
-        parts = learning_parts(config, family)
-        own = precision or config.loop.mixed_precision
-        lighten(family, config.method, own)  # before, as in training: small weights stay
-        learner = config.method.attach(family, parts, seed=0)
+        family = load_base(config, precision)  # as in training
+        learner = config.method.attach(family, learning_parts(config, family), seed=0)
         learner.load(path)
     configure_tokenizers(family, config.text)
     for part in family.parts.values():

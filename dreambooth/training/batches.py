@@ -6,6 +6,7 @@ the cache the same set of crops is trained.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.nn.functional import avg_pool2d
 
 from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.draws import endless_order, generator
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
 from dreambooth.training.crops import Crop, Cutter, Picture, as_pixels
 from dreambooth.training.objective import Objective
@@ -29,8 +31,8 @@ class ImageSet:
     prompts_of: list[list[int]] = field(default_factory=list)
     """For every picture the places of its prompts in the table of prompts; one of them is drawn each time it is shown."""
     names: list[str] = field(default_factory=list)
-    moments: Tensor | None = None
-    """[cuts, 2c, h, w] on the device, when cached."""
+    moments: Tensor | list[Tensor] | None = None
+    """Of every cut, [2c, h, w] on the device, when cached: one tensor where all have one shape."""
 
     def __len__(self) -> int:
         return len(self.cuts_of)
@@ -39,7 +41,7 @@ class ImageSet:
         """Cut a picture, and its mask where it has one, and remember it."""
         crops = list(cutter.crops(picture.image, picture.name, original=picture.original))
         if picture.mask:
-            masks = cutter.crops(picture.mask.convert("RGB"), picture.name)
+            masks = cutter.crops(picture.mask.convert("RGB"), picture.name, original=picture.original)
             crops = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(crops, masks, strict=True) if own.pixels is not None]
         self.cuts_of.append(list(range(len(self.crops), len(self.crops) + len(crops))))
         self.crops += crops
@@ -62,11 +64,12 @@ def fill_image_set(
         image_set.add(picture, cutter)
         is_last = number == count - 1
         while family and (len(image_set.crops) - encoded >= batch_size or (is_last and encoded < len(image_set.crops))):
-            place = slice(encoded, encoded + batch_size)
-            some.append(family.encode(as_pixels(image_set.crops[place], family.device)))
-            image_set.crops[place] = [replace(cut, pixels=None) for cut in image_set.crops[place]]
-            encoded = min(encoded + batch_size, len(image_set.crops))
-    image_set.moments = torch.cat(some) if some else None
+            alike = list(_of_one_shape(image_set.crops[encoded : encoded + batch_size]))
+            some.append(family.encode(as_pixels(alike, family.device)))
+            image_set.crops[encoded : encoded + len(alike)] = [replace(cut, pixels=None) for cut in alike]
+            encoded += len(alike)
+    shapes = {one.shape[1:] for one in some}
+    image_set.moments = (torch.cat(some) if len(shapes) == 1 else [row for one in some for row in one]) if some else None
     yield Progress(phase, count, count)
 
 
@@ -95,12 +98,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Draw:
-    """What decides the rows of every update: how many there are of each kind, their side in pixels, and the seed of all that is drawn."""
+    """What decides the rows of every update: how many there are of each kind, and the seed of all that is drawn."""
 
     num_photos: int
     num_prior: int
-    resolution: int
     seed: int
+    schedule: NoiseSchedule | None = None
+    """The noise at each time; left out, the model's own."""
 
 
 class Batches:
@@ -108,8 +112,8 @@ class Batches:
 
     def __init__(self, family: Family, data: TrainingData, draw: Draw, objective: Objective):
         self.family, self.photos, self.prior, self.text = family, data.photos, data.prior, data.text
-        self.process, self.objective, self.seed = family.process.to(family.device), objective, draw.seed
-        self.num_photos, self.num_prior, self.resolution = draw.num_photos, draw.num_prior, draw.resolution
+        self.process, self.objective, self.seed = (draw.schedule or family.process).to(family.device), objective, draw.seed
+        self.num_photos, self.num_prior = draw.num_photos, draw.num_prior
         self.weights = picture_weights(self.num_photos, self.num_prior, objective.prior_loss_weight)
 
     @property
@@ -121,16 +125,28 @@ class Batches:
         return len(self.weights)
 
     @torch.no_grad()
-    def make(self, update: int, start: int, stop: int) -> Batch:
-        """Rows `start ... stop` of an update (from 0), on the family's device."""
+    def by_shape(self, update: int, start: int, stop: int) -> list[Batch]:
+        """Rows `start ... stop` of an update (from 0), on the family's device: a batch for each shape that their crops have."""
         rows = [self._draw(update, row, self._picture(update, row)) for row in range(start, stop)]
+        shapes: dict[tuple[int, int], list[_Row]] = {}
+        for row in rows:
+            shapes.setdefault(row.crop.shape, []).append(row)
+        return [self._batch(some) for some in shapes.values()]
+
+    def make(self, update: int, start: int, stop: int) -> Batch:
+        """The same as one batch, for pictures that all have one shape."""
+        [batch] = self.by_shape(update, start, stop)
+        return batch
+
+    def _batch(self, rows: Sequence["_Row"]) -> Batch:
+        """Rows of one shape."""
         device = self.family.device
         x = self.family.draw(self._moments(rows), _stack([r.posterior for r in rows], device))
         eps = _stack([r.eps for r in rows], device)
         u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("u", "z"))
         return Batch(
             x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
-            weight=torch.tensor(self.weights[start:stop], device=device),
+            weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
             condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
@@ -146,13 +162,13 @@ class Batches:
         image_set, place = picture
         rng = generator(self.seed, "row", update, row)
         cut = image_set.cuts_of[place][int(torch.randint(len(image_set.cuts_of[place]), (1,), generator=rng))]
-        shape = self.family.latent_shape(self.resolution, self.resolution)
+        shape = self.family.latent_shape(*image_set.crops[cut].shape)
         posterior, eps = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
         u, z = torch.rand((), generator=rng), torch.randn((), generator=rng)
         if self.objective.offset_noise:
             eps = eps + self.objective.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
         number = place + (0 if image_set is self.photos else len(self.photos))
-        return _Row(image_set, cut, self._prompt(update, row, image_set.prompts_of[place]), number, posterior, eps, u, z)
+        return _Row(row, image_set, cut, self._prompt(update, row, image_set.prompts_of[place]), number, posterior, eps, u, z)
 
     def _prompt(self, update: int, row: int, prompts: list[int]) -> int:
         """One of a picture's prompts, by a draw of its own, so that nothing else depends on how many there are."""
@@ -164,27 +180,22 @@ class Batches:
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
         fresh = [row for row in rows if row.image_set.moments is None]
-        encoded = (
-            iter(self.family.encode(as_pixels([row.image_set.crops[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
-        )
+        encoded = iter(self.family.encode(as_pixels([row.crop for row in fresh], self.family.device))) if fresh else iter(())
         return torch.stack([next(encoded) if row.image_set.moments is None else row.image_set.moments[row.cut] for row in rows])
 
     def _mask(self, rows: Sequence["_Row"]) -> Tensor | None:
         """What a masked loss counts, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
         if not self.objective.masked_loss:
             return None
-        masks = [row.image_set.crops[row.cut].mask for row in rows]
-        full = torch.full((1, self.resolution, self.resolution), 255, dtype=torch.uint8)
+        masks = [row.crop.mask for row in rows]
+        full = torch.full((1, *rows[0].crop.shape), 255, dtype=torch.uint8)
         whole = torch.stack([full if mask is None else mask for mask in masks]).float() / 255
         return avg_pool2d(whole, self.family.vae_factor).to(self.family.device)
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:
         prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)
         condition = {name: table[prompts] for name, table in self.text.items()}
-        target = (self.resolution, self.resolution)
-        geometry = [
-            self.family.geometry(row.image_set.crops[row.cut].original, row.image_set.crops[row.cut].corner, target) for row in rows
-        ]
+        geometry = [self.family.geometry(row.crop.original, row.crop.corner, row.crop.shape) for row in rows]
         return condition | {name: torch.cat([one[name] for one in geometry]).to(self.family.device) for name in geometry[0]}
 
 
@@ -192,6 +203,8 @@ class Batches:
 class _Row:
     """What was drawn for one row: which picture, cut and prompt, and its numbers (on the CPU)."""
 
+    row: int
+    """Its place in the update."""
     image_set: ImageSet
     cut: int
     prompt: int
@@ -200,6 +213,16 @@ class _Row:
     eps: Tensor
     u: Tensor
     z: Tensor
+
+    @property
+    def crop(self) -> Crop:
+        """What it shows of its picture."""
+        return self.image_set.crops[self.cut]
+
+
+def _of_one_shape(crops: Sequence[Crop]) -> Iterator[Crop]:
+    """The first ones, as far as they have one shape."""
+    return takewhile(lambda cut: cut.shape == crops[0].shape, crops)
 
 
 def _stack(tensors: Sequence[Tensor], device: torch.device) -> Tensor:

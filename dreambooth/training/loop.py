@@ -198,10 +198,10 @@ class Trainer:
         for group in self.update.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         start, stop = spans(len(self.batches), self.processes.count)[self.processes.rank]
-        batch = self.batches.make(self.step, start, stop)
+        batches = self.batches.by_shape(self.step, start, stop)
         torch.manual_seed(key(self.seed, "update", self.step, start))
         error = forward_backward(
-            self.family, batch, process=self.batches.process, objective=self.objective,
+            self.family, batches, process=self.batches.process, objective=self.objective,
             pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
         )  # fmt: skip
         sum_over_processes(self.update.parameters)
@@ -210,7 +210,8 @@ class Trainer:
         self.step += 1
         if self.average:
             self.average.update(self.step)
-        self.metric_buffer.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
+        t, photo = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("t", "photo"))
+        self.metric_buffer.add(Rows(self.step, error, t, photo, norm, skipped))
 
     def _read(self) -> dict[str, float]:
         values = self.metric_buffer.read(self._last())

@@ -116,7 +116,7 @@ def batches(pipelines, photos, tmp_path):
         subject.add(Picture(path.name, load(path), [0]), cutter)
     for path in sorted(tiny.photos(tmp_path / "class", count=5, size=(40, 24)).glob("*.png")):
         prior.add(Picture(path.name, load(path), [1]), cutter)
-    draw = Draw(num_photos=3, num_prior=2, resolution=16, seed=11)
+    draw = Draw(num_photos=3, num_prior=2, seed=11)
     return Batches(family, TrainingData(subject, prior, text_table(family, PROMPTS)), draw, Objective())
 
 

@@ -6,9 +6,13 @@ from torch.nn.functional import mse_loss
 
 from dreambooth.core.batch import Batch
 from dreambooth.core.loss import squared_error
+from dreambooth.families import fingerprint
+from dreambooth.run.material import gather, make_batches, plan_prior
 from dreambooth.training.objective import Objective
+from dreambooth.training.ranks import Ranks
 from dreambooth.training.step import forward_backward
 from tests import tiny
+from tests.training.runs import config
 
 FLOWS = ["flux", "flux2", "sd3", "z_image"]
 PROMPTS = ["a sks dog", "A photo of a cat on the beach"]
@@ -151,3 +155,26 @@ def test_a_flow_in_bfloat16_answers_nearly_as_in_float32(flow):
             flow.denoiser.to(torch.bfloat16)
         errors.append(forward_backward(flow, batch, process=flow.process, objective=Objective(), precision=precision))
     torch.testing.assert_close(errors[1], errors[0], rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("update", [0, 3])
+@pytest.mark.parametrize("learning", [False, True], ids=["frozen text", "learning text"])
+def test_class_images_are_trained_with_the_class_prompt_and_every_row_has_one(flow, learning, update, pipelines, tmp_path):
+    """diffusers' script for SD3 gives class images the instance prompt; those for klein and Z-Image repeat both prompts too often."""
+    if learning and not flow.text_trainable:
+        pytest.skip("its text encoder does not learn")
+    given = {"class_data_dir": str(tiny.photos(tmp_path / "class")), "train_text_encoder": learning, "method": "lora"}
+    folder = flow.pipe.name_or_path
+    wanted = config(folder, root=tmp_path, **given)
+    material = gather(wanted, "sks")
+    material.prior = plan_prior(wanted, material, type(flow), fingerprint(wanted.model.folder()))
+    expected = flow.tokenize(["a sks dog"] * 2 + ["a dog"] * 2)
+    expected = expected if learning else flow.embed(expected)
+    *_, batches = make_batches(wanted, material, flow, Ranks(0, 1, torch.device("cpu")), 1)
+    batch = batches.make(update, 0, 4)
+    rows = {name: value for name, value in batch.condition.items() if name not in flow.geometry((16, 16), (0, 0), (16, 16))}
+    for name, value in rows.items():
+        if name in expected:
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5)
+    assert rows.keys() >= expected.keys() and {len(value) for value in rows.values()} == {4}
+    assert batch.weight.tolist() == [0.5] * 4

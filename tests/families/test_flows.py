@@ -59,6 +59,22 @@ def test_distilled_models_are_trained_with_a_warning(pipelines, tmp_path):
     assert {name: bool(ZImage.advice(ModelSource(pretrained_model_name_or_path=name))) for name in names} == names
 
 
+def test_the_warning_of_a_distilled_model_comes_before_it_is_loaded(pipelines, tmp_path):
+    from dreambooth.training.records import Message
+    from tests.training import runs
+
+    for name, base in (("flux2", tmp_path / "klein"), ("z_image", tmp_path / "Z-Image-Turbo")):
+        shutil.copytree(pipelines(name), base)
+        index = base / "model_index.json"
+        index.write_text(json.dumps({**json.loads(index.read_text()), **({"is_distilled": True} if name == "flux2" else {})}))
+        said = []
+        for record in train(runs.config(base, root=tmp_path, output_dir=str(tmp_path / "run"), max_train_steps=1)):
+            said += [(record.text, record.important)] if isinstance(record, Message) else []
+            if said and said[-1][0].startswith("Loading"):
+                break
+        assert any("is distilled" in text and important for text, important in said), name
+
+
 def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):
     family = tiny.load(pipelines("sd3"))
     check(family, Sampling(height=64, width=64))

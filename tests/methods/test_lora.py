@@ -9,11 +9,11 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from dreambooth.core.errors import SettingError
-from dreambooth.families import Family
+from dreambooth.families import Family, ModelSource
 from dreambooth.methods import LoRA
 from dreambooth.run.train import train
 from dreambooth.setup.checks import check, unused_settings
-from dreambooth.setup.model import idle_parts, lighten
+from dreambooth.setup.model import idle_parts, load_in
 from dreambooth.setup.open import Opening, open_model
 from dreambooth.training.batches import text_table
 from tests import tiny
@@ -92,6 +92,16 @@ def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, pr
     assert "to_k, to_q, to_v, to_out.0" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", tiny.PIPELINES)
+def test_a_familys_layers_are_listed_by_kind_and_not_once_for_each_block(pipelines, name):
+    family = tiny.load(pipelines(name))
+    with pytest.raises(SettingError) as caught:
+        LoRA(lora_layers="to_quarry").attach(family, [family.denoiser_name], seed=0)
+    kinds = caught.value.fix.split(", ")
+    assert len(kinds) <= 12 and len(caught.value.fix) < 250
+    assert "to_q" in caught.value.fix and len(kinds) == len(set(kinds))
+
+
 def test_a_file_of_another_rank_is_refused(family, pipelines, tmp_path):
     LoRA(rank=4).attach(family, ["unet"], seed=0).save(tmp_path, whole=True)
     other = LoRA(rank=8).attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0)
@@ -123,10 +133,8 @@ def test_dropout_acts_in_training_alone(family):
 @pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
 def test_doras_lengths_are_those_of_the_weights_that_act_also_in_half_precision(pipelines, name):
     """PEFT rounds them to the weights' precision: the model was another by half a percent before the first update."""
-    family = tiny.load(pipelines(name))
-    method = LoRA(rank=2, use_dora=True)
-    lighten(family, method, "bf16")
-    method.attach(family, [family.denoiser_name], seed=0)
+    family = load_in("bf16", ModelSource(pretrained_model_name_or_path=str(pipelines(name))))
+    LoRA(rank=2, use_dora=True).attach(family, [family.denoiser_name], seed=0)
     count = 0
     for layer in family.denoiser.modules():
         for magnitude in getattr(layer, "lora_magnitude_vector", {}).values():

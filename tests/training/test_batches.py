@@ -28,10 +28,10 @@ def batches(pipelines, settings) -> Batches:
 
 
 def test_a_wide_photo_has_different_random_crops_and_one_in_the_middle(tmp_path):
-    random = Cutter(Cropping(), 16).corners((40, 16), "a")
+    random = Cutter(Cropping(), 16).corners((40, 16), "a", (16, 16))
     assert len(random) == 4 and all(top == 0 and 0 <= left <= 24 for top, left in random)
-    assert Cutter(Cropping(center_crop=True), 16).corners((40, 16), "a") == [(0, 12)]
-    assert Cutter(Cropping(), 16).corners((16, 16), "a") == [(0, 0)]
+    assert Cutter(Cropping(center_crop=True), 16).corners((40, 16), "a", (16, 16)) == [(0, 12)]
+    assert Cutter(Cropping(), 16).corners((16, 16), "a", (16, 16)) == [(0, 0)]
 
 
 def test_a_flip_is_a_cut_of_its_own_and_knows_its_corner():

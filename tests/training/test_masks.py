@@ -50,7 +50,7 @@ def test_masks_are_cut_and_mirrored_with_their_photos_and_the_prior_counts_whole
     for cut in image_set.crops:
         assert torch.equal(cut.mask, cut.pixels[:1])
     data = TrainingData(image_set, prior, text_table(family, ["a sks dog", "a dog"]))
-    batches = Batches(family, data, Draw(num_photos=1, num_prior=1, resolution=16, seed=0), Objective(masked_loss=True))
+    batches = Batches(family, data, Draw(num_photos=1, num_prior=1, seed=0), Objective(masked_loss=True))
     batch = batches.make(0, 0, 2)
     left = torch.cat([torch.ones(8, 4), torch.zeros(8, 4)], dim=1)
     assert any(torch.allclose(batch.mask[0, 0], side, atol=0.1) for side in (left, left.flip(-1))[: 1 + flip])
