@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 WORDS = ("a", "dog", "cat", "sks", "photo", "of", "on", "the", "beach", "in", "snow", "toy", "painting", "style", "red")
 
 
+def merges_of(words: Iterable[Sequence[str]], vocabulary: list[str]) -> list[tuple[str, str]]:
+    """Merges by which each word, given letter by letter, becomes one token; what comes of them is added to the vocabulary."""
+    merges: list[tuple[str, str]] = []
+    for left, *others in words:
+        for right in others:
+            if (left, right) not in merges:
+                merges.append((left, right))
+            left += right
+            if left not in vocabulary:
+                vocabulary.append(left)
+    return merges
+
+
 def clip_tokenizer(length: int = 77):
     """A CLIP tokenizer whose vocabulary holds every byte and a few whole words."""
     from tokenizers.pre_tokenizers import ByteLevel
@@ -22,18 +36,7 @@ def clip_tokenizer(length: int = 77):
 
     alphabet = sorted(ByteLevel.alphabet())
     vocabulary = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        if len(word) == 1:
-            continue
-        left = word[0]
-        for place, letter in enumerate(word[1:], start=1):
-            right = letter + ("</w>" if place == len(word) - 1 else "")
-            if (left, right) not in merges:
-                merges.append((left, right))
-            left += right
-            if left not in vocabulary:
-                vocabulary.append(left)
+    merges = merges_of([[*word[:-1], word[-1] + "</w>"] for word in WORDS], vocabulary)
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=merges, model_max_length=length)
 
@@ -132,13 +135,22 @@ CHATML = (
 """Qwen3's chat template, for one message of a user's."""
 
 
-def qwen_tokenizer(length: int = 128):
-    """A Qwen tokenizer of single bytes, with the chat template."""
+TEMPLATE = (
+    "system user assistant Describe Ġthe Ġimage Ġby Ġdetailing Ġcolor Ġshape Ġsize Ġtexture Ġquantity Ġtext Ġspatial Ġrelationships Ġof "
+    "Ġobjects Ġand Ġbackground"
+)
+"""The words that Qwen-Image and Krea 2 have around a prompt: with them as tokens it stands behind 34, as it should."""
+
+
+def qwen_tokenizer(length: int = 128, words: str = ""):
+    """A Qwen tokenizer of single bytes and some words, with the chat template."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
-    vocabulary = [*sorted(ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Qwen2Tokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=[], model_max_length=length)
+    vocabulary = sorted(ByteLevel.alphabet())
+    merges = merges_of(words.split(), vocabulary)
+    vocabulary += ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=merges, model_max_length=length)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHATML
     return tokenizer
@@ -219,7 +231,57 @@ def z_image():
     )  # fmt: skip
 
 
-PIPELINES = {"stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image}
+def video_vae():
+    """Qwen-Image's VAE with a factor of 2, its normalization different in every channel."""
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False], latents_mean=[-0.5, 0.0, 0.1, 0.3],
+        latents_std=[1.5, 1.0, 2.0, 0.7],
+    ).eval()  # fmt: skip
+
+
+def krea2(distilled: bool = False):
+    """Krea 2 at 16 px (8 x 8 latents in patches of 2 x 2), reading three of four layers; what starts as zeros is something else."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Krea2Pipeline, Krea2Transformer2DModel
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer(64, TEMPLATE)
+    last = len(tokenizer) - 1
+    transformer = Krea2Transformer2DModel(
+        in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32,
+        timestep_embed_dim=8, text_hidden_dim=16, num_text_layers=3, text_num_attention_heads=2, text_num_key_value_heads=1,
+        text_intermediate_size=16, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 2, 2),
+    )  # fmt: skip
+    for name, parameter in transformer.named_parameters():
+        if "scale_shift_table" in name or "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    encoder = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "head_dim": 8, "vocab_size": len(tokenizer), "max_position_embeddings": 2048, "rope_parameters": rotary,
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=last, video_token_id=last, vision_start_token_id=last, vision_end_token_id=last,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=6400
+    )
+    return Krea2Pipeline(
+        scheduler=scheduler, vae=video_vae(), text_encoder=Qwen3VLModel(encoder).eval(), tokenizer=tokenizer,
+        transformer=transformer.eval(), text_encoder_select_layers=(1, 2, 3), is_distilled=distilled,
+    )  # fmt: skip
+
+
+PIPELINES = {
+    "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
+    "krea2": krea2,
+}  # fmt: skip
 
 
 def photos(folder: Path, count: int = 4, size: tuple[int, int] = (24, 24)) -> Path:

@@ -70,6 +70,8 @@ class Family(Reader):
     """What its pipeline draws with when nothing is said."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
+    terms: ClassVar[str] = ""
+    """What its licence asks of those who pass a result on, for the card; nothing where the models of a family have several."""
 
     def __init__(self, pipe: Any):
         self.pipe = pipe

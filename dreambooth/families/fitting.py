@@ -134,7 +134,7 @@ def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: M
 
 def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mapping[str, Config]) -> None:
     for field, names in family.text_widths.items():
-        widths = [encoders[name].get("hidden_size") or encoders[name].get("d_model") for name in names]
+        widths = [_text_width(encoders[name]) for name in names]
         wanted = denoiser.get(field)
         known = [width for width in widths if isinstance(width, int)]
         if not isinstance(wanted, int) or len(known) < len(names) or denoiser.get("encoder_hid_dim"):
@@ -144,6 +144,12 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
                 f"its {family.denoiser_name} reads text of width {wanted}; {sum(known)} come from {' and '.join(dict.fromkeys(names))}."
             )
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
+
+
+def _text_width(encoder: Config) -> Any:
+    """Of what an encoder makes of each token; a model of pictures and text has a configuration of its text half."""
+    own = encoder.get("text_config") or encoder
+    return own.get("hidden_size") or own.get("d_model")
 
 
 def _settings(part: Any) -> Config:

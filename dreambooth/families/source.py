@@ -235,8 +235,9 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
     """
     digest = hashlib.sha256()
     with suppress(FileNotFoundError, Damaged):
-        index = read_json(folder / "model_index.json").items()
-        own = {name: value for name, value in index if not (name.startswith("_") or isinstance(value, list) or value in (True, None))}
+        index = read_json(folder / "model_index.json")
+        parts = parts_of(index)
+        own = {name: value for name, value in index.items() if not (name.startswith("_") or name in parts or value in (True, None))}
         own.pop("requires_safety_checker", None)
         digest.update(json.dumps(own, sort_keys=True).encode() if own else b"")
     for path in sorted(folder.rglob("*")):

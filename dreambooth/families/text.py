@@ -22,6 +22,8 @@ class Reader(ABC):
     """Its text encoders, in the order of their tokenizers."""
     most_tokens: ClassVar[int] = 512
     """Tokens per prompt at most, whatever tokenizer and encoder could take: what the denoiser was trained with."""
+    padding_side: ClassVar[str | None] = None
+    """Where its pipeline pads prompts, whatever the tokenizer's folder says; None where the folder decides."""
     masks_padding: ClassVar[bool] = False
     """Whether its pipeline can mask padding in the text encoder."""
     takes_negative_prompt: ClassVar[bool] = True
@@ -54,13 +56,22 @@ class Reader(ABC):
         """
         tokens: dict[str, Tensor] = {}
         for number, tokenizer in enumerate(self.tokenizers, start=1):
-            length = self.text_length(number)
             words = [self.format_prompt(self._spelt_out(prompt, tokenizer), number) for prompt in prompts]
-            out = tokenizer(words, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            options = {"max_length": self.prompt_length(number), "padding_side": self.padding_side}
+            out = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt", **options)
             suffix = "" if number == 1 else f"_{number}"
             tokens[f"input_ids{suffix}"] = out.input_ids
             tokens[f"attention_mask{suffix}"] = out.attention_mask
         return tokens
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens before a prompt that are read for its sake, and whose states the denoiser does not see."""
+        return 0
+
+    def prompt_length(self, number: int) -> int:
+        """Tokens that are made of a formatted prompt at most: those that the denoiser sees, after those that it does not."""
+        return self.text_length(number) + self.dropped_tokens
 
     def text_length(self, number: int) -> int:
         """Tokens per prompt for tokenizer `number` (from 1): its own length, which --tokenizer_max_length shortens.
@@ -85,7 +96,7 @@ class Reader(ABC):
         for number, tokenizer in enumerate(self.tokenizers, start=1):
             words = self._spelt_out(prompt, tokenizer)
             start = self.format_prompt(MARK, number).index(MARK)
-            text, length = self.format_prompt(words, number), self.text_length(number)
+            text, length = self.format_prompt(words, number), self.prompt_length(number)
             out = tokenizer(text, max_length=length, truncation=True, return_offsets_mapping=True)
             end = max(stop for _, stop in out.offset_mapping) - start if len(out.input_ids) == length else len(words)
             found.append((words[: max(end, 0)], words[max(end, 0) :].strip()))

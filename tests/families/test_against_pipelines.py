@@ -14,7 +14,8 @@ from dreambooth.training.step import forward_backward
 from tests import tiny
 from tests.training.runs import config
 
-FLOWS = ["flux", "flux2", "sd3", "z_image"]
+FLOWS = ["flux", "flux2", "sd3", "z_image", "krea2"]
+MASKED = ["z_image", "krea2"]
 PROMPTS = ["a sks dog", "A photo of a cat on the beach"]
 HEIGHT, WIDTH, STEPS = 16, 24, 3
 
@@ -93,17 +94,40 @@ def test_z_image_embeds_prompts_as_its_pipeline_and_leaves_the_list_of_prompts_a
         torch.testing.assert_close(row[mask], expected, rtol=0, atol=1e-6)
 
 
-def test_what_lies_under_z_images_mask_counts_for_nothing(pipelines):
-    family = tiny.load(pipelines("z_image"))
+@pytest.mark.parametrize("prompts", [PROMPTS, ["a dog " * 50] * 2], ids=["short", "long"])
+def test_krea_2_embeds_prompts_as_its_pipeline(pipelines, prompts):
+    """Also one that is too long, behind whose end there still are the words that the answer starts with."""
+    family = tiny.load(pipelines("krea2"))
+    theirs, mask = family.pipe.encode_prompt(prompts, max_sequence_length=family.text_length(1))
+    ours = family.embed(family.tokenize(prompts))
+    assert torch.equal(ours["mask"].sum(dim=1), mask.sum(dim=1))
+    torch.testing.assert_close(ours["text"][ours["mask"]], theirs[mask], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_what_lies_under_a_mask_counts_for_nothing(pipelines, name):
+    family = tiny.load(pipelines(name))
     condition = family.embed(family.tokenize(PROMPTS))
     x, time = torch.randn(2, *family.latent_shape(16, 16)), torch.tensor([300.0, 900.0])
-    other = {**condition, "text": torch.where(condition["mask"][..., None], condition["text"], 7.0)}
+    text = condition["text"].clone()
+    text[~condition["mask"].bool()] = 7.0
+    other = {**condition, "text": text}
     assert torch.equal(family.predict(x, time, condition), family.predict(x, time, other))
 
 
 def batch_of(family) -> Batch:
     x, eps = torch.randn(2, 2, *family.latent_shape(16, 24), generator=torch.Generator().manual_seed(1))
     return Batch(x, eps, torch.tensor([120, 700]), torch.ones(2) / 2, family.embed(family.tokenize(PROMPTS)), torch.arange(2))
+
+
+def patches(latents: torch.Tensor) -> torch.Tensor:
+    """2 x 2 latents a token, channels first."""
+    return torch.nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def unpatched(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    h, w = like.shape[2:]
+    return torch.nn.functional.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (h // 2, w // 2)), 2)
 
 
 def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
@@ -125,6 +149,11 @@ def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
         widened = torch.cat([condition["clip"], torch.zeros(2, 77, condition["t5"].shape[2] - condition["clip"].shape[2])], dim=2)
         text = torch.cat([widened, condition["t5"]], dim=1)
         answer = network(noisy, encoder_hidden_states=text, pooled_projections=condition["pooled"], timestep=times).sample
+    elif flow.name == "Krea 2":
+        grid = [[0, row, column] for row in range(4) for column in range(6)]
+        places = torch.tensor([[0, 0, 0]] * condition["text"].shape[1] + grid)
+        out = network(patches(noisy), condition["text"], times / 1000, places, encoder_attention_mask=condition["mask"]).sample
+        answer = unpatched(out, noisy)
     else:
         pytest.skip("see test_against_diffusers")
     theirs = mse_loss(answer, batch.eps - batch.x)

@@ -8,6 +8,7 @@ import pytest
 from dreambooth.core.errors import SettingError
 from dreambooth.families import FAMILIES, ModelSource
 from dreambooth.families.flux2 import Flux2
+from dreambooth.families.krea2 import Krea2
 from dreambooth.families.sampling import Sampling, check
 from dreambooth.families.z_image import ZImage
 from dreambooth.run.train import train
@@ -28,6 +29,8 @@ def run(tmp_path, base, **settings):
         ("flux2", {"validation_prompt": "a dog", "validation_negative_prompt": "red"}, "--validation_negative_prompt"),
         ("sd3", {"resolution": 128, "ignore_photo_errors": True}, "--resolution"),
         ("flux2", {"resolution": 18}, "--resolution"),
+        ("krea2", {"train_text_encoder": True}, "--train_text_encoder"),
+        ("krea2", {"resolution": 18}, "--resolution"),
         ("z_image", {"text_encoder_use_attention_mask": True}, "--text_encoder_use_attention_mask"),
     ],
 )
@@ -50,11 +53,14 @@ def test_a_tokenizer_without_its_chat_template_is_refused(pipelines, tmp_path, b
         tiny.load(folder)
 
 
-def test_distilled_models_are_trained_with_a_warning(pipelines, tmp_path):
-    index = json.loads((pipelines("flux2") / "model_index.json").read_text())
+@pytest.mark.parametrize("family", [Flux2, Krea2])
+def test_a_model_that_says_it_is_distilled_is_trained_with_a_warning(tmp_path, family):
     for distilled in (True, False):
-        (tmp_path / "model_index.json").write_text(json.dumps({**index, "is_distilled": distilled}))
-        assert bool(Flux2.advice(ModelSource(pretrained_model_name_or_path=str(tmp_path)))) == distilled
+        (tmp_path / "model_index.json").write_text(json.dumps({"is_distilled": distilled}))
+        assert bool(family.advice(ModelSource(pretrained_model_name_or_path=str(tmp_path)))) == distilled
+
+
+def test_z_image_turbo_is_known_by_its_name():
     names = {"Tongyi-MAI/Z-Image-Turbo": True, "Tongyi-MAI/Z-Image": False, "/turbo/z-image": False}
     assert {name: bool(ZImage.advice(ModelSource(pretrained_model_name_or_path=name))) for name in names} == names
 
@@ -82,10 +88,10 @@ def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):
         check(family, Sampling(height=64, width=68))
 
 
-@pytest.mark.parametrize("name", ["flux2", "z_image"])
+@pytest.mark.parametrize("name", ["flux2", "z_image", "krea2"])
 def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_template(pipelines, name):
     family = tiny.load(pipelines(name))
-    family.configure_tokenizers(max_length=40)
+    family.configure_tokenizers(max_length=30)
     prompt = "A user sks dog, and an assistant who thinks of it"
     read, rest = family.as_read(prompt)
     assert prompt.startswith(read) and rest and prompt == f"{read}{prompt[len(read) : len(prompt) - len(rest)]}{rest}"
@@ -93,7 +99,7 @@ def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_temp
 
 
 def test_families_without_a_trainable_encoder_say_so_by_an_empty_tuple():
-    assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image"}
+    assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image", "Krea 2"}
 
 
 def test_a_new_word_is_refused_where_the_pipeline_could_not_load_it():
