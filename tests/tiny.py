@@ -278,9 +278,42 @@ def krea2(distilled: bool = False):
     )  # fmt: skip
 
 
+def qwen_image():
+    """Qwen-Image at 16 px (8 x 8 latents in patches of 2 x 2)."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer(64, TEMPLATE)
+    last = len(tokenizer) - 1
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    for name, parameter in transformer.named_parameters():
+        if "_mod." in name:
+            parameter.data *= 20  # as in FLUX.2
+    encoder = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer), "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        },
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+        image_token_id=last, video_token_id=last, vision_start_token_id=last, vision_end_token_id=last,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    return QwenImagePipeline(
+        scheduler=scheduler, vae=video_vae(), text_encoder=Qwen2_5_VLForConditionalGeneration(encoder).eval(), tokenizer=tokenizer,
+        transformer=transformer.eval(),
+    )  # fmt: skip
+
+
 PIPELINES = {
     "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
-    "krea2": krea2,
+    "krea2": krea2, "qwen_image": qwen_image,
 }  # fmt: skip
 
 

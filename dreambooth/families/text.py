@@ -28,6 +28,8 @@ class Reader(ABC):
     """Whether its pipeline can mask padding in the text encoder."""
     takes_negative_prompt: ClassVar[bool] = True
     """Whether its pipeline draws away from a negative prompt."""
+    default_negative_prompt: ClassVar[str] = ""
+    """What guidance leads away from, where nothing is given and the pipeline would then draw without guidance."""
     takes_new_words: ClassVar[bool] = True
     """Whether its pipeline loads embeddings of new words."""
     text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)

@@ -14,8 +14,8 @@ from dreambooth.training.step import forward_backward
 from tests import tiny
 from tests.training.runs import config
 
-FLOWS = ["flux", "flux2", "sd3", "z_image", "krea2"]
-MASKED = ["z_image", "krea2"]
+FLOWS = ["flux", "flux2", "sd3", "z_image", "krea2", "qwen_image"]
+MASKED = ["z_image", "krea2", "qwen_image"]
 PROMPTS = ["a sks dog", "A photo of a cat on the beach"]
 HEIGHT, WIDTH, STEPS = 16, 24, 3
 
@@ -25,19 +25,26 @@ def flow(request, pipelines):
     return tiny.load(pipelines(request.param))
 
 
+def rescaled(guided: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+    """Guided, each token as long as without guidance."""
+    ours, theirs = patches(guided), patches(plain)
+    return unpatched(ours * theirs.norm(dim=-1, keepdim=True) / ours.norm(dim=-1, keepdim=True), guided)
+
+
 @torch.no_grad()
 def looped(family, guidance: float, negative: str | None) -> torch.Tensor:
     """Pictures by `predict`, at the times at which the pipeline's scheduler stands."""
     scheduler = family.pipe.scheduler
     scheduler._step_index = None
     x = torch.stack([torch.randn(family.latent_shape(HEIGHT, WIDTH), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)])
-    wanted, unwanted = (family.embed(family.tokenize(prompts)) for prompts in (PROMPTS, [negative or ""] * 2))
+    wanted, unwanted = (family.embed(family.tokenize(prompts)) for prompts in (PROMPTS, [negative or family.default_negative_prompt] * 2))
     family.embedded_guidance = guidance
     for time in scheduler.timesteps:
         answer = family.predict(x, time.expand(2), wanted)
         if guidance > 1 and not getattr(family.denoiser.config, "guidance_embeds", False):
             plain = family.predict(x, time.expand(2), unwanted)
-            answer = plain + guidance * (answer - plain)
+            guided = plain + guidance * (answer - plain)
+            answer = rescaled(guided, answer) if family.name == "Qwen-Image" else guided
         x = scheduler.step(answer, time, x, return_dict=False)[0]
     return (family.decode(x) / 2 + 0.5).clamp(0, 1)
 
@@ -46,10 +53,12 @@ def looped(family, guidance: float, negative: str | None) -> torch.Tensor:
 def test_a_loop_of_predict_draws_the_pictures_of_the_pipeline(flow, guidance, negative):
     if negative and not flow.takes_negative_prompt:
         pytest.skip("its pipeline takes none")
+    negative = negative or flow.default_negative_prompt
+    negatives = [negative] * 2 if negative else None
     theirs = flow.pipe(
         prompt=list(PROMPTS), num_inference_steps=STEPS, height=HEIGHT, width=WIDTH, output_type="pt",
         generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)], max_sequence_length=flow.text_length(len(flow.encoders)),
-        **flow.pipeline_kwargs(guidance, [negative] * 2 if negative else None),
+        **flow.pipeline_kwargs(guidance, negatives),
     ).images  # fmt: skip
     torch.testing.assert_close(looped(flow, guidance, negative), theirs, rtol=0, atol=1e-5)
 
@@ -104,6 +113,21 @@ def test_krea_2_embeds_prompts_as_its_pipeline(pipelines, prompts):
     torch.testing.assert_close(ours["text"][ours["mask"]], theirs[mask], rtol=0, atol=1e-6)
 
 
+def test_qwen_image_embeds_prompts_as_its_pipeline(pipelines):
+    family = tiny.load(pipelines("qwen_image"))
+    theirs, mask = family.pipe.encode_prompt(PROMPTS)
+    ours = family.embed(family.tokenize(PROMPTS))
+    assert torch.equal(ours["mask"], mask.bool())
+    torch.testing.assert_close(ours["text"][ours["mask"]], theirs[mask.bool()], rtol=0, atol=1e-6)
+
+
+def test_sigmas_that_shift_with_the_size_are_not_shifted_in_training(flow):
+    """diffusers' script for Qwen-Image asks for a shift of 3, of which its scheduler, which shifts by size, knows nothing."""
+    config = flow.pipe.scheduler.config
+    shift = 1.0 if config.use_dynamic_shifting else config.shift
+    assert flow.process.sigma[500] == pytest.approx(shift * 0.5 / (1 + (shift - 1) * 0.5))
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_what_lies_under_a_mask_counts_for_nothing(pipelines, name):
     family = tiny.load(pipelines(name))
@@ -154,6 +178,9 @@ def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
         places = torch.tensor([[0, 0, 0]] * condition["text"].shape[1] + grid)
         out = network(patches(noisy), condition["text"], times / 1000, places, encoder_attention_mask=condition["mask"]).sample
         answer = unpatched(out, noisy)
+    elif flow.name == "Qwen-Image":
+        kept = {"encoder_hidden_states": condition["text"], "encoder_hidden_states_mask": condition["mask"]}
+        answer = unpatched(network(patches(noisy), timestep=times / 1000, img_shapes=[[(1, 4, 6)]] * 2, **kept).sample, noisy)
     else:
         pytest.skip("see test_against_diffusers")
     theirs = mse_loss(answer, batch.eps - batch.x)

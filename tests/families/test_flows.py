@@ -31,6 +31,7 @@ def run(tmp_path, base, **settings):
         ("flux2", {"resolution": 18}, "--resolution"),
         ("krea2", {"train_text_encoder": True}, "--train_text_encoder"),
         ("krea2", {"resolution": 18}, "--resolution"),
+        ("qwen_image", {"train_text_encoder": True}, "--train_text_encoder"),
         ("z_image", {"text_encoder_use_attention_mask": True}, "--text_encoder_use_attention_mask"),
     ],
 )
@@ -88,18 +89,27 @@ def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):
         check(family, Sampling(height=64, width=68))
 
 
-@pytest.mark.parametrize("name", ["flux2", "z_image", "krea2"])
+@pytest.mark.parametrize("name", ["flux2", "z_image", "krea2", "qwen_image"])
 def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_template(pipelines, name):
     family = tiny.load(pipelines(name))
-    family.configure_tokenizers(max_length=30)
+    family.configure_tokenizers(max_length=20)
     prompt = "A user sks dog, and an assistant who thinks of it"
     read, rest = family.as_read(prompt)
     assert prompt.startswith(read) and rest and prompt == f"{read}{prompt[len(read) : len(prompt) - len(rest)]}{rest}"
     assert family.as_read("a user") == ("a user", "")
 
 
+def test_one_step_is_refused_where_the_sampler_would_divide_by_0(pipelines):
+    """Qwen-Image's stretches its sigmas to end where they should, of which one alone leaves nothing."""
+    family = tiny.load(pipelines("qwen_image"))
+    check(family, Sampling(num_inference_steps=2))
+    with pytest.raises(SettingError, match="--num_inference_steps"):
+        check(family, Sampling(num_inference_steps=1))
+    check(tiny.load(pipelines("krea2")), Sampling(num_inference_steps=1))
+
+
 def test_families_without_a_trainable_encoder_say_so_by_an_empty_tuple():
-    assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image", "Krea 2"}
+    assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image", "Krea 2", "Qwen-Image"}
 
 
 def test_a_new_word_is_refused_where_the_pipeline_could_not_load_it():

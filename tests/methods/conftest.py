@@ -21,7 +21,7 @@ METHODS = {
 }
 FAMILIES_OF = {
     "textual_inversion": ["stable_diffusion", "sdxl", "flux"], "custom_diffusion": ["stable_diffusion", "sdxl"],
-    "dora": ["stable_diffusion", "sdxl", "flux", "sd3", "krea2"], "loha": ["sdxl", "z_image"], "lokr": ["flux", "sd3"],
+    "dora": ["stable_diffusion", "sdxl", "flux", "sd3", "krea2"], "loha": ["sdxl", "z_image"], "lokr": ["flux", "qwen_image"],
     "oft": ["stable_diffusion", "flux2"],
 }  # fmt: skip
 """New words need a pipeline that loads them, Custom Diffusion cross-attention; PEFT's kin share their code, and share out the families to

@@ -16,13 +16,13 @@ __all__ = ["encoder_flags"]
 
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 TRAIN = (
-    "train --class_noun dog --identifier sks --method lora --resolution 16 --num_class_images 2 --prior_inference_steps 1 --seed 1 "
+    "train --class_noun dog --identifier sks --method lora --resolution 16 --num_class_images 2 --prior_inference_steps 2 --seed 1 "
     "--max_train_steps 60 --checkpointing_steps 10 --gradient_accumulation_steps 1 --learning_rate 0.01 --skip_final_inference"
 )
 FEW = "--num_images 2 --num_prompts 2 --class_samples 2 --num_inference_steps 2"
 
 
-@pytest.mark.parametrize("name", ["flux2", "sd3", "z_image", "krea2"])
+@pytest.mark.parametrize("name", ["flux2", "sd3", "z_image", "krea2", "qwen_image"])
 def test_a_run_is_killed_resumed_drawn_from_and_evaluated(name, pipelines, tmp_path, encoder_flags, capsys):
     folders = ["--pretrained_model_name_or_path", str(pipelines(name)), "--instance_data_dir", str(tiny.photos(tmp_path / "photos"))]
     command, run, calm = [*TRAIN.split(), *folders], tmp_path / "run", tmp_path / "calm"
