@@ -79,8 +79,11 @@ class Stage(ABC):
         return set()
 
     @abstractmethod
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        """Loss of one batch, figures to log, number of its pictures. `done` is the part of the budget spent, in 0..1."""
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
+        """Loss of one batch, figures to log, number of its pictures. `done` is the part of the budget spent, in 0..1.
+
+        Figures are numbers on the device: to read each of them would make an accelerator wait.
+        """
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, float]:
@@ -91,6 +94,13 @@ def device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return found or torch.device("cpu")
+
+
+def rng_here(rng: torch.Generator) -> torch.Generator:
+    """The generator itself on a CPU; on an accelerator one of its own that this one seeds, so that no random number has to travel."""
+    if device().type == "cpu":
+        return rng
+    return torch.Generator(device()).manual_seed(int(torch.randint(1 << 40, (1,), generator=rng)))
 
 
 def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Progress]:
@@ -223,7 +233,7 @@ class Run:
             p.grad = torch.empty_like(p) if p.grad is None else p.grad
             p.grad.copy_(part.view_as(p))
 
-    def update(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def update(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         """One batch, one step."""
         loss, figures, seen = self.stage.loss(rng, done)
         for p in self.weights:
@@ -245,7 +255,7 @@ class Run:
     def go(self) -> Iterator[Progress]:
         """Train until the minutes are spent, save and export on the way and at the end."""
         total, ticked, saved = self.budget.minutes * 60, time.time(), time.time()
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         seen, since, mark, saves = 0, 0, time.time(), 0
         while True:
             done = torch.tensor([self.spent / total])
@@ -258,11 +268,11 @@ class Run:
             now = time.time()
             self.spent, ticked = self.spent + min(now - ticked, LONGEST), now
             seen, since = seen + count * self.processes, since + 1
-            for name, value in {"loss": loss.item(), **figures}.items():
-                sums[name] = sums.get(name, 0.0) + value
+            for name, value in {"loss": loss, **figures}.items():
+                sums[name] = sums[name] + value if name in sums else value
             if since == self.budget.log_every:
                 speed = seen / (time.time() - mark)
-                yield Progress(self.stage.name, self.step, self.spent, speed, {k: v / since for k, v in sums.items()})
+                yield Progress(self.stage.name, self.step, self.spent, speed, {k: v.item() / since for k, v in sums.items()})
                 sums, seen, since, mark = {}, 0, 0, time.time()
             if self.rank == 0 and time.time() - saved > self.budget.save_seconds:
                 self.save()

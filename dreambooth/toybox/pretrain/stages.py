@@ -27,7 +27,7 @@ BUDGETS = {
     "instance": Budget(minutes=10),
     "judge": Budget(minutes=6),
     "perceptual": Budget(minutes=4),
-    "unet": Budget(minutes=70, save_seconds=240, export_every=5),
+    "unet": Budget(minutes=70, save_seconds=120, export_every=10),
 }
 """Every stage with the budget of a first start on two CPU cores, in order; encoders may come any time after `render`. The shipped weights
 took longer, in several starts (RECIPE.md)."""
