@@ -311,9 +311,27 @@ def qwen_image():
     )  # fmt: skip
 
 
+def pixart_sigma():
+    """PixArt-Sigma at 16 px (8 x 8 latents in patches of 2 x 2)."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    transformer = PixArtTransformer2DModel(
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32, in_channels=4,
+        cross_attention_dim=24, out_channels=8, use_additional_conditions=False,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
+    encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)).eval()
+    return PixArtSigmaPipeline(
+        tokenizer=tokenizer, text_encoder=encoder, vae=vae(scaling_factor=0.13025), transformer=transformer.eval(), scheduler=scheduler
+    )
+
+
 PIPELINES = {
     "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
-    "krea2": krea2, "qwen_image": qwen_image,
+    "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma,
 }  # fmt: skip
 
 
@@ -341,6 +359,8 @@ def picture(pipe, prompt: str = "a sks dog", **options) -> torch.Tensor:
     if "max_sequence_length" in inspect.signature(type(pipe).__call__).parameters:
         tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer")]
         options["max_sequence_length"] = tokenizers[-1].model_max_length
+    if "use_resolution_binning" in inspect.signature(type(pipe).__call__).parameters:
+        options |= {"use_resolution_binning": False, "clean_caption": False}
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         return pipe(prompt=prompt, num_inference_steps=2, height=16, width=16, generator=rng, output_type="pt", **options).images[0]

@@ -45,6 +45,10 @@ class Family(Reader):
     """The pipeline's name for the network that learns."""
     denoiser_class: ClassVar[str] = "UNet2DConditionModel"
     """diffusers' class of that network."""
+    published_class: ClassVar[str | None] = None
+    """What folders of its makers call that class, where diffusers has named it since."""
+    learned_variance: ClassVar[bool] = False
+    """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
     """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
     added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
@@ -60,6 +64,8 @@ class Family(Reader):
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    lora_snippet: ClassVar[str] = 'pipe.load_lora_weights(".")'
+    """Lines of Python that put a LoRA, in the folder they run in, on diffusers' pipeline `pipe`."""
     reads_alone: ClassVar[Mapping[str, str]] = {}
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()

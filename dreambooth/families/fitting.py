@@ -89,7 +89,7 @@ def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None
 
 def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, str | None]], denoiser: Config) -> None:
     kinds = [index.get(family.denoiser_name, (None, None))[1], denoiser.get("_class_name")]
-    other = next((kind for kind in kinds if kind and kind != family.denoiser_class), None)
+    other = next((kind for kind in kinds if kind and kind not in (family.denoiser_class, family.published_class)), None)
     if other:
         reason = f"its {family.denoiser_name} is of class {other}; {family.name}'s is {family.denoiser_class}."
         raise SettingError(FLAG, reason, fix=FIX)
@@ -116,6 +116,8 @@ def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: M
         raise SettingError(flag, f"the VAE's class is {kind}; {wanted} is needed.", fix="Choose one that the base model's kind uses.")
     takes, made = denoiser.get("in_channels"), vae.get("latent_channels")
     gives = denoiser.get("out_channels") or takes
+    if family.learned_variance and isinstance(gives, int):
+        gives //= 2
     if not (isinstance(takes, int) and isinstance(gives, int) and isinstance(made, int)):
         return
     latents = made * family.channel_multiple

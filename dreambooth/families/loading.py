@@ -43,7 +43,7 @@ def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapp
     source.check(replaced=own)
     kind = getattr(diffusers, index["_class_name"])
     try:
-        with readable_name(source.folder()) as folder:
+        with readable_name(source.folder()) as folder, torch.random.fork_rng(devices=[]):  # some networks draw what is then replaced
             pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
     except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
         if is_out_of_memory(error):

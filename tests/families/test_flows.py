@@ -108,8 +108,14 @@ def test_one_step_is_refused_where_the_sampler_would_divide_by_0(pipelines):
     check(tiny.load(pipelines("krea2")), Sampling(num_inference_steps=1))
 
 
-def test_families_without_a_trainable_encoder_say_so_by_an_empty_tuple():
-    assert {family.name for family in FAMILIES if not family.text_trainable} == {"FLUX.2 klein", "Z-Image", "Krea 2", "Qwen-Image"}
+def test_text_encoders_that_can_learn_are_clips():
+    assert {family.name for family in FAMILIES if not family.text_trainable} == {
+        "FLUX.2 klein",
+        "Z-Image",
+        "Krea 2",
+        "Qwen-Image",
+        "PixArt-Sigma",
+    }
 
 
 def test_a_new_word_is_refused_where_the_pipeline_could_not_load_it():
