@@ -329,9 +329,51 @@ def pixart_sigma():
     )
 
 
+def gemma_tokenizer(length: int = 64):
+    """A Gemma tokenizer of small letters and single bytes."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import GemmaTokenizer
+
+    letters = ["▁", *"abcdefghijklmnopqrstuvwxyz", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {token: place for place, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *letters])}
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+    start = TemplateProcessing(single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", 2)])
+    tokenizer._tokenizer.post_processor = start
+    return tokenizer
+
+
+def sana():
+    """Sana at 16 px (8 x 8 latents), whose pipeline's own rule, multiples of 32 px, holds for its VAE's factor of 32; here it is 2."""
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    torch.manual_seed(0)
+    SanaPipeline.check_inputs = lambda *args, **options: None
+    tokenizer = gemma_tokenizer()
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2,
+        cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16, sample_size=8, patch_size=1, timestep_scale=0.5,
+    )  # fmt: skip
+    blocks = ("ResBlock", "EfficientViTBlock")
+    own = AutoencoderDC(
+        latent_channels=4, attention_head_dim=4, encoder_block_types=blocks, decoder_block_types=blocks, encoder_block_out_channels=(8, 16),
+        decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)), downsample_block_type="conv",
+        upsample_block_type="interpolate", scaling_factor=0.41407,
+    )  # fmt: skip
+    encoder = Gemma2Config(
+        head_dim=8, hidden_size=16, intermediate_size=16, max_position_embeddings=2048, num_attention_heads=2, num_hidden_layers=2,
+        num_key_value_heads=1, vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, bos_token_id=2, query_pre_attn_scalar=8,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    return SanaPipeline(
+        tokenizer=tokenizer, text_encoder=Gemma2Model(encoder).eval(), vae=own.eval(), transformer=transformer.eval(), scheduler=scheduler
+    )
+
+
 PIPELINES = {
     "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
-    "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma,
+    "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana,
 }  # fmt: skip
 
 

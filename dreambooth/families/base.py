@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
@@ -74,6 +75,8 @@ class Family(Reader):
     """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
+    takes_fp16: ClassVar[bool] = True
+    """Whether float16 tells its numbers apart."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
     terms: ClassVar[str] = ""
@@ -98,6 +101,12 @@ class Family(Reader):
     def advice(cls, source: ModelSource) -> str | None:
         """What speaks against training this very model of the family, in a sentence; None where nothing does."""
         return None
+
+    @classmethod
+    def refuse_precision(cls, precision: str | None, setting: str = "--mixed_precision") -> None:
+        """Raise SettingError for float16 where that is too little."""
+        if precision == "fp16" and not cls.takes_fp16:
+            raise SettingError(setting, f"{cls.name} divides by sums that float16 takes for 0.", fix="Use bf16.")
 
     @property
     def parts(self) -> dict[str, Any]:

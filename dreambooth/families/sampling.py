@@ -77,6 +77,7 @@ def draw(
     Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
+    family.refuse_precision(precision)
     scheduler = check(family, sampling, negative_prompt=negative_prompt)
     with _sampler(family, scheduler):
         while done < len(prompts):

@@ -14,8 +14,8 @@ from dreambooth.training.step import forward_backward
 from tests import tiny
 from tests.training.runs import config
 
-FLOWS = ["flux", "flux2", "sd3", "z_image", "krea2", "qwen_image"]
-MASKED = ["z_image", "krea2", "qwen_image", "pixart_sigma"]
+FLOWS = ["flux", "flux2", "sd3", "z_image", "krea2", "qwen_image", "sana"]
+MASKED = ["z_image", "krea2", "qwen_image", "pixart_sigma", "sana"]
 PROMPTS = ["a sks dog", "A photo of a cat on the beach"]
 HEIGHT, WIDTH, STEPS = 16, 24, 3
 
@@ -40,6 +40,9 @@ def looped(family, guidance: float, negative: str | None) -> torch.Tensor:
         scheduler.set_timesteps(STEPS)
     x = torch.stack([torch.randn(family.latent_shape(HEIGHT, WIDTH), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)])
     wanted, unwanted = (family.embed(family.tokenize(prompts)) for prompts in (PROMPTS, [negative or family.default_negative_prompt] * 2))
+    if family.name == "Sana":  # no instruction stands before what guidance leads away from
+        text, mask, *_ = family.pipe.encode_prompt([negative or ""] * 2, False, max_sequence_length=family.text_length(1))
+        unwanted = {"text": text, "mask": mask.bool()}
     family.embedded_guidance = guidance
     for time in scheduler.timesteps:
         at = time.float().expand(2)
@@ -124,11 +127,23 @@ def test_qwen_image_embeds_prompts_as_its_pipeline(pipelines):
     torch.testing.assert_close(ours["text"][ours["mask"]], theirs[mask.bool()], rtol=0, atol=1e-6)
 
 
-def test_sigmas_that_shift_with_the_size_are_not_shifted_in_training(flow):
-    """diffusers' script for Qwen-Image asks for a shift of 3, of which its scheduler, which shifts by size, knows nothing."""
+def test_sigmas_are_shifted_in_training_as_the_folder_says_and_not_where_they_go_by_the_size(flow):
+    """diffusers' script for Qwen-Image asks for a shift of 3, of which its scheduler, which shifts by size, knows nothing; the one for
+    Sana trains without the shift that Sana is drawn with."""
     config = flow.pipe.scheduler.config
-    shift = 1.0 if config.use_dynamic_shifting else config.shift
+    shift = config.flow_shift if "flow_shift" in config else 1.0 if config.use_dynamic_shifting else config.shift
     assert flow.process.sigma[500] == pytest.approx(shift * 0.5 / (1 + (shift - 1) * 0.5))
+
+
+def test_sana_embeds_prompts_behind_its_pipelines_instruction(pipelines):
+    family = tiny.load(pipelines("sana"))
+    own = family.instruction.split("\n")
+    prompts = [*PROMPTS, "a dog " * 50]
+    options = {"max_sequence_length": family.text_length(1), "complex_human_instruction": own}
+    theirs, mask, *_ = family.pipe.encode_prompt(prompts, False, **options)
+    ours = family.embed(family.tokenize(prompts))
+    assert len(own) == 8 and torch.equal(ours["mask"], mask.bool()) and mask[0].sum() < mask[2].sum()
+    torch.testing.assert_close(ours["text"], theirs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -160,7 +175,12 @@ def unpatched(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
     """At the scheduler's own sigmas, velocity against velocity; FLUX.1's stands in full in test_against_diffusers."""
     batch, scheduler, network = batch_of(flow), flow.pipe.scheduler, flow.denoiser
-    sigma, times = scheduler.sigmas[batch.t].view(-1, 1, 1, 1), scheduler.timesteps[batch.t]
+    if flow.name == "Sana":
+        plain = 1 - batch.t / 1000
+        sigmas = 3 * plain / (1 + 2 * plain)
+    else:
+        sigmas = scheduler.sigmas[batch.t]
+    sigma, times = sigmas.view(-1, 1, 1, 1), 1000 * sigmas
     noisy, condition = (1 - sigma) * batch.x + sigma * batch.eps, batch.condition
     if flow.name == "FLUX.2 klein":
         ids = torch.tensor([[0, row, column, 0] for row in range(4) for column in range(6)]).expand(2, -1, -1)
@@ -184,6 +204,8 @@ def test_the_loss_of_a_flow_is_that_of_diffusers_scripts(flow):
     elif flow.name == "Qwen-Image":
         kept = {"encoder_hidden_states": condition["text"], "encoder_hidden_states_mask": condition["mask"]}
         answer = unpatched(network(patches(noisy), timestep=times / 1000, img_shapes=[[(1, 4, 6)]] * 2, **kept).sample, noisy)
+    elif flow.name == "Sana":
+        answer = network(noisy, condition["text"], times * 0.5, encoder_attention_mask=condition["mask"]).sample
     else:
         pytest.skip("see test_against_diffusers")
     theirs = mse_loss(answer, batch.eps - batch.x)

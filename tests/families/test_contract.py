@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -100,15 +101,18 @@ def test_encoding_gives_the_posterior_of_the_vae(family):
     channels, *sides = family.latent_shape(16, 16)
     assert sides == [16 // family.vae_factor] * 2
     assert moments.shape == (2, 2 * channels, *sides)
-    assert bool((std > 0).all())
     posterior = posterior_of(family)
+    assert bool((std > 0).all()) or not posterior.std.any()
     for ours, theirs in ((mean, posterior.mean), (std, posterior.std)):
         assert torch.equal(ours.flatten().sort().values, theirs.flatten().sort().values), "in patches, where it is not equal"
         assert channels != theirs.shape[1] or torch.equal(ours, theirs.view_as(ours))
 
 
 def posterior_of(family):
-    """As the VAE itself gives it; Qwen-Image's takes videos."""
+    """As the VAE itself gives it; Qwen-Image's takes videos, and Sana's gives no spread."""
+    if "DC" in type(family.pipe.vae).__name__:
+        latents = family.pipe.vae.encode(pixels()).latent
+        return SimpleNamespace(mean=latents, std=torch.zeros_like(latents))
     axes = pixels().unsqueeze(2) if "QwenImage" in type(family.pipe.vae).__name__ else pixels()
     return family.pipe.vae.encode(axes).latent_dist
 
@@ -118,7 +122,8 @@ def test_latents_are_drawn_from_the_posterior_shifted_and_scaled(family):
     mean, std = moments.chunk(2, dim=1)
     shift, scale = family.normalization()
     x = family.draw(moments, noise)
-    torch.testing.assert_close((x / scale + shift - mean) / std, noise, rtol=1e-3, atol=1e-4)
+    assert std.any() or family.name == "Sana"
+    torch.testing.assert_close(x / scale + shift - mean, std * noise, rtol=1e-3, atol=1e-5)
 
 
 def test_decoding_undoes_the_shift_and_the_scale(family):
@@ -233,7 +238,7 @@ def test_v_prediction_is_read_from_the_scheduler_of_the_base_model(pipelines):
 
 
 def test_resolutions_come_in_steps_that_the_denoiser_can_pack(pipelines):
-    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4]
+    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4, 2]
 
 
 def test_another_vae_and_another_tokenizer_take_the_place_of_the_models_own(pipelines, tmp_path):

@@ -31,6 +31,8 @@ def run(tmp_path, base, **settings):
         ("flux2", {"resolution": 18}, "--resolution"),
         ("krea2", {"train_text_encoder": True}, "--train_text_encoder"),
         ("krea2", {"resolution": 18}, "--resolution"),
+        ("sana", {"mixed_precision": "fp16"}, "--mixed_precision"),
+        ("sana", {"identifier": "SKS"}, "--identifier"),
         ("qwen_image", {"train_text_encoder": True}, "--train_text_encoder"),
         ("z_image", {"text_encoder_use_attention_mask": True}, "--text_encoder_use_attention_mask"),
     ],
@@ -89,7 +91,7 @@ def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):
         check(family, Sampling(height=64, width=68))
 
 
-@pytest.mark.parametrize("name", ["flux2", "z_image", "krea2", "qwen_image"])
+@pytest.mark.parametrize("name", ["flux2", "z_image", "krea2", "qwen_image", "sana"])
 def test_of_a_long_prompt_the_words_that_are_cut_off_are_told_and_never_the_template(pipelines, name):
     family = tiny.load(pipelines(name))
     family.configure_tokenizers(max_length=20)
