@@ -166,12 +166,10 @@ def qwen3(tokenizer, kind: str, layers: int):
     return getattr(transformers, kind)(config).eval()
 
 
-def flux2(distilled: bool = False):
-    """FLUX.2 klein at 16 px (4 x 4 patches of latents)."""
-    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+def flux2_networks(*, guidance: bool):
+    """The VAE and the transformer of a FLUX.2 of 16 px (4 x 4 patches of latents)."""
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
-    torch.manual_seed(0)
-    tokenizer = qwen_tokenizer()
     own = AutoencoderKLFlux2(
         sample_size=16, block_out_channels=(8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
@@ -180,14 +178,75 @@ def flux2(distilled: bool = False):
     own.bn.running_var.copy_(torch.linspace(0.5, 2, 16))
     transformer = Flux2Transformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=48, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        joint_attention_dim=48, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guidance,
     )  # fmt: skip
     for name, parameter in transformer.named_parameters():
         if "modulation" in name:
             parameter.data *= 20  # gates that stand open, so that a picture shows what the layers say
+    return own, transformer.eval()
+
+
+def flux2(distilled: bool = False):
+    """FLUX.2 klein."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    own, transformer = flux2_networks(guidance=False)
     return Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
-        text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer.eval(), is_distilled=distilled,
+        text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer, is_distilled=distilled,
+    )  # fmt: skip
+
+
+MISTRAL = (
+    "{{ '<s>' }}{% for m in messages %}{% set text = m['content'][0]['text'] %}"
+    "{% if m['role'] == 'system' %}{{ '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}{% else %}{{ '[INST]' + text + '[/INST]' }}{% endif %}"
+    "{% endfor %}"
+)
+"""Mistral's chat template, for a system message and one of a user's."""
+
+
+def mistral_tokenizer(length: int = 256):
+    """A Mistral tokenizer of single bytes, with the chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"]
+    vocabulary = {token: place for place, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    raw.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="right",
+        extra_special_tokens=special[4:], model_max_length=length, chat_template=MISTRAL,
+    )  # fmt: skip
+
+
+def flux2_dev():
+    """FLUX.2 dev."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    torch.manual_seed(0)
+    tokenizer = mistral_tokenizer()
+    own, transformer = flux2_networks(guidance=True)
+    encoder = Mistral3Config(
+        text_config={
+            "model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16,
+            "max_position_embeddings": 512, "num_attention_heads": 2, "num_hidden_layers": 31, "num_key_value_heads": 2, "head_dim": 8,
+            "sliding_window": None, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3,
+        },
+        vision_config={
+            "model_type": "pixtral", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8,
+            "intermediate_size": 16, "image_size": 30, "patch_size": 6, "num_channels": 3,
+        },
+        image_token_index=8,
+    )  # fmt: skip
+    return Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
+        text_encoder=Mistral3ForConditionalGeneration(encoder).eval(), transformer=transformer,
     )  # fmt: skip
 
 
@@ -374,6 +433,7 @@ def sana():
 PIPELINES = {
     "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
     "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana,
+    "flux2_dev": flux2_dev,
 }  # fmt: skip
 
 

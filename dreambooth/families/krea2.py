@@ -20,7 +20,7 @@ class Krea2(VideoLatents):
     pipelines = ("Krea2Pipeline",)
     denoiser_class = "Krea2Transformer2DModel"
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_hidden_dim": ("text_encoder",)}
-    padding_side = "right"
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}
     guidance_scale = 5.5
     takes_new_words = False
     text_trainable = ()

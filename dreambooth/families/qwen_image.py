@@ -19,7 +19,7 @@ class QwenImage(VideoLatents):
     denoiser_class = "QwenImageTransformer2DModel"
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"joint_attention_dim": ("text_encoder",)}
     most_tokens = 1024
-    padding_side = "right"
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}
     guidance_scale = 4.0
     default_negative_prompt = " "
     takes_new_words = False

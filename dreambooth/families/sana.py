@@ -22,7 +22,7 @@ class Sana(Flow):
     vae_classes = ("AutoencoderDC",)
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"caption_channels": ("text_encoder",)}
     most_tokens = 300
-    padding_side = "right"
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}
     reads_lower_case = True
     default_latents = 32
     guidance_scale = 4.5

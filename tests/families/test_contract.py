@@ -238,7 +238,7 @@ def test_v_prediction_is_read_from_the_scheduler_of_the_base_model(pipelines):
 
 
 def test_resolutions_come_in_steps_that_the_denoiser_can_pack(pipelines):
-    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4, 2]
+    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4, 2, 4]
 
 
 def test_another_vae_and_another_tokenizer_take_the_place_of_the_models_own(pipelines, tmp_path):

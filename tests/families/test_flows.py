@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import FAMILIES, ModelSource
@@ -31,6 +32,7 @@ def run(tmp_path, base, **settings):
         ("flux2", {"resolution": 18}, "--resolution"),
         ("krea2", {"train_text_encoder": True}, "--train_text_encoder"),
         ("krea2", {"resolution": 18}, "--resolution"),
+        ("flux2_dev", {"validation_prompt": "a dog", "validation_negative_prompt": "red"}, "--validation_negative_prompt"),
         ("sana", {"mixed_precision": "fp16"}, "--mixed_precision"),
         ("sana", {"identifier": "SKS"}, "--identifier"),
         ("qwen_image", {"train_text_encoder": True}, "--train_text_encoder"),
@@ -45,7 +47,7 @@ def test_what_makes_no_sense_for_a_family_is_refused_by_its_flag(pipelines, tmp_
     assert caught.value.fix
 
 
-@pytest.mark.parametrize("base", ["flux2", "z_image"])
+@pytest.mark.parametrize("base", ["flux2", "z_image", "flux2_dev"])
 def test_a_tokenizer_without_its_chat_template_is_refused(pipelines, tmp_path, base):
     folder = tmp_path / "model"
     shutil.copytree(pipelines(base), folder)
@@ -82,6 +84,22 @@ def test_the_warning_of_a_distilled_model_comes_before_it_is_loaded(pipelines, t
             if said and said[-1][0].startswith("Loading"):
                 break
         assert any("is distilled" in text and important for text, important in said), name
+
+
+def test_of_a_processor_the_tokenizer_is_loaded_alone(pipelines, tmp_path):
+    """FLUX.2 dev's folder names one that cannot be made without torchvision, which nothing here needs."""
+    folder = tmp_path / "published"
+    shutil.copytree(pipelines("flux2_dev"), folder)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "tokenizer": ["transformers", "PixtralProcessor"]}))
+    ModelSource(pretrained_model_name_or_path=str(folder)).check()
+    family, plain = tiny.load(folder), tiny.load(pipelines("flux2_dev"))
+    assert torch.equal(tiny.picture(family.pipe), tiny.picture(plain.pipe))
+    family.save(tmp_path / "saved")
+    assert torch.equal(tiny.picture(tiny.load(tmp_path / "saved").pipe), tiny.picture(plain.pipe))
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(SettingError, match="vocabulary"):
+        tiny.load(folder)
 
 
 def test_pictures_are_no_larger_than_the_table_of_positions(pipelines):

@@ -55,7 +55,7 @@ LAYERS = {
     "flux": {"attn.to_q", "ff.net.2", "attn.to_add_out"}, "flux2": {"attn.to_q", "attn.to_v"}, "sd3": {"attn.to_q", "attn.add_k_proj"},
     "z_image": {"attention.to_q", "attention.to_out.0"}, "krea2": {"attn.to_q", "attn.to_gate", "ff.up", "text_fusion.projector"},
     "qwen_image": {"attn.to_q", "attn.to_out.0"}, "pixart_sigma": {"attn1.to_q", "attn2.to_v"},
-    "sana": {"attn1.to_q", "attn2.to_v"},
+    "sana": {"attn1.to_q", "attn2.to_v"}, "flux2_dev": {"attn.to_q", "attn.to_v"},
 }  # fmt: skip
 """Some of the layers that each family's LoRA changes."""
 
