@@ -201,8 +201,8 @@ def flux2(distilled: bool = False):
 
 MISTRAL = (
     "{{ '<s>' }}{% for m in messages %}{% set text = m['content'][0]['text'] %}"
-    "{% if m['role'] == 'system' %}{{ '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}{% else %}{{ '[INST]' + text + '[/INST]' }}{% endif %}"
-    "{% endfor %}"
+    "{% if m['role'] == 'system' %}{{ '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}"
+    "{% else %}{{ '[INST]' + text + '[/INST]' }}{% endif %}{% endfor %}"
 )
 """Mistral's chat template, for a system message and one of a user's."""
 
