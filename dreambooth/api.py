@@ -14,7 +14,7 @@ from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
 from dreambooth.run.generate import generate as draw_pictures
 from dreambooth.run.train import train as train_records
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.open import Opened, open_model
+from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.training.records import Done, Record
 
 
@@ -24,7 +24,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
-        self._as: dict[str, Any] = {}
+        self._as: Opening | None = None
 
     def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
@@ -34,7 +34,7 @@ class Run:
         wanted = opening(config)
         if self._opened is None or self._as != wanted:
             self._as, self._opened = wanted, None  # the one before goes first: two may not fit
-            self._opened = open_model(str(self.path), **wanted)
+            self._opened = open_model(str(self.path), wanted)
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 

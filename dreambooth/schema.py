@@ -124,10 +124,10 @@ class Flag:
     @property
     def type_name(self) -> str:
         """The kind of value in a reader's words: `{no, fp16, bf16}`, `number`, `text` ..."""
+        words, members = {int: "integer", float: "number", str: "text", bool: "switch"}, _members(self.annotation)
         if self.choices:
-            return "{" + ", ".join(self.choices) + "}"
-        words = {int: "integer", float: "number", str: "text", bool: "switch"}
-        for member in _members(self.annotation):
+            return " or ".join([*(words[m] for m in members if m in words), "{" + ", ".join(self.choices) + "}"])
+        for member in members:
             inner = get_args(member)[0] if get_origin(member) in (tuple, list) and get_args(member) else member
             if inner in words:
                 return words[inner] + (" ..." if self.is_list else "")

@@ -31,7 +31,7 @@ from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.given import train_config
 from dreambooth.setup.journal import metric_rows
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 from dreambooth.toybox.world import Subject, held_out_subjects
 from dreambooth.training.records import Saved
 from dreambooth.training.state import checkpoints, step_of
@@ -144,7 +144,7 @@ class Looks:
 
     def take(self, checkpoint: Path) -> None:
         """Measure one checkpoint."""
-        opened = open_model(str(checkpoint), device="cpu")
+        opened = open_model(str(checkpoint), Opening(device="cpu"))
         self.found[step_of(checkpoint)] = self.referee.look(opened.family, opened.identifier)
         write_json(self.path, self.found)
 

@@ -29,7 +29,7 @@ from dreambooth.prompts.placeholder import class_prompt, fill
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, open_model, read_config
+from dreambooth.setup.open import Opened, Opening, open_model, read_config
 
 LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
@@ -176,7 +176,7 @@ def _scored(evidence: EvalImages, encoders: LoadedEncoders, seed: int) -> dict[s
 def _tuned(exam: Exam, run: Path) -> Opened:
     """The run's model, its weights fit for the arithmetic that the examination draws in."""
     pickles = exam.model.allow_pickle
-    return open_model(str(run), device=exam.config.device, precision=exam.config.mixed_precision, allow_pickle=pickles)
+    return open_model(str(run), Opening(device=exam.config.device, precision=exam.config.mixed_precision, allow_pickle=pickles))
 
 
 def _base(exam: Exam, own: TrainConfig) -> Opened:

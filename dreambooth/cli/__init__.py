@@ -16,6 +16,7 @@ COMMANDS = {
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare a folder of photos",
+    "models": "base models by short name: licence, gate, size, recipe",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
     "toybox": "render / pretrain / verify the embedded world",

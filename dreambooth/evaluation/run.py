@@ -22,8 +22,8 @@ from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
-from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, find, open_model, own_place
+from dreambooth.setup.model import configure_tokenizers, load_base, pipeline_of, silence_libraries
+from dreambooth.setup.open import Opened, Opening, find, open_model, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -152,14 +152,8 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(
-        lambda: (
-            opened
-            or open_model(
-                config.run, device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle
-            )
-        )
-    )
+    how_opened = Opening(device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle)
+    tuned = Lazy(lambda: opened or open_model(config.run, how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
@@ -168,7 +162,7 @@ def _draw_all(
     before: tuple[GeneratedImage, ...] = ()
     untuned = None
     if config.untuned and subject.config:
-        base = Lazy(lambda: _open_base(subject, config.device))
+        base = Lazy(lambda: _open_base(subject, config))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
@@ -177,12 +171,12 @@ def _draw_all(
     return EvalImages(drawn, subject.photos, class_drawn, before), untuned
 
 
-def _open_base(subject: Examined, device: str | None) -> Opened:
-    """The model before training, as the run had it."""
-    family = family_of(subject.base).load(subject.base)
-    if subject.config:
-        configure_tokenizers(family, subject.config.text)
-    family.to(pick_device(device))
+def _open_base(subject: Examined, config: EvaluateConfig) -> Opened:
+    """The model before training, as the run had it: rounded where the run's is."""
+    assert subject.config, "of a model that is no run nothing else is before"
+    family = load_base(subject.config, config.mixed_precision)
+    configure_tokenizers(family, subject.config.text)
+    family.to(pick_device(config.device))
     return Opened(family, subject.base.pretrained_model_name_or_path)
 
 

@@ -167,10 +167,15 @@ def vae_config(folder: Path, other: str | None) -> Config:
     return part_config(place / "vae" if (place / "vae").is_dir() else place)
 
 
-def part_config(folder: Path) -> Config:
+def scheduler_config(folder: Path) -> Config:
+    """A pipeline's scheduler's configuration, as `part_config`."""
+    return part_config(folder / "scheduler", "scheduler_config.json")
+
+
+def part_config(folder: Path, name: str = "config.json") -> Config:
     """A part's configuration; nothing where there is none or it is damaged, which is reported when it is loaded."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -18,8 +18,8 @@ class Flux2Dev(Flux2):
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"add_special_tokens": False}
     """Its chat template writes the first token itself."""
     recipe: ClassVar[Recipe] = recipes(gradient_accumulation_steps=4, train_guidance_scale=1.0)
-    """LoRA's values are those of diffusers' README for FLUX.2, with guidance 1 while training. The other methods' are FLUX.1's, and untested
-    here."""
+    """LoRA's values are those of diffusers' README for FLUX.2, with guidance 1 while training. The other methods' are FLUX.1's, and
+    untested here."""
     terms = "FLUX.2 dev is under the FLUX Non-Commercial License, and so is what is trained from it."
 
     def format_prompt(self, prompt: str, number: int) -> str:

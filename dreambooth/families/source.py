@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -9,10 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
 from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
+from dreambooth.families.names import hub_id, known_model, known_models, say_what_is_taken
 from dreambooth.files.digests import file_digest, remembered_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
@@ -22,6 +25,8 @@ from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.schema import Setting
+
+log = logging.getLogger(__name__)
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -41,7 +46,7 @@ class ModelSource(Setting):
     """The base model"""
 
     pretrained_model_name_or_path: str = TOYBOX
-    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first try."""
+    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None
@@ -57,6 +62,12 @@ class ModelSource(Setting):
     allow_pickle: bool = False
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
 
+    @field_validator("pretrained_model_name_or_path")
+    @classmethod
+    def _spelt_out(cls, name: str) -> str:
+        """The id that a short name stands for, so that a run's configuration means the same when the names mean something else."""
+        return hub_id(name)
+
     @property
     def is_here(self) -> bool:
         """Whether its name is a place on this disk, so that nothing is downloaded for its configurations."""
@@ -66,7 +77,7 @@ class ModelSource(Setting):
     def refuse_missing(self) -> None:
         """Raise SettingError for a name that was meant as a folder and is none; nothing is asked of the Hub."""
         if not self.is_here:
-            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True)
+            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True, short_names=known_models())
         for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
             if name:
                 refuse_missing_folder(name, flag)
@@ -77,8 +88,9 @@ class ModelSource(Setting):
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
             raise _single_file(path, name)
+        say_what_is_taken(name)
         if not path.is_dir():
-            refuse_missing_folder(name, FLAG, needs_owner=True)
+            refuse_missing_folder(name, FLAG, needs_owner=True, short_names=known_models())
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
@@ -124,9 +136,13 @@ def relabel_errors(setting: str) -> Iterator[None]:
 def _download(source: ModelSource) -> Path:
     """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors, try_to_load_from_cache
 
     name = source.pretrained_model_name_or_path
+    known = known_model(name)
+    is_cached = isinstance(try_to_load_from_cache(name, "model_index.json", cache_dir=source.cache_dir, revision=source.revision), str)
+    if known and not is_cached:
+        log.warning("%s", known.terms())
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,

@@ -2,7 +2,6 @@
 
 from abc import ABC
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -37,10 +36,5 @@ class VideoLatents(Flow, ABC):
     def normalization(self) -> tuple[Tensor, Tensor]:
         """By channel. What the pipelines call `latents_std` is 1 over the configuration's."""
         config = self.pipe.vae.config
-        return _by_channel(tuple(config.latents_mean), self.device), 1 / _by_channel(tuple(config.latents_std), self.device)
-
-
-@cache
-def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """[1, c, 1, 1] on a device, to which it is sent once and not in every update."""
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std))
+        return mean, 1 / std

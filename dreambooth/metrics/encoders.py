@@ -15,7 +15,6 @@ from pydantic import Field, create_model
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics.base import EncoderName, Encoders, Undefined
 from dreambooth.metrics.networks import NETWORKS, Clip, Network
@@ -128,7 +127,7 @@ class LoadedEncoders(Encoders):
 def picture_hash(image: Image.Image | PhotoFile) -> str:
     """A digest of the pixels, whatever file they came from; of a photo on the disk, of its file."""
     if isinstance(image, PhotoFile):
-        return f"file {file_digest(image.path)}"
+        return f"file {image.digest()}"
     image = image.convert("RGB")
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 

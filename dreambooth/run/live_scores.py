@@ -22,7 +22,7 @@ from dreambooth.prompts.placeholder import PLACEHOLDER, class_prompt
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import offload_idle_parts
+from dreambooth.setup.model import place_for_training
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Message, Record, Scores
 from dreambooth.training.state import checkpoints, step_of
@@ -116,5 +116,5 @@ class Watcher:
         family.to(self.trainer.processes.device)
         scored = self.live.evaluate(step, partial(self.trainer.inference_mode, averaged=step > 0))
         self._choose()
-        offload_idle_parts(self.config, family)
+        place_for_training(self.config, family, self.trainer.processes.device)
         return Scores(step, self.trainer.total, scored.values)

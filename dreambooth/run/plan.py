@@ -14,7 +14,7 @@ from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import learning_parts
+from dreambooth.setup.model import flow_shift, learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
 from dreambooth.training.state import checkpoints
@@ -37,6 +37,8 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
+    shift = flow_shift(config, family)
+    shifted = f", times shifted by {shift:.3g}" if shift else ""
     lines = [
         (
             "model",
@@ -47,7 +49,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}",
+            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     for images in material.prior:

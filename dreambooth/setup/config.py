@@ -23,7 +23,7 @@ from dreambooth.methods import AnyMethod, Full
 from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, flags, get, is_set
 from dreambooth.setup.trust import refuse_unteachable, untrusted
-from dreambooth.training.batches import Cropping
+from dreambooth.training.crops import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization

@@ -6,13 +6,8 @@ the cache the same set of crops is trained.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
 
-import numpy as np
 import torch
-from annotated_types import Ge, Le
-from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -20,43 +15,9 @@ from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.draws import endless_order, generator
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
-from dreambooth.schema import Setting
+from dreambooth.training.crops import Crop, Cutter, Picture, as_pixels
 from dreambooth.training.objective import Objective
 from dreambooth.training.records import Progress, Record
-
-RESAMPLING = {
-    "lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST, "box": Image.Resampling.BOX, "hamming": Image.Resampling.HAMMING,
-}  # fmt: skip
-
-
-class Cropping(Setting):
-    """How pictures are cut to size"""
-
-    resolution: Annotated[int, Ge(8), Le(8192)] | None = None
-    """Side in pixels of the square that is trained on; left out, the base model's own size."""
-    center_crop: bool = False
-    """Cut the middle of a photo that is not square, instead of random parts of it."""
-    random_flip: bool = False
-    """Also show pictures mirrored. Not for subjects with writing or a parting."""
-    crops_per_photo: Annotated[int, Ge(1), Le(1000)] = 4
-    """How many random crops of a picture that is not square there are to draw from."""
-    cache_latents: bool = True
-    """Run the VAE once per crop and not in every step; needs memory for the latents of all pictures."""
-    image_interpolation_mode: Literal["lanczos", "bicubic", "bilinear", "nearest", "box", "hamming"] = "lanczos"
-    """Filter for making pictures smaller or larger."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One (picture, crop, flip): uint8 pixels [3, r, r], and what conditions some families on the crop."""
-
-    pixels: UInt8[Tensor, "3 r r"] | None
-    """None once they are encoded and kept as moments."""
-    original: tuple[int, int]
-    corner: tuple[int, int]
-    mask: UInt8[Tensor, "1 r r"] | None = None
-    """Where the subject is, 255 there, for a masked loss."""
 
 
 @dataclass
@@ -75,76 +36,31 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.cuts_of)
 
-    def add(
-        self, name: str, image: Image.Image, prompts: list[int], *, cropping: Cropping, resolution: int, seed: int, mirrored: bool,
-        mask: Image.Image | None = None,
-    ) -> None:  # fmt: skip
+    def add(self, picture: Picture, cutter: Cutter) -> None:
         """Cut a picture, and its mask where it has one, and remember it."""
-        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": mirrored}
-        crops = list(crop_picture(image, name, **options))
-        if mask:
-            masks = crop_picture(mask.convert("RGB"), name, **options)
+        crops = list(cutter.crops(picture.image, picture.name, original=picture.original))
+        if picture.mask:
+            masks = cutter.crops(picture.mask.convert("RGB"), picture.name)
             crops = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(crops, masks, strict=True) if own.pixels is not None]
         self.cuts_of.append(list(range(len(self.crops), len(self.crops) + len(crops))))
         self.crops += crops
-        self.prompts_of.append(prompts)
-        self.names.append(name)
-
-
-def crop_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Crop]:
-    """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
-    original = (image.height, image.width)
-    scale = resolution / min(image.size)
-    size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
-    image = image.resize(size, RESAMPLING[cropping.image_interpolation_mode]) if size != image.size else image
-    for top, left in corners(size, resolution, cropping=cropping, seed=seed, name=name):
-        square = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
-        pixels = torch.from_numpy(square.copy()).permute(2, 0, 1)
-        yield Crop(pixels, original, (top, left))
-        if mirrored:
-            yield Crop(pixels.flip(-1), original, (top, size[0] - left - resolution))
-
-
-def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed: int, name: str) -> list[tuple[int, int]]:
-    """Top left corners of a picture's crops: the middle, or `crops_per_photo` random ones spread over its longer side."""
-    room = (size[1] - resolution, size[0] - resolution)
-    if cropping.center_crop or room == (0, 0):
-        return [(room[0] // 2, room[1] // 2)]
-    rng = generator(seed, "crop", name)
-    shares = (torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)) / cropping.crops_per_photo
-    return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
-
-
-def as_pixels(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b 3 r r"]:
-    """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
-    return torch.stack([cut.pixels for cut in crops if cut.pixels is not None]).to(device, torch.float32) / 127.5 - 1
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture of a shelf, decoded, with the places of its prompts."""
-
-    name: str
-    image: Image.Image
-    prompts: list[int]
-    mask: Image.Image | None = None
+        self.prompts_of.append(picture.prompts)
+        self.names.append(picture.name)
 
 
 @torch.no_grad()
 def fill_image_set(
-    image_set: ImageSet, pictures: Iterable[Shown], family: Family | None, *, count: int, what: str, cropping: Cropping, resolution: int,
-    seed: int, batch_size: int = 4,
-) -> Iterator[Record]:  # fmt: skip
+    image_set: ImageSet, pictures: Iterable[Picture], cutter: Cutter, family: Family | None, *, count: int, what: str, batch_size: int = 4
+) -> Iterator[Record]:
     """Cut `count` pictures to size as they are read, so that one at a time is held decoded, whatever its size.
 
-    With a family their cuts are encoded at once, a few at a time, into the shelf's `moments`, and their pixels let go.
+    With a family their cuts are encoded at once, a few at a time, into the set's `moments`, and their pixels let go.
     """
     some: list[Tensor] = []
     encoded, phase = 0, f"{'encoding' if family else 'reading'} {what}"
-    for number, shown in enumerate(pictures):
+    for number, picture in enumerate(pictures):
         yield Progress(phase, number, count)
-        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": cropping.random_flip}
-        image_set.add(shown.name, shown.image, shown.prompts, mask=shown.mask, **options)
+        image_set.add(picture, cutter)
         is_last = number == count - 1
         while family and (len(image_set.crops) - encoded >= batch_size or (is_last and encoded < len(image_set.crops))):
             place = slice(encoded, encoded + batch_size)
@@ -169,17 +85,35 @@ def text_table(family: Family, prompts: Sequence[str], *, learning: Collection[s
     return tokens | {answer: embedded[answer] for answer in settled}
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model learns from, encoded: photos, the prior's pictures, and what every prompt conditions it with, one row each."""
+
+    photos: ImageSet
+    prior: ImageSet
+    text: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What decides the rows of every update: how many there are of each kind, their side in pixels, the seed of all that is drawn."""
+
+    num_photos: int
+    num_prior: int
+    resolution: int
+    seed: int
+    schedule: NoiseSchedule | None = None
+    """The noise at each time; left out, the model's own."""
+
+
 class Batches:
     """Makes the rows of any update: photos first, then the prior's pictures."""
 
-    def __init__(
-        self, family: Family, photos: ImageSet, prior: ImageSet, text: dict[str, Tensor], *, process: NoiseSchedule, objective: Objective,
-        num_photos: int, num_prior: int, resolution: int, seed: int,
-    ):  # fmt: skip
-        self.family, self.photos, self.prior, self.text = family, photos, prior, text
-        self.process, self.objective, self.seed = process, objective, seed
-        self.num_photos, self.num_prior, self.resolution = num_photos, num_prior, resolution
-        self.weights = picture_weights(num_photos, num_prior, objective.prior_loss_weight)
+    def __init__(self, family: Family, data: TrainingData, draw: Draw, objective: Objective):
+        self.family, self.photos, self.prior, self.text = family, data.photos, data.prior, data.text
+        self.process, self.objective, self.seed = (draw.schedule or family.process).to(family.device), objective, draw.seed
+        self.num_photos, self.num_prior, self.resolution = draw.num_photos, draw.num_prior, draw.resolution
+        self.weights = picture_weights(self.num_photos, self.num_prior, objective.prior_loss_weight)
 
     @property
     def names(self) -> list[str]:
@@ -204,7 +138,7 @@ class Batches:
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:
-        """Which picture a row shows: every picture of a shelf once per epoch, in an order of its own in each."""
+        """Which picture a row shows: every picture of a set once per epoch, in an order of its own in each."""
         image_set, count, place = (
             (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
         )

@@ -17,7 +17,7 @@ from dreambooth.files.images import read_settings
 from dreambooth.run.generate import GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 from dreambooth.training.records import Message, Scores
 from dreambooth.training.state import checkpoints, step_of
 from tests import tiny
@@ -182,11 +182,11 @@ def test_a_lora_of_a_checkpoint_goes_onto_a_base_model(pipelines, encoder_flags,
     seen_as(monkeypatch, BEST_AT_2)
     given = {**encoder_flags, "method": "lora", "checkpointing_steps": None, "evaluate_every": 1, "evaluation_share": 0.99}
     watched(pipelines, tmp_path, "run", given)
-    on_base = open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@best").family
+    on_base = open_model(str(pipelines("stable_diffusion")), Opening(lora=f"{tmp_path / 'run'}@best")).family
     own = open_model(f"{tmp_path / 'run'}@2").family
     assert torch.equal(tiny.picture(on_base.pipe), tiny.picture(own.pipe))
     with pytest.raises(SettingError, match=r"^--lora: "):
-        open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@1")
+        open_model(str(pipelines("stable_diffusion")), Opening(lora=f"{tmp_path / 'run'}@1"))
 
 
 def test_a_new_run_in_an_old_folder_begins_with_a_look_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):

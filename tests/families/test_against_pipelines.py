@@ -252,11 +252,11 @@ def test_class_images_are_trained_with_the_class_prompt_and_every_row_has_one(fl
     wanted = config(folder, root=tmp_path, **given)
     material = gather(wanted, "sks")
     material.prior = plan_prior(wanted, material, type(flow), fingerprint(wanted.model.folder()))
+    expected = flow.tokenize(["a sks dog"] * 2 + ["a dog"] * 2)
+    expected = expected if learning else flow.embed(expected)
     *_, batches = make_batches(wanted, material, flow, Ranks(0, 1, torch.device("cpu")), 1)
     batch = batches.make(update, 0, 4)
     rows = {name: value for name, value in batch.condition.items() if name not in flow.geometry((16, 16), (0, 0), (16, 16))}
-    expected = flow.tokenize(["a sks dog"] * 2 + ["a dog"] * 2)
-    expected = expected if learning else flow.embed(expected)
     for name, value in rows.items():
         if name in expected:
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5)

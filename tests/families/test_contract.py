@@ -37,6 +37,7 @@ def test_every_other_file_of_the_package_is_one_family_of_the_index():
         "fitting",
         "flow",
         "loading",
+        "names",
         "sampling",
         "source",
         "text",

@@ -9,12 +9,12 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from dreambooth.core.errors import SettingError
-from dreambooth.families import Family
+from dreambooth.families import Family, ModelSource
 from dreambooth.methods import LoRA
 from dreambooth.run.train import train
 from dreambooth.setup.checks import check, unused_settings
-from dreambooth.setup.model import idle_parts, lighten
-from dreambooth.setup.open import open_model
+from dreambooth.setup.model import idle_parts, load_in
+from dreambooth.setup.open import Opening, open_model
 from dreambooth.training.batches import text_table
 from tests import tiny
 from tests.training.runs import config
@@ -135,10 +135,8 @@ def test_dropout_acts_in_training_alone(family):
 @pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
 def test_doras_lengths_are_those_of_the_weights_that_act_also_in_half_precision(pipelines, name):
     """PEFT rounds them to the weights' precision: the model was another by half a percent before the first update."""
-    family = tiny.load(pipelines(name))
-    method = LoRA(rank=2, use_dora=True)
-    lighten(family, method, "bf16")
-    method.attach(family, [family.denoiser_name], seed=0)
+    family = load_in("bf16", ModelSource(pretrained_model_name_or_path=str(pipelines(name))))
+    LoRA(rank=2, use_dora=True).attach(family, [family.denoiser_name], seed=0)
     count = 0
     for layer in family.denoiser.modules():
         for magnitude in getattr(layer, "lora_magnitude_vector", {}).values():
@@ -219,7 +217,7 @@ def test_a_lora_for_another_family_is_refused_and_not_left_out_in_silence(pipeli
         for _ in train(config(pipelines(family), root=tmp_path, method="lora", max_train_steps=1, output_dir=tmp_path / family)):
             pass
         with pytest.raises(SettingError, match=rf"^--lora: \S+ is for another model: .*{part}"):
-            open_model(str(pipelines(other)), lora=str(tmp_path / family))
+            open_model(str(pipelines(other)), Opening(lora=str(tmp_path / family)))
 
 
 def test_a_text_encoders_layers_have_the_names_that_every_program_knows(pipelines, tmp_path):
@@ -242,5 +240,5 @@ def test_no_float32_weights_go_to_the_device_of_a_run_in_half_precision(pipeline
     wanted = config(pipelines("stable_diffusion"), root=tmp_path, method="lora", max_train_steps=1, mixed_precision="bf16")
     for _ in train(wanted.updated({("output", "output_dir"): str(tmp_path / "run")})):
         pass
-    open_model(str(pipelines("stable_diffusion")), precision="bf16")
+    open_model(str(pipelines("stable_diffusion")), Opening(precision="bf16"))
     assert moved and set(moved) == {torch.bfloat16}

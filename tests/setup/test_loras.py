@@ -18,7 +18,7 @@ from dreambooth.methods import LoHa, LoRA
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
 from dreambooth.setup.loras import LoRAFile, add_lora, fit, read_lora
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 from tests import tiny
 from tests.training.runs import config
 
@@ -253,7 +253,7 @@ def test_a_file_acts_beside_a_runs_own_layers_in_half_precision_too(pipelines, m
     settings = {"method": "lora", "max_train_steps": 1, "mixed_precision": "bf16", "output_dir": tmp_path / "run"}
     for _ in train(config(one.base, root=tmp_path, **settings)):
         pass
-    alone, both = open_model(str(tmp_path / "run")), open_model(str(tmp_path / "run"), lora=str(one.folder))
+    alone, both = open_model(str(tmp_path / "run")), open_model(str(tmp_path / "run"), Opening(lora=str(one.folder)))
     assert alone.added is None and both.added and "layers of the unet" in both.added
     layer = both.family.denoiser.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
     assert layer.active_adapters == ["default", "added"] and layer.lora_A["added"].weight.dtype == torch.float32

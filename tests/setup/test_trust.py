@@ -26,7 +26,7 @@ __all__ = ["command"]
 
 RECOMMENDED = [
     "adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay", "cache_latents", "center_crop", "crops_per_photo",
-    "decompose_factor", "ema_decay", "gradient_accumulation_steps", "gradient_checkpointing", "identifier_tokens",
+    "decompose_factor", "ema_decay", "flow_shift", "gradient_accumulation_steps", "gradient_checkpointing", "identifier_tokens",
     "image_interpolation_mode", "keep_embedding_norm", "learning_rate", "logit_mean", "logit_std", "lora_alpha", "lora_dropout",
     "lora_layers", "lr_num_cycles", "lr_power", "lr_scheduler", "lr_warmup_steps", "masked_loss", "max_grad_norm", "max_timestep",
     "max_train_steps", "min_timestep", "mixed_precision", "mode_scale", "num_class_images", "num_train_epochs", "num_vectors",
