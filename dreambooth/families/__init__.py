@@ -5,14 +5,19 @@ from dreambooth.families.base import Family
 from dreambooth.families.fitting import FIX, purpose, refuse_unfit
 from dreambooth.families.flux import Flux
 from dreambooth.families.flux2 import Flux2
+from dreambooth.families.flux2_dev import Flux2Dev
+from dreambooth.families.krea2 import Krea2
 from dreambooth.families.names import known_model
+from dreambooth.families.pixart_sigma import PixArtSigma
+from dreambooth.families.qwen_image import QwenImage
+from dreambooth.families.sana import Sana
 from dreambooth.families.sd3 import SD3
 from dreambooth.families.sdxl import SDXL
 from dreambooth.families.source import FLAG, ModelSource, fingerprint
 from dreambooth.families.stable_diffusion import StableDiffusion
 from dreambooth.families.z_image import ZImage
 
-FAMILIES: tuple[type[Family], ...] = (StableDiffusion, SDXL, Flux, Flux2, SD3, ZImage)
+FAMILIES: tuple[type[Family], ...] = (StableDiffusion, SDXL, Flux, Flux2, Flux2Dev, SD3, ZImage, Krea2, QwenImage, PixArtSigma, Sana)
 
 
 def trained_here(pipeline: str) -> type[Family] | None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
@@ -45,6 +46,10 @@ class Family(Reader):
     """The pipeline's name for the network that learns."""
     denoiser_class: ClassVar[str] = "UNet2DConditionModel"
     """diffusers' class of that network."""
+    published_class: ClassVar[str | None] = None
+    """What folders of its makers call that class, where diffusers has named it since."""
+    learned_variance: ClassVar[bool] = False
+    """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
     """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
     added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
@@ -60,6 +65,8 @@ class Family(Reader):
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    lora_snippet: ClassVar[str] = 'pipe.load_lora_weights(".")'
+    """Lines of Python that put a LoRA, in the folder they run in, on diffusers' pipeline `pipe`."""
     reads_alone: ClassVar[Mapping[str, str]] = {}
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
@@ -68,8 +75,12 @@ class Family(Reader):
     """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
+    takes_fp16: ClassVar[bool] = True
+    """Whether float16 tells its numbers apart."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
+    terms: ClassVar[str] = ""
+    """What its licence asks of those who pass a result on, for the card; nothing where the models of a family have several."""
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
@@ -96,6 +107,12 @@ class Family(Reader):
     def advice(cls, source: ModelSource) -> str | None:
         """What speaks against training this very model of the family, in a sentence; None where nothing does."""
         return None
+
+    @classmethod
+    def refuse_precision(cls, precision: str | None, setting: str = "--mixed_precision") -> None:
+        """Raise SettingError for float16 where that is too little."""
+        if precision == "fp16" and not cls.takes_fp16:
+            raise SettingError(setting, f"{cls.name} divides by sums that float16 takes for 0.", fix="Use bf16.")
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.complete import Part
 from dreambooth.families.fitting import refuse_incomplete, refuse_unfit
-from dreambooth.families.source import FLAG, UNUSED, ModelSource
+from dreambooth.families.source import FLAG, UNUSED, ModelSource, parts_of
 from dreambooth.files.disk import failing
 from dreambooth.files.places import readable_name
 
@@ -40,17 +40,20 @@ def load_pipeline(
     if source.pretrained_vae_name_or_path:
         name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or family.vae_classes[0])
         own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", dtype=torch.float32, **safe)
-    if source.tokenizer_name:
-        options = {"flag": "--tokenizer_name", "folder": "tokenizer", "trust_remote_code": False}
-        own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, **options)
+    of_processor = str(parts_of(index).get("tokenizer", (None, None))[1]).endswith("Processor")
+    if source.tokenizer_name or (of_processor and "tokenizer" not in own):
+        name, flag = (source.tokenizer_name, "--tokenizer_name") if source.tokenizer_name else (str(source.folder()), FLAG)
+        own["tokenizer"] = _part(AutoTokenizer, name, source, flag=flag, folder="tokenizer", trust_remote_code=False)
     refuse_unfit(family, source, own)
     optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "safety_checker" in optional:
         optional["requires_safety_checker"] = False
     source.check(replaced=own)
+    late = {"tokenizer": own.pop("tokenizer")} if of_processor else {}
+    optional |= dict.fromkeys(late)  # diffusers would make the processor's class, which wants torchvision, to see whether it is one
     kind = getattr(diffusers, index["_class_name"])
     try:
-        with readable_name(source.folder()) as folder:
+        with readable_name(source.folder()) as folder, torch.random.fork_rng(devices=[]):  # some networks draw what is then replaced
             dtype = {"default": torch.float32, **(dtypes or {})}
             pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, dtype=dtype, **safe, **optional, **own)
     except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
@@ -59,6 +62,7 @@ def load_pipeline(
         where = f"{source.folder()} cannot be loaded: {first_line(error)}."
         fix = "The folder is damaged or half written; save it again."
         raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
+    pipe.register_modules(**late)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -247,8 +247,9 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
     """
     start = ""
     with suppress(FileNotFoundError, Damaged):
-        index = read_json(folder / "model_index.json").items()
-        own = {name: value for name, value in index if not (name.startswith("_") or isinstance(value, list) or value in (True, None))}
+        index = read_json(folder / "model_index.json")
+        parts = parts_of(index)
+        own = {name: value for name, value in index.items() if not (name.startswith("_") or name in parts or value in (True, None))}
         own.pop("requires_safety_checker", None)
         start = json.dumps(own, sort_keys=True) if own else ""
     files = (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))

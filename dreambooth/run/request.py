@@ -90,6 +90,9 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     source.check(replaced=replaced)
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
+    kind.refuse_capitals(config.photos.identifier)
+    kind.refuse_precision(config.loop.mixed_precision)
+    kind.refuse_precision(config.prior.prior_generation_precision, "--prior_generation_precision")
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
     if not known_model(source.pretrained_model_name_or_path):  # else `read` has said so, before the download

@@ -16,13 +16,13 @@ __all__ = ["encoder_flags"]
 
 ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 TRAIN = (
-    "train --class_noun dog --identifier sks --method lora --resolution 16 --num_class_images 2 --prior_inference_steps 1 --seed 1 "
+    "train --class_noun dog --identifier sks --method lora --resolution 16 --num_class_images 2 --prior_inference_steps 2 --seed 1 "
     "--max_train_steps 60 --checkpointing_steps 10 --gradient_accumulation_steps 1 --learning_rate 0.01 --skip_final_inference"
 )
 FEW = "--num_images 2 --num_prompts 2 --class_samples 2 --num_inference_steps 2"
 
 
-@pytest.mark.parametrize("name", ["flux2", "sd3", "z_image"])
+@pytest.mark.parametrize("name", ["flux2", "sd3", "z_image", "krea2", "qwen_image"])
 def test_a_run_is_killed_resumed_drawn_from_and_evaluated(name, pipelines, tmp_path, encoder_flags, capsys):
     folders = ["--pretrained_model_name_or_path", str(pipelines(name)), "--instance_data_dir", str(tiny.photos(tmp_path / "photos"))]
     command, run, calm = [*TRAIN.split(), *folders], tmp_path / "run", tmp_path / "calm"
@@ -38,6 +38,8 @@ def test_a_run_is_killed_resumed_drawn_from_and_evaluated(name, pipelines, tmp_p
     assert "Going on from step " in capsys.readouterr().out
     assert main([*command, "--output_dir", str(calm)]) == 0
     same_files(weights(run), weights(calm))
+    card = (run / "README.md").read_text()
+    assert ("Krea 2 Community License" in card) == (name == "krea2") and "apache" not in card, "which diffusers' script writes"
 
     assert main(["generate", str(run), "a [V] dog on the beach", "--num_images", "2", "--num_inference_steps", "2"]) == 0
     assert len(list((run / "samples" / "generated").glob("00-*.png"))) == 2

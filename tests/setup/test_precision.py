@@ -59,10 +59,12 @@ def test_frozen_parts_are_asked_for_in_the_precision_they_will_have(name, pipeli
     assert {kind for kind, dtype in loaded if dtype != torch.bfloat16} == {type(family.pipe.vae).__name__}
     whole = tiny.load(pipelines(name))
     parts, before = ([one.parts[part] for part in read(one)] for one in (family, whole))
-    assert 2 * size(parts) == size(before)
+    assert size(before) <= 2 * size(parts) <= 1.01 * size(before)
     for part, other in zip(parts, before, strict=True):
+        whole_ones = set(part._keep_in_fp32_modules or ()) if isinstance(part, ModelMixin) else set[str]()  # Krea 2's norms
         for path, value in part.named_parameters():
-            assert value.dtype == torch.bfloat16 and torch.equal(value, other.get_parameter(path).bfloat16()), path
+            assert value.dtype == (torch.bfloat16 if whole_ones.isdisjoint(path.split(".")) else torch.float32), path
+            assert torch.equal(value, other.get_parameter(path).to(value.dtype)), path
     assert {p.dtype for p in family.pipe.vae.parameters()} == {torch.float32}
 
 
