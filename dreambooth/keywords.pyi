@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 class TrainKeywords(TypedDict, total=False):
     config: str | Path | None
     pretrained_model_name_or_path: str | Path | None
-    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first try."""
+    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
     revision: str | Path | None
     """Branch, tag or commit of a Hub model."""
     variant: str | Path | None
@@ -46,12 +46,14 @@ class TrainKeywords(TypedDict, total=False):
     """Train although the check of the photos found errors; unreadable photos are then left out."""
     resolution: int | None
     """Side in pixels of the square that is trained on; left out, the base model's own size."""
+    aspect_ratio_buckets: bool | None
+    """Train photos in shapes near their own, of the area of a square of --resolution and at most about 2:1, instead of cutting squares."""
     center_crop: bool | None
-    """Cut the middle of a photo that is not square, instead of random parts of it."""
+    """Cut the middle of a photo that does not have the trained shape, instead of random parts of it."""
     random_flip: bool | None
     """Also show pictures mirrored. Not for subjects with writing or a parting."""
     crops_per_photo: int | None
-    """How many random crops of a picture that is not square there are to draw from."""
+    """How many random crops of a picture that does not have the trained shape there are to draw from."""
     cache_latents: bool | None
     """Run the VAE once per crop and not in every step; needs memory for the latents of all pictures."""
     image_interpolation_mode: Literal["lanczos", "bicubic", "bilinear", "nearest", "box", "hamming"] | None
@@ -114,6 +116,8 @@ class TrainKeywords(TypedDict, total=False):
     """Standard deviation of the logit-normal draw of times."""
     mode_scale: float | None
     """Scale of the mode draw of times."""
+    flow_shift: float | Literal["dynamic"] | None
+    """For flows: by how much the times that are trained are shifted towards noise, 1 being not at all, or `dynamic` for what the model's scheduler shifts pictures of this size by; left out, as its scheduler trains. kohya's --discrete_flow_shift."""
     train_guidance_scale: float | None
     """For guidance-distilled flows (FLUX.1 dev): the network's guidance input while it trains; diffusers' `--guidance_scale`."""
     min_timestep: int | None
