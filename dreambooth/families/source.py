@@ -15,12 +15,12 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
 from dreambooth.files.digests import file_digest, remembered_digest
 from dreambooth.files.disk import failing, in_words
-from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.pretrained import nearest_folder, refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.formats.lora_files import is_lora
 from dreambooth.schema import Setting
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"

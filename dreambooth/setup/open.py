@@ -14,10 +14,10 @@ from dreambooth.files.folders import expanded
 from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_inside
 from dreambooth.files.sums import SUMS, verified
+from dreambooth.formats.loras import add_lora, read_lora
 from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
-from dreambooth.setup.loras import add_lora, read_lora
 from dreambooth.setup.model import configure_tokenizers, learning_parts, lighten, round_weights, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted

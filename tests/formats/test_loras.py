@@ -6,18 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.files.layouts import write_kohya
-from dreambooth.files.lora_files import NoLoRA, pairs_of
+from dreambooth.formats.fit import fit
+from dreambooth.formats.lora_files import NoLoRA, changes_of
+from dreambooth.formats.loras import LoRAFile, add_lora, read_lora
 from dreambooth.methods import LoHa, LoRA
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
-from dreambooth.setup.loras import LoRAFile, add_lora, fit, read_lora
 from dreambooth.setup.open import open_model
 from tests import tiny
 from tests.training.runs import config
@@ -64,9 +65,10 @@ def made(pipelines, tmp_path_factory):
 
 def added(family, tensors, settings=None) -> dict[tuple[str, str], torch.Tensor]:
     """What tensors of a file add to each layer's weight."""
-    fitted = fit(family, LoRAFile("file", pairs_of(tensors), settings or {}))
+    fitted = fit(family, changes_of(tensors), settings or {})
+    assert not fitted.merged
     return {
-        (part, layer.replace("text_model.", "")): (one.up.flatten(1) @ one.down.flatten(1)) for part, layers in fitted.items()
+        (part, layer.replace("text_model.", "")): (one.up.flatten(1) @ one.down.flatten(1)) for part, layers in fitted.beside.items()
         for layer, one in layers.items()
     }  # fmt: skip
 
@@ -180,12 +182,12 @@ def test_stabilitys_names_of_blocks_find_the_same_layers(made):
 
 
 def test_black_forest_labs_fused_layers_are_taken_apart():
-    """As sd-scripts writes FLUX.1: q, k and v in one pair of matrices. diffusers' table has the real widths in it."""
+    """As sd-scripts writes FLUX.1: q, k and v in one pair of matrices."""
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=0)
     family = SimpleNamespace(
-        name="FLUX.1", denoiser_name="transformer", encoder_names=(), denoiser=transformer, parts={"transformer": transformer},
-        pipe=FluxPipeline,
+        name="FLUX.1", denoiser_name="transformer", denoiser_class="FluxTransformer2DModel", encoder_names=(), denoiser=transformer,
+        parts={"transformer": transformer},
     )  # fmt: skip
     down, up = torch.randn(2, 3072), torch.randn(9216, 2)
     stem = "lora_unet_double_blocks_0_img_attn_qkv"
@@ -227,7 +229,7 @@ def test_a_lora_with_ranks_and_kinds_of_layers_of_its_own_acts_as_its_formula_sa
         file |= {f"unet.{layer}.lora_down.weight": 0.1 * down, f"unet.{layer}.lora_up.weight": up, f"unet.{layer}.alpha": torch.tensor(0.5)}
         with torch.no_grad():
             weight += 0.5 / rank * (up.flatten(1) @ (0.1 * down).flatten(1)).view_as(weight)
-    add_lora(family, LoRAFile("file", pairs_of(file), {}))
+    add_lora(family, LoRAFile("file", changes_of(file), {}))
     torch.testing.assert_close(tiny.picture(family.pipe), tiny.picture(plain.pipe), rtol=0, atol=1e-5)
 
 
@@ -244,7 +246,7 @@ def test_a_dora_gives_each_row_its_length(made, name):
                 lengths = 0.5 + torch.rand(len(weight), 1, generator=rng)
                 weight *= lengths / weight.norm(dim=1, keepdim=True)
                 file[f"unet.{layer}.{name}"] = lengths if name == "dora_scale" else lengths.flatten()
-    add_lora(family, LoRAFile("file", pairs_of(one.halves | file), {}))
+    add_lora(family, LoRAFile("file", changes_of(one.halves | file), {}))
     torch.testing.assert_close(tiny.picture(family.pipe), tiny.picture(plain.pipe), rtol=0, atol=1e-5)
 
 
@@ -287,17 +289,28 @@ WRONG = {
     "FLUX's": (lambda t: {f"transformer.transformer_blocks.0.attn.to_q.lora_{s}.weight": zeros(4, 4) for s in "AB"}, "1 of its 1 layers"),
     "a network it has not": (lambda t: renamed(t, also=[("text_encoder.", "text_encoder_2.")]), "12 of its"),
     "some lengths": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(8, 1)}, "has DoRA's lengths for 1 of"),
-    "lengths over inputs": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(1, 8)}, "lengths over the inputs"),
-    "a single length": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.tensor(1.0)}, "lengths over the inputs"),
+    "a single length": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.tensor(1.0)}, "lengths fit no side"),
+    "lengths of another width": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(1, 9)}, "lengths fit no side"),
     "lengths that are not finite": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.full((8, 1), float("nan"))}, "not finite"),
     "two LoRAs": (lambda t: t | renamed(t, also=[("lora_A", "lora_down"), ("lora_B", "lora_up")]), "holds two LoRAs"),
     "one layer under two names": (lambda t: t | renamed(t, "base_model.model."), "names a layer twice"),
     "biases": (lambda t: t | {f"{stem_of(t)}.lora_B.bias": zeros(8)}, "1 tensors that are no part of a LoRA"),
-    "a norm": (lambda t: t | {"unet.conv_norm_out.diff": zeros(8)}, "is a file of whole differences"),
-    "LoHa": (lambda t: {"lora_unet_a.hada_w1_a": zeros(2, 2)}, "is a LoHa"),
-    "LoKr among LoRA": (lambda t: t | {"lycoris_a.lokr_w1": zeros(2, 2), "lycoris_a.lokr_w2": zeros(2, 2)}, "is a LoKr"),
-    "OFT": (lambda t: {"lora_unet_a.oft_blocks": zeros(2, 2, 2)}, "is an OFT"),
-    "LoCon's third matrix": (lambda t: t | {f"{stem_of(t)}.lora_mid.weight": zeros(4, 4, 3, 3)}, "is a LoCon"),
+    "a norm of another width": (lambda t: t | {"unet.conv_norm_out.diff": zeros(9)}, "is for another model: unet.conv_norm_out"),
+    "a bias that is not there": (lambda t: {f"{stem_of(t)}.diff_b": zeros(8)}, "which has none"),
+    "a norm as a pair": (
+        lambda t: {"unet.conv_norm_out.lora_down.weight": zeros(1, 8), "unet.conv_norm_out.lora_up.weight": zeros(8, 1)},
+        "which is no linear layer",
+    ),
+    "a part of LoHa": (lambda t: {"lora_unet_a.hada_w1_a": zeros(2, 2)}, "is incomplete or damaged: lora_unet_a holds hada_w1_a"),
+    "a part of LoKr": (lambda t: {"lora_unet_a.lokr_w1": zeros(2, 2)}, "is incomplete or damaged"),
+    "LoKr of another layer": (lambda t: t | {"lycoris_a.lokr_w1": zeros(2, 2), "lycoris_a.lokr_w2": zeros(2, 2)}, "is for another model"),
+    "OFT of another width": (lambda t: {f"{stem_of(t)}.oft_blocks": zeros(3, 3, 3)}, "is for another model"),
+    "PEFT's OFT": (lambda t: {f"{stem_of(t)}.oft_R.weight": zeros(2, 2)}, "is an OFT of PEFT's"),
+    "LoCon's third matrix beside a linear layer": (
+        lambda t: t | {f"{stem_of(t)}.lora_mid.weight": zeros(4, 4, 3, 3)}, "is for another model"
+    ),
+    "weights in 8 bits": (lambda t: {name: value.to(torch.float8_e4m3fn) for name, value in t.items()}, "in 8 bits (fp8)"),
+    "scaled weights": (lambda t: t | {f"{stem_of(t)}.scale_weight": torch.ones(1)}, "a file of scaled weights (fp8)"),
     "Custom Diffusion": (lambda t: {"a.attn2.processor.to_k_custom_diffusion.weight": zeros(2, 2)}, "Custom Diffusion"),
     "new words in it": (lambda t: t | {"bundle_emb.dog.string_to_param.*": zeros(1, 8)}, "a LoRA with new words"),
     "an embedding": (lambda t: {"<my-dog>": zeros(2, 8)}, "is a new word"),
@@ -401,7 +414,7 @@ def test_a_pickle_is_opened_when_it_may_be_and_holds_the_same(made, tmp_path):
     torch.save({"state_dict": one.halves}, path)
     assert "--allow_pickle" in refused(lambda: read_lora(str(path)))
     same(added(one.plain, {**one.halves}), one.delta())
-    assert len(read_lora(str(path), allow_pickle=True).pairs) == len(one.tensors) // 2
+    assert len(read_lora(str(path), allow_pickle=True).changes) == len(one.tensors) // 2
     for content in ([1, 2], {"a": "b"}):
         torch.save(content, path)
         assert "is a pickle of something else" in refused(lambda: read_lora(str(path), allow_pickle=True))
