@@ -100,11 +100,11 @@ def is_toybox(base: str) -> bool:
 
 
 def weights_digest(path: Path, base: str) -> str:
-    """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints do not count for the run."""
+    """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints and exports do not count for the run."""
     digest = hashlib.sha256(base.encode())
     for file in sorted(path.rglob("*.safetensors")):
         inside = file.relative_to(path)
-        if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", ".")):
+        if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", "export", ".")):
             digest.update(os.fsencode(f"{inside.as_posix()}\0{file_digest(file)}\0"))
     return digest.hexdigest()
 

@@ -1,1 +1,11 @@
-"""Files that other programs wrote and read: LoRAs in, and results out, one file for each format."""
+"""Files that other programs wrote and read: LoRAs in, and results out, one file for each format. A new one is its file and a line here."""
+
+from dreambooth.formats.base import Format
+from dreambooth.formats.comfy import Comfy
+from dreambooth.formats.kohya import Kohya
+from dreambooth.formats.pipeline import Pipeline
+from dreambooth.formats.single_file import SingleFile
+
+FORMATS: dict[str, Format] = {format.name: format for format in (Comfy(), Kohya(), Pipeline(), SingleFile())}
+
+__all__ = ["FORMATS", "Format"]

@@ -85,7 +85,7 @@ class Pair(Change):
         return self.down.shape[0]
 
     def product(self, weight: Tensor) -> Tensor:
-        return (self.up.flatten(1) @ self.down.flatten(1)).view_as(weight)
+        return (self.up.flatten(1) @ self.down.flatten(1)).reshape(weight.shape)
 
     def scaled(self, factor: float) -> "Pair":
         """With the factor in `up`, and no alpha beside it."""
@@ -123,7 +123,7 @@ class LoHa(Change):
 
     def product(self, weight: Tensor) -> Tensor:
         first, second = _through(self.w1_a, self.w1_b, self.t1), _through(self.w2_a, self.w2_b, self.t2)
-        return (first * second).view_as(weight)
+        return (first * second).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class LoKr(Change):
 
     def product(self, weight: Tensor) -> Tensor:
         first, second = _whole(self.w1, self.w1_a, self.w1_b, None), _whole(self.w2, self.w2_a, self.w2_b, self.t2)
-        return torch.kron(first.view(*first.shape, *[1] * (second.ndim - first.ndim)), second).contiguous().view_as(weight)
+        return torch.kron(first.view(*first.shape, *[1] * (second.ndim - first.ndim)), second).contiguous().reshape(weight.shape)
 
     def folded(self, factor: float) -> "LoKr":
         """With the factor in the first of its matrices, and no alpha beside it."""
@@ -204,7 +204,7 @@ class Whole(Change):
         return None
 
     def product(self, weight: Tensor) -> Tensor:
-        return self.values.view_as(weight)
+        return self.values.reshape(weight.shape)
 
 
 def _through(a: Tensor, b: Tensor, middle: Tensor | None) -> Tensor:

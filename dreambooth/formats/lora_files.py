@@ -30,7 +30,8 @@ OTHER_ADAPTERS = {
     r"\.oft_R|\.oft_(?!blocks$)|^oft_": "an OFT of PEFT's, which turns a layer's inputs", r"\.on_input$|\.ia3_l": "an (IA)3",
     r"\.[ab][12]\.weight$": "a GLoRA", r"_custom_diffusion\.": "the file of a Custom Diffusion run",
     r"^bundle_emb\.": "a LoRA with new words in it", r"^lora_controlnet$": "a ControlNet",
-    r"\.(w|b)_norm$|\.set_weight$": "a LyCORIS file of norms", r"scale_weight$|scaled_fp8$|\.weight_scale": "a file of scaled weights (fp8)",
+    r"\.(w|b)_norm$|\.set_weight$": "a LyCORIS file of norms",
+    r"scale_weight$|scaled_fp8$|\.weight_scale": "a file of scaled weights (fp8)",
 }  # fmt: skip
 OTHER_FILES = {
     r"^control_model\.|controlnet_|input_hint_block": "a ControlNet", r"^image_proj\.|^ip_adapter\.": "an IP-Adapter",

@@ -1,0 +1,129 @@
+"""A format: a kind of file that other programs read; which results it takes, what it writes, who reads it where, how it is checked."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.formats.learned import Changes
+
+if TYPE_CHECKING:
+    from dreambooth.families.base import Family
+
+FLAG = "--as"
+COMFY, A1111, KOHYA, DIFFUSERS = "ComfyUI", "A1111 and Forge", "kohya's tools", "diffusers"
+LORAS = {COMFY: "ComfyUI/models/loras", A1111: "stable-diffusion-webui/models/Lora"}
+"""Where programs look for LoRA files, InvokeAI by its model manager."""
+SMALL = ("lora", "dora", "loha", "lokr", "oft")
+"""Methods that learn small weights beside the model's; DoRA is LoRA with --use_dora."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of a run may stand in a file that travels: no path, no host, no photo's name."""
+
+    title: str
+    method: str
+    """`full`, `lora`, `dora` ..."""
+    trigger: str
+    """The instance prompt: the words that call the subject."""
+    base: str | None = None
+    """The base model's id on the Hub; None for a folder of this machine."""
+    base_digest: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings and counts, by the names that kohya's headers have for them."""
+
+
+@dataclass
+class Result:
+    """What is exported: a run's model in float32, as it draws."""
+
+    family: "Family | None"
+    """Gone once `untuned` was asked for: two models may not fit."""
+    learner: Any
+    changes: Changes
+    """What small weights do; nothing where whole parts have learned."""
+    load_base: Callable[[], "Family"]
+    load_folder: Callable[[Path], "Family"]
+    """A pipeline folder, loaded in float32 as this run reads prompts."""
+    load_file: Callable[[Path], "Family"]
+    """A single file with this model's configurations and tokenizers, loaded by diffusers in float32."""
+    facts: Facts
+    stored: torch.dtype
+    """In which precision the folder that the model comes from keeps its denoiser."""
+    rank: int = 0
+
+    def untuned(self) -> "Family":
+        """The base model, the tuned one let go of."""
+        self.family = self.learner = None
+        return self.load_base()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, in words for people and for the record."""
+
+    count: int
+    """Layers, weights or vectors."""
+    of_what: str
+    sha256: str | None = None
+    remarks: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Format(ABC):
+    """One kind of file"""
+
+    name: ClassVar[str]
+    """What `--as` calls it."""
+    suffix: ClassVar[str] = ".safetensors"
+    """Of a file; nothing for a folder."""
+    is_exact: ClassVar[bool] = True
+    """Whether what is read back has to draw the same picture, but for the rounding that was asked for."""
+
+    @abstractmethod
+    def readers(self, family: "type[Family]", method: str) -> Mapping[str, str]:
+        """Who reads a file of this family and method, and in which folder; nothing where nobody does."""
+
+    @abstractmethod
+    def write(self, result: Result, path: Path, dtype: torch.dtype | None) -> Written:
+        """Write the file or folder; `dtype` None leaves the precision to the format. Raises RunError for numbers that do not fit it."""
+
+    @abstractmethod
+    def read_back(self, path: Path, result: Result) -> "Family | None":
+        """The model that the file gives, as its readers make it; None where that cannot be seen here."""
+
+    def check(self, family: "type[Family]", method: str) -> None:
+        """Raise SettingError where nobody reads such a file."""
+        if not self.readers(family, method):
+            reason, fix = self.why_not(family, method)
+            raise SettingError(FLAG, reason, fix=fix)
+
+    def why_not(self, family: "type[Family]", method: str) -> tuple[str, str]:
+        """Why nobody reads it, and what to do."""
+        return f"no program reads {method} of {family.name} as {self.name}.", ""
+
+    def check_model(self, family: "type[Family]", folder: Path) -> None:
+        """Raise SettingError for a model of the family whose shape the format has no names for."""
+        return
+
+
+def rounded(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """The tensors in a precision, each rounded once; raises RunError where a finite number has no place in it."""
+    out = {name: value if dtype is None or not value.is_floating_point() else value.to(dtype) for name, value in tensors.items()}
+    lost = [name for name, value in out.items() if tensors[name].isfinite().all() and not value.isfinite().all()]
+    if lost:
+        raise RunError(f"{lost[0]} holds numbers too large for {str(dtype).removeprefix('torch.')}. Use --save_precision bf16 or fp32.")
+    return out
+
+
+def lighten(family: "Family", dtype: torch.dtype) -> None:
+    """Denoiser and text encoders in a precision; the VAE stays whole, for SDXL's overflows in half. Raises RunError as `rounded` does."""
+    for name in (family.denoiser_name, *family.encoder_names):
+        part = family.parts[name]
+        rounded(dict(part.named_parameters()), dtype)
+        part.to(dtype)

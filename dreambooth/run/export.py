@@ -1,0 +1,239 @@
+"""`export`: a run's result as a file that other programs read, written whole or not at all, and read back before it counts."""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from dreambooth.core.device import DTYPES, free_memory, pick_device
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.wording import size
+from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.families.sampling import Sampling, draw
+from dreambooth.families.single_file import load_single_file
+from dreambooth.files.atomic import whole_file, whole_folder, write_json
+from dreambooth.files.disk import disk_errors
+from dreambooth.files.packaged import TOYBOX
+from dreambooth.formats import FORMATS
+from dreambooth.formats.base import FLAG, Facts, Format, Result
+from dreambooth.formats.learned import changes_in
+from dreambooth.run.export_place import record_place, target
+from dreambooth.schema import Count, Seed, Setting, flags, get
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import configure_tokenizers
+from dreambooth.setup.open import Opened, find, open_model
+from dreambooth.setup.record import read_record
+from dreambooth.training.records import Message
+
+SavePrecision = Literal["fp32", "fp16", "bf16"]
+STEPS = 8
+"""Of the sampler, for the pictures that are compared."""
+CLOSE = 1
+"""Levels of 255 by which two drawings of one model may differ: arithmetic in another order."""
+NOTES = {
+    "ss_learning_rate": "learning_rate", "ss_lr_scheduler": "lr_scheduler", "ss_optimizer": "optimizer", "ss_seed": "seed",
+    "ss_mixed_precision": "mixed_precision", "ss_prior_loss_weight": "prior_loss_weight", "ss_resolution": "resolution",
+}  # fmt: skip
+"""Settings that kohya's headers have a name for."""
+
+
+class ExportConfig(Setting):
+    """Write a run's result as a file that ComfyUI, A1111, kohya's tools, InvokeAI or diffusers open."""
+
+    positional = ("run",)
+
+    run: str
+    """The run's folder, RUN@300 or RUN@best for one of its checkpoints; as pipeline or single_file also a pipeline folder or a Hub id."""
+    format: Literal["comfy", "kohya", "pipeline", "single_file"]
+    """What is written."""
+    output: str | None = None
+    """The file, or a folder to put it into; left out, RUN/export/FORMAT/RUN.safetensors."""
+    save_precision: SavePrecision | None = None
+    """Precision of the written weights; left out, fp32 for small files, and that of the base model's own files for whole models."""
+    overwrite: bool = False
+    """Replace a file of this name; without it an existing one stays, and nothing is written."""
+    rank: Count | None = None
+    """Rank of the low-rank difference, of --as lora alone; left out, 64."""
+    compare: bool = True
+    """Read back what was written, and compare its pictures with the run's own before it takes its place."""
+    seed: Seed = 0
+    """Seed of the pictures that are compared."""
+    device: str | None = None
+    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    allow_pickle: bool = False
+    """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    verify: bool = True
+    """Hold the bytes of a run's weights against their digests while they are loaded."""
+
+    def refuse_contradictions(self) -> None:
+        if self.rank is not None and self.format != "lora":
+            raise SettingError("--rank", "is for --as lora alone.", fix="Leave it out.")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what the record says of it."""
+
+    path: Path
+    record: dict[str, Any]
+    lines: tuple[str, ...]
+    """For people: what opens it where, the words to write in a prompt."""
+
+
+def export(config: ExportConfig) -> Iterator[Message | Exported]:
+    """Write the result, read it back, compare; the last record is `Exported`. Raises SettingError before anything is loaded or written."""
+    config.refuse_contradictions()
+    format = FORMATS[config.format]
+    path, run, own = find(config.run)
+    source = own.model if own else ModelSource(pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle)
+    family, method = family_of(source), _method(own)
+    format.check(family, method)
+    folder = path if run is None or (path == run and (run / "model_index.json").is_file()) else source.folder()
+    folder = folder if folder.is_dir() else source.folder()
+    format.check_model(family, folder)
+    out = target(config.output, format, run, path, own, overwrite=config.overwrite)
+    device = pick_device(config.device)
+    yield Message(f"Loading {config.run} ...")
+    opened = open_model(config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle)
+    result = Result(
+        opened.family, opened.learner, changes_in(opened.family), lambda: _base(own), lambda folder: _reread(folder, own),
+        lambda file: _refile(family, file, folder, own), _facts(out, method, run, own),
+        _stored(folder / family.denoiser_name), config.rank or 0,
+    )  # fmt: skip
+    sampling = _sampling(opened)
+    opened = None  # the result holds the model, and lets go of it when another one is needed
+    exported = yield from _write(config, format, result, out, sampling, device)
+    readers = dict(format.readers(family, method))
+    if run:
+        write_json(record_place(run, path, config.format), exported.record | {"readers": list(readers)})
+    yield Exported(out, exported.record, (*exported.lines, *_in_words(readers, result.facts.trigger, out)))
+
+
+def _write(
+    config: ExportConfig, format: Format, result: Result, out: Path, sampling: Sampling, device: torch.device
+) -> Generator[Message, None, Exported]:
+    """The pictures of the run, the file under another name, its pictures; then the name."""
+    prompts, seeds = [result.facts.trigger] * 2, [config.seed, config.seed + 1]
+    before = _pictures(result.family, prompts, seeds, sampling, device) if config.compare else None
+    yield Message(f"Writing {out} ...")
+    difference, is_seen = None, False
+    dtype = DTYPES[config.save_precision] if config.save_precision else None
+    with disk_errors(out), (whole_file if format.suffix else whole_folder)(out) as partial:
+        written = format.write(result, partial, dtype)
+        if before is not None:
+            again = format.read_back(partial, result)
+            is_seen = again is not None
+            difference = _difference(before, _pictures(again, prompts, seeds, sampling, device)) if is_seen else None
+            if difference is not None and difference > CLOSE and format.is_exact and dtype in (None, torch.float32):
+                reason = f"what was written draws other pictures than the run (up to {difference} levels of 255)"
+                raise RunError(f"{out.name} was not written: {reason}. This is a fault of dreambooth.")
+    record = {
+        "format": config.format, "file": out.name, "sha256": written.sha256, written.of_what: written.count, "base": result.facts.base,
+        "method": result.facts.method, "trigger": result.facts.trigger, "save_precision": config.save_precision,
+        "compared": {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps} if is_seen else None,
+        **written.record,
+    }  # fmt: skip
+    lines = (
+        f"{out} ({size(_bytes(out))}, {written.count} {written.of_what})",
+        *written.remarks,
+        _seen(config.compare, is_seen, difference),
+    )
+    return Exported(out, record, lines)
+
+
+def _pictures(family: Family | None, prompts: list[str], seeds: list[int], sampling: Sampling, device: torch.device) -> list[np.ndarray]:
+    """What a model draws, in float32."""
+    assert family is not None
+    family.to(device)
+    drawn = [np.asarray(one.image, dtype=np.int16) for one in draw(family, prompts, seeds, sampling=sampling)]
+    family.to(torch.device("cpu"))
+    free_memory(device)
+    return drawn
+
+
+def _difference(before: list[np.ndarray], after: list[np.ndarray]) -> int:
+    return max(int(np.abs(one - other).max()) for one, other in zip(before, after, strict=True))
+
+
+def _seen(wanted: bool, is_seen: bool, difference: int | None) -> str:
+    if not wanted:
+        return "Not read back (--no-compare)."
+    if not is_seen:
+        return "Not compared: no reader of this file's kind is here."
+    return f"Read back: two pictures differ from the run's own by at most {difference} of 255 levels."
+
+
+def _in_words(readers: Mapping[str, str], trigger: str, out: Path) -> list[str]:
+    width = max(map(len, readers))
+    return [*(f"  {program:<{width}}  {place}" for program, place in readers.items()), f"Write in the prompt: {trigger}"]
+
+
+def _bytes(path: Path) -> int:
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _method(config: TrainConfig | None) -> str:
+    """The method as formats know it: DoRA apart from LoRA, a plain pipeline as one whose whole weights have learned."""
+    if config is None:
+        return "full"
+    return "dora" if getattr(config.method, "use_dora", False) else config.method.kind
+
+
+def _base(config: TrainConfig | None) -> Family:
+    if config is None:
+        raise SettingError(FLAG, "a pipeline has no base model that it differs from.", fix="Export it --as single_file.")
+    return _as_read(family_of(config.model).load(config.model), config)
+
+
+def _reread(folder: Path, config: TrainConfig | None) -> Family:
+    source = ModelSource(pretrained_model_name_or_path=str(folder))
+    return _as_read(family_of(source).load(source), config)
+
+
+def _refile(kind: type[Family], file: Path, folder: Path, config: TrainConfig | None) -> Family:
+    return _as_read(kind(load_single_file(kind.pipelines[0], file, folder)), config)
+
+
+def _as_read(family: Family, config: TrainConfig | None) -> Family:
+    if config:
+        configure_tokenizers(family, config.text)
+    return family
+
+
+def _facts(out: Path, method: str, run: Path | None, config: TrainConfig | None) -> Facts:
+    if run is None or config is None:
+        return Facts(out.stem, method, "a photo")
+    record, tree = read_record(run), flags(type(config))
+    base = config.model.pretrained_model_name_or_path
+    values = {note: get(config, tree[name].path) for note, name in NOTES.items() if name in tree}
+    counts = {
+        "ss_num_train_images": len(record.get("photos", ())), "ss_steps": record.get("result_step", record.get("step")),
+        "ss_num_reg_images": sum(int(one.get("count", 0)) for one in record.get("class_images", ())),
+    }  # fmt: skip
+    trigger = min(record.get("instance_prompts") or [config.photos.identifier or "a photo"], key=len)
+    digest = (record.get("base_model") or {}).get("sha256")
+    is_here = base == TOYBOX or Path(base).expanduser().exists()
+    return Facts(out.stem, method, trigger, None if is_here else base, digest, {**values, **counts})
+
+
+def _sampling(opened: Opened) -> Sampling:
+    """As the run draws its previews, in few steps."""
+    run, native = opened.config, opened.family.native_resolution
+    own = run.validation.sampling(run.cropping.resolution or native) if run else Sampling(guidance_scale=opened.family.guidance_scale)
+    return own.model_copy(update={"num_inference_steps": min(own.num_inference_steps, STEPS)})
+
+
+def _stored(folder: Path) -> torch.dtype:
+    """In which precision a part is kept on the disk; float32 where its files do not say."""
+    from dreambooth.files.tensors import DTYPES as NAMES
+    from dreambooth.files.tensors import open_tensors
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with open_tensors(path) as file:
+            for name in list(file.keys())[:1]:
+                kind = file.get_slice(name).get_dtype()
+                return next((dtype for dtype, known in NAMES.items() if known == kind and dtype.is_floating_point), torch.float32)
+    return torch.float32

@@ -1,0 +1,66 @@
+"""Results as files of other programs: every cell that claims to be exact draws the run's own pictures after the round trip."""
+
+import json
+
+import pytest
+
+from dreambooth.run.export import ExportConfig, Exported, export
+from dreambooth.setup.open import open_model, read_config
+from tests import tiny
+
+METHODS = {
+    "lora": {"method": "lora", "rank": 3, "lora_alpha": 2.0}, "dora": {"method": "lora", "rank": 2, "use_dora": True},
+    "loha": {"method": "loha", "rank": 2, "lora_alpha": 3.0}, "lokr": {"method": "lokr", "rank": 1, "lora_alpha": 2.0},
+    "lokr of whole factors": {"method": "lokr", "rank": 64, "lora_alpha": 32.0, "decompose_factor": 2},
+    "oft": {"method": "oft", "oft_blocks": 2},
+}  # fmt: skip
+CELLS = [
+    *((base, "lora", format) for base in ("stable_diffusion", "sdxl", "flux", "sd3") for format in ("comfy", "kohya")),
+    *((base, "lora", "comfy") for base in ("flux2", "z_image")),
+    ("sdxl", "dora", "comfy"), ("stable_diffusion", "dora", "kohya"), ("flux", "dora", "comfy"),
+    ("stable_diffusion", "loha", "comfy"), ("z_image", "loha", "comfy"), ("sdxl", "lokr", "comfy"), ("sd3", "lokr", "comfy"),
+    ("stable_diffusion", "lokr of whole factors", "kohya"), ("flux2", "lokr of whole factors", "comfy"),
+    ("stable_diffusion", "oft", "comfy"), ("flux", "oft", "comfy"),
+]  # fmt: skip
+
+
+def exported(run, format: str, **settings) -> Exported:
+    last = [record for record in export(ExportConfig(run=str(run), format=format, **settings)) if isinstance(record, Exported)]
+    return last[-1]
+
+
+def far_from_untuned(run) -> bool:
+    """Whether a run's picture is so far from its base model's that an export without effect would be seen."""
+    tuned, base = open_model(str(run)), tiny.load(read_config(run).model.pretrained_model_name_or_path)
+    return bool((tiny.picture(tuned.family.pipe) - tiny.picture(base.pipe)).abs().max() > 8 / 255)
+
+
+@pytest.mark.parametrize(("base", "method", "format"), CELLS)
+def test_a_small_file_read_back_draws_what_the_run_draws(learned, base, method, format, tmp_path):
+    text = {"train_text_encoder": True} if method in ("lora", "dora", "loha") and base not in ("flux2", "z_image") else {}
+    run = learned(base, **METHODS[method], **text)
+    assert far_from_untuned(run)
+    done = exported(run, format, output=str(tmp_path / "file.safetensors"))
+    assert done.record["compared"]["max_difference"] <= 1 and done.path.is_file()
+    kept = json.loads((run / "export" / f"{format}.json").read_text())
+    assert kept["sha256"] and kept["layers"] == done.record["layers"]
+
+
+@pytest.mark.parametrize(("base", "method"), [("stable_diffusion", "lora"), ("sdxl", "dora"), ("flux", "oft"), ("z_image", "loha")])
+def test_a_pipeline_holds_what_small_weights_do(learned, base, method, tmp_path):
+    run = learned(base, **METHODS[method])
+    done = exported(run, "pipeline", output=str(tmp_path / "whole"))
+    assert done.record["compared"]["max_difference"] <= 1
+    assert not any("lora" in path.name or "adapter" in path.name for path in (tmp_path / "whole").rglob("*"))
+
+
+SINGLE = [("sd_shaped", {"method": "full"}), ("sdxl_shaped", METHODS["lora"]), ("v_prediction", {"method": "full"})]
+
+
+@pytest.mark.parametrize(("base", "settings"), SINGLE)
+def test_a_single_file_read_back_by_diffusers_draws_what_the_run_draws(learned, base, settings, tmp_path):
+    rate = {} if settings["method"] == "lora" else {"learning_rate": 1e-3}
+    run = learned(base, **settings, **rate, resolution=64, train_text_encoder=True)
+    assert far_from_untuned(run)
+    done = exported(run, "single_file", output=str(tmp_path / "model.safetensors"))
+    assert done.record["compared"]["max_difference"] <= 1
