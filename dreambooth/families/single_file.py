@@ -21,7 +21,7 @@ from dreambooth.files.places import readable_name
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.tensors import open_tensors, save_tensors
 from dreambooth.formats.checkpoints import SECOND, UNET, V_PREDICTION, VAE, ZERO_SNR, checkpoint
-from dreambooth.formats.lora_files import PICKLES, is_lora, what_it_is
+from dreambooth.formats.lora_files import PICKLES, NoLoRA, is_lora, read_weights, what_it_is
 
 if TYPE_CHECKING:
     from dreambooth.families.source import ModelSource

@@ -1,7 +1,7 @@
 """A format: a kind of file that other programs read; which results it takes, what it writes, who reads it where, how it is checked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +38,26 @@ class Facts:
     """Settings and counts, by the names that kohya's headers have for them."""
 
 
+class Models(ABC):
+    """Where the models come from that an export is made from and compared with, each loaded in float32, reading prompts as the run does."""
+
+    @abstractmethod
+    def base(self) -> "Family":
+        """The run's base model; raises SettingError where there is none."""
+
+    @abstractmethod
+    def of_folder(self, folder: Path) -> "Family":
+        """That of a pipeline folder."""
+
+    @abstractmethod
+    def of_file(self, file: Path) -> "Family":
+        """That of a single file, with the result's configurations and tokenizers, as diffusers opens it."""
+
+    @abstractmethod
+    def of_word(self, file: Path) -> "Family":
+        """The base model with the new word of a file in its encoders."""
+
+
 @dataclass
 class Result:
     """What is exported: a run's model in float32, as it draws."""
@@ -47,11 +67,7 @@ class Result:
     learner: Any
     changes: Changes
     """What small weights do; nothing where whole parts have learned."""
-    load_base: Callable[[], "Family"]
-    load_folder: Callable[[Path], "Family"]
-    """A pipeline folder, loaded in float32 as this run reads prompts."""
-    load_file: Callable[[Path], "Family"]
-    """A single file with this model's configurations and tokenizers, loaded by diffusers in float32."""
+    models: Models
     facts: Facts
     stored: torch.dtype
     """In which precision the folder that the model comes from keeps its denoiser."""
@@ -60,7 +76,7 @@ class Result:
     def untuned(self) -> "Family":
         """The base model, the tuned one let go of."""
         self.family = self.learner = None
-        return self.load_base()
+        return self.models.base()
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,10 @@ class Format(ABC):
     def why_not(self, family: "type[Family]", method: str) -> tuple[str, str]:
         """Why nobody reads it, and what to do."""
         return f"no program reads {method} of {family.name} as {self.name}.", ""
+
+    def stem(self, word: str | None) -> str | None:
+        """What the file is called where it is not the run's name; `word` is the new word of a run that has one."""
+        return None
 
     def check_model(self, family: "type[Family]", folder: Path) -> None:
         """Raise SettingError for a model of the family whose shape the format has no names for."""

@@ -45,6 +45,11 @@ def checkpoint_notes(family: "Family", facts: Facts) -> dict[str, str]:
     return _strings(model_spec(family, facts))
 
 
+def embedding_notes(family: "Family", facts: Facts, *, word: str) -> dict[str, str]:
+    """ModelSpec's notes of a new word, and, for diffusers' side, how it is written in prompts."""
+    return _strings(model_spec(family, facts, kind="textual-inversion") | {"placeholder_token": json.dumps(word)})
+
+
 def model_spec(family: "Family", facts: Facts, *, kind: str = "") -> dict[str, Any]:
     """ModelSpec's notes of a file; `kind` is what it is where it is no whole model."""
     pipeline = type(family.pipe).__name__

@@ -40,8 +40,10 @@ def _of_layer(module: Any) -> Change:
     if isinstance(module, LoraLayer):
         down, up = (_kept(part[ADAPTER].weight) for part in (module.lora_A, module.lora_B))
         lengths = module.lora_magnitude_vector
-        magnitude = _kept(lengths[ADAPTER].weight).flatten().view(-1, *[1] * (base_layer(module).weight.ndim - 1)) if lengths else None  # type: ignore[operator, union-attr]
-        return Pair(down, up, alpha=module.scaling[ADAPTER] * len(down), magnitude=magnitude)
+        weight = base_layer(module).weight
+        assert isinstance(weight, torch.Tensor)
+        lengths = _kept(lengths[ADAPTER].weight).view(-1, *[1] * (weight.ndim - 1)) if lengths else None
+        return Pair(down, up, alpha=module.scaling[ADAPTER] * len(down), magnitude=lengths)
     if isinstance(module, LoHaLayer):
         own = [_own(module, role) for role in LoHa.roles]
         return LoHa(*own, alpha=module.scaling[ADAPTER] * own[1].shape[0])  # type: ignore[arg-type, union-attr]

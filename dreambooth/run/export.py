@@ -13,17 +13,16 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import size
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.sampling import Sampling, draw
-from dreambooth.families.single_file import load_single_file
 from dreambooth.files.atomic import whole_file, whole_folder, write_json
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.formats import FORMATS
 from dreambooth.formats.base import FLAG, Facts, Format, Result
 from dreambooth.formats.learned import changes_in
+from dreambooth.run.export_models import RunModels
 from dreambooth.run.export_place import record_place, target
 from dreambooth.schema import Count, Seed, Setting, flags, get
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import configure_tokenizers
 from dreambooth.setup.open import Opened, find, open_model
 from dreambooth.setup.record import read_record
 from dreambooth.training.records import Message
@@ -47,7 +46,7 @@ class ExportConfig(Setting):
 
     run: str
     """The run's folder, RUN@300 or RUN@best for one of its checkpoints; as pipeline or single_file also a pipeline folder or a Hub id."""
-    format: Literal["comfy", "kohya", "pipeline", "single_file"]
+    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora"]
     """What is written."""
     output: str | None = None
     """The file, or a folder to put it into; left out, RUN/export/FORMAT/RUN.safetensors."""
@@ -91,6 +90,8 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     source = own.model if own else ModelSource(pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle)
     family, method = family_of(source), _method(own)
     format.check(family, method)
+    if own is None and config.format == "lora":
+        raise SettingError(FLAG, f"{config.run} is no run, so there is no base model that it differs from.", fix="Name a run.")
     folder = path if run is None or (path == run and (run / "model_index.json").is_file()) else source.folder()
     folder = folder if folder.is_dir() else source.folder()
     format.check_model(family, folder)
@@ -98,9 +99,9 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     device = pick_device(config.device)
     yield Message(f"Loading {config.run} ...")
     opened = open_model(config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle)
+    models = RunModels(family, own, folder)
     result = Result(
-        opened.family, opened.learner, changes_in(opened.family), lambda: _base(own), lambda folder: _reread(folder, own),
-        lambda file: _refile(family, file, folder, own), _facts(out, method, run, own),
+        opened.family, opened.learner, changes_in(opened.family), models, _facts(out, method, run, own),
         _stored(folder / family.denoiser_name), config.rank or 0,
     )  # fmt: skip
     sampling = _sampling(opened)
@@ -180,27 +181,6 @@ def _method(config: TrainConfig | None) -> str:
     if config is None:
         return "full"
     return "dora" if getattr(config.method, "use_dora", False) else config.method.kind
-
-
-def _base(config: TrainConfig | None) -> Family:
-    if config is None:
-        raise SettingError(FLAG, "a pipeline has no base model that it differs from.", fix="Export it --as single_file.")
-    return _as_read(family_of(config.model).load(config.model), config)
-
-
-def _reread(folder: Path, config: TrainConfig | None) -> Family:
-    source = ModelSource(pretrained_model_name_or_path=str(folder))
-    return _as_read(family_of(source).load(source), config)
-
-
-def _refile(kind: type[Family], file: Path, folder: Path, config: TrainConfig | None) -> Family:
-    return _as_read(kind(load_single_file(kind.pipelines[0], file, folder)), config)
-
-
-def _as_read(family: Family, config: TrainConfig | None) -> Family:
-    if config:
-        configure_tokenizers(family, config.text)
-    return family
 
 
 def _facts(out: Path, method: str, run: Path | None, config: TrainConfig | None) -> Facts:

@@ -24,7 +24,8 @@ def target(output: str | None, format: Format, run: Path | None, path: Path, con
     Raises SettingError for one that is there already, unless `overwrite` and it is an export, for a name that Windows cannot keep, and for
     a place below photos, class images or a base model.
     """
-    name = f"{safe_name(run, path)}{format.suffix}"
+    own = format.stem(config.method.new_word if config else None)
+    name = f"{plain(own) if own else safe_name(run, path)}{format.suffix}"
     if output is None:
         out = (own_place(run, EXPORTS, format.name) if run else Path()) / name
     else:
@@ -45,7 +46,12 @@ def safe_name(run: Path | None, path: Path) -> str:
     """The run's name, of a checkpoint with its step, as every system takes it."""
     own = (run or path).resolve().name
     step = f"-{path.name.removeprefix('checkpoint-')}" if run and path != run else ""
-    name = ILLEGAL.sub("-", f"{own}{step}").rstrip(". ").strip()
+    return plain(f"{own}{step}")
+
+
+def plain(name: str) -> str:
+    """A name without what Windows takes in none."""
+    name = ILLEGAL.sub("-", name).rstrip(". ").strip()
     return f"_{name}" if RESERVED.fullmatch(name) else name or "dreambooth"
 
 

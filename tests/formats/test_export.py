@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 
 from dreambooth.run.export import ExportConfig, Exported, export
 from dreambooth.setup.open import open_model, read_config
@@ -11,8 +12,8 @@ from tests import tiny
 METHODS = {
     "lora": {"method": "lora", "rank": 3, "lora_alpha": 2.0}, "dora": {"method": "lora", "rank": 2, "use_dora": True},
     "loha": {"method": "loha", "rank": 2, "lora_alpha": 3.0}, "lokr": {"method": "lokr", "rank": 1, "lora_alpha": 2.0},
-    "lokr of whole factors": {"method": "lokr", "rank": 64, "lora_alpha": 32.0, "decompose_factor": 2},
-    "oft": {"method": "oft", "oft_blocks": 2},
+    "lokr of whole factors": {"method": "lokr", "rank": 64, "lora_alpha": 32.0, "decompose_factor": 2, "learning_rate": 0.5},
+    "oft": {"method": "oft", "oft_blocks": 2, "learning_rate": 0.3},
 }  # fmt: skip
 CELLS = [
     *((base, "lora", format) for base in ("stable_diffusion", "sdxl", "flux", "sd3") for format in ("comfy", "kohya")),
@@ -64,3 +65,22 @@ def test_a_single_file_read_back_by_diffusers_draws_what_the_run_draws(learned, 
     assert far_from_untuned(run)
     done = exported(run, "single_file", output=str(tmp_path / "model.safetensors"))
     assert done.record["compared"]["max_difference"] <= 1
+
+
+@pytest.mark.parametrize("base", ["stable_diffusion", "sdxl", "flux"])
+def test_a_new_word_read_back_draws_what_the_run_draws(learned, base):
+    run = learned(base, method="textual_inversion", num_vectors=2, class_noun="dog", instance_prompt=None, identifier=None)
+    done = exported(run, "embedding")
+    assert done.record["compared"]["max_difference"] <= 1
+    assert done.path == run / "export" / "embedding" / "my-dog.safetensors"
+    assert ("<my-dog>" in load_file(done.path)) == (base == "stable_diffusion")
+
+
+def test_a_full_runs_difference_of_full_rank_is_all_that_is_a_matrix(learned, tmp_path):
+    run = learned("stable_diffusion", method="full", learning_rate=3e-3)
+    whole, small = (exported(run, "lora", rank=rank, output=str(tmp_path / f"{rank}.safetensors")) for rank in (1000, 1))
+    assert all(share == 1.0 or share == 0.0 for share in whole.record["kept"].values())
+    assert 0 < sum(small.record["kept"].values()) < sum(whole.record["kept"].values())
+    kept = whole.record["kept"]
+    assert kept["unet.conv_in"] == 1.0 and kept["unet.conv_in.bias"] == 0.0 and kept["unet.conv_norm_out"] == 0.0
+    assert whole.record["compared"]["max_difference"] < small.record["compared"]["max_difference"]
