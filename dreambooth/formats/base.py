@@ -26,11 +26,14 @@ SMALL = ("lora", "dora", "loha", "lokr", "oft")
 class Facts:
     """What of a run may stand in a file that travels: no path, no host, no photo's name."""
 
-    title: str
     method: str
     """`full`, `lora`, `dora` ..."""
     trigger: str
     """The instance prompt: the words that call the subject."""
+    title: str | None = None
+    """What the file is called, without its suffix."""
+    date: str | None = None
+    """Of the writing."""
     base: str | None = None
     """The base model's id on the Hub; None for a folder of this machine."""
     base_digest: str | None = None
@@ -67,16 +70,22 @@ class Result:
     learner: Any
     changes: Changes
     """What small weights do; nothing where whole parts have learned."""
-    models: Models
+    models: Models | None
+    """None where nothing is compared."""
     facts: Facts
     stored: torch.dtype
     """In which precision the folder that the model comes from keeps its denoiser."""
     rank: int = 0
 
+    @property
+    def others(self) -> Models:
+        assert self.models is not None
+        return self.models
+
     def untuned(self) -> "Family":
         """The base model, the tuned one let go of."""
         self.family = self.learner = None
-        return self.models.base()
+        return self.others.base()
 
 
 @dataclass(frozen=True)

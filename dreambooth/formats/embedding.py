@@ -53,4 +53,4 @@ class Embedding(Format):
         return Written(len(rows[0]), "vectors", digest, (f"The file's name is the word: {calls}.",))
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
-        return result.models.of_word(path)
+        return result.others.of_word(path)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dreambooth.formats.base import Facts
@@ -59,7 +58,7 @@ def model_spec(family: "Family", facts: Facts, *, kind: str = "") -> dict[str, A
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "/".join(filter(None, (ARCHITECTURES.get(pipeline) or _spec(family), kind))),
         "modelspec.implementation": "diffusers" if kind else parent, "modelspec.title": facts.title,
-        "modelspec.resolution": f"{side}x{side}", "modelspec.date": datetime.now(UTC).date().isoformat(),
+        "modelspec.resolution": f"{side}x{side}", "modelspec.date": facts.date,
         "modelspec.trigger_phrase": facts.trigger, "modelspec.usage_hint": f'Write "{facts.trigger}" in the prompt.',
         **({"modelspec.prediction_type": "v" if is_v else "epsilon"} if family.denoiser_name == "unet" else {}),
     }  # fmt: skip

@@ -5,13 +5,16 @@ its parts: their downs below each other, [k r, in], and their ups as blocks on a
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dreambooth.formats.base import A1111, COMFY, KOHYA, LORAS, SMALL, Result
+from dreambooth.files.layouts import KOHYA_FILE
+from dreambooth.formats.base import A1111, COMFY, KOHYA, LORAS, SMALL, Facts, Result
 from dreambooth.formats.changes import Change, Pair
+from dreambooth.formats.learned import changes_in
 from dreambooth.formats.names import Slice, names_of, natives_of
 from dreambooth.formats.small import LoRAFormat, Named, underscored, weight_of, with_outer
 
@@ -52,6 +55,13 @@ class Kohya(LoRAFormat):
             for layer, change in layers.items():
                 layer = layer if part == family.denoiser_name else with_outer(family, part, layer)
                 yield f"{names.kohya[part]}_{underscored(layer)}", change
+
+
+def write_beside(family: "Family", folder: Path, facts: Facts) -> Path:
+    """A run's LoRA in its folder once more, in kohya's names, in the precision that it learned in; returns the new file."""
+    path = folder / KOHYA_FILE
+    Kohya().write(Result(family, None, changes_in(family), None, facts, torch.float32), path, None)
+    return path
 
 
 def _fused(family: "Family", layers: Mapping[str, Pair]) -> Iterator[Named]:

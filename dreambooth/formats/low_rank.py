@@ -53,7 +53,7 @@ class LowRank(Comfy):
 def _all(result: Result, tuned: "Family") -> Iterator[tuple[str, str, Tensor]]:
     """Part, layer and difference of everything that has changed, one after the other."""
     if not result.changes:
-        found = differences(tuned, result.models.base())
+        found = differences(tuned, result.others.base())
         yield from ((part, layer, change.tensors["diff"]) for part, layers in found.items() for layer, change in layers.items())
         return
     for part, layers in result.changes.items():

@@ -34,7 +34,7 @@ class Pipeline(Format):
         return Written(len(list(path.rglob("*.safetensors"))), "files of weights")
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
-        return result.models.of_folder(path)
+        return result.others.of_folder(path)
 
 
 def why_no_weights(method: str) -> tuple[str, str]:

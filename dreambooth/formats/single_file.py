@@ -58,7 +58,7 @@ class SingleFile(Format):
         return Written(len(tensors), "weights", digest, _remarks(family, path))
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
-        return result.models.of_file(path)
+        return result.others.of_file(path)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """`export`: a run's result as a file that other programs read, written whole or not at all, and read back before it counts."""
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,13 @@ from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.atomic import whole_file, whole_folder, write_json
 from dreambooth.files.disk import disk_errors
-from dreambooth.files.packaged import TOYBOX
 from dreambooth.formats import FORMATS
 from dreambooth.formats.base import FLAG, Facts, Format, Result
 from dreambooth.formats.learned import changes_in
+from dreambooth.run.export_facts import facts_of, method_of
 from dreambooth.run.export_models import RunModels
 from dreambooth.run.export_place import record_place, target
-from dreambooth.schema import Count, Seed, Setting, flags, get
+from dreambooth.schema import Count, Seed, Setting
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.open import Opened, find, open_model
 from dreambooth.setup.record import read_record
@@ -32,11 +33,6 @@ STEPS = 8
 """Of the sampler, for the pictures that are compared."""
 CLOSE = 1
 """Levels of 255 by which two drawings of one model may differ: arithmetic in another order."""
-NOTES = {
-    "ss_learning_rate": "learning_rate", "ss_lr_scheduler": "lr_scheduler", "ss_optimizer": "optimizer", "ss_seed": "seed",
-    "ss_mixed_precision": "mixed_precision", "ss_prior_loss_weight": "prior_loss_weight", "ss_resolution": "resolution",
-}  # fmt: skip
-"""Settings that kohya's headers have a name for."""
 
 
 class ExportConfig(Setting):
@@ -88,7 +84,7 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     format = FORMATS[config.format]
     path, run, own = find(config.run)
     source = own.model if own else ModelSource(pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle)
-    family, method = family_of(source), _method(own)
+    family, method = family_of(source), method_of(own)
     format.check(family, method)
     if own is None and config.format == "lora":
         raise SettingError(FLAG, f"{config.run} is no run, so there is no base model that it differs from.", fix="Name a run.")
@@ -101,7 +97,7 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     opened = open_model(config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle)
     models = RunModels(family, own, folder)
     result = Result(
-        opened.family, opened.learner, changes_in(opened.family), models, _facts(out, method, run, own),
+        opened.family, opened.learner, changes_in(opened.family), models, _facts(out, run, own),
         _stored(folder / family.denoiser_name), config.rank or 0,
     )  # fmt: skip
     sampling = _sampling(opened)
@@ -176,27 +172,11 @@ def _bytes(path: Path) -> int:
     return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _method(config: TrainConfig | None) -> str:
-    """The method as formats know it: DoRA apart from LoRA, a plain pipeline as one whose whole weights have learned."""
-    if config is None:
-        return "full"
-    return "dora" if getattr(config.method, "use_dora", False) else config.method.kind
-
-
-def _facts(out: Path, method: str, run: Path | None, config: TrainConfig | None) -> Facts:
+def _facts(out: Path, run: Path | None, config: TrainConfig | None) -> Facts:
     if run is None or config is None:
-        return Facts(out.stem, method, "a photo")
-    record, tree = read_record(run), flags(type(config))
-    base = config.model.pretrained_model_name_or_path
-    values = {note: get(config, tree[name].path) for note, name in NOTES.items() if name in tree}
-    counts = {
-        "ss_num_train_images": len(record.get("photos", ())), "ss_steps": record.get("result_step", record.get("step")),
-        "ss_num_reg_images": sum(int(one.get("count", 0)) for one in record.get("class_images", ())),
-    }  # fmt: skip
-    trigger = min(record.get("instance_prompts") or [config.photos.identifier or "a photo"], key=len)
-    digest = (record.get("base_model") or {}).get("sha256")
-    is_here = base == TOYBOX or Path(base).expanduser().exists()
-    return Facts(out.stem, method, trigger, None if is_here else base, digest, {**values, **counts})
+        return Facts("full", "a photo", out.stem)
+    today = datetime.now(UTC).date().isoformat()
+    return replace(facts_of(config, read_record(run)), title=out.stem, date=today)
 
 
 def _sampling(opened: Opened) -> Sampling:

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
-from dreambooth.files.layouts import write_kohya
+from dreambooth.formats.base import Facts
 from dreambooth.formats.fit import fit
+from dreambooth.formats.kohya import write_beside
 from dreambooth.formats.lora_files import NoLoRA, changes_of
 from dreambooth.formats.loras import LoRAFile, add_lora, read_lora
 from dreambooth.methods import LoHa, LoRA
-from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
 from dreambooth.setup.open import open_model
 from tests import tiny
@@ -201,7 +201,7 @@ def test_black_forest_labs_fused_layers_are_taken_apart():
 @pytest.mark.parametrize("base", ["stable_diffusion", "sdxl"])
 def test_kohyas_file_on_the_base_model_draws_what_the_run_draws(made, base, tmp_path):
     one = made(base)
-    path = write_kohya(one.folder, prefixes=kohya_prefixes(one.family))
+    path = write_beside(one.family, one.folder, Facts("lora", "a sks dog"))
     family = tiny.load(one.base)
     state = torch.get_rng_state()
     output = add_lora(family, read_lora(str(path)))
