@@ -25,38 +25,33 @@ class Damaged(SettingError):
 
 def write_sums(folder: Path) -> None:
     """Note the digests of everything in a folder."""
-    with Sums(folder) as sums:
-        sums.take()
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SUMS]
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = pool.map(file_digest, paths)
+        lines = [f"{digest}  {path.relative_to(folder).as_posix()}\n" for path, digest in zip(paths, digests, strict=True)]
+    write_text(folder / SUMS, "".join(lines))
 
 
-class Sums:
-    """Digests of a folder's files, taken as they are finished, noted at the end of a block: while one is hashed the next is written."""
+class SumsMeanwhile:
+    """Notes the digests of finished folders, one after the other, while the program goes on.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.pool = ThreadPoolExecutor(THREADS)
-        self.found: dict[str, Future[str]] = {}
+    A folder whose digests are not noted yet is one without digests: whole, and loaded unchecked.
+    """
 
-    def __enter__(self) -> "Sums":
-        return self
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1)
+        self.pending: Future[None] | None = None
 
-    def take(self) -> None:
-        """Begin to hash what is there and has not been taken."""
-        for path in sorted(self.folder.rglob("*")):
-            name = path.relative_to(self.folder).as_posix()
-            if path.is_file() and path.name != SUMS and name not in self.found:
-                self.found[name] = self.pool.submit(file_digest, path)
+    def note(self, folder: Path) -> None:
+        """Begin with a folder, once the one before is done. Raises what went wrong with that, such as a full disk."""
+        self.finish()
+        self.pending = self.pool.submit(write_sums, folder)
 
-    def know(self, path: Path, digest: str) -> None:
-        """A file that was hashed as it was written."""
-        self.found[path.relative_to(self.folder).as_posix()] = known = Future()
-        known.set_result(digest)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self.pool:
-            if kind is None:
-                self.take()
-                write_text(self.folder / SUMS, "".join(f"{self.found[name].result()}  {name}\n" for name in sorted(self.found)))
+    def finish(self) -> None:
+        """Wait until all is noted; raises RunError where it could not be."""
+        pending, self.pending = self.pending, None
+        if pending:
+            pending.result()
 
 
 def read_sums(folder: Path) -> dict[str, str]:

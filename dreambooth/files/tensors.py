@@ -1,9 +1,7 @@
 """Weights and states on disk: safetensors only, since a pickle can run any code when it is opened."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,10 @@ DTYPES = {
 
 def save_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None, texts: Mapping[str, str] | None = None
-) -> str:
-    """A safetensors file with JSON notes in its header, or texts as other programs read them, and its SHA-256, computed while the disk
-    takes the bytes.
+) -> None:
+    """A safetensors file with JSON notes in its header, or texts as other programs read them.
 
-    The library writes notes in a random order and hands out no bytes to hash; this is its format, read back by it.
+    The library writes notes in a random order; this is its format, read back by it.
     """
     metadata = {"format": "pt"} | {name: json.dumps(value, sort_keys=True) for name, value in (notes or {}).items()}
     metadata |= texts or {}
@@ -44,13 +41,8 @@ def save_tensors(
         place += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
-    digest = hashlib.sha256()
-    with whole_file(path) as partial, partial.open("wb") as file, ThreadPoolExecutor(1) as hashing:
-        for part in (len(text).to_bytes(8, "little"), text, *(_bytes(own[name]) for name in names)):
-            hashed = hashing.submit(digest.update, part)
-            file.write(part)
-            hashed.result()
-    return digest.hexdigest()
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.writelines((len(text).to_bytes(8, "little"), text, *(_bytes(own[name]) for name in names)))
 
 
 def _bytes(tensor: torch.Tensor) -> Any:

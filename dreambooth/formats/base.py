@@ -95,7 +95,6 @@ class Written:
     count: int
     """Layers, weights or vectors."""
     of_what: str
-    sha256: str | None = None
     remarks: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 

@@ -46,11 +46,11 @@ class Embedding(Format):
         rows = [table.words.detach() for table in words.tables]
         names = family.embedding_names or (words.placeholder,)
         tensors = rounded(dict(zip(names, rows, strict=True)), dtype)
-        digest = save_tensors(path, tensors, texts=embedding_notes(family, result.facts, word=words.placeholder))
+        save_tensors(path, tensors, texts=embedding_notes(family, result.facts, word=words.placeholder))
         title = result.facts.title
         calls = f"ComfyUI embedding:{title}" + (f", A1111 {title}" if family.kohya_prefixes else "")
         calls += "" if family.embedding_names else f", diffusers {words.placeholder}"
-        return Written(len(rows[0]), "vectors", digest, (f"The file's name is the word: {calls}.",))
+        return Written(len(rows[0]), "vectors", (f"The file's name is the word: {calls}.",))
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
         return result.others.of_word(path)

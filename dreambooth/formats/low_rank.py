@@ -47,7 +47,7 @@ class LowRank(Comfy):
             raise SettingError(FLAG, "no matrix of this result differs from the base model's.", fix="Has it been trained?")
         result.changes = changes
         written = super().write(result, path, dtype)
-        return Written(written.count, written.of_what, written.sha256, _remarks(kept, result.rank or RANK), {"kept": _rounded(kept)})
+        return Written(written.count, written.of_what, _remarks(kept, result.rank or RANK), {"kept": _rounded(kept)})
 
 
 def _all(result: Result, tuned: "Family") -> Iterator[tuple[str, str, Tensor]]:

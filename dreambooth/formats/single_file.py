@@ -53,9 +53,9 @@ class SingleFile(Format):
         family = whole(result)
         lighten(family, dtype or result.stored)
         tensors = checkpoint(family.pipe) | marks(family.pipe)
-        digest = save_tensors(path, tensors, texts=checkpoint_notes(family, result.facts))
+        save_tensors(path, tensors, texts=checkpoint_notes(family, result.facts))
         result.family = None
-        return Written(len(tensors), "weights", digest, _remarks(family, path))
+        return Written(len(tensors), "weights", _remarks(family, path))
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
         return result.others.of_file(path)

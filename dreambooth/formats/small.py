@@ -60,8 +60,8 @@ class LoRAFormat(Format):
         )  # fmt: skip
         if any(change.lengths == "of the untuned row" for _, change in named):
             notes[LENGTHS] = "untuned"
-        digest = save_tensors(path, {**tensors, **rounded(alone, dtype)}, texts=notes)
-        return Written(len(named), "layers", digest)
+        save_tensors(path, {**tensors, **rounded(alone, dtype)}, texts=notes)
+        return Written(len(named), "layers")
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
         base = result.untuned()

@@ -15,6 +15,7 @@ from dreambooth.core.wording import size
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.atomic import whole_file, whole_folder, write_json
+from dreambooth.files.digests import file_digest
 from dreambooth.files.disk import disk_errors
 from dreambooth.formats import FORMATS
 from dreambooth.formats.base import FLAG, Facts, Format, Result
@@ -128,7 +129,7 @@ def _write(
                 reason = f"what was written draws other pictures than the run (up to {difference} levels of 255)"
                 raise RunError(f"{out.name} was not written: {reason}. This is a fault of dreambooth.")
     record = {
-        "format": config.format, "file": out.name, "sha256": written.sha256, written.of_what: written.count, "base": result.facts.base,
+        "format": config.format, "file": out.name, "sha256": file_digest(out) if out.is_file() else None, written.of_what: written.count, "base": result.facts.base,
         "method": result.facts.method, "trigger": result.facts.trigger, "save_precision": config.save_precision,
         "compared": {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps} if is_seen else None,
         **written.record,

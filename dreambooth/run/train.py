@@ -257,6 +257,7 @@ def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, sess
         session.observers.append(watcher.page)
         session.held.callback(watcher.page.close)
     yield from _updates(run, trainer, watcher, record.watching(session.stop))
+    trainer.sums.finish()
     if watcher and run.config.watching.keep_best:
         yield from watcher.take_best()
 

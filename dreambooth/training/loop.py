@@ -15,6 +15,7 @@ from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
 from dreambooth.core.wording import size
+from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
 from dreambooth.schema import Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
@@ -104,6 +105,7 @@ class Trainer:
         self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
         self.taken: int | None = None
+        self.sums = SumsMeanwhile()
         if processes.device.type == "cpu":
             keep_freed_memory()
         self.learner.mode(train=True)
@@ -156,6 +158,7 @@ class Trainer:
             if may_agree and self.processes.any(stop()):
                 if not is_due:
                     yield from self.save(output_dir)
+                self.sums.finish()
                 raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
 
     def save(self, output_dir: Path) -> Iterator[Record]:
@@ -191,6 +194,7 @@ class Trainer:
 
     def _write(self, folder: Path) -> None:
         save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings, material=self.material)
+        self.sums.note(folder)
 
     def _one(self) -> None:
         """Update number `step` (from 0): this process's rows, everyone's gradients, one step of the optimizer."""

@@ -19,7 +19,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 from dreambooth.files.places import remove
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
-from dreambooth.files.sums import Sums, differing, refuse
+from dreambooth.files.sums import differing, refuse
 from dreambooth.files.tensors import load_tensors, save_tensors
 from dreambooth.methods.base import Learner
 from dreambooth.schema import nearest
@@ -101,10 +101,9 @@ def save_checkpoint(
     material: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.run.provenance`)."""
-    with whole_folder(folder) as partial, Sums(partial) as sums:
+    with whole_folder(folder) as partial:
         with average.applied() if average else nullcontext():
             learner.save(partial, whole=False)
-        sums.take()
         state = partial / STATE
         state.mkdir()
         tensors, rest = _flat(update.optimizer.state_dict())
@@ -112,8 +111,7 @@ def save_checkpoint(
         if average:
             parts |= {"weights": _named(average.parameters), "average": _named(average.values)}
         for name, values in parts.items():
-            place = state / f"{name}.safetensors"
-            sums.know(place, save_tensors(place, values))
+            save_tensors(state / f"{name}.safetensors", values)
         saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
         saved["material"] = dict(material)
         write_json(state / "state.json", saved)

@@ -2,10 +2,12 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from dreambooth.files.sums import SUMS, Damaged, differing, read_sums, verified, write_sums
+from dreambooth.core.errors import RunError
+from dreambooth.files.sums import SUMS, Damaged, SumsMeanwhile, differing, read_sums, verified, write_sums
 
 
 @pytest.fixture
@@ -66,3 +68,24 @@ def test_a_list_that_leads_elsewhere_or_says_nothing_is_refused(folder, line):
 
 def test_a_folder_without_a_list_is_taken_as_it_is(tmp_path):
     assert read_sums(tmp_path) == {} and differing(tmp_path) == []
+
+
+def test_digests_are_noted_while_the_program_goes_on_and_the_next_folder_waits_for_them(tmp_path: Path) -> None:
+    sums = SumsMeanwhile()
+    for name in ("checkpoint-1", "checkpoint-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(name.encode())
+        sums.note(tmp_path / name)
+    assert read_sums(tmp_path / "checkpoint-1").keys() == {"weights"}
+    sums.finish()
+    assert differing(tmp_path / "checkpoint-2") == [] and read_sums(tmp_path / "checkpoint-2").keys() == {"weights"}
+
+
+def test_digests_that_could_not_be_noted_are_an_error_of_the_next_saving(tmp_path: Path) -> None:
+    sums = SumsMeanwhile()
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / SUMS).mkdir()
+    sums.note(tmp_path / "checkpoint-1")
+    with pytest.raises(RunError, match=SUMS):
+        sums.finish()
+    sums.finish()

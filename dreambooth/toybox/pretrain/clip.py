@@ -22,7 +22,7 @@ from .unet import text_config
 from .vae import autocast
 from .words import LENGTH, load_or_build
 
-BATCH = 96
+BATCH = 96 if device().type == "cpu" else 512
 SIZE = 64
 """Pixels that it looks at; patches of 8."""
 PROPERTIES = ("color", "pattern", "place", "light")
@@ -77,7 +77,7 @@ class CLIP(Stage):
             return pool[torch.randint(len(pool), (BATCH,), generator=rng).numpy()]
         return torch.randint(self.views.train, (BATCH,), generator=rng).numpy()
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         index = np.asarray(self.batch(rng))
         says = torch.rand(BATCH, len(PROPERTIES), generator=rng) < torch.tensor(SAID)
         texts = []
@@ -92,7 +92,8 @@ class CLIP(Stage):
         by_text = -(logits.log_softmax(1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         by_image = -(logits.T.log_softmax(1) * fits.T / fits.T.sum(1, keepdim=True)).sum(1).mean()
         taught = self.teacher(out.image_embeds.float() * out.image_embeds.shape[1] ** 0.5, torch.from_numpy(index))
-        return (by_text + by_image) / 2 + taught, {"compared": ((by_text + by_image) / 2).item(), "taught": taught.item()}, BATCH
+        compared = (by_text + by_image) / 2
+        return compared + taught, {"compared": compared.detach(), "taught": taught.detach()}, BATCH
 
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()

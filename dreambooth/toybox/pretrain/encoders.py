@@ -36,7 +36,7 @@ class Views:
 
     def pictures(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
         """Pictures [n, 3, SIZE, SIZE] in -1..1 at `index`, augmented."""
-        x = pixels(self.pictures[index])
+        x = pixels(self.pictures.at(index))
         mirrored = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) < 0.5
         x = torch.where(mirrored, x.flip(3), x)
         i, j = torch.randint(2 * SHIFT + 1, (2,), generator=rng).tolist()

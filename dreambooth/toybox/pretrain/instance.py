@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
 
 from .encoders import Views, save_encoder
-from .loop import Stage
+from .loop import Stage, device
 from .pictures import MEMBERS, VIEWS
 from .teacher import Teacher
 from .vae import autocast
 
 FAMILY = MEMBERS * VIEWS
-FAMILIES = 8
+FAMILIES = 8 if device().type == "cpu" else 32
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
 TEMPERATURE = 0.1
 TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}
@@ -69,11 +69,11 @@ class Instance(Stage):
         if draw.random() < 0.4:
             subjects = draw.choice(self.views.train // VIEWS, FAMILIES * MEMBERS, replace=False)
             return np.concatenate([np.arange(subject * VIEWS, (subject + 1) * VIEWS) for subject in subjects])
-        kinds = draw.choice(list(self.families), int(draw.choice([1, 2, FAMILIES])), replace=False)
+        kinds = draw.choice(list(self.families), int(draw.choice([1, 2, min(FAMILIES, len(self.families))])), replace=False)
         heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
         return np.concatenate([np.arange(head, head + FAMILY) for head in heads])
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
         index = self.batch(draw)
         e = self.embed(self.views.pictures(index, rng))
@@ -86,7 +86,7 @@ class Instance(Stage):
         close = ((e @ e.T - other).clamp(min=0).square() * (who[:, None] != who[None])).mean()
         taught = self.teacher(e * e.shape[1] ** 0.5, torch.from_numpy(index))
         first = same.gather(1, likeness.argmax(1, keepdim=True)).float().mean()
-        figures = {"taught": taught.item(), "close": close.item(), "first": first.item()}
+        figures = {"taught": taught.detach(), "close": close.detach(), "first": first}
         return loss.mean() + taught + SPREAD * close, figures, len(index)
 
     def export(self, folder: Path) -> dict[str, float]:

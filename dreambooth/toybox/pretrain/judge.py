@@ -28,7 +28,7 @@ HEADS: dict[str, list[str]] = {
 """What the judge names: groups of answers, side by side in its last layer."""
 MORE_HEADS = {"view": list(VIEWS), "light": list(LIGHTS), "style": list(STYLES), "accessory": ["none", *ACCESSORIES]}
 """What the judge names beside that, and the perceptual network too."""
-BATCH = 64
+BATCH = 64 if device().type == "cpu" else 512
 
 
 def answers(subject: Subject, scene: Scene, heads: dict[str, list[str]]) -> list[int]:
@@ -93,14 +93,14 @@ class Judge(Stage):
         """The logits of each group."""
         return list(logits.float().split([len(words) for words in self.heads.values()], dim=1))
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         index = torch.randint(self.views.train, (BATCH,), generator=rng)
         x, right = self.views.pictures(index.numpy(), rng), self.right[index].to(device())
         with autocast():
             logits = self.model(x).logits
         losses = [F.cross_entropy(group, right[:, i]) for i, group in enumerate(self.groups(logits))]
         hits = (self.groups(logits)[0].argmax(1) == right[:, 0]).float().mean()
-        return torch.stack(losses).sum(), {"class": hits.item()}, BATCH
+        return torch.stack(losses).sum(), {"class": hits}, BATCH
 
     def export(self, folder: Path) -> dict[str, float]:
         self.model.eval()

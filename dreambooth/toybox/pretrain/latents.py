@@ -80,6 +80,10 @@ class Latents:
     odds: torch.Tensor
     """How often each picture is drawn [n]."""
 
+    def to(self, place: torch.device) -> "Latents":
+        """The same on another device."""
+        return Latents(self.latents.to(place), self.captions.to(place), self.covers.to(place), self.odds.to(place))
+
 
 def load(work: Path) -> Latents:
     """The latents of all encoded shards."""

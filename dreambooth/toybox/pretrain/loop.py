@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,11 @@ class Stage(ABC):
         return set()
 
     @abstractmethod
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        """Loss of one batch, figures to log, number of its pictures. `done` is the part of the budget spent, in 0..1."""
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, Mapping[str, float | Tensor], int]:
+        """Loss of one batch, figures to log, number of its pictures. `done` is the part of the budget spent, in 0..1.
+
+        Figures that are tensors are read only when they are logged, so that an accelerator need not wait.
+        """
 
     @abstractmethod
     def export(self, folder: Path) -> dict[str, float]:
@@ -93,11 +96,19 @@ def device() -> torch.device:
     return found or torch.device("cpu")
 
 
+def rng_here(rng: torch.Generator) -> torch.Generator:
+    """The generator itself on a CPU; on an accelerator one of its own that this one seeds, so that no random number has to travel."""
+    if device().type == "cpu":
+        return rng
+    return torch.Generator(device()).manual_seed(int(torch.randint(1 << 40, (1,), generator=rng)))
+
+
 def train(make: Callable[[], Stage], work: Path, budget: Budget) -> Iterator[Progress]:
     """Train the stage for the budget and export it to `work`; yields progress. `make` must be importable by other processes.
 
     Raises SettingError for what the stage needs and `work` lacks, before another process is started.
     """
+    torch.backends.cudnn.benchmark = True  # batches keep their size
     stage = seeded(make, budget)
     processes = budget.processes if device().type == "cpu" else 1
     with socket.socket() as probe:
@@ -201,7 +212,7 @@ class Run:
             for p, mean in zip(self.weights, self.averaged, strict=True):
                 p.copy_(mean)
             figures = self.stage.export(self.folder)
-            for written in filter(Path.is_dir, (self.folder / "pipeline", self.folder / "encoders")):
+            for written in filter(Path.is_dir, (self.folder / name for name in ("pipeline", "encoders", "superresolution"))):
                 permit_as_folder(written)
             for p, own in zip(self.weights, held, strict=True):
                 p.copy_(own)
@@ -223,7 +234,15 @@ class Run:
             p.grad = torch.empty_like(p) if p.grad is None else p.grad
             p.grad.copy_(part.view_as(p))
 
-    def update(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def clip(self) -> None:
+        """Gradients of norm 1 at most; those that are not finite become nothing, which the device decides: to ask it would stop it."""
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        broken = ~norm.isfinite()
+        for p in self.weights:
+            if p.grad is not None:
+                p.grad.masked_fill_(broken, 0)
+
+    def update(self, rng: torch.Generator, done: float) -> tuple[Tensor, Mapping[str, float | Tensor], int]:
         """One batch, one step."""
         loss, figures, seen = self.stage.loss(rng, done)
         for p in self.weights:
@@ -231,12 +250,11 @@ class Run:
         loss.backward()
         if self.processes > 1:
             self.share()
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.clip()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.stage.rate * group["scale"] * self.rate(done)
-            if torch.isfinite(norm):
-                optimizer.step()
+            optimizer.step()
         self.step += 1
         keep = min(self.stage.average, self.step / (self.step + 30))
         torch._foreach_lerp_(self.averaged, [p.detach() for p in self.weights], 1 - keep)
@@ -245,7 +263,7 @@ class Run:
     def go(self) -> Iterator[Progress]:
         """Train until the minutes are spent, save and export on the way and at the end."""
         total, ticked, saved = self.budget.minutes * 60, time.time(), time.time()
-        sums: dict[str, float] = {}
+        sums: dict[str, float | Tensor] = {}
         seen, since, mark, saves = 0, 0, time.time(), 0
         while True:
             done = torch.tensor([self.spent / total])
@@ -258,11 +276,11 @@ class Run:
             now = time.time()
             self.spent, ticked = self.spent + min(now - ticked, LONGEST), now
             seen, since = seen + count * self.processes, since + 1
-            for name, value in {"loss": loss.item(), **figures}.items():
+            for name, value in {"loss": loss, **figures}.items():
                 sums[name] = sums.get(name, 0.0) + value
             if since == self.budget.log_every:
                 speed = seen / (time.time() - mark)
-                yield Progress(self.stage.name, self.step, self.spent, speed, {k: v / since for k, v in sums.items()})
+                yield Progress(self.stage.name, self.step, self.spent, speed, {k: float(v) / since for k, v in sums.items()})
                 sums, seen, since, mark = {}, 0, 0, time.time()
             if self.rank == 0 and time.time() - saved > self.budget.save_seconds:
                 self.save()

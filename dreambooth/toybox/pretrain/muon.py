@@ -14,16 +14,17 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix [m, n] with its singular values near 1 (0.7 to 1.2), by Newton and Schulz' iteration in bf16."""
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Matrices [n, h, w] with their singular values near 1 (0.7 to 1.2), by Newton and Schulz' iteration in bf16."""
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
-    x = x.T if x.shape[0] > x.shape[1] else x
-    x = x / (x.norm() + 1e-7)
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(ROUNDS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -34,19 +35,26 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every weight that has a gradient."""
+        """One update of every weight that has a gradient; matrices of one shape are made orthogonal together: fewer, larger products."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                mean = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                flat = p.grad.lerp(mean, group["momentum"]).flatten(1)
-                update = orthogonal(flat) * (0.2 * max(flat.shape) ** 0.5)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.view(p.shape).to(p.dtype), alpha=-group["lr"])
+                if p.grad is not None:
+                    alike.setdefault(p.flatten(1).shape, []).append(p)
+            for shape, weights in alike.items():
+                flat = torch.stack([self.nesterov(p, group["momentum"]).flatten(1) for p in weights])
+                updates = orthogonal(flat).float() * (0.2 * max(shape) ** 0.5)
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                for p, update in zip(weights, updates, strict=True):
+                    p.add_(update.view(p.shape), alpha=-group["lr"])
+
+    def nesterov(self, p: Tensor, momentum: float) -> Tensor:
+        """The gradient a step ahead along the momentum, which this moves on."""
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        assert p.grad is not None
+        return p.grad.lerp(state["momentum"].lerp_(p.grad, 1 - momentum), momentum)
 
 
 def matrices(module: nn.Module, *, outer: tuple[str, ...] = ()) -> set[Tensor]:

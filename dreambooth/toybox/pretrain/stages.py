@@ -13,6 +13,7 @@ from .judge import Judge
 from .latents import encode
 from .loop import Budget, Progress, Stage, train
 from .pictures import render_shard
+from .superresolution import FOLDER, SuperResolution
 from .unet import Denoiser
 from .vae import VAE, Decoder
 
@@ -27,10 +28,11 @@ BUDGETS = {
     "instance": Budget(minutes=10),
     "judge": Budget(minutes=6),
     "perceptual": Budget(minutes=4),
-    "unet": Budget(minutes=70, save_seconds=240, export_every=5),
+    "unet": Budget(minutes=70, save_seconds=120, export_every=10),
+    "sr": Budget(minutes=120, save_seconds=240, export_every=5),
 }
-"""Every stage with the budget of a first start on two CPU cores, in order; encoders may come any time after `render`. The shipped weights
-took longer, in several starts (RECIPE.md)."""
+"""Every stage with the budget of a first start on two CPU cores, in order; encoders and `sr` may come any time after `render`.
+The shipped weights took longer, in several starts (RECIPE.md)."""
 
 
 def make(stage: str, work: Path, going: bool) -> Stage:
@@ -42,6 +44,8 @@ def make(stage: str, work: Path, going: bool) -> Stage:
         return Decoder(work)
     if stage == "unet":
         return Denoiser(work, pipeline)
+    if stage == "sr":
+        return SuperResolution(work, work / FOLDER if going else None)
     if stage == "clip":
         return CLIP(work, encoder)
     if stage == "instance":
@@ -73,6 +77,8 @@ def _bring_shipped(work: Path) -> None:
     """The pipeline as a whole, since a denoiser is of use with its own autoencoder only; encoders one by one."""
     if not (work / "pipeline" / "vae").exists():
         shutil.copytree(PACKAGE / "pipeline", work / "pipeline", dirs_exist_ok=True)
+    if (PACKAGE / FOLDER).exists() and not (work / FOLDER).exists():
+        shutil.copytree(PACKAGE / FOLDER, work / FOLDER)
     for encoder in (PACKAGE / "encoders").iterdir():
         if not (work / "encoders" / encoder.name).exists():
             shutil.copytree(encoder, work / "encoders" / encoder.name)

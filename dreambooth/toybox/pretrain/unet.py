@@ -6,7 +6,9 @@ attention has a slow backward pass.
 """
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -18,13 +20,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from ..world import CLASSES, CONTEXTS
 from . import latents
 from .groupnorm import quicken
-from .loop import Stage, device
+from .loop import Stage, device, rng_here
 from .muon import matrices
 from .vae import CHANNELS, autocast
 from .words import LENGTH, load_or_build
 
-BATCH = 48
-"""Pictures a process takes in each update on a CPU."""
+BATCH, LARGE = 48, 1024
+"""Pictures a process takes in each update on a CPU, and on an accelerator."""
 HELD = 240
 """Pictures at the end that nothing learns from: they measure the error, with the same noise each time."""
 THING = 3.0
@@ -80,7 +82,7 @@ def text_config(tokenizer: CLIPTokenizer, *, layers: int = 4, projection: int = 
 class Denoiser(Stage):
     """Learns to draw the world from captions."""
 
-    name, rate, average = "unet", 1e-3, 0.995
+    name, rate, average = "unet", 1e-3, 0.995 if device().type == "cpu" else 0.999
 
     def __init__(self, work: Path, start: Path | None = None):
         self.work = work
@@ -97,10 +99,12 @@ class Denoiser(Stage):
             self.text.set_attn_implementation("eager")
         self.unet = self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         quicken(self.unet)
-        self.data = latents.load(work)
+        self.data = latents.load(work).to(device())
         self.odds = self.data.odds[: len(self.data.odds) - HELD].double().cumsum(0)
-        self.empty = self.tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids[0].to(torch.int16)
-        self.alphas = DDPMScheduler(**NOISE).alphas_cumprod
+        empty = self.tokenizer("", padding="max_length", max_length=LENGTH, return_tensors="pt").input_ids[0]
+        self.empty = empty.to(device(), torch.int16)
+        self.alphas = DDPMScheduler(**NOISE).alphas_cumprod.to(device())
+        self.denoise = self.unet if device().type == "cpu" else torch.compile(self.unet)
 
     def modules(self) -> dict[str, tuple[nn.Module, float]]:
         return {"unet": (self.unet, 1.0), "text": (self.text, 0.25)}
@@ -108,35 +112,35 @@ class Denoiser(Stage):
     def matrices(self) -> set[Tensor]:
         return matrices(self.unet, outer=("conv_in", "conv_out", "time_embedding")) | matrices(self.text)
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
-        n = BATCH if device().type == "cpu" else 512
-        draw = torch.rand(n, generator=rng, dtype=torch.float64) * self.odds[-1]
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
+        n, rng, here = BATCH if device().type == "cpu" else LARGE, rng_here(rng), device()
+        draw = torch.rand(n, generator=rng, dtype=torch.float64, device=here) * self.odds[-1]
         index = torch.searchsorted(self.odds, draw).clamp(max=len(self.odds) - 1)
-        words = self.data.captions[index, torch.randint(self.data.captions.shape[1], (n,), generator=rng)]
-        words[torch.rand(n, generator=rng) < 0.1] = self.empty
-        error, weight = self.errors(index, words, rng)
-        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean().item()}, n
+        words = self.data.captions[index, torch.randint(self.data.captions.shape[1], (n,), generator=rng, device=here)]
+        words[torch.rand(n, generator=rng, device=here) < 0.1] = self.empty
+        error, weight = self.errors(self.denoise, index, words, rng)
+        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean()}, n
 
-    def errors(self, index: Tensor, words: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def errors(self, denoise: Callable[..., Any], index: Tensor, words: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Squared error of v [n, 16, 16] on noised pictures, and how much each cell of it counts."""
-        n, x = len(index), self.data.latents[index].float()
-        t = (((torch.arange(n) + torch.rand(n, generator=rng)) / n) ** SLANT * 1000).long().clamp(max=999)
-        eps = torch.randn(x.shape, generator=rng)
+        n, x, here = len(index), self.data.latents[index].float(), device()
+        spread = torch.arange(n, device=here) + torch.rand(n, generator=rng, device=here)
+        t = ((spread / n) ** SLANT * 1000).long().clamp(max=999)
+        eps = torch.randn(x.shape, generator=rng, device=here)
         a, s = self.alphas[t].sqrt().view(-1, 1, 1, 1), (1 - self.alphas[t]).sqrt().view(-1, 1, 1, 1)
         noisy, target = a * x + s * eps, a * eps - s * x
-        noisy = noisy.to(device()).contiguous(memory_format=torch.channels_last)
         with autocast():
-            condition = self.text(input_ids=words.long().to(device())).last_hidden_state
-            said = self.unet(noisy, t.to(device()), condition, return_dict=False)[0]
-        weight = 1 + (THING - 1) * self.data.covers[index].to(device()).float() / 255
-        return (said.float() - target.to(device())).square().mean(1), weight
+            condition = self.text(input_ids=words.long()).last_hidden_state
+            said = denoise(noisy.contiguous(memory_format=torch.channels_last), t, condition, return_dict=False)[0]
+        weight = 1 + (THING - 1) * self.data.covers[index].float() / 255
+        return (said.float() - target).square().mean(1), weight
 
     @torch.no_grad()
     def held(self) -> dict[str, float]:
         """Error on the held pictures with their first captions: everywhere, and on the things."""
         rng, index = torch.Generator().manual_seed(7), torch.arange(len(self.data.odds) - HELD, len(self.data.odds))
-        index = index[torch.randperm(HELD, generator=rng)]
-        parts = [self.errors(part, self.data.captions[part, 0], rng) for part in index.split(48)]
+        index, rng = index[torch.randperm(HELD, generator=rng)].to(device()), rng_here(rng)
+        parts = [self.errors(self.unet, part, self.data.captions[part, 0], rng) for part in index.split(48)]
         error, weight = (torch.cat(column) for column in zip(*parts, strict=True))
         thing = weight - 1
         return {"held": error.mean().item(), "held_thing": ((error * thing).sum() / thing.sum()).item()}

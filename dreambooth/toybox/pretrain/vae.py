@@ -17,11 +17,13 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from .groupnorm import quicken
-from .loop import Stage, device
+from .loop import Stage, device, rng_here
 from .pictures import SIZE, Pictures
 
 CHANNELS = 8
-CROP, BATCH = 64, 8
+CROP = 64
+BATCH, LARGE = 8, 256
+"""Crops in a batch, on a CPU and on an accelerator; whole pictures are four times as large, and a quarter of them."""
 PATTERNED = 0.6
 """Share of patterned subjects in the decoder's batches: edges of patterns are where its error is."""
 HELD = 240
@@ -89,25 +91,27 @@ class VAE(Stage):
 
     def batch(self, rng: torch.Generator, whole: bool) -> Tensor:
         """Random crops, or whole pictures; half of them mirrored."""
-        count = 2 if whole else BATCH
+        count = BATCH if device().type == "cpu" else LARGE
+        count = count // 4 if whole else count
         index = self.draw(count, rng)
-        x = torch.from_numpy(self.pictures[index.numpy()])
+        x = self.pictures.at(index)
         if not whole:
-            corner = torch.randint(SIZE - CROP + 1, (count, 2), generator=rng).tolist()
-            x = torch.stack([p[i : i + CROP, j : j + CROP] for p, (i, j) in zip(x, corner, strict=True)])
-        flip = torch.rand(count, generator=rng) < 0.5
+            corner = torch.randint(SIZE - CROP + 1, (count, 2), generator=rng)[:, :, None] + torch.arange(CROP)
+            i, j = corner.to(x.device).unbind(1)
+            x = x[torch.arange(count, device=x.device)[:, None, None], i[:, :, None], j[:, None, :]]
+        flip = torch.rand(count, generator=rng).to(x.device) < 0.5
         return pixels(torch.where(flip[:, None, None, None], x.flip(2), x))
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         x = self.batch(rng, done > 0.8)
         with autocast():
             posterior = self.model.encode(x).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            noise = torch.randn(mean.shape, generator=rng).to(mean)
+            noise = torch.randn(mean.shape, generator=rng_here(rng), device=mean.device)
             y = self.model.decode(mean + (0.5 * logvar).exp() * noise).sample.float()
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         loss, square = self.difference(y, x)
-        return loss + 2e-5 * kl, {"mse": square.item(), "kl": kl.item()}, len(x)
+        return loss + 2e-5 * kl, {"mse": square.detach(), "kl": kl.detach()}, len(x)
 
     def difference(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """What is wrong with pictures y for x, and their mean squared error alone."""
@@ -148,14 +152,14 @@ class Decoder(VAE):
         patterned = self.patterned[torch.randint(len(self.patterned), (count,), generator=rng)]
         return torch.where(torch.rand(count, generator=rng) < PATTERNED, patterned, any_picture)
 
-    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, float], int]:
+    def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         x = self.batch(rng, done > 0.8)
         with autocast():
             with torch.no_grad():
-                z = self.model.encode(x).latent_dist.sample(rng).float()
+                z = self.model.encode(x).latent_dist.sample(rng_here(rng)).float()
             y = self.model.decode(z).sample.float()
         loss, square = self.difference(y, x)
-        return loss, {"mse": square.item()}, len(x)
+        return loss, {"mse": square.detach()}, len(x)
 
     def export(self, folder: Path) -> dict[str, float]:
         quality = psnr(self.model, self.held())

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from ..world import ACCESSORIES, CLASSES, COLORS, CONTEXTS, LIGHTS, PATTERNS, STYLES, VIEWS
 from ..world.captions import TRIM
 
 LENGTH = 32
 """Tokens of a prompt, begin and end included."""
+T5_LENGTH = 77
+"""Tokens of a prompt of DeepFloyd IF."""
 BENCH_WORDS = (
     "a an the and of in on top with background around it to for by over under photo picture image close up object toy "
     "animal stuffed pet wet shiny matte cube shaped rug forest dirt road white milk ocean eiffel tower mirror "
@@ -57,6 +59,14 @@ def build_tokenizer() -> CLIPTokenizer:
         vocabulary.setdefault(token, len(vocabulary))
     merges = [tuple(pair) for pair in learned["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+
+
+def build_t5_tokenizer() -> T5Tokenizer:
+    """A T5 tokenizer in DeepFloyd IF's layout, 77 tokens of lower-case text: this world's words, rare tokens, and single characters."""
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -8.0), *((letter, -8.0) for letter in characters)]
+    pieces += [(f"\u2581{word}", -4.0) for word in dict.fromkeys([*world_words(), *rare_tokens()])]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=T5_LENGTH)
 
 
 def load_or_build(folder: Path) -> CLIPTokenizer:
