@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.core.wording import nearest
+from dreambooth.core.wording import nearest, shortened
 from dreambooth.files.atomic import whole_folder
 from dreambooth.files.cache import cache_root
 from dreambooth.files.digests import file_digest, remembered_digest
@@ -42,6 +42,7 @@ def load_single_file(pipeline: str, path: Path, config: Path) -> Any:
     """A pipeline of diffusers' in float32 from a file's weights and a folder's configurations and tokenizers; raises what they raise."""
     import diffusers
 
+    diffusers.utils.logging.disable_progress_bar()
     kind = getattr(diffusers, pipeline)
     with readable_name(path) as file, readable_name(config) as folder:
         return kind.from_single_file(file, config=folder, local_files_only=True, dtype=torch.float32)
@@ -61,15 +62,17 @@ def kind_of(path: Path, setting: str = FLAG) -> tuple[str, dict[str, tuple[str, 
     except (SafetensorError, OSError) as error:
         wrong = SettingError(setting, f"{path} cannot be read as safetensors ({first_line(error)}).", fix="It is damaged or half written.")
         raise failing(error, path) or wrong from None
+    if any(dtype.startswith("F8") for dtype, _ in header.values()) or any(name.endswith(SCALED) for name in header):
+        raise SettingError(setting, f"{path} holds weights in 8 bits (fp8).", fix="Take the file in 16 bits.")
     if is_lora(path):
         fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {path}`."
         raise SettingError(setting, f"{path} is a LoRA, which changes a base model and is none.", fix=fix)
-    if any(dtype.startswith("F8") for dtype, _ in header.values()) or any(name.endswith(SCALED) for name in header):
-        raise SettingError(setting, f"{path} holds weights in 8 bits (fp8).", fix="Take the file in 16 bits.")
     if "conditioner.embedders.0.model.transformer.resblocks.0.ln_1.bias" in header:
         raise SettingError(setting, f"{path} is SDXL's refiner, which goes on from a picture.", fix="Take the base model.")
     unet = header.get(f"{UNET}input_blocks.0.0.weight")
-    if unet is None or not any(name.startswith(VAE) for name in header):
+    if unet and not any(name.startswith(VAE) for name in header):
+        raise SettingError(setting, f"{path} holds no VAE.", fix="Take the whole checkpoint.")
+    if unet is None:
         what = what_it_is({name: torch.empty(shape, device="meta") for name, (_, shape) in header.items()})
         reason = f"{path} {what}." if not what.startswith("holds") else f"{path} is no checkpoint of Stable Diffusion or SDXL."
         raise SettingError(setting, reason, fix="Give a pipeline folder of it.")
@@ -145,8 +148,10 @@ def _convert(kind: str, path: Path, config: Path, header: Mapping[str, tuple[str
     except Exception as error:  # of somebody's files the library raises anything
         if is_out_of_memory(error):
             raise RunError(f"Out of memory while converting {path}.") from error
-        reason = f"{path} cannot be opened with the configurations of {config} ({first_line(error)})."
-        raise failing(error, path) or SettingError(FLAG, reason, fix=f"Name those of its own kind: {CONFIG_FLAG} FOLDER.") from None
+        reason = f"{path} cannot be opened with these configurations ({shortened(first_line(error), 80)})."
+        raise failing(error, path) or SettingError(
+            FLAG, reason, fix=f"Is it half written, or of another kind than {CONFIG_FLAG} names?"
+        ) from None
     if V_PREDICTION in header:
         marked = {"prediction_type": "v_prediction", **({"rescale_betas_zero_snr": True} if ZERO_SNR in header else {})}
         pipe.scheduler = type(pipe.scheduler).from_config({**pipe.scheduler.config, **marked})

@@ -20,6 +20,7 @@ from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.pretrained import nearest_folder, refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.formats.loras import read_lora
 from dreambooth.schema import Setting
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
@@ -34,6 +35,8 @@ class ModelSource(Setting):
 
     pretrained_model_name_or_path: str = TOYBOX
     """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first try."""
+    lora: str | None = None
+    """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None
@@ -66,6 +69,10 @@ class ModelSource(Setting):
             raise SettingError("--single_file_config", reason, fix="Leave it out.")
         elif not self.is_here:
             refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True)
+        if self.lora and Path(self.lora).expanduser().exists():
+            read_lora(self.lora, allow_pickle=self.allow_pickle)
+        elif self.lora:
+            refuse_missing_folder(self.lora, "--lora", needs_owner=True)
         for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
             if name:
                 refuse_missing_folder(name, flag)
@@ -196,12 +203,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def replaced(source: ModelSource) -> dict[str, str]:
     """What stands in the place of the base model's own parts, by its bytes where it is a folder here."""
-    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name, "lora": source.lora}
     return {name: part_digest(value) for name, value in given.items() if value}
 
 
 def part_digest(name: str | None) -> str:
-    """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
+    """The bytes of a part's folder or file; what is no place on this machine counts by its name."""
+    if name and Path(name).expanduser().is_file():
+        return file_digest(Path(name).expanduser())
     if not (name and Path(name).expanduser().is_dir()):
         return str(name)
     digest, root = hashlib.sha256(), Path(name).expanduser()

@@ -73,8 +73,8 @@ class Result:
     models: Models | None
     """None where nothing is compared."""
     facts: Facts
-    stored: torch.dtype
-    """In which precision the folder that the model comes from keeps its denoiser."""
+    stored: Mapping[str, torch.dtype] = field(default_factory=dict)
+    """In which precision the folder that the model comes from keeps its parts."""
     rank: int = 0
 
     @property
@@ -149,9 +149,12 @@ def rounded(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> d
     return out
 
 
-def lighten(family: "Family", dtype: torch.dtype) -> None:
-    """Denoiser and text encoders in a precision; the VAE stays whole, for SDXL's overflows in half. Raises RunError as `rounded` does."""
-    for name in (family.denoiser_name, *family.encoder_names):
-        part = family.parts[name]
-        rounded(dict(part.named_parameters()), dtype)
-        part.to(dtype)
+def lighten(family: "Family", dtype: torch.dtype | None, stored: Mapping[str, torch.dtype]) -> None:
+    """Denoiser and text encoders in a precision, or each part as it is `stored`. The VAE stays as it was in any case: SDXL's overflows in
+    half. Raises RunError as `rounded` does.
+    """
+    for name, part in family.parts.items():
+        is_small = name == "vae" or dtype is None
+        wanted = stored.get(name, torch.float32) if is_small else dtype
+        rounded(dict(part.named_parameters()), wanted)
+        part.to(wanted)

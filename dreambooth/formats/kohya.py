@@ -60,7 +60,7 @@ class Kohya(LoRAFormat):
 def write_beside(family: "Family", folder: Path, facts: Facts) -> Path:
     """A run's LoRA in its folder once more, in kohya's names, in the precision that it learned in; returns the new file."""
     path = folder / KOHYA_FILE
-    Kohya().write(Result(family, None, changes_in(family), None, facts, torch.float32), path, None)
+    Kohya().write(Result(family, None, changes_in(family), None, facts), path, None)
     return path
 
 

@@ -37,17 +37,18 @@ def _of_layer(module: Any) -> Change:
     from peft.tuners.lokr.layer import LoKrLayer
     from peft.tuners.lora.layer import LoraLayer
 
-    if isinstance(module, LoraLayer):
+    kind = type(module)
+    if issubclass(kind, LoraLayer):
         down, up = (_kept(part[ADAPTER].weight) for part in (module.lora_A, module.lora_B))
         lengths = module.lora_magnitude_vector
         weight = base_layer(module).weight
         assert isinstance(weight, torch.Tensor)
         lengths = _kept(lengths[ADAPTER].weight).view(-1, *[1] * (weight.ndim - 1)) if lengths else None
         return Pair(down, up, alpha=module.scaling[ADAPTER] * len(down), magnitude=lengths)
-    if isinstance(module, LoHaLayer):
+    if issubclass(kind, LoHaLayer):
         own = [_own(module, role) for role in LoHa.roles]
         return LoHa(*own, alpha=module.scaling[ADAPTER] * own[1].shape[0])  # type: ignore[arg-type, union-attr]
-    if isinstance(module, LoKrLayer):
+    if issubclass(kind, LoKrLayer):
         change = LoKr(*(_own(module, role) for role in LoKr.roles))
         scaling = module.scaling[ADAPTER]  # PEFT's counts always, others' only where there are factors
         return LoKr(**{**vars(change), "alpha": scaling * change.rank}) if change.rank else change.folded(scaling)

@@ -29,7 +29,7 @@ class Pipeline(Format):
 
     def write(self, result: Result, path: Path, dtype: torch.dtype | None) -> Written:
         family = whole(result)
-        lighten(family, dtype or result.stored)
+        lighten(family, dtype, result.stored)
         family.save(path)
         return Written(len(list(path.rglob("*.safetensors"))), "files of weights")
 

@@ -51,7 +51,7 @@ class SingleFile(Format):
 
     def write(self, result: Result, path: Path, dtype: torch.dtype | None) -> Written:
         family = whole(result)
-        lighten(family, dtype or result.stored)
+        lighten(family, dtype, result.stored)
         tensors = checkpoint(family.pipe) | marks(family.pipe)
         save_tensors(path, tensors, texts=checkpoint_notes(family, result.facts))
         result.family = None

@@ -17,7 +17,7 @@ from dreambooth.setup.config import TrainConfig
 def card(config: TrainConfig, material: Material, learner: Learner, record: Mapping[str, Any], *, is_public: bool = False) -> str:
     """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
     family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
-    is_local = base == TOYBOX or Path(base).is_dir()
+    is_local = base == TOYBOX or Path(base).exists()
     if is_local and is_public:
         base = Path(base).name
     kind = type(family.pipe).__name__
@@ -28,7 +28,9 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     before = f"base = {kind}.from_pretrained({python_text(base)}{options})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
-    load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.usage_snippet()}".strip()
+    opening = "from_single_file" if source == base and Path(config.model.pretrained_model_name_or_path).is_file() else "from_pretrained"
+    first = f"\n{_base_lora(config, is_public=is_public)}" if config.model.lora and source == base else ""
+    load = f"{before}pipe = {kind}.{opening}({python_text(source)}{chosen}{encoders}){first}\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     head = {
         **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other",
@@ -54,6 +56,13 @@ image = pipe({python_text(f"{prompt} on the beach")}).images[0]
 
 Or `dreambooth generate . "a [V] ... on the beach"`.
 """
+
+
+def _base_lora(config: TrainConfig, *, is_public: bool) -> str:
+    """The lines that add the LoRA to the base model that the run began with; in public a file has no path."""
+    name = str(config.model.lora)
+    name = Path(name).name if is_public and Path(name).exists() else name
+    return f"pipe.load_lora_weights({python_text(name)})\npipe.fuse_lora()\npipe.unload_lora_weights()"
 
 
 def _prior_words(material: Material) -> str:

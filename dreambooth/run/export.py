@@ -59,6 +59,8 @@ class ExportConfig(Setting):
     """Seed of the pictures that are compared."""
     device: str | None = None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    single_file_config: str | None = None
+    """For a single file in the place of a run: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True
@@ -83,8 +85,10 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     """Write the result, read it back, compare; the last record is `Exported`. Raises SettingError before anything is loaded or written."""
     config.refuse_contradictions()
     format = FORMATS[config.format]
-    path, run, own = find(config.run)
-    source = own.model if own else ModelSource(pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle)
+    path, run, own = find(config.run, single_file_config=config.single_file_config)
+    source = own.model if own else ModelSource(
+        pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
+    )  # fmt: skip
     family, method = family_of(source), method_of(own)
     format.check(family, method)
     if own is None and config.format == "lora":
@@ -95,11 +99,14 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     out = target(config.output, format, run, path, own, overwrite=config.overwrite)
     device = pick_device(config.device)
     yield Message(f"Loading {config.run} ...")
-    opened = open_model(config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle)
+    opened = open_model(
+        config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle,
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
     models = RunModels(family, own, folder)
     result = Result(
         opened.family, opened.learner, changes_in(opened.family), models, _facts(out, run, own),
-        _stored(folder / family.denoiser_name), config.rank or 0,
+        {name: _stored(folder / name) for name in opened.family.parts}, config.rank or 0,
     )  # fmt: skip
     sampling = _sampling(opened)
     opened = None  # the result holds the model, and lets go of it when another one is needed
@@ -128,11 +135,11 @@ def _write(
             if difference is not None and difference > CLOSE and format.is_exact and dtype in (None, torch.float32):
                 reason = f"what was written draws other pictures than the run (up to {difference} levels of 255)"
                 raise RunError(f"{out.name} was not written: {reason}. This is a fault of dreambooth.")
+    facts, compared = result.facts, {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps}
     record = {
-        "format": config.format, "file": out.name, "sha256": file_digest(out) if out.is_file() else None, written.of_what: written.count, "base": result.facts.base,
-        "method": result.facts.method, "trigger": result.facts.trigger, "save_precision": config.save_precision,
-        "compared": {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps} if is_seen else None,
-        **written.record,
+        "format": config.format, "file": out.name, "sha256": file_digest(out) if out.is_file() else None, "base": facts.base,
+        "method": facts.method, "trigger": facts.trigger, "save_precision": config.save_precision, written.of_what: written.count,
+        "compared": compared if is_seen else None, **written.record,
     }  # fmt: skip
     lines = (
         f"{out} ({size(_bytes(out))}, {written.count} {written.of_what})",

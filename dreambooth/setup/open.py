@@ -62,7 +62,7 @@ class Opened:
 
 def open_model(
     name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
-    variant: str | None = None, revision: str | None = None, verify: bool = True,
+    variant: str | None = None, revision: str | None = None, verify: bool = True, single_file_config: str | None = None,
 ) -> Opened:  # fmt: skip
     """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id, with a LoRA file (or another run's) on top when one is given.
 
@@ -76,8 +76,11 @@ def open_model(
     if run:
         opened = _open_run(run, path, precision, verify=verify, allow_pickle=allow_pickle)
     else:
-        refuse_no_model(name)
-        source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
+        refuse_no_model(name, single_file_config=single_file_config, allow_pickle=allow_pickle)
+        source = ModelSource(
+            pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision,
+            single_file_config=single_file_config,
+        )  # fmt: skip
         with relabel_errors("run"):
             opened = Opened(family_of(source).load(source), name)
         round_weights(opened.family, precision or "no")
@@ -87,9 +90,10 @@ def open_model(
     return opened
 
 
-def refuse_no_model(name: str) -> None:
+def refuse_no_model(name: str, *, single_file_config: str | None = None, allow_pickle: bool = True) -> None:
     """Raise SettingError for what can be seen to be no model, with nothing loaded or downloaded; a run is another matter."""
-    path, source = Path(name).expanduser(), ModelSource(pretrained_model_name_or_path=name)
+    path = Path(name).expanduser()
+    source = ModelSource(pretrained_model_name_or_path=name, single_file_config=single_file_config, allow_pickle=allow_pickle)
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
@@ -99,7 +103,7 @@ def refuse_no_model(name: str) -> None:
             family_of(source)
 
 
-def find(name: str) -> tuple[Path, Path | None, TrainConfig | None]:
+def find(name: str, *, single_file_config: str | None = None) -> tuple[Path, Path | None, TrainConfig | None]:
     """Where a model lies that a user has named, and, where it is a run or a checkpoint of one, that run and its configuration.
 
     Raises SettingError for all that can be seen to be no model to draw with, with nothing loaded, downloaded or written.
@@ -108,7 +112,7 @@ def find(name: str) -> tuple[Path, Path | None, TrainConfig | None]:
     path = named(name)
     run = run_folder(path)
     if run is None:
-        refuse_no_model(name)
+        refuse_no_model(name, single_file_config=single_file_config)
         return path, None, None
     config = read_config(run)
     refuse_unfinished(run, path, config)
@@ -222,7 +226,8 @@ def _finish_replacing(run: Path) -> None:
 def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], precision: str | None) -> Opened:
     if config.method.trains_whole_parts and path == run:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
-                                       ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip
+                                       ("tokenizer_name",): None, ("variant",): None, ("revision",): None,
+                                       ("single_file_config",): None, ("lora",): None})  # fmt: skip
         family = family_of(source).load(source, replaced=_encoders_of_base(config))
         learner = None
     else:
