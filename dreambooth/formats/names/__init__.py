@@ -25,7 +25,7 @@ UNETS = {1: {"text_encoder": "clip_l"}, 2: {"text_encoder": "clip_l", "text_enco
 def names_of(family: "Family | type[Family]") -> Names:
     """The names of a family's network."""
     if family.denoiser_class == UNET:
-        return Names(kohya=family.kohya_prefixes, clip=UNETS[len(family.encoder_names)] if family.kohya_prefixes else {})
+        return Names(kohya=family.kohya_prefixes, clip=UNETS.get(len(family.encoder_names), {}) if family.kohya_prefixes else {})
     return NAMES.get(family.denoiser_class, Names())
 
 
