@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dreambooth.cli import main
@@ -16,7 +17,7 @@ from dreambooth.formats.base import Facts
 from dreambooth.formats.fit import fit
 from dreambooth.formats.kohya import write_beside
 from dreambooth.formats.lora_files import NoLoRA, changes_of
-from dreambooth.formats.loras import LoRAFile, add_lora, read_lora
+from dreambooth.formats.loras import LoRAFile, add_lora, merge_lora, read_lora
 from dreambooth.methods import LoHa, LoRA
 from dreambooth.run.train import train
 from dreambooth.setup.open import open_model
@@ -449,3 +450,113 @@ def test_a_lora_in_the_place_of_a_model_is_told_what_it_is_for(made, capsys):
     assert main(["generate", path, "a dog"]) == 2
     output = capsys.readouterr().err
     assert "is a LoRA, which changes a base model and is none" in output and "--lora" in output
+
+
+def adds(family, tensors) -> dict[tuple[str, str], torch.Tensor]:
+    """What a file adds to weights when it is put on a model whole."""
+    before = {(part, name): value.clone() for part, module in family.parts.items() for name, value in module.named_parameters()}
+    merge_lora(family, LoRAFile("file", changes_of(tensors), {}))
+    after = {(part, name): value for part, module in family.parts.items() for name, value in module.named_parameters()}
+    return {key: (after[key] - before[key]).detach() for key in before if not torch.equal(after[key], before[key])}
+
+
+def test_lycoris_kinds_act_as_their_formulas_say(pipelines):
+    """LoHa (w1a w1b) * (w2a w2b) alpha / r; LoKr w1 x (w2a w2b) alpha / r, and with both factors whole no alpha; LoCon with a third
+    matrix; OFT turns outputs; differences of weights and biases are added."""
+    family, rng = tiny.load(pipelines("stable_diffusion")), torch.Generator().manual_seed(0)
+    block = "down_blocks_0_attentions_0_transformer_blocks_0"
+    stems = {name: f"lora_unet_{block}_{name.replace('.', '_')}" for name in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "ff.net.2")}
+    weight = {name: family.denoiser.get_submodule(f"{block.replace('_0', '.0').replace('s.0_', 's.0.')}.{name}").weight.detach().clone()
+              for name in stems}  # fmt: skip
+    made = {name: (lambda *shape: torch.randn(*shape, generator=rng)) for name in stems}
+    out, inside = weight["attn1.to_q"].shape
+    loha = [made["attn1.to_q"](out, 3), made["attn1.to_q"](3, inside), made["attn1.to_q"](out, 3), made["attn1.to_q"](3, inside)]
+    w1, w2a, w2b, whole = torch.randn(2, 2), torch.randn(out // 2, 1), torch.randn(1, inside // 2), torch.randn(out // 2, inside // 2)
+    turn = 0.3 * torch.randn(2, len(weight["ff.net.2"]) // 2, len(weight["ff.net.2"]) // 2, generator=rng)
+    down, mid, up = torch.randn(2, 8, 1, 1), torch.randn(2, 2, 3, 3), torch.randn(8, 2, 1, 1)
+    conv = "lora_unet_down_blocks_0_resnets_0_conv1"
+    roles = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    file = {f"{stems['attn1.to_q']}.{role}": value for role, value in zip(roles, loha, strict=True)} | {
+        f"{stems['attn1.to_q']}.alpha": torch.tensor(1.5),
+        f"{stems['attn1.to_k']}.lokr_w1": w1, f"{stems['attn1.to_k']}.lokr_w2_a": w2a, f"{stems['attn1.to_k']}.lokr_w2_b": w2b,
+        f"{stems['attn1.to_k']}.alpha": torch.tensor(0.5),
+        f"{stems['attn1.to_v']}.lokr_w1": w1, f"{stems['attn1.to_v']}.lokr_w2": whole, f"{stems['attn1.to_v']}.alpha": torch.tensor(0.5),
+        f"{stems['ff.net.2']}.oft_blocks": turn,
+        f"{conv}.lora_down.weight": down, f"{conv}.lora_mid.weight": mid, f"{conv}.lora_up.weight": up, f"{conv}.alpha": torch.tensor(1.0),
+        "lora_unet_conv_norm_out.diff": torch.ones(8), f"{conv}.diff_b": torch.full((8,), 2.0),
+    }  # fmt: skip
+    found = adds(family, file)
+    path = f"{block.replace('_0', '.0').replace('s.0_', 's.0.')}"
+    got = {name: found["unet", f"{path}.{name}.weight"] for name in stems}
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(got["attn1.to_q"], 0.5 * (loha[0] @ loha[1]) * (loha[2] @ loha[3]), **close)
+    torch.testing.assert_close(got["attn1.to_k"], 0.5 * torch.kron(w1, w2a @ w2b), **close)
+    torch.testing.assert_close(got["attn1.to_v"], torch.kron(w1, whole), **close)
+    q = turn - turn.mT
+    rotation = torch.block_diag(*((torch.eye(q.shape[1]) + one) @ (torch.eye(q.shape[1]) - one).inverse() for one in q))
+    torch.testing.assert_close(got["ff.net.2"], rotation.T @ weight["ff.net.2"] - weight["ff.net.2"], **close)
+    kernel = torch.einsum("or,rmkl,mi->oikl", up[..., 0, 0], mid, down[..., 0, 0]) / 2
+    torch.testing.assert_close(found["unet", f"{conv[10:].replace('_0', '.0').replace('s.0_', 's.0.')}.weight"], kernel, **close)
+    assert torch.equal(found["unet", "conv_norm_out.weight"], torch.ones(8)) and len(found) == 7
+
+
+def test_a_dora_over_inputs_gives_each_column_its_length(made):
+    one, family = made("stable_diffusion"), tiny.load(made("stable_diffusion").base)
+    lengths = {f"{n.removesuffix('.lora_A.weight')}.dora_scale": 2 + torch.rand(1, v.shape[1]) for n, v in one.tensors.items() if "_A" in n}
+    plain = tiny.load(one.base)
+    add_lora(family, LoRAFile("file", changes_of(one.halves | lengths), {}))
+    for (part, layer), delta in one.delta().items():
+        full = plain.parts[part].get_submodule(layer).weight.detach() + delta
+        name = f"{part}.{'text_model.' if part == 'text_encoder' else ''}{layer}.dora_scale"
+        expected = full * lengths[name] / full.norm(dim=0, keepdim=True)
+        torch.testing.assert_close(family.parts[part].get_submodule(layer).weight.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+NATIVE = [("sd3", "lora_unet_joint_blocks_0_x_block_attn_qkv", "transformer_blocks.0.attn.to_"),
+          ("flux2", "diffusion_model.double_blocks.0.img_attn.qkv", "transformer_blocks.0.attn.to_"),
+          ("z_image", "diffusion_model.layers.1.attention.qkv", "layers.1.attention.to_"),
+          ("flux", "lora_unet_double_blocks_0_img_attn_qkv", "transformer_blocks.0.attn.to_")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "name", "own"), NATIVE)
+@pytest.mark.parametrize("kind", ["lora", "lokr"])
+def test_a_fused_layer_of_any_kind_is_taken_apart(pipelines, base, name, own, kind):
+    """ai-toolkit, sd-scripts and LyCORIS train the first release's layers, in which queries, keys and values are one."""
+    family = tiny.load(pipelines(base))
+    inside = family.denoiser.get_submodule(f"{own}q").weight.shape[1]
+    rows = sum(len(family.denoiser.get_submodule(f"{own}{letter}").weight) for letter in "qkv")
+    if kind == "lora":
+        down, up = torch.randn(2, inside), torch.randn(rows, 2)
+        file, expected = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, up @ down
+    else:
+        w1, w2 = torch.randn(2, 2), torch.randn(rows // 2, inside // 2)
+        file, expected = {f"{name}.lokr_w1": w1, f"{name}.lokr_w2": w2}, torch.kron(w1, w2)
+    found = adds(family, file)
+    torch.testing.assert_close(
+        torch.cat([found["transformer", f"{own}{letter}.weight"] for letter in "qkv"]), expected, rtol=1e-4, atol=1e-5
+    )
+    assert len(found) == 3
+
+
+def test_half_of_the_layers_that_a_header_names_is_half_a_file(made, tmp_path):
+    one = made("sdxl")
+    half = {name: value for name, value in one.tensors.items() if "up_blocks" not in name}
+    with safe_open(one.folder / FILE, "pt") as file:
+        notes = file.metadata()
+    save_file(half, tmp_path / "half.safetensors", metadata=notes)
+    assert "is incomplete: it holds" in refused(lambda: add_lora(one.plain, read_lora(str(tmp_path / "half.safetensors"))))
+
+
+def test_a_run_learns_on_a_base_with_a_lora_and_is_drawn_and_resumed_so(made, tmp_path):
+    one = made("stable_diffusion")
+    settings = {"method": "lora", "rank": 1, "max_train_steps": 1, "output_dir": tmp_path / "run", "lora": str(one.folder / FILE)}
+    for _ in train(config(one.base, root=tmp_path, **settings, with_prior_preservation=False, class_prompt=None, learning_rate=1e-9)):
+        pass
+    opened = open_model(str(tmp_path / "run"))
+    torch.testing.assert_close(tiny.picture(opened.family.pipe), tiny.picture(one.family.pipe), rtol=0, atol=1e-4)
+    (tmp_path / "other.safetensors").write_bytes((one.folder / FILE).read_bytes()[:100])
+    with pytest.raises(SettingError, match="--lora"):
+        list(
+            train(config(one.base, root=tmp_path, **settings | {"lora": str(tmp_path / "other.safetensors"), "output_dir": tmp_path / "b"}))
+        )
+    assert not (tmp_path / "b").exists()
