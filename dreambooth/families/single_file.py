@@ -45,7 +45,9 @@ def load_single_file(pipeline: str, path: Path, config: Path) -> Any:
     diffusers.utils.logging.disable_progress_bar()
     kind = getattr(diffusers, pipeline)
     with readable_name(path) as file, readable_name(config) as folder:
-        return kind.from_single_file(file, config=folder, local_files_only=True, dtype=torch.float32)
+        pipe = kind.from_single_file(file, config=folder, local_files_only=True, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def kind_of(path: Path, setting: str = FLAG) -> tuple[str, dict[str, tuple[str, list[int]]]]:

@@ -79,9 +79,10 @@ def _width(family: "Family") -> int:
 
 
 def _version(family: "Family") -> str:
-    return (
-        "sd_v2" if family.denoiser_name == "unet" and _width(family) > 768 else "sd_v1" if family.denoiser_name == "unet" else family.name
-    )
+    known = VERSIONS.get(type(family.pipe).__name__)
+    if known or family.denoiser_name != "unet":
+        return known or family.name
+    return "sd_v2" if _width(family) > 768 else "sd_v1"
 
 
 def _spec(family: "Family") -> str:

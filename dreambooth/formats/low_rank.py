@@ -67,6 +67,8 @@ def low_rank(family: "Family", changed: Iterator[tuple[str, str, Tensor]], rank:
     kept: dict[str, tuple[float, float]] = {}
     for part, layer, difference in changed:
         square, share = float(difference.square().sum()), 0.0
+        if not square:
+            continue
         if isinstance(_module(family, part, layer), (nn.Linear, nn.Conv2d)):
             pair, share = decomposed(difference, rank)
             found.setdefault(part, {})[layer] = pair

@@ -14,7 +14,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import size
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.sampling import Sampling, draw
-from dreambooth.files.atomic import whole_file, whole_folder, write_json
+from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json
 from dreambooth.files.digests import file_digest
 from dreambooth.files.disk import disk_errors
 from dreambooth.formats import FORMATS
@@ -22,7 +22,7 @@ from dreambooth.formats.base import FLAG, Facts, Format, Result
 from dreambooth.formats.learned import changes_in
 from dreambooth.run.export_facts import facts_of, method_of
 from dreambooth.run.export_models import RunModels
-from dreambooth.run.export_place import record_place, target
+from dreambooth.run.export_place import SETTING, record_place, target
 from dreambooth.schema import Count, Seed, Setting
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.open import Opened, find, open_model
@@ -124,6 +124,7 @@ def _write(
     prompts, seeds = [result.facts.trigger] * 2, [config.seed, config.seed + 1]
     before = _pictures(result.family, prompts, seeds, sampling, device) if config.compare else None
     yield Message(f"Writing {out} ...")
+    writable_folder(out.parent, SETTING)
     difference, is_seen = None, False
     dtype = DTYPES[config.save_precision] if config.save_precision else None
     with disk_errors(out), (whole_file if format.suffix else whole_folder)(out) as partial:
