@@ -131,6 +131,10 @@ class Format(ABC):
         """Why nobody reads it, and what to do."""
         return f"no program reads {method} of {family.name} as {self.name}.", ""
 
+    def rounds(self, result: Result, dtype: torch.dtype | None) -> bool:
+        """Whether the file holds rounded numbers, so that its pictures may be a little off."""
+        return dtype not in (None, torch.float32)
+
     def stem(self, word: str | None) -> str | None:
         """What the file is called where it is not the run's name; `word` is the new word of a run that has one."""
         return None

@@ -27,7 +27,7 @@ class Comfy(LoRAFormat):
             return LORAS if method != "dora" else {COMFY: LORAS[COMFY]}
         if names.comfy is None or (method in ("loha", "lokr") and names.comfy_lycoris is None):
             return {}
-        return {COMFY: LORAS[COMFY], **({DIFFUSERS: "pipe.load_lora_weights"} if method == "lora" else {})}
+        return {COMFY: LORAS[COMFY], **({DIFFUSERS: names.diffusers} if method == "lora" and names.diffusers else {})}
 
     def why_not(self, family: "type[Family]", method: str) -> tuple[str, str]:
         if method in SMALL:

@@ -36,7 +36,7 @@ def _in_folder(folder: Path, *, allow_pickle: bool) -> Path:
         names = ", ".join(path.name for path in found[:3])
         raise SettingError(FLAG, f"{folder} holds {len(found)} files of weights ({names}).", fix="Name one of them.")
     if any(folder.glob(f"*/{PEFT_CONFIG}")):
-        fix = f"Draw with the run itself: dreambooth generate {folder} ..."
+        fix = f"Export it first: dreambooth export {folder} --as comfy (or pipeline)."
         raise SettingError(FLAG, f"{folder} is a run whose layers are no LoRA.", fix=fix)
     pickles = any(path.suffix in PICKLES for path in folder.iterdir())
     raise SettingError(FLAG, f"{folder} holds no LoRA file.", fix="Pass --allow_pickle if you trust its pickle." if pickles else "")

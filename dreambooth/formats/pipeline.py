@@ -33,8 +33,16 @@ class Pipeline(Format):
         family.save(path)
         return Written(len(list(path.rglob("*.safetensors"))), "files of weights")
 
+    def rounds(self, result: Result, dtype: torch.dtype | None) -> bool:
+        return rounds(result, dtype)
+
     def read_back(self, path: Path, result: Result) -> "Family | None":
         return result.others.of_folder(path)
+
+
+def rounds(result: Result, dtype: torch.dtype | None) -> bool:
+    """Whether a whole model is rounded when it is written: as asked for, or as the base model's own files are."""
+    return dtype not in (None, torch.float32) or (dtype is None and any(kind != torch.float32 for kind in result.stored.values()))
 
 
 def why_no_weights(method: str) -> tuple[str, str]:

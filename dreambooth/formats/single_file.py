@@ -12,7 +12,7 @@ from dreambooth.files.tensors import save_tensors
 from dreambooth.formats.base import A1111, COMFY, FLAG, SMALL, Format, Result, Written, lighten
 from dreambooth.formats.checkpoints import LEVELS, PER_LEVEL, VAE_LEVELS, checkpoint, marks
 from dreambooth.formats.headers import checkpoint_notes
-from dreambooth.formats.pipeline import whole, why_no_weights
+from dreambooth.formats.pipeline import rounds, whole, why_no_weights
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
@@ -56,6 +56,9 @@ class SingleFile(Format):
         save_tensors(path, tensors, texts=checkpoint_notes(family, result.facts))
         result.family = None
         return Written(len(tensors), "weights", _remarks(family, path))
+
+    def rounds(self, result: Result, dtype: torch.dtype | None) -> bool:
+        return rounds(result, dtype)
 
     def read_back(self, path: Path, result: Result) -> "Family | None":
         return result.others.of_file(path)

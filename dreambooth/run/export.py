@@ -127,13 +127,14 @@ def _write(
     writable_folder(out.parent, SETTING)
     difference, is_seen = None, False
     dtype = DTYPES[config.save_precision] if config.save_precision else None
+    is_rounded = format.rounds(result, dtype)
     with disk_errors(out), (whole_file if format.suffix else whole_folder)(out) as partial:
         written = format.write(result, partial, dtype)
         if before is not None:
             again = format.read_back(partial, result)
             is_seen = again is not None
             difference = _difference(before, _pictures(again, prompts, seeds, sampling, device)) if is_seen else None
-            if difference is not None and difference > CLOSE and format.is_exact and dtype in (None, torch.float32):
+            if difference is not None and difference > CLOSE and format.is_exact and not is_rounded:
                 reason = f"what was written draws other pictures than the run (up to {difference} levels of 255)"
                 raise RunError(f"{out.name} was not written: {reason}. This is a fault of dreambooth.")
     facts, compared = result.facts, {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps}
@@ -145,7 +146,7 @@ def _write(
     lines = (
         f"{out} ({size(_bytes(out))}, {written.count} {written.of_what})",
         *written.remarks,
-        _seen(config.compare, is_seen, difference),
+        _seen(config.compare, is_seen, difference, is_rounded),
     )
     return Exported(out, record, lines)
 
@@ -154,7 +155,10 @@ def _pictures(family: Family | None, prompts: list[str], seeds: list[int], sampl
     """What a model draws, in float32."""
     assert family is not None
     family.to(device)
-    drawn = [np.asarray(one.image, dtype=np.int16) for one in draw(family, prompts, seeds, sampling=sampling)]
+    pictures = list(draw(family, prompts, seeds, sampling=sampling))
+    if not all(one.finite for one in pictures):
+        raise RunError("The pictures are not finite, so there is nothing to compare, and nothing was written. Is the run damaged?")
+    drawn = [np.asarray(one.image, dtype=np.int16) for one in pictures]
     family.to(torch.device("cpu"))
     free_memory(device)
     return drawn
@@ -164,12 +168,13 @@ def _difference(before: list[np.ndarray], after: list[np.ndarray]) -> int:
     return max(int(np.abs(one - other).max()) for one, other in zip(before, after, strict=True))
 
 
-def _seen(wanted: bool, is_seen: bool, difference: int | None) -> str:
+def _seen(wanted: bool, is_seen: bool, difference: int | None, is_rounded: bool) -> str:
     if not wanted:
         return "Not read back (--no-compare)."
     if not is_seen:
         return "Not compared: no reader of this file's kind is here."
-    return f"Read back: two pictures differ from the run's own by at most {difference} of 255 levels."
+    why = " (its weights are rounded to half precision)" if is_rounded else ""
+    return f"Read back: two pictures differ from the run's own by at most {difference} of 255 levels{why}."
 
 
 def _in_words(readers: Mapping[str, str], trigger: str, out: Path) -> list[str]:

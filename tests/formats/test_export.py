@@ -3,11 +3,15 @@
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+import dreambooth
 from dreambooth.run.export import ExportConfig, Exported, export
+from dreambooth.run.train import train
 from dreambooth.setup.open import open_model, read_config
 from tests import tiny
+from tests.training.runs import config
 
 METHODS = {
     "lora": {"method": "lora", "rank": 3, "lora_alpha": 2.0}, "dora": {"method": "lora", "rank": 2, "use_dora": True},
@@ -84,3 +88,24 @@ def test_a_full_runs_difference_of_full_rank_is_all_that_is_a_matrix(learned, tm
     kept = whole.record["kept"]
     assert kept["unet.conv_in"] == 1.0 and kept["unet.conv_in.bias"] == 0.0 and kept["unet.conv_norm_out"] == 0.0
     assert whole.record["compared"]["max_difference"] < small.record["compared"]["max_difference"]
+
+
+def test_a_base_in_half_precision_stays_so_and_its_rounding_is_said(learned, shaped, tmp_path, capsys):
+    """A base of fp16 files: a merged checkpoint is rounded as they are, and that is no fault."""
+    pipe = tiny.load(shaped("sd_shaped")).pipe
+    pipe.unet.half().save_pretrained(tmp_path / "base" / "unet")
+    pipe.unet.float()
+    pipe.save_pretrained(tmp_path / "base")
+    pipe.unet.half().save_pretrained(tmp_path / "base" / "unet")
+    settings = {"method": "lora", "max_train_steps": 2, "learning_rate": 3e-2, "with_prior_preservation": False, "class_prompt": None}
+    for _ in train(config(tmp_path / "base", root=tmp_path, output_dir=tmp_path / "run", resolution=64, **settings)):
+        pass
+    done = exported(tmp_path / "run", "single_file")
+    kinds = {name.partition(".")[0]: value.dtype for name, value in load_file(done.path).items()}
+    assert kinds["model"] == torch.float16 and kinds["first_stage_model"] == torch.float32
+    assert any("rounded to half precision" in line for line in done.lines)
+
+
+def test_a_run_is_exported_from_python(learned):
+    run = dreambooth.open_run(learned("stable_diffusion", **METHODS["lora"], train_text_encoder=True))
+    assert run.export("kohya", overwrite=True, compare=False).is_file()

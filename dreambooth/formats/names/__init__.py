@@ -14,7 +14,7 @@ NAMES: dict[str, Names] = {
     "FluxTransformer2DModel": flux.NAMES, "Flux2Transformer2DModel": flux2.NAMES, "SD3Transformer2DModel": sd3.NAMES,
     "ZImageTransformer2DModel": z_image.NAMES,
     "QwenImageTransformer2DModel": Names(comfy="transformer.", comfy_lycoris="lycoris_"),
-    "PixArtTransformer2DModel": Names(comfy="transformer."),
+    "PixArtTransformer2DModel": Names(comfy="transformer.", diffusers=""),
     "Krea2Transformer2DModel": Names(comfy="transformer.", comfy_lycoris="lycoris_"),
 }  # fmt: skip
 """By diffusers' class of the network."""

@@ -43,6 +43,8 @@ class Names:
     """The same for LoHa and LoKr, dots as underscores."""
     kohya: Mapping[str, str] = field(default_factory=dict)
     """What stands before kohya's names, by part; nothing where its tools do not know the network."""
+    diffusers: str = "pipe.load_lora_weights"
+    """How diffusers loads the file that ComfyUI reads; nothing where its pipeline cannot."""
     clip: Mapping[str, str] = field(default_factory=dict)
     """What ComfyUI calls the text encoders."""
 
