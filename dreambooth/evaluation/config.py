@@ -50,6 +50,8 @@ class EvaluateConfig(Setting):
     """Precision of the drawing; left out, that of the run."""
     device: str | None = None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    single_file_config: str | None = None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True

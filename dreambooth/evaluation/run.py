@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     silence_libraries()
     subject = examine(
         config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier,
-        allow_pickle=config.allow_pickle,
+        allow_pickle=config.allow_pickle, single_file_config=config.single_file_config,
     )  # fmt: skip
     if config.lora:
         digest = file_digest(find_file(str(named(config.lora, "--lora")), allow_pickle=config.allow_pickle))
@@ -84,7 +84,7 @@ def refuse(config: EvaluateConfig) -> Path:
 
     Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
     """
-    path, run, own = find(config.run)
+    path, run, own = find(config.run, single_file_config=config.single_file_config)
     _refuse_two_lists(config, is_style=bool(own and own.photos.concept == "style"))
     if config.prompts:
         protocol.of_file(read_prompts(Path(config.prompts)))
@@ -177,6 +177,7 @@ def _draw_all(
                 verify=config.verify,
                 allow_pickle=config.allow_pickle,
                 lora=config.lora,
+                single_file_config=config.single_file_config,
             )
         )
     )

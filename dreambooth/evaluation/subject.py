@@ -61,14 +61,14 @@ class Examined:
 
 def examine(
     name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None,
-    allow_pickle: bool = False,
+    allow_pickle: bool = False, single_file_config: str | None = None,
 ) -> Examined:  # fmt: skip
     """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
     path = named(name)
     run = run_folder(path)
     config = read_config(run, allow_pickle=allow_pickle) if run else None
     if run is None:
-        refuse_no_model(name)  # a mistyped name is reported first
+        refuse_no_model(name, single_file_config=single_file_config)  # a mistyped name is reported first
     photos_setting = config.photos if config else None
     if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
         fix = "Say which one: --instance_data_dir, --class_noun and --identifier."
@@ -82,7 +82,9 @@ def examine(
     if others:
         reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
         raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
-    base = config.model if config else ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle)
+    base = config.model if config else ModelSource(
+        pretrained_model_name_or_path=name, allow_pickle=allow_pickle, single_file_config=single_file_config
+    )  # fmt: skip
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
     with relabel_errors("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from dreambooth.formats.changes import Change, LoKr, Pair, Whole
@@ -109,14 +110,10 @@ def _over_outputs(pair: Pair, weights: list[Tensor]) -> bool:
     outputs, inputs = sum(map(len, weights)), weights[0].shape[1]
     shape, count = pair.magnitude.shape, pair.magnitude.numel()
     if count not in (outputs, inputs) or pair.magnitude.ndim > weights[0].ndim:
-        raise NoLoRA(f"is a DoRA whose lengths fit no side of {shortened(pair_name(weights, shape))}")
+        sizes = f"a weight of {list(weights[0].shape)}: they are {list(shape)}"
+        raise NoLoRA(f"is a DoRA whose lengths fit no side of {sizes}")
     by_rows = count == outputs and (pair.magnitude.ndim < 2 or shape[0] == outputs)
     return by_rows and pair.lengths == "of the result"
-
-
-def pair_name(weights: list[Tensor], shape: Any) -> str:
-    """What does not fit what, in words."""
-    return f"a weight of {list(weights[0].shape)}: they are {list(shape)}"
 
 
 def _try(name: str, change: Change, weights: list[Tensor]) -> None:
@@ -132,8 +129,6 @@ def _try(name: str, change: Change, weights: list[Tensor]) -> None:
 
 def joined(weights: list[Tensor]) -> Tensor:
     """Weights whose outputs stand below each other, as one, in float32."""
-    import torch
-
     return weights[0].float() if len(weights) == 1 else torch.cat([weight.float() for weight in weights])
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
+from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.families import Family
 from dreambooth.formats.base import Facts
 from dreambooth.formats.fit import fit
@@ -560,3 +561,22 @@ def test_a_run_learns_on_a_base_with_a_lora_and_is_drawn_and_resumed_so(made, tm
             train(config(one.base, root=tmp_path, **settings | {"lora": str(tmp_path / "other.safetensors"), "output_dir": tmp_path / "b"}))
         )
     assert not (tmp_path / "b").exists()
+
+
+def test_a_base_model_with_a_lora_is_scored_beside_the_base_model(made, tmp_path):
+    """Other pictures than the base model's own, and not into a run's scores."""
+    one = made("stable_diffusion")
+    given = {
+        "run": str(one.base), "lora": str(one.folder / FILE), "class_noun": "dog", "identifier": "sks", "num_prompts": 1, "num_images": 1,
+        "class_samples": 0, "instance_data_dir": str(tiny.photos(tmp_path / "photos")), "output_dir": str(tmp_path / "out"),
+        "encoders": {"dino_encoder": "none", "clip_encoder": "none", "lpips_encoder": "none"}, "sampling": {"num_inference_steps": 2},
+    }  # fmt: skip
+    scores = [record for record in evaluate(EvaluateConfig.parse(given)) if isinstance(record, Scored)][-1].scores
+    pictures = {name: sorted((tmp_path / "out" / "samples" / "evaluation" / name).glob("*.png")) for name in ("tuned", "untuned")}
+    assert all(pictures.values()) and pictures["tuned"][0].read_bytes() != pictures["untuned"][0].read_bytes()
+    assert scores
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"1")
+    with pytest.raises(SettingError, match="--lora"):
+        list(evaluate(EvaluateConfig.parse({**given, "lora": str(broken), "output_dir": str(tmp_path / "other")})))
+    assert not (tmp_path / "other").exists()
