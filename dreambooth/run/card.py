@@ -6,10 +6,13 @@ from typing import Any
 
 import yaml
 
+from dreambooth.families import Family
 from dreambooth.files.escaping import markdown, python_text
 from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.formats import FORMATS
 from dreambooth.methods import Learner
+from dreambooth.run.export_facts import method_of
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
 
@@ -54,8 +57,15 @@ from diffusers import {kind}
 image = pipe({python_text(f"{prompt} on the beach")}).images[0]
 ```
 
-Or `dreambooth generate . "a [V] ... on the beach"`.
+Or `dreambooth generate . "a [V] ... on the beach"`.{_elsewhere(config, family)}
 """
+
+
+def _elsewhere(config: TrainConfig, family: Family) -> str:
+    """What a run's own folder can be exported as, and who opens that: by the formats themselves."""
+    opened = {name: format.readers(type(family), method_of(config)) for name, format in FORMATS.items()}
+    lines = [f"- `dreambooth export RUN --as {name}`: {', '.join(readers)}" for name, readers in opened.items() if readers]
+    return "\n\nFor other programs, from the run's own folder:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _base_lora(config: TrainConfig, *, is_public: bool) -> str:

@@ -109,3 +109,15 @@ def test_a_base_in_half_precision_stays_so_and_its_rounding_is_said(learned, sha
 def test_a_run_is_exported_from_python(learned):
     run = dreambooth.open_run(learned("stable_diffusion", **METHODS["lora"], train_text_encoder=True))
     assert run.export("kohya", overwrite=True, compare=False).is_file()
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "lines"),
+    [
+        ("sdxl", METHODS["lora"], ["--as comfy`: ComfyUI, A1111 and Forge", "--as single_file`: ComfyUI"]),
+        ("flux2", METHODS["lora"], ["--as comfy`: ComfyUI, diffusers", "--as pipeline`: diffusers"]),
+    ],
+)  # fmt: skip
+def test_a_runs_card_says_what_opens_where(learned, base, settings, lines):
+    card = (learned(base, **settings) / "README.md").read_text()
+    assert all(line in card for line in lines) and ("--as single_file" in card) == (base == "sdxl")
