@@ -33,7 +33,8 @@ class Kohya(LoRAFormat):
         if not names_of(family).kohya or method not in SMALL:
             return {}
         if not family.kohya_prefixes:
-            return {KOHYA: FOLDER, COMFY: LORAS[COMFY], A1111: LORAS[A1111]} if method == "lora" else {}
+            forge = {A1111: LORAS[A1111]} if names_of(family).in_forge else {}
+            return {KOHYA: FOLDER, COMFY: LORAS[COMFY], **forge} if method == "lora" else {}
         if method in ("dora", "oft"):  # ComfyUI divides by another length; whole differences are A1111's and ComfyUI's alone
             return {KOHYA: FOLDER} if method == "dora" else LORAS
         return {**LORAS, KOHYA: FOLDER}

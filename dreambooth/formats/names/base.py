@@ -43,6 +43,8 @@ class Names:
     """The same for LoHa and LoKr, dots as underscores."""
     kohya: Mapping[str, str] = field(default_factory=dict)
     """What stands before kohya's names, by part; nothing where its tools do not know the network."""
+    in_forge: bool = False
+    """Whether A1111 or Forge draws with the network, and reads its LoRAs in kohya's names."""
     diffusers: str = "pipe.load_lora_weights"
     """How diffusers loads the file that ComfyUI reads; nothing where its pipeline cannot."""
     clip: Mapping[str, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ NAMES = Names(
     ),
     comfy="transformer.",
     comfy_lycoris="lycoris_",
+    in_forge=True,
     kohya={"transformer": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te3"},
     clip={"text_encoder": "clip_l", "text_encoder_2": "t5xxl"},
 )
