@@ -26,15 +26,15 @@ from dreambooth.formats.loras import read_lora
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
-from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, find, named, open_model, own_place
+from dreambooth.setup.model import pipeline_of, silence_libraries
+from dreambooth.setup.open import Opened, Opening, find, named, open_base, open_model, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The last thing that `evaluate` tells."""
+    """The last record of `evaluate`."""
 
     output_dir: Path
     scores: dict[str, Any] = field(default_factory=dict)
@@ -122,17 +122,22 @@ def _own_folder(run: Path | None, path: Path, lora: Path | None) -> Path:
 def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]:
     """The prompts that the settings ask for."""
     _refuse_two_lists(config, is_style=subject.is_style)
-    live = protocol.is_live(subject.noun) if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
+    return prompts_of(config, subject.noun, is_live=protocol.is_live(subject.noun), is_style=subject.is_style, toybox=subject.is_toybox)
+
+
+def prompts_of(config: EvaluateConfig, noun: str, *, is_live: bool, toybox: bool, is_style: bool = False) -> list[protocol.Prompt]:
+    """The prompts that the settings ask for about a subject; `is_live` counts where they leave it open, `toybox` is the base model."""
+    live = is_live if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
     if config.prompts:
         prompts = protocol.of_file(read_prompts(Path(config.prompts)))
     elif config.applications:
-        prompts = [p for name in config.applications for p in protocol.application(name, subject.noun, live=live)]
-    elif subject.is_style:
+        prompts = [p for name in config.applications for p in protocol.application(name, noun, live=live)]
+    elif is_style:
         prompts = protocol.style_suite()
-    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and subject.is_toybox):
-        prompts = protocol.toybox_suite(subject.noun, live=live)
+    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and toybox):
+        prompts = protocol.toybox_suite(noun, live=live)
     else:
-        prompts = protocol.dreambench(subject.noun, live=live)
+        prompts = protocol.dreambench(noun, live=live)
     return protocol.some(prompts, config.num_prompts)
 
 
@@ -167,20 +172,11 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    tuned = Lazy(
-        lambda: (
-            opened
-            or open_model(
-                config.run,
-                device=config.device,
-                precision=config.mixed_precision,
-                verify=config.verify,
-                allow_pickle=config.allow_pickle,
-                lora=config.lora,
-                single_file_config=config.single_file_config,
-            )
-        )
-    )
+    how_opened = Opening(
+        device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle, lora=config.lora,
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
+    tuned = Lazy(lambda: opened or open_model(config.run, how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
@@ -188,23 +184,16 @@ def _draw_all(
     tuned.close()
     before: tuple[GeneratedImage, ...] = ()
     untuned = None
-    if config.untuned and (subject.config or config.lora):
-        base = Lazy(lambda: _open_base(subject, config.device))
+    own = subject.config
+    if config.untuned and (own or config.lora):
+        without = replace(how_opened, lora=None)
+        base = Lazy(lambda: open_base(own, config.device, config.mixed_precision) if own else open_model(config.run, without))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
         base.close()
         untuned = EvalImages(old, subject.photos, before)
     return EvalImages(drawn, subject.photos, class_drawn, before), untuned
-
-
-def _open_base(subject: Examined, device: str | None) -> Opened:
-    """The model before training, as the run had it."""
-    family = family_of(subject.base).load(subject.base)
-    if subject.config:
-        configure_tokenizers(family, subject.config.text)
-    family.to(pick_device(device))
-    return Opened(family, subject.base.pretrained_model_name_or_path)
 
 
 def _score(

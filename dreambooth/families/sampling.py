@@ -77,6 +77,7 @@ def draw(
     Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
+    family.refuse_precision(precision)
     scheduler = check(family, sampling, negative_prompt=negative_prompt)
     with _sampler(family, scheduler):
         while done < len(prompts):
@@ -119,6 +120,9 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
     known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
     if steps > known:
         raise SettingError(sampling.source("num_inference_steps"), f"the model knows {known} times, got {steps}.", fix="Lower it.")
+    if steps == 1 and scheduler.config.get("shift_terminal"):
+        reason = f"{family.name}'s sampler places its steps between the first and the last one, and needs two."
+        raise SettingError(sampling.source("num_inference_steps"), reason, fix="Raise it.")
     if steps >= known - 1 and family.process.prediction != "flow" and not _reaches_the_end(scheduler, steps):
         reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
         raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
@@ -199,7 +203,8 @@ def _batch(
     width = sampling.width or sampling.height or family.native_resolution
     own = {"eta": sampling.eta, "max_sequence_length": family.text_length(len(family.encoder_names))}
     options: dict[str, Any] = {name: value for name, value in own.items() if name in _options(family)}
-    options |= family.pipeline_kwargs(sampling.guidance_scale, [negative_prompt] * len(prompts) if negative_prompt else None)
+    negative = negative_prompt or family.default_negative_prompt
+    options |= family.pipeline_kwargs(sampling.guidance_scale, [negative] * len(prompts) if negative else None)
     with autocast(family.device, precision), _decoder(family, precision):
         out = family.pipe(
             prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, height=height, width=width, output_type="pt",

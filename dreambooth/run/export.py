@@ -25,7 +25,7 @@ from dreambooth.run.export_models import RunModels
 from dreambooth.run.export_place import SETTING, record_place, target
 from dreambooth.schema import Count, Seed, Setting
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.open import Opened, find, open_model
+from dreambooth.setup.open import Opened, Opening, find, open_model
 from dreambooth.setup.record import read_record
 from dreambooth.training.records import Message
 
@@ -99,10 +99,10 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     out = target(config.output, format, run, path, own, overwrite=config.overwrite)
     device = pick_device(config.device)
     yield Message(f"Loading {config.run} ...")
-    opened = open_model(
-        config.run, device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle,
-        single_file_config=config.single_file_config,
+    how = Opening(
+        device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
     )  # fmt: skip
+    opened = open_model(config.run, how)
     models = RunModels(family, own, folder)
     result = Result(
         opened.family, opened.learner, changes_in(opened.family), models, _facts(out, run, own),

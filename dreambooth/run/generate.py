@@ -3,7 +3,6 @@
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
@@ -15,7 +14,7 @@ from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.gallery import Gallery
 from dreambooth.schema import Count, Seed, Setting
-from dreambooth.setup.open import Opened, find, named, open_model, own_place
+from dreambooth.setup.open import Opened, Opening, find, named, open_model, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -116,7 +115,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
         yield Message(f"Loading {named(config.run)} ...")
-        opened = open_model(config.run, **opening(config))
+        opened = open_model(config.run, opening(config))
         if opened.added:
             yield Message(opened.added)
     sampling = sampling_of(config, opened)
@@ -164,12 +163,12 @@ def _draw_missing(
     return [pictures[place] for place in range(len(gallery.wanted))]
 
 
-def opening(config: GenerateConfig) -> dict[str, Any]:
-    """The arguments of `open_model`."""
-    return {
-        "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
-        "variant": config.variant, "revision": config.revision, "verify": config.verify, "single_file_config": config.single_file_config,
-    }  # fmt: skip
+def opening(config: GenerateConfig) -> Opening:
+    """How the settings want their model opened."""
+    return Opening(
+        lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision,
+        variant=config.variant, revision=config.revision, verify=config.verify, single_file_config=config.single_file_config,
+    )  # fmt: skip
 
 
 def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:

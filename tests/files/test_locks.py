@@ -30,7 +30,7 @@ def holder(folder):
     return process
 
 
-def test_a_second_command_in_a_folder_is_refused_and_told_who_is_there(tmp_path):
+def test_a_second_command_in_a_folder_is_refused_with_the_name_of_the_first(tmp_path):
     process = holder(tmp_path / "run")
     try:
         with pytest.raises(SettingError) as refused, claimed(tmp_path / "run", "evaluate"):
