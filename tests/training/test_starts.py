@@ -10,9 +10,9 @@ import yaml
 
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.files.leftovers import prefix
 from dreambooth.run import train as stream
 from dreambooth.run.train import train
-from dreambooth.files.leftovers import prefix
 from dreambooth.setup.journal import read_records
 from dreambooth.setup.record import read_record, status
 from dreambooth.setup.states import State
