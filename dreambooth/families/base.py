@@ -5,7 +5,8 @@ keeping parts on the right device and saving stand here, once; reading prompts i
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
@@ -45,12 +47,20 @@ class Family(Reader):
     """The pipeline's name for the network that learns."""
     denoiser_class: ClassVar[str] = "UNet2DConditionModel"
     """diffusers' class of that network."""
+    learned_variance: ClassVar[bool] = False
+    """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
+    conditioning_channels: ClassVar[int] = 0
+    """Channels of a smaller picture that the denoiser sees beside the noisy one, as stages of a cascade do that enlarge pictures."""
+    schedulers: ClassVar[tuple[str, ...]] = ("scheduler",)
+    """Schedules of noise that its pipeline has."""
+    picture_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """What black and white are in the tensors of pictures that its pipeline gives."""
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
     """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
     added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
     """What the denoiser's `addition_embed_type` may be: its conditions beside text and time."""
     vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKL", "AsymmetricAutoencoderKL")
-    """VAEs with a posterior to draw from, of the right make; small ones (AutoencoderTiny) have none."""
+    """VAEs with a posterior to draw from, of the right make; small ones (AutoencoderTiny) have none. Empty where x is the picture."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
     channel_multiple: ClassVar[int] = 1
@@ -60,6 +70,8 @@ class Family(Reader):
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    lora_snippet: ClassVar[str] = 'pipe.load_lora_weights(".")'
+    """Lines of Python that put a LoRA, in the folder they run in, on diffusers' pipeline `pipe`."""
     reads_alone: ClassVar[Mapping[str, str]] = {}
     """Encoders whose answer no other has a part in, by what `embed` calls it: asked once where they do not learn and another does."""
     embedding_names: ClassVar[tuple[str, ...]] = ()
@@ -90,6 +102,12 @@ class Family(Reader):
     def advice(cls, source: ModelSource) -> str | None:
         """What speaks against training this very model of the family, in a sentence; None where nothing does."""
         return None
+
+    @classmethod
+    def refuse_vae(cls) -> None:
+        """Raise SettingError where there is no VAE that another could stand in for."""
+        if not cls.vae_classes:
+            raise SettingError("--pretrained_vae_name_or_path", f"{cls.name} works on pixels and has no VAE.", fix="Leave it out.")
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -155,6 +173,38 @@ class Family(Reader):
     def pipeline_kwargs(self, guidance_scale: float, negative_prompts: list[str] | None) -> dict[str, Any]:
         """What the pipeline's call is given so that it draws with this guidance, of which 1 is none for every family."""
         return {"guidance_scale": guidance_scale} | ({"negative_prompt": negative_prompts} if negative_prompts else {})
+
+    def prompt_kwargs(self, prompts: Sequence[str], negative_prompts: Sequence[str] | None) -> dict[str, Any]:
+        """What the pipeline's call is given so that it draws these prompts, beside the negative ones of `pipeline_kwargs`."""
+        return {"prompt": list(prompts)}
+
+    @classmethod
+    def refuse_no_augmentation(cls) -> None:
+        """Raise SettingError where there is no small picture that could get noise."""
+        if not cls.conditioning_channels:
+            reason = f"{cls.name} sees no smaller picture, which would get that noise."
+            raise SettingError("--noise_augmentation", reason, fix="Leave it out.")
+
+    @property
+    def noise_level(self) -> int | None:
+        """The level of noise on a small picture while it is made large; None where there is none."""
+        return None
+
+    def small_kwargs(self, small: Float[Tensor, "b 3 h w"]) -> dict[str, Any]:
+        """What the pipeline's call is given of small pictures in about [-1, 1], to make them large."""
+        raise AssertionError("`refuse_alone` is asked before")
+
+    def drawing(self, prompts: Iterable[str]) -> AbstractContextManager[None]:
+        """A block in which pictures of these prompts are drawn."""
+        return nullcontext()
+
+    def adapt_sampler(self, scheduler: Any) -> Any:
+        """A sampler as diffusers' pipeline has to find it, to draw with this model."""
+        return scheduler
+
+    def conditioning(self, moments: Float[Tensor, "b moments h w"], rngs: Iterable[torch.Generator]) -> dict[str, Tensor]:
+        """What the network sees beside the noisy picture, each [b, ...], with a generator for each row; often nothing."""
+        return {}
 
     def answer(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         """`predict`, with token ids embedded first when the text encoder learns."""

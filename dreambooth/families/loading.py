@@ -31,6 +31,7 @@ def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapp
     refuse_incomplete(family, source, own | {name: None for name, value in given.items() if value})
     weights = {"dtype": torch.float32, "use_safetensors": None if source.allow_pickle else True}
     if source.pretrained_vae_name_or_path:
+        family.refuse_vae()
         name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or family.vae_classes[0])
         own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", **weights)
     if source.tokenizer_name:
@@ -43,7 +44,7 @@ def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapp
     source.check(replaced=own)
     kind = getattr(diffusers, index["_class_name"])
     try:
-        with readable_name(source.folder()) as folder:
+        with readable_name(source.folder()) as folder, torch.random.fork_rng(devices=[]):  # some networks draw what is then read
             pipe = kind.from_pretrained(folder, variant=source.variant, local_files_only=True, **weights, **optional, **own)
     except Exception as error:  # of somebody's damaged files the libraries raise anything, plain Exception and RecursionError too
         if is_out_of_memory(error):

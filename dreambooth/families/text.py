@@ -22,6 +22,8 @@ class Reader(ABC):
     """Its text encoders, in the order of their tokenizers."""
     most_tokens: ClassVar[int] = 512
     """Tokens per prompt at most, whatever tokenizer and encoder could take: what the denoiser was trained with."""
+    reads_lower_case: ClassVar[bool] = False
+    """Whether its pipeline writes prompts in small letters, so that SKS and sks are one word."""
     masks_padding: ClassVar[bool] = False
     """Whether its pipeline can mask padding in the text encoder."""
     takes_negative_prompt: ClassVar[bool] = True
@@ -44,8 +46,8 @@ class Reader(ABC):
         return [getattr(self.pipe, name.replace("text_encoder", "tokenizer")) for name in self.encoder_names]
 
     def format_prompt(self, prompt: str, number: int) -> str:
-        """A prompt as tokenizer `number` (from 1) gets it: in a language model's chat template, or as it is."""
-        return prompt
+        """A prompt as tokenizer `number` (from 1) gets it: in a language model's chat template, in small letters, or as it is."""
+        return prompt.lower().strip() if self.reads_lower_case else prompt
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Ids of every tokenizer, padded to its full length, long [b, L]: `input_ids`, `input_ids_2` ..., and their masks.
@@ -120,6 +122,13 @@ class Reader(ABC):
         if not cls.text_trainable:
             reason = f"{cls.name} is trained with its text encoder as it is."
             raise SettingError("--train_text_encoder", reason, fix="Leave it out.")
+
+    @classmethod
+    def refuse_capitals(cls, identifier: str | None) -> None:
+        """Raise SettingError for an identifier with capitals where all is read in small letters."""
+        if cls.reads_lower_case and identifier and identifier != identifier.lower():
+            reason = f"{cls.name} reads prompts in small letters, to which {identifier} is {identifier.lower()}."
+            raise SettingError("--identifier", reason, fix=f"Use {identifier.lower()}.")
 
     @classmethod
     def refuse_new_words(cls) -> None:

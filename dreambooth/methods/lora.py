@@ -77,7 +77,7 @@ class DiffusersFile(Adapters):
             set_peft_model_state_dict(part, own)
 
     def usage_snippet(self) -> str:
-        return 'pipe.load_lora_weights(".")'
+        return self.family.lora_snippet
 
 
 @torch.no_grad()

@@ -80,6 +80,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     source.check(replaced=replaced)
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
+    kind.refuse_capitals(config.photos.identifier)
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
     advice = kind.advice(source)
