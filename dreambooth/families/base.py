@@ -49,8 +49,12 @@ class Family(Reader):
     """diffusers' class of that network."""
     learned_variance: ClassVar[bool] = False
     """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
+    stage: ClassVar[int] = 1
+    """Where it stands in a cascade: 1 draws from text, later ones make what the one before has drawn larger."""
     conditioning_channels: ClassVar[int] = 0
     """Channels of a smaller picture that the denoiser sees beside the noisy one, as stages of a cascade do that enlarge pictures."""
+    takes_class_labels: ClassVar[bool] = False
+    """Whether diffusers' script can train it with --class_labels_conditioning."""
     schedulers: ClassVar[tuple[str, ...]] = ("scheduler",)
     """Schedules of noise that its pipeline has."""
     picture_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -184,6 +188,12 @@ class Family(Reader):
         if not cls.conditioning_channels:
             reason = f"{cls.name} sees no smaller picture, which would get that noise."
             raise SettingError("--noise_augmentation", reason, fix="Leave it out.")
+
+    @classmethod
+    def refuse_no_class_labels(cls) -> None:
+        """Raise SettingError where diffusers' script could give the network no label, or no second noisy picture."""
+        if not cls.takes_class_labels:
+            raise SettingError("--class_labels_conditioning", f"is for DeepFloyd IF's stage II, not {cls.name}.", fix="Leave it out.")
 
     @property
     def noise_level(self) -> int | None:

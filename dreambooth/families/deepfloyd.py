@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from dreambooth.core.device import free_memory
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family, Recipe
 
+TEXTS: WeakKeyDictionary[Any, dict[tuple[str, int], Tensor]] = WeakKeyDictionary()
+"""What each T5 has made of a prompt and its length in tokens, [L, d], on the CPU: two stages that share a T5 ask it once."""
 SHARED = {"train_batch_size": 4, "num_class_images": 200, "lr_warmup_steps": 0}
 
 
@@ -48,8 +51,7 @@ class DeepFloyd(Family):
         own = pipe.scheduler
         pipe.scheduler = type(own).from_config({**own.config, "variance_type": "fixed_small"})
         super().__init__(pipe)
-        self.texts: dict[str, Tensor] = {}
-        """What T5 has made of a prompt, [L, d], on the CPU; another stage with the same T5 may share it."""
+        self.texts = TEXTS.setdefault(pipe.text_encoder, {})
 
     @classmethod
     def vae_factor_of(cls, vae: Mapping[str, Any]) -> int | None:
@@ -91,13 +93,17 @@ class DeepFloyd(Family):
         negative = negative_prompts or [""] * len(prompts)
         self._read([*prompts, *negative])
         rows = {"prompt_embeds": prompts, "negative_prompt_embeds": negative}
-        return {name: torch.stack([self.texts[text] for text in texts]).to(self.device) for name, texts in rows.items()}
+        length = self.text_length(1)
+        return {name: torch.stack([self.texts[text, length] for text in texts]).to(self.device) for name, texts in rows.items()}
 
     @contextmanager
     def drawing(self, prompts: Iterable[str]) -> Iterator[None]:
         """T5 is asked for all prompts at once, and then is away from the accelerator, where it is larger than all else."""
         self._read([*prompts, ""])
         encoder = self.pipe.text_encoder
+        if encoder is None:  # a block within such a block
+            yield
+            return
         if self.device.type != "cpu":
             encoder.to("cpu")
             free_memory(self.device)
@@ -109,11 +115,16 @@ class DeepFloyd(Family):
 
     @torch.no_grad()
     def _read(self, prompts: Iterable[str]) -> None:
+        length = self.text_length(1)
         for prompt in dict.fromkeys(prompts):
-            if prompt not in self.texts:
+            if (prompt, length) not in self.texts:
                 self.pipe.text_encoder.to(self.device)
                 tokens = {name: ids.to(self.device) for name, ids in self.tokenize([prompt]).items()}
-                self.texts[prompt] = self.embed(tokens)["text"][0].cpu()
+                self.texts[prompt, length] = self.embed(tokens)["text"][0].cpu()
+
+    def text_length(self, number: int) -> int:
+        """T5 has no end of places."""
+        return min(self.pipe.tokenizer.model_max_length, self.most_tokens)
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"text": self.encoders[0](tokens["input_ids"], attention_mask=tokens["attention_mask"])[0]}

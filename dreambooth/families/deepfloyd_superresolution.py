@@ -20,11 +20,13 @@ class DeepFloydSuperResolution(SuperResolution, DeepFloyd):
 
     name = "DeepFloyd IF, stage II"
     pipelines = ("IFSuperResolutionPipeline",)
+    stage = 2
     default_latents = 256
     guidance_scale = 4.0
     schedulers = ("scheduler", "image_noising_scheduler")
     noising_scheduler = "image_noising_scheduler"
     base_level = 250
+    takes_class_labels = True
     recipe: ClassVar[Recipe] = {
         "full": {"learning_rate": 5e-6, **SHARED},
         "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
@@ -43,8 +45,9 @@ class DeepFloydSuperResolution(SuperResolution, DeepFloyd):
         return interpolate(small, size, mode="bilinear", align_corners=True)
 
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
-        both = torch.cat([x_t, condition["conditioning_image"]], dim=1)
-        out = self.denoiser(both, time, condition["text"], class_labels=condition["noise_level"], return_dict=False)[0]
+        """Where nothing stands beside x, as diffusers' script trains: x once more, and its time as the level."""
+        both = torch.cat([x_t, condition.get("conditioning_image", x_t)], dim=1)
+        out = self.denoiser(both, time, condition["text"], class_labels=condition.get("noise_level", time), return_dict=False)[0]
         return out.chunk(2, dim=1)[0]
 
     def small_kwargs(self, small: Float[Tensor, "b 3 h w"]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """From a folder or Hub ids to a pipeline of diffusers': whole, of this family, in one precision, or a sentence that says why not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,31 @@ from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.complete import Part
 from dreambooth.families.fitting import refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource
+from dreambooth.files.digests import remembered_digest
 from dreambooth.files.disk import failing
 from dreambooth.files.places import readable_name
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
+
+
+_shared: ContextVar[dict[str, Any] | None] = ContextVar("shared", default=None)
+"""Tokenizers and text encoders by the bytes of their files, within `sharing_text`."""
+
+
+@contextmanager
+def sharing_text() -> Iterator[None]:
+    """A block in which pipelines with the same text encoder, which none of them trains, are loaded with one between them."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _digest(folder: Path) -> str:
+    """Of a part's files, each read once and then known by size and time."""
+    return " ".join(f"{path.name}:{remembered_digest(path)}" for path in sorted(folder.iterdir()) if path.is_file())
 
 
 def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> Any:
@@ -38,6 +60,10 @@ def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapp
         options = {"flag": "--tokenizer_name", "folder": "tokenizer", "trust_remote_code": False}
         own["tokenizer"] = _part(AutoTokenizer, source.tokenizer_name, source, **options)
     refuse_unfit(family, source, own)
+    shared, digests = _shared.get(), {}
+    if shared is not None and not family.text_trainable:
+        digests = {name: _digest(source.folder() / name) for name in family.text_parts() if name not in own}
+        own |= {name: shared[digest] for name, digest in digests.items() if digest in shared}
     optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "safety_checker" in optional:
         optional["requires_safety_checker"] = False
@@ -53,6 +79,8 @@ def load_pipeline(family: "type[Family]", source: ModelSource, *, replaced: Mapp
         fix = "The folder is damaged or half written; save it again."
         raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
     pipe.set_progress_bar_config(disable=True)
+    if shared is not None:
+        shared |= {digest: getattr(pipe, name) for name, digest in digests.items()}
     return pipe
 
 

@@ -69,8 +69,10 @@ class Picture:
 class Smaller(ABC):
     """Where the small pictures come from that a model makes large: given ones, or those of the stages before it."""
 
-    stages: int = 0
-    """How many stages have drawn them."""
+    @property
+    def stages(self) -> int:
+        """How many stages have drawn them."""
+        return 0
 
     @abstractmethod
     def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:

@@ -39,7 +39,7 @@ class SuperResolution(Family, ABC):
         super().__init__(pipe)
         self.noising = NoiseSchedule.from_betas(getattr(pipe, self.noising_scheduler).config)
         self.noise_levels: tuple[int, int] | None = None
-        """The lowest and the highest level of training; None for a model that was not tuned."""
+        """The lowest and the highest level of training; None for a model that was not tuned, or not with a small picture."""
 
     @property
     def pixel_step(self) -> int:
@@ -80,8 +80,9 @@ class SuperResolution(Family, ABC):
         return small
 
     def conditioning(self, moments: Float[Tensor, "b moments H W"], rngs: Iterable[torch.Generator]) -> dict[str, Tensor]:
-        """The small pictures, each with noise of a level in the trained range."""
-        assert self.noise_levels, "`augment` is asked before training"
+        """The small pictures, each with noise of a level in the trained range; nothing where training goes without them."""
+        if not self.noise_levels:
+            return {}
         low, high = self.noise_levels
         image = self.enlarged(self.small_of(moments))
         drawn = [(torch.randn(image.shape[1:], generator=rng), torch.randint(low, high + 1, (), generator=rng)) for rng in rngs]
@@ -93,7 +94,7 @@ class SuperResolution(Family, ABC):
         self.noising = self.noising.to(image.device)
         return {"conditioning_image": self.noising.noise(image, noise, level), "noise_level": level}
 
-    def augment(self, variances: Sequence[float]) -> None:
-        """Train at the level nearest to a variance, or at all between two; without any at the lowest. Raises SettingError."""
-        levels = sorted(self.nearest_level(variance) for variance in variances or (0.0,))
-        self.noise_levels = levels[0], levels[-1]
+    def levels(self, variances: Sequence[float]) -> tuple[int, int]:
+        """The lowest and the highest of the levels nearest to some variances; without any the lowest of all. Raises SettingError."""
+        found = sorted(self.nearest_level(variance) for variance in variances or (0.0,))
+        return found[0], found[-1]

@@ -19,6 +19,7 @@ class Upscaler(SuperResolution):
 
     name = "Stable Diffusion x4 upscaler"
     pipelines = ("StableDiffusionUpscalePipeline",)
+    stage = 3
     default_latents = 128
     guidance_scale = 9.0
     schedulers = ("scheduler", "low_res_scheduler")

@@ -17,7 +17,16 @@ from dreambooth.files.locks import LOCK, waiting_for
 from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import _prior_precision, configure_tokenizers, how_drawn, learning_parts, offload_idle_parts, stored_precision
+from dreambooth.setup.model import (
+    _prior_precision,
+    configure_conditioning,
+    configure_tokenizers,
+    how_drawn,
+    learning_parts,
+    load_stages,
+    offload_idle_parts,
+    stored_precision,
+)  # fmt: skip
 from dreambooth.training.batches import Batches, ImageSet, Shown, fill_image_set, text_table
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
@@ -102,6 +111,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         drawer = type(family).load(config.model)
         configure_tokenizers(drawer, config.text)
         drawer.to(processes.device)
+    before = load_stages(config, processes.device) if missing else None
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
@@ -109,9 +119,10 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         for _ in waiting_for(lock):
             yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
         try:
-            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision, smaller=before)
         finally:
             lock.release()
+    del before
     if drawer is not family:
         del drawer
         free_memory(processes.device)
@@ -127,6 +138,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     photos, prior = ImageSet(), ImageSet()
     options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
     encoder = family if config.cropping.cache_latents else None
+    configure_conditioning(config, family)  # not before class images are drawn, by the untuned model
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
@@ -137,6 +149,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
         if not is_out_of_memory(error):
             raise
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+    yield from warnings(_blurred(photos, resolution) if family.conditioning_channels else [])
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     offload_idle_parts(config, family)
@@ -152,6 +165,17 @@ def _shown(config: TrainConfig, material: Material, prompts: list[str]) -> Itera
         image, facts = load_with_facts(photo.path)
         mask = mask_of(photo.path, facts, config.photos.mask_dir) if config.objective.masked_loss else None
         yield Shown(photo.path.name, image, [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)], mask)
+
+
+def _blurred(photos: ImageSet, resolution: int) -> list[str]:
+    """A sentence about photos that had to be made larger: a stage that makes pictures large learns from them what is fine."""
+    sizes = {name: min(photos.crops[cuts[0]].original) for name, cuts in zip(photos.names, photos.cuts_of, strict=True)}
+    small = [name for name, side in sizes.items() if side < resolution]
+    if not small:
+        return []
+    which = f"{', '.join(small[:3])}{' ...' if small[3:] else ''}"
+    count = f"{len(small)} of {len(sizes)} photos are smaller than the {resolution} pixels of this stage ({which}), and teach it blur."
+    return [f"{count} Use the original files, or a smaller --resolution."]
 
 
 def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:

@@ -193,14 +193,14 @@ class Batches:
     def make(self, update: int, start: int, stop: int) -> Batch:
         """Rows `start ... stop` of an update (from 0), on the family's device."""
         rows = [self._draw(update, row, self._picture(update, row)) for row in range(start, stop)]
-        device = self.family.device
-        x = self.family.draw(self._moments(rows), _stack([r.posterior for r in rows], device))
-        eps = _stack([r.eps for r in rows], device)
-        u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("u", "z"))
+        device, moments = self.family.device, self._moments(rows)
+        x = self.family.draw(moments, _stack([r.posterior for r in rows], device))
+        eps, u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("eps", "u", "z"))
+        rngs = (generator(self.seed, "conditioning", update, row) for row in range(start, stop))
         return Batch(
-            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
-            weight=torch.tensor(self.weights[start:stop], device=device),
-            condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
+            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z), weight=torch.tensor(self.weights[start:stop], device=device),
+            condition=self._condition(rows) | self.family.conditioning(moments, rngs),
+            photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:

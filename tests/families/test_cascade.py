@@ -159,10 +159,9 @@ def test_a_variance_is_the_level_nearest_to_it(pipelines):
     family = tiny.load(pipelines("deepfloyd_superresolution"))
     assert [family.nearest_level(variance) for variance in (0.0, 1e-5, 4.1e-5, 1e-3, 0.154)] == [0, 0, 0, 13, 250]
     assert family.variance(0) == pytest.approx(4.1e-5, rel=0.02)
-    family.augment(())
-    assert family.noise_levels == (0, 0)
-    family.augment((1e-3, 4e-5))
-    assert family.noise_levels == (0, 13) and family.noise_level == 0
+    assert family.levels(()) == (0, 0)
+    assert family.levels((1e-3,)) == (13, 13)
+    assert family.levels((1e-3, 4e-5)) == (0, 13)
 
 
 def test_more_noise_than_the_network_was_told_of_is_refused(pipelines):

@@ -29,7 +29,7 @@ def beside(family: Family, count: int = 2) -> dict[str, torch.Tensor]:
     """The conditions of a picture that are not its prompt, [count, ...]: its size and crop, and a smaller one."""
     geometry = {name: value.expand(count, -1) for name, value in family.geometry((32, 24), (8, 0), (16, 16)).items()}
     if isinstance(family, SuperResolution):
-        family.augment((1e-3, 0.3))
+        family.noise_levels = family.levels((1e-3, 0.3))
     return geometry | family.conditioning(family.encode(pixels(count)), [torch.Generator().manual_seed(5 + row) for row in range(count)])
 
 

@@ -34,7 +34,7 @@ def batch_of(family, prompts: list[str]) -> Batch:
     x, eps = torch.randn(2, 2, *family.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
     output = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
     if isinstance(family, SuperResolution):
-        family.augment(())
+        family.noise_levels = family.levels(())
         rngs = [torch.Generator().manual_seed(row) for row in range(2)]
         output |= family.conditioning(family.encode(tiny.small_pictures(2, side=16)), rngs)
     t = draw_timestep(family.process, torch.tensor([0.2, 0.7]))
