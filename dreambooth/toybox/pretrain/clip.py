@@ -87,7 +87,7 @@ class CLIP(Stage):
         agree = self.named[index][:, None] == self.named[index][None]
         fits = (agree | ~says[:, None]).all(2) & (self.always[index][:, None] == self.always[index][None])
         with autocast():
-            out = self.model(input_ids=ids.to(device()), pixel_values=resized(self.views.pictures(index, rng), SIZE))
+            out = self.model(input_ids=ids.to(device()), pixel_values=resized(self.views.augmented(index, rng), SIZE))
         logits, fits = out.logits_per_text.float(), fits.float().to(device())
         by_text = -(logits.log_softmax(1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         by_image = -(logits.T.log_softmax(1) * fits.T / fits.T.sum(1, keepdim=True)).sum(1).mean()

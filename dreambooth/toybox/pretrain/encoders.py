@@ -34,7 +34,7 @@ class Views:
             self.vae = self.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             quicken(self.vae)
 
-    def pictures(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
+    def augmented(self, index: np.ndarray, rng: torch.Generator) -> Tensor:
         """Pictures [n, 3, SIZE, SIZE] in -1..1 at `index`, augmented."""
         x = pixels(self.pictures.at(index))
         mirrored = torch.rand(len(x), 1, 1, 1, generator=rng).to(x) < 0.5

@@ -76,7 +76,7 @@ class Instance(Stage):
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         draw = np.random.default_rng(int(torch.randint(1 << 40, (1,), generator=rng)))
         index = self.batch(draw)
-        e = self.embed(self.views.pictures(index, rng))
+        e = self.embed(self.views.augmented(index, rng))
         who = torch.from_numpy(index // VIEWS).to(e.device)
         nouns = self.teacher.nouns[torch.from_numpy(index)].to(e.device)
         same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=e.device)

@@ -95,7 +95,7 @@ class Judge(Stage):
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         index = torch.randint(self.views.train, (BATCH,), generator=rng)
-        x, right = self.views.pictures(index.numpy(), rng), self.right[index].to(device())
+        x, right = self.views.augmented(index.numpy(), rng), self.right[index].to(device())
         with autocast():
             logits = self.model(x).logits
         losses = [F.cross_entropy(group, right[:, i]) for i, group in enumerate(self.groups(logits))]
