@@ -14,7 +14,8 @@ from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
 from dreambooth.run.generate import generate as draw_pictures
 from dreambooth.run.train import train as train_records
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.open import Opened, open_model
+from dreambooth.setup.open import Opened
+from dreambooth.setup.stages import open_stages, stage_names
 from dreambooth.training.records import Done, Record
 
 
@@ -31,10 +32,10 @@ class Run:
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
         asked(config)  # what is wrong in the request costs no loading
-        wanted = opening(config)
-        if self._opened is None or self._as != wanted:
-            self._as, self._opened = wanted, None  # the one before goes first: two may not fit
-            self._opened = open_model(str(self.path), **wanted)
+        names, wanted = stage_names(config.run, config.then), opening(config)
+        if self._opened is None or self._as != {"stages": names, **wanted}:
+            self._as, self._opened = {"stages": names, **wanted}, None  # the one before goes first: two may not fit
+            self._opened = open_stages(names, **wanted)
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 

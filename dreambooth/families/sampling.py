@@ -114,12 +114,14 @@ def draw(
                 continue
             for place, (image, pixels) in enumerate(drawn):
                 prompt, seed = prompts[done + place], seeds[done + place]
-                settings = _record(prompt, seed, negative_prompt, sampling, scheduler) | _beside(family, small[place : place + 1])
+                settings = _record(prompt, seed, negative_prompt, sampling, scheduler) | _beside(
+                    family, small[place : place + 1], own[place]
+                )
                 yield Picture(image, prompt, seed, bool(pixels.isfinite().all()), settings, pixels if keeps_pixels else None)
             done += len(drawn)
 
 
-def refuse_alone(family: type[Family], smaller: object) -> None:
+def refuse_alone(family: type[Family], smaller: "Smaller | bool | None") -> None:
     """Raise SettingError for a model that makes small pictures large and has none, and for one that draws from text and has some."""
     if family.conditioning_channels and not smaller:
         reason = f"{family.name} makes small pictures large, and there are none."
@@ -233,10 +235,10 @@ def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampl
     return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})
 
 
-def _beside(family: Family, small: Sequence[Picture]) -> dict[str, Any]:
+def _beside(family: Family, small: Sequence[Picture], seed: int) -> dict[str, Any]:
     """What a large picture says of the small one that it came from."""
     stages = [stage for one in small for stage in (*one.settings.get("stages", []), _without_stages(one.settings))]
-    return {"noise_level": family.noise_level, "stages": stages} if small else {}
+    return {"noise_level": family.noise_level, "stage_seed": seed, "stages": stages} if small else {}
 
 
 def _without_stages(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Opened:
     learner: Learner | None = None
     added: str | None = None
     """What a LoRA file has changed, in words."""
+    stages: "tuple[Opened, ...]" = ()
+    """Those before it, where it is the last one of a cascade."""
 
     @property
     def identifier(self) -> str | None:
