@@ -8,7 +8,7 @@ from typing import Any
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
-from dreambooth.families.sampling import Picture, Sampling, Smaller, check, draw, filled_in, unread
+from dreambooth.families.sampling import Picture, Sampling, Smaller, check, draw, unread
 from dreambooth.families.superresolution import SuperResolution, Variance
 from dreambooth.files.folders import expanded, is_same, refuse_unwritable
 from dreambooth.files.images import write_sheet
@@ -26,6 +26,7 @@ from dreambooth.setup.stages import (
     is_cascade,
     open_stages,
     reference,
+    sampling_of,
     set_noise,
     smaller_of,
     stage_names,
@@ -200,7 +201,7 @@ def smaller_pictures(config: GenerateConfig, wanted: Asked, opened: Opened) -> S
         side = (own or first.family.native_resolution) // first.family.ratio
         given = given_pictures(wanted.pictures, first.family, side, first_seed=config.seed)
     options = {"negative_prompt": wanted.negative_prompt, "precision": config.mixed_precision}
-    return smaller_of(opened, lambda stage: sampling_of(config, stage), given, **options)
+    return smaller_of(config, opened, given, **options)
 
 
 def _count(config: GenerateConfig, wanted: Asked) -> int:
@@ -224,10 +225,3 @@ def opening(config: GenerateConfig) -> dict[str, Any]:
         "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
         "variant": config.variant, "revision": config.revision, "verify": config.verify,
     }  # fmt: skip
-
-
-def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
-    """How to draw: as asked for; what was left out as the run drew its own previews, so that equal seeds give equal pictures."""
-    run = opened.config
-    own = run.validation.sampling(run.cropping.resolution or opened.family.native_resolution) if run else None
-    return filled_in(config, own, type(opened.family))

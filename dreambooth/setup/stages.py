@@ -15,9 +15,10 @@ from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.cascade import Stage, refuse_other_size, refuse_wrong_order
 from dreambooth.families.fitting import sizes
 from dreambooth.families.loading import sharing_text
-from dreambooth.families.sampling import Sampling, Smaller, refuse_alone
+from dreambooth.families.sampling import Sampling, Smaller, filled_in, refuse_alone
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.schema import Setting
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.open import Opened, find, open_model
 from dreambooth.setup.record import read_record
@@ -125,17 +126,24 @@ def open_stages(names: Sequence[str], **opening: Any) -> Opened:
     return replace(opened[-1], stages=tuple(opened[:-1]))
 
 
-def smaller_of(opened: Opened, sampling: Callable[[Opened], Sampling], given: Smaller | None = None, **options: Any) -> Smaller | None:
+def sampling_of(asked: Setting, opened: Opened) -> Sampling:
+    """How a model draws: as asked for; what was left out as its run drew its own previews, so that equal seeds give equal pictures.
+
+    A later stage's pictures have the size that those before it lead to.
+    """
+    run, family = opened.config, opened.family
+    own = run.validation.sampling(run.cropping.resolution or family.native_resolution) if run else None
+    filled = filled_in(asked, own, type(family))
+    return filled.model_copy(update={"height": None, "width": None}) if family.conditioning_channels else filled
+
+
+def smaller_of(asked: Setting, opened: Opened, given: Smaller | None = None, **options: Any) -> Smaller | None:
     """What draws the small pictures of an opened model's: the stages before it, each with its own sampling, from `given` ones or text."""
-    before, stages = given, [*opened.stages, opened]
-    words = spoken(stages)
+    before, words = given, spoken([*opened.stages, opened])
     for place, stage in enumerate(opened.stages):
-        precision = options.get("precision") or stage.precision
-        how = sampling(stage)
-        how = how if before is None else how.model_copy(update={"height": None, "width": None})
-        before = Stage(
-            stage.family, how, before, stage.name, precision, options.get("negative_prompt"), _reworded(words[place + 1], words[place])
-        )
+        precision, reworded = options.get("precision") or stage.precision, _reworded(words[place + 1], words[place])
+        how = sampling_of(asked, stage)
+        before = Stage(stage.family, how, before, stage.name, precision, options.get("negative_prompt"), reworded)
     return before
 
 
