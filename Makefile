@@ -53,6 +53,7 @@ house: setup
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
+	$(BIN)/python -m tools.keywords --check
 	$(BIN)/python -m tools.lowest --check
 
 # The suite with the lowest versions that pyproject.toml allows, in an environment of its own: slow, and pip has to reach these versions.

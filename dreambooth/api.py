@@ -6,7 +6,7 @@ images = run.generate("a [V] dog on the beach", num_images=4)
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from PIL import Image
 
@@ -14,9 +14,12 @@ from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
 from dreambooth.run.generate import generate as draw_pictures
 from dreambooth.run.train import train as train_records
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.open import Opened
+from dreambooth.setup.open import Opened, Opening
 from dreambooth.setup.stages import open_stages, stage_names
 from dreambooth.training.records import Done, Record
+
+if TYPE_CHECKING:  # written for editors and type checkers by tools/keywords.py: there is nothing to import
+    from dreambooth.keywords import EvaluateKeywords, GenerateKeywords, TrainKeywords  # pyright: ignore[reportMissingModuleSource]
 
 
 class Run:
@@ -25,21 +28,21 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
-        self._as: dict[str, Any] = {}
+        self._as: tuple[tuple[str, ...], Opening] | None = None
 
-    def generate(self, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+    def generate(self, prompt: str | list[str], **settings: "Unpack[GenerateKeywords]") -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
         asked(config)  # what is wrong in the request costs no loading
         names, wanted = stage_names(config.run, config.then), opening(config)
-        if self._opened is None or self._as != {"stages": names, **wanted}:
-            self._as, self._opened = {"stages": names, **wanted}, None  # the one before goes first: two may not fit
-            self._opened = open_stages(names, **wanted)
+        if self._opened is None or self._as != (names, wanted):
+            self._as, self._opened = (names, wanted), None  # the one before goes first: two may not fit
+            self._opened = open_stages(names, wanted)
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
-    def evaluate(self, **settings: Any) -> dict[str, Any]:
+    def evaluate(self, **settings: "Unpack[EvaluateKeywords]") -> dict[str, Any]:
         """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""
         from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 
@@ -50,8 +53,11 @@ class Run:
         return f"Run({str(self.path)!r})"
 
 
-def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: Any) -> Run:
-    """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it."""
+def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: "Unpack[TrainKeywords]") -> Run:
+    """Train and hand back the run; settings are the flags of `dreambooth train`, or `config=` a YAML file with changes beside it.
+
+    Fields of a method of your own are no names that a type checker knows: give them as `**fields`, a dict.
+    """
     done: Done | None = None
     for record in train_records(train_config(**settings)):
         on_record(record)
@@ -65,11 +71,11 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def generate(run: str | Path, prompt: str | list[str], **settings: Any) -> list[Image.Image]:
+def generate(run: str | Path, prompt: str | list[str], **settings: "Unpack[GenerateKeywords]") -> list[Image.Image]:
     """Pictures in one call; for several calls keep the `Run`."""
     return Run(path=run).generate(prompt, **settings)
 
 
-def watch(**settings: Any) -> Iterator[Record]:
+def watch(**settings: "Unpack[TrainKeywords]") -> Iterator[Record]:
     """`stream.train` by flat names: for record in dreambooth.watch(instance_data_dir="photos", class_noun="dog")."""
     return train_records(train_config(**settings))

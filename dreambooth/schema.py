@@ -103,19 +103,19 @@ class Flag:
 
     @property
     def is_switch(self) -> bool:
-        return bool in _members(self.annotation) and not self.choices
+        return bool in members_of(self.annotation) and not self.choices
 
     @property
     def is_secret(self) -> bool:
-        return SecretStr in _members(self.annotation)
+        return SecretStr in members_of(self.annotation)
 
     @property
     def is_list(self) -> bool:
-        return any(get_origin(member) in (tuple, list) for member in _members(self.annotation))
+        return any(get_origin(member) in (tuple, list) for member in members_of(self.annotation))
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return tuple(str(c) for m in _members(self.annotation) if get_origin(m) is Literal for c in get_args(m))
+        return tuple(str(c) for m in members_of(self.annotation) if get_origin(m) is Literal for c in get_args(m))
 
     def items(self, words: Sequence[str]) -> list[str]:
         """The items of a list, which may also stand in one word with commas between them; in free text a comma is a comma."""
@@ -124,10 +124,10 @@ class Flag:
     @property
     def type_name(self) -> str:
         """The kind of value in a reader's words: `{no, fp16, bf16}`, `number`, `text` ..."""
+        words, members = {int: "integer", float: "number", str: "text", bool: "switch"}, members_of(self.annotation)
         if self.choices:
-            return "{" + ", ".join(self.choices) + "}"
-        words = {int: "integer", float: "number", str: "text", bool: "switch"}
-        for member in _members(self.annotation):
+            return " or ".join([*(words[m] for m in members if m in words), "{" + ", ".join(self.choices) + "}"])
+        for member in members:
             inner = get_args(member)[0] if get_origin(member) in (tuple, list) and get_args(member) else member
             if inner in words:
                 return words[inner] + (" ..." if self.is_list else "")
@@ -167,12 +167,12 @@ def get(setting: Setting, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members_of(annotation: Any) -> tuple[Any, ...]:
     """The types a field may have, with Annotated and unions taken apart and None left out."""
     if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
+        return members_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(m for arg in get_args(annotation) for m in _members(arg) if m is not type(None))
+        return tuple(m for arg in get_args(annotation) for m in members_of(arg) if m is not type(None))
     return (annotation,)
 
 
@@ -183,12 +183,12 @@ def _items(words: Sequence[str], *, is_prose: bool) -> list[str]:
 def _may_be_empty(info: FieldInfo) -> bool:
     """Whether a field holds a branch, a list or a mapping, and no None of its own."""
     has_none = get_origin(info.annotation) in (Union, types.UnionType) and type(None) in get_args(info.annotation)
-    return not has_none and bool(_settings_of(info.annotation) or _LISTS & set(map(get_origin, _members(info.annotation))))
+    return not has_none and bool(_settings_of(info.annotation) or _LISTS & set(map(get_origin, members_of(info.annotation))))
 
 
 def _as_meant(info: FieldInfo, value: Any, *, is_prose: bool) -> Any:
     """A value as its field wants it: one of a list as a list, 1e3 as a whole number."""
-    members = _members(info.annotation)
+    members = members_of(info.annotation)
     kinds = _LISTS & set(map(get_origin, members))
     if kinds and dict not in kinds and isinstance(value, str | int | float):
         return _items([value], is_prose=is_prose) if isinstance(value, str) else [value]
@@ -198,7 +198,7 @@ def _as_meant(info: FieldInfo, value: Any, *, is_prose: bool) -> Any:
 
 
 def _settings_of(annotation: Any) -> list[type[Setting]]:
-    return [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, Setting)]
+    return [m for m in members_of(annotation) if isinstance(m, type) and issubclass(m, Setting)]
 
 
 def _flag_name(leaf: Flag, counts: Counter[str]) -> str:

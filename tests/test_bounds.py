@@ -111,7 +111,7 @@ def test_a_number_has_a_bound_on_both_sides(tree, flag):
     ],
     ids=" ".join,
 )
-def test_every_command_names_the_flag_before_it_looks_at_anything_else(capsys, words):
+def test_every_command_names_the_flag_before_it_reads_anything_else(capsys, words):
     assert main(words) == 2
     output = capsys.readouterr().err
     assert words[-2] in output and "Traceback" not in output and len(output) < 400

@@ -11,17 +11,24 @@ import pytest
 import yaml
 
 import dreambooth
-from tools import lowest
+from tools import keywords, lowest
 
 ROOT = Path(__file__).parents[1]
 
 SNIPPET = """
+from pathlib import Path
+from typing import Any
+
 import dreambooth
 from dreambooth import Run, SettingError
 
 reveal_type(dreambooth.train)
 reveal_type(dreambooth.train(instance_data_dir="photos", class_noun="dog", rank=8))
-reveal_type(dreambooth.open_run("run").generate("a [V] dog"))
+dreambooth.train(instance_data_dir="photos", ranc=8)
+own: dict[str, Any] = {"a_field_of_my_method": 1}
+dreambooth.train(instance_data_dir=Path("photos"), **own)
+dreambooth.watch(method="lora", rank="eight")
+reveal_type(dreambooth.open_run("run").generate("a [V] dog", num_images=4))
 reveal_type(dreambooth.open_run("run").evaluate())
 for record in dreambooth.watch(class_noun="dog"):
     reveal_type(record)
@@ -37,7 +44,12 @@ def test_a_type_checker_knows_every_public_name_and_refuses_others(tmp_path):
     (tmp_path / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{Path(dreambooth.__file__).parents[1].as_posix()}"]}}')
     found = subprocess.run([pyright, "--pythonpath", sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True).stdout
     assert all(word in found for word in KNOWN), found
-    assert '"no_such_verb" is not a known attribute' in found and found.count(" error: ") == 1, found
+    wrong = ('"no_such_verb" is not a known attribute', 'No parameter named "ranc"', 'parameter "rank"')
+    assert all(words in found for words in wrong) and found.count(" error: ") == len(wrong), found
+
+
+def test_editors_are_given_every_setting_that_there_is():
+    assert keywords.STUB.read_text(encoding="utf-8") == keywords.stub(), "run `python -m tools.keywords`"
 
 
 def test_every_public_name_is_there_and_the_version_stands_in_one_place():

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 WORDS = ("a", "dog", "cat", "sks", "photo", "of", "on", "the", "beach", "in", "snow", "toy", "painting", "style", "red")
 
 
+def merges_of(words: Iterable[Sequence[str]], vocabulary: list[str]) -> list[tuple[str, str]]:
+    """Merges by which each word, given letter by letter, becomes one token; what comes of them is added to the vocabulary."""
+    merges: list[tuple[str, str]] = []
+    for left, *others in words:
+        for right in others:
+            if (left, right) not in merges:
+                merges.append((left, right))
+            left += right
+            if left not in vocabulary:
+                vocabulary.append(left)
+    return merges
+
+
 def clip_tokenizer(length: int = 77):
     """A CLIP tokenizer whose vocabulary holds every byte and a few whole words."""
     from tokenizers.pre_tokenizers import ByteLevel
@@ -22,18 +36,7 @@ def clip_tokenizer(length: int = 77):
 
     alphabet = sorted(ByteLevel.alphabet())
     vocabulary = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        if len(word) == 1:
-            continue
-        left = word[0]
-        for place, letter in enumerate(word[1:], start=1):
-            right = letter + ("</w>" if place == len(word) - 1 else "")
-            if (left, right) not in merges:
-                merges.append((left, right))
-            left += right
-            if left not in vocabulary:
-                vocabulary.append(left)
+    merges = merges_of([[*word[:-1], word[-1] + "</w>"] for word in WORDS], vocabulary)
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=merges, model_max_length=length)
 
@@ -132,13 +135,22 @@ CHATML = (
 """Qwen3's chat template, for one message of a user's."""
 
 
-def qwen_tokenizer(length: int = 128):
-    """A Qwen tokenizer of single bytes, with the chat template."""
+TEMPLATE = (
+    "system user assistant Describe Ġthe Ġimage Ġby Ġdetailing Ġcolor Ġshape Ġsize Ġtexture Ġquantity Ġtext Ġspatial Ġrelationships Ġof "
+    "Ġobjects Ġand Ġbackground"
+)
+"""The words that Qwen-Image and Krea 2 have around a prompt: with them as tokens it stands behind 34, as it should."""
+
+
+def qwen_tokenizer(length: int = 128, words: str = ""):
+    """A Qwen tokenizer of single bytes and some words, with the chat template."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
-    vocabulary = [*sorted(ByteLevel.alphabet()), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Qwen2Tokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=[], model_max_length=length)
+    vocabulary = sorted(ByteLevel.alphabet())
+    merges = merges_of(words.split(), vocabulary)
+    vocabulary += ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(vocab={token: place for place, token in enumerate(vocabulary)}, merges=merges, model_max_length=length)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHATML
     return tokenizer
@@ -154,12 +166,10 @@ def qwen3(tokenizer, kind: str, layers: int):
     return getattr(transformers, kind)(config).eval()
 
 
-def flux2(distilled: bool = False):
-    """FLUX.2 klein at 16 px (4 x 4 patches of latents)."""
-    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
+def flux2_networks(*, guidance: bool):
+    """The VAE and the transformer of a FLUX.2 of 16 px (4 x 4 patches of latents)."""
+    from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
-    torch.manual_seed(0)
-    tokenizer = qwen_tokenizer()
     own = AutoencoderKLFlux2(
         sample_size=16, block_out_channels=(8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
@@ -168,14 +178,75 @@ def flux2(distilled: bool = False):
     own.bn.running_var.copy_(torch.linspace(0.5, 2, 16))
     transformer = Flux2Transformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=48, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        joint_attention_dim=48, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guidance,
     )  # fmt: skip
     for name, parameter in transformer.named_parameters():
         if "modulation" in name:
             parameter.data *= 20  # gates that stand open, so that a picture shows what the layers say
+    return own, transformer.eval()
+
+
+def flux2(distilled: bool = False):
+    """FLUX.2 klein."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    own, transformer = flux2_networks(guidance=False)
     return Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
-        text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer.eval(), is_distilled=distilled,
+        text_encoder=qwen3(tokenizer, "Qwen3ForCausalLM", 28), transformer=transformer, is_distilled=distilled,
+    )  # fmt: skip
+
+
+MISTRAL = (
+    "{{ '<s>' }}{% for m in messages %}{% set text = m['content'][0]['text'] %}"
+    "{% if m['role'] == 'system' %}{{ '[SYSTEM_PROMPT]' + text + '[/SYSTEM_PROMPT]' }}"
+    "{% else %}{{ '[INST]' + text + '[/INST]' }}{% endif %}{% endfor %}"
+)
+"""Mistral's chat template, for a system message and one of a user's."""
+
+
+def mistral_tokenizer(length: int = 256):
+    """A Mistral tokenizer of single bytes, with the chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]"]
+    vocabulary = {token: place for place, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    raw.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", padding_side="right",
+        extra_special_tokens=special[4:], model_max_length=length, chat_template=MISTRAL,
+    )  # fmt: skip
+
+
+def flux2_dev():
+    """FLUX.2 dev."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration
+
+    torch.manual_seed(0)
+    tokenizer = mistral_tokenizer()
+    own, transformer = flux2_networks(guidance=True)
+    encoder = Mistral3Config(
+        text_config={
+            "model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16,
+            "max_position_embeddings": 512, "num_attention_heads": 2, "num_hidden_layers": 31, "num_key_value_heads": 2, "head_dim": 8,
+            "sliding_window": None, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3,
+        },
+        vision_config={
+            "model_type": "pixtral", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8,
+            "intermediate_size": 16, "image_size": 30, "patch_size": 6, "num_channels": 3,
+        },
+        image_token_index=8,
+    )  # fmt: skip
+    return Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0), vae=own, tokenizer=tokenizer,
+        text_encoder=Mistral3ForConditionalGeneration(encoder).eval(), transformer=transformer,
     )  # fmt: skip
 
 
@@ -288,8 +359,152 @@ def upscaler():
 
 
 CASCADE = {"deepfloyd": deepfloyd, "deepfloyd_superresolution": deepfloyd_superresolution, "upscaler": upscaler}
+
+
+def video_vae():
+    """Qwen-Image's VAE with a factor of 2, its normalization different in every channel."""
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False], latents_mean=[-0.5, 0.0, 0.1, 0.3],
+        latents_std=[1.5, 1.0, 2.0, 0.7],
+    ).eval()  # fmt: skip
+
+
+def krea2(distilled: bool = False):
+    """Krea 2 at 16 px (8 x 8 latents in patches of 2 x 2), reading three of four layers; what starts as zeros is something else."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, Krea2Pipeline, Krea2Transformer2DModel
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer(64, TEMPLATE)
+    last = len(tokenizer) - 1
+    transformer = Krea2Transformer2DModel(
+        in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=4, num_key_value_heads=2, intermediate_size=32,
+        timestep_embed_dim=8, text_hidden_dim=16, num_text_layers=3, text_num_attention_heads=2, text_num_key_value_heads=1,
+        text_intermediate_size=16, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 2, 2),
+    )  # fmt: skip
+    for name, parameter in transformer.named_parameters():
+        if "scale_shift_table" in name or "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    encoder = Qwen3VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "head_dim": 8, "vocab_size": len(tokenizer), "max_position_embeddings": 2048, "rope_parameters": rotary,
+        },
+        vision_config={
+            "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16, "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=last, video_token_id=last, vision_start_token_id=last, vision_end_token_id=last,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=6400
+    )
+    return Krea2Pipeline(
+        scheduler=scheduler, vae=video_vae(), text_encoder=Qwen3VLModel(encoder).eval(), tokenizer=tokenizer,
+        transformer=transformer.eval(), text_encoder_select_layers=(1, 2, 3), is_distilled=distilled,
+    )  # fmt: skip
+
+
+def qwen_image():
+    """Qwen-Image at 16 px (8 x 8 latents in patches of 2 x 2)."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer(64, TEMPLATE)
+    last = len(tokenizer) - 1
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16,
+        axes_dims_rope=(8, 4, 4),
+    )  # fmt: skip
+    for name, parameter in transformer.named_parameters():
+        if "_mod." in name:
+            parameter.data *= 20  # as in FLUX.2
+    encoder = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "vocab_size": len(tokenizer), "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        },
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+        image_token_id=last, video_token_id=last, vision_start_token_id=last, vision_end_token_id=last,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, base_image_seq_len=256, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    return QwenImagePipeline(
+        scheduler=scheduler, vae=video_vae(), text_encoder=Qwen2_5_VLForConditionalGeneration(encoder).eval(), tokenizer=tokenizer,
+        transformer=transformer.eval(),
+    )  # fmt: skip
+
+
+def pixart_sigma():
+    """PixArt-Sigma at 16 px (8 x 8 latents in patches of 2 x 2)."""
+    from diffusers import DPMSolverMultistepScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
+
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    transformer = PixArtTransformer2DModel(
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=3, caption_channels=32, in_channels=4,
+        cross_attention_dim=24, out_channels=8, use_additional_conditions=False,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
+    encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)).eval()
+    return PixArtSigmaPipeline(
+        tokenizer=tokenizer, text_encoder=encoder, vae=vae(scaling_factor=0.13025), transformer=transformer.eval(), scheduler=scheduler
+    )
+
+
+def gemma_tokenizer(length: int = 64):
+    """A Gemma tokenizer of small letters and single bytes."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import GemmaTokenizer
+
+    letters = ["▁", *"abcdefghijklmnopqrstuvwxyz", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocabulary = {token: place for place, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *letters])}
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
+    start = TemplateProcessing(single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", 2)])
+    tokenizer._tokenizer.post_processor = start
+    return tokenizer
+
+
+def sana():
+    """Sana at 16 px (8 x 8 latents), whose pipeline's own rule, multiples of 32 px, holds for its VAE's factor of 32; here it is 2."""
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    torch.manual_seed(0)
+    SanaPipeline.check_inputs = lambda *args, **options: None
+    tokenizer = gemma_tokenizer()
+    transformer = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2,
+        cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16, sample_size=8, patch_size=1, timestep_scale=0.5,
+    )  # fmt: skip
+    blocks = ("ResBlock", "EfficientViTBlock")
+    own = AutoencoderDC(
+        latent_channels=4, attention_head_dim=4, encoder_block_types=blocks, decoder_block_types=blocks, encoder_block_out_channels=(8, 16),
+        decoder_block_out_channels=(8, 16), encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)), downsample_block_type="conv",
+        upsample_block_type="interpolate", scaling_factor=0.41407,
+    )  # fmt: skip
+    encoder = Gemma2Config(
+        head_dim=8, hidden_size=16, intermediate_size=16, max_position_embeddings=2048, num_attention_heads=2, num_hidden_layers=2,
+        num_key_value_heads=1, vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, bos_token_id=2, query_pre_attn_scalar=8,
+    )  # fmt: skip
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    return SanaPipeline(
+        tokenizer=tokenizer, text_encoder=Gemma2Model(encoder).eval(), vae=own.eval(), transformer=transformer.eval(), scheduler=scheduler
+    )
+
+
 PIPELINES = {
-    "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image, **CASCADE,
+    "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
+    "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana,
+    "flux2_dev": flux2_dev, **CASCADE,
 }  # fmt: skip
 
 
@@ -337,6 +552,8 @@ def picture(pipe, prompt: str = "a sks dog", **options) -> torch.Tensor:
     if "max_sequence_length" in inspect.signature(type(pipe).__call__).parameters:
         tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer")]
         options["max_sequence_length"] = tokenizers[-1].model_max_length
+    if "use_resolution_binning" in inspect.signature(type(pipe).__call__).parameters:
+        options |= {"use_resolution_binning": False, "clean_caption": False}
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
         return pipe(prompt=prompt, num_inference_steps=2, generator=rng, output_type="pt", **options).images[0]

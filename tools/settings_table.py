@@ -6,10 +6,12 @@ from pathlib import Path
 from dreambooth.bench.config import BenchConfig
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.demo import DemoConfig
+from dreambooth.cli.models import ListModels
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
 from dreambooth.photos.prepare import PhotosPrepare
+from dreambooth.run.captioning import PhotosCaption
 from dreambooth.run.generate import GenerateConfig
 from dreambooth.schema import Flag, Setting, flags
 from dreambooth.setup.config import TrainConfig
@@ -32,7 +34,8 @@ def page() -> str:
     parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
     others = {
         "evaluate": EvaluateConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-        "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "identifier": IdentifierSearch, "demo": DemoConfig,
+        "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
+        "identifier": IdentifierSearch, "demo": DemoConfig,
     }  # fmt: skip
     parts += [_table(f"dreambooth {command}", tree) for command, tree in others.items()]
     return "\n".join(parts)

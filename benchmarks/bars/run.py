@@ -38,7 +38,17 @@ from dreambooth.evaluation.protocol import some, toybox_suite
 from dreambooth.metrics.base import cosines, matched_cosine
 from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders
 from dreambooth.toybox.weights import Weights
-from dreambooth.toybox.world import CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_mask, scene_of_prompt
+from dreambooth.toybox.world import (
+    CONTEXTS,
+    Scene,
+    Subject,
+    draw_subject,
+    held_out_subjects,
+    render,
+    render_mask,
+    render_photos,
+    scene_of_prompt,
+)
 
 OTHERS, TRUTHS = 16, 3
 REPLICATES = 10_000
@@ -113,7 +123,7 @@ def answers(row: dict[str, Any], subject: Subject, bench: Path, encoders: Loaded
     value = {name: score["value"] for name, score in row["scores"].items()}
     before = {name: score["value"] for name, score in row["untuned"].items()}
     others = other_subjects(subject)
-    photos = [Image.fromarray(pixels) for pixels in subject.photos(SIZE)]
+    photos = [Image.fromarray(pixels) for pixels in render_photos(subject, SIZE)]
     stranger = float(cosines(encoders.dino(others), encoders.dino(photos)).mean())
     closed = (value["dino"] - stranger) / (row["real"]["dino"]["value"] - stranger)
     colours = [way for prompt, names in row["pictures"].items() for way in colours_closed(subject, prompt, names, bench, others)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dreambooth.toybox.world import Subject, draw_subject
+from dreambooth.toybox.world import Subject, draw_subject, render_photos
 
 CHOSEN = (
     ("cat", "checkered"), ("backpack", "starry"), ("vase", "zigzag"), ("robot", "hearts"), ("duck", "dotted"), ("teapot", "plain"),
@@ -29,7 +29,7 @@ def main() -> None:
         drawn = draw_subject(np.random.default_rng([2027, number]), noun=noun)
         subject = replace(drawn, pattern=pattern, name=f"{noun}_{pattern}")
         (out / subject.name).mkdir(parents=True, exist_ok=True)
-        for photo, pixels in enumerate(subject.photos()):
+        for photo, pixels in enumerate(render_photos(subject)):
             Image.fromarray(pixels).save(out / subject.name / f"{photo}.png")
         subject.save(out / f"{subject.name}.json")
         lines.append(f"{subject.name},{noun}")

@@ -3,8 +3,8 @@
     python -m benchmarks.scheduling.measure [--executor processes] [--jobs 300] [--address local] [--storage URL]
 
 Jobs are those of a real plan, with their settings, digests and keys, and then do nothing but wait a moment, so all that is measured is
-describing them, sending, beginning, telling and keeping their rows. The cost of a job is the slope between a short and a long bench:
-workers' starts cancel out, and are told apart.
+describing them, sending, starting, their progress and writing their rows. The cost of a job is the slope between a short and a long bench:
+workers' starts cancel out, and stand in a column of their own.
 """
 
 import argparse
@@ -30,7 +30,7 @@ RUN_SECONDS = 60.0
 
 
 def wait(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
-    """A job that tells a hundred times how far it is and computes nothing."""
+    """A job that reports its progress a hundred times and computes nothing."""
     began = time.monotonic()
     for number in range(100):
         yield JobProgress(job.key, "training", number, 100)

@@ -27,7 +27,7 @@ from dreambooth.metrics.base import cosines
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import fill
 from dreambooth.toybox.weights import Weights
-from dreambooth.toybox.world import CONTEXTS, Subject, render, render_mask, scene_of_prompt
+from dreambooth.toybox.world import CONTEXTS, Subject, render, render_mask, render_photos, scene_of_prompt
 
 PLACES = (
     "on a cobblestone street", "on top of pink fabric", "with a mountain in the background", "with a blue house in the background",
@@ -85,7 +85,7 @@ class Referee:
         self.subject, self.encoders, self.sampling, self.batch_size = subject, encoders, sampling, batch_size
         self.asked = asked(subject.noun)
         self.truths = [_truth(subject, prompt.text.replace("[V] ", "")) for prompt in self.asked]
-        self.photos = tuple(Image.fromarray(pixels) for pixels in subject.photos(SIZE))
+        self.photos = tuple(Image.fromarray(pixels) for pixels in render_photos(subject, SIZE))
 
     def look(self, family: Family, identifier: str | None) -> Figures:
         """Raw figures of a model; without an identifier those of a model that has not learned the subject."""

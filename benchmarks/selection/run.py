@@ -31,8 +31,8 @@ from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.given import train_config
 from dreambooth.setup.journal import metric_rows
-from dreambooth.setup.open import open_model
-from dreambooth.toybox.world import Subject, held_out_subjects
+from dreambooth.setup.open import Opening, open_model
+from dreambooth.toybox.world import Subject, held_out_subjects, render_photos
 from dreambooth.training.records import Saved
 from dreambooth.training.state import checkpoints, step_of
 
@@ -144,7 +144,7 @@ class Looks:
 
     def take(self, checkpoint: Path) -> None:
         """Measure one checkpoint."""
-        opened = open_model(str(checkpoint), device="cpu")
+        opened = open_model(str(checkpoint), Opening(device="cpu"))
         self.found[step_of(checkpoint)] = self.referee.look(opened.family, opened.identifier)
         write_json(self.path, self.found)
 
@@ -165,7 +165,7 @@ def read_curve(run: Path) -> dict[str, dict[str, float]]:
 
 def photos_of(subject: Subject, folder: Path) -> Path:
     """The subject's photos as files."""
-    for number, pixels in enumerate(subject.photos(128)):
+    for number, pixels in enumerate(render_photos(subject, 128)):
         save_png(folder / f"{number}.png", Image.fromarray(pixels), {})
     return folder
 

@@ -17,10 +17,11 @@ from dreambooth.cli.parse import read_flags
 from dreambooth.families import family_of
 from dreambooth.run.material import gather, make_batches, plan_prior
 from dreambooth.setup.config import TrainConfig, dump, resolve
-from dreambooth.setup.model import attach, lighten
+from dreambooth.setup.model import attach, load_base
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer
 from dreambooth.training.ranks import join
+from dreambooth.training.state import Inputs
 
 
 def phases(job: Job, *, steps: int, warm: int = 5) -> str:
@@ -48,17 +49,13 @@ def _trainer(job: Job, steps: int, folder: Path) -> Trainer:
     config = TrainConfig.parse(values)
     kind, processes = family_of(config.model), join("cpu")
     config = resolve(config, kind)
-    family = kind.load(config.model)
+    family = load_base(config)
     material = gather(config, None)
     material.prior = plan_prior(config, material, kind, "benchmark")
-    lighten(family, config.method, config.loop.mixed_precision)
     learner = attach(config, family, 0)
     *_, batches = make_batches(config, material, family, processes, 0)
     assert isinstance(batches, Batches)
-    return Trainer(
-        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=processes, seed=0,
-        settings=dump(config),
-    )  # fmt: skip
+    return Trainer(learner, batches, config.loop, config.optimization, processes, Inputs(dump(config), {}))
 
 
 def _take(updates: Iterator[Any], count: int) -> None:

@@ -26,7 +26,7 @@ class Board:
         return not self.is_stopping
 
     def move(self, key: str, moved: tuple[Any, ...]) -> None:
-        """How far a job is; of all moves since the last time the last is told."""
+        """How far a job is; of all progress since the last time the newest is shown."""
         self.moved[key] = moved
 
     def end(self, key: str, where: str, trouble: tuple[str, str] | None, gpus: int) -> bool:

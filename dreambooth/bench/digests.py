@@ -12,7 +12,7 @@ from dreambooth.photos.files import caption_beside, scan
 
 
 def weights_digest(model: ModelSource, encoders: EncoderSettings) -> str:
-    """A digest of the base model, of a VAE or tokenizer in the place of its own, and of the encoders that look at its pictures."""
+    """A digest of the base model, of a VAE or tokenizer in the place of its own, and of the encoders that score its pictures."""
     chosen = encoders.beside(model.pretrained_model_name_or_path)
     names = (model.pretrained_vae_name_or_path, model.tokenizer_name, *(getattr(chosen, name) for name in type(chosen).model_fields))
     return hashlib.sha256(os.fsencode("\0".join([fingerprint(model.folder()), *map(part_digest, names)]))).hexdigest()

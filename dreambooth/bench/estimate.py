@@ -18,8 +18,7 @@ from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import size
-from dreambooth.evaluation import EvaluateConfig
-from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.families import family_of, fingerprint
 from dreambooth.families.sampling import draw
 from dreambooth.families.source import FLAG, WEIGHTS
 from dreambooth.files.reading import needed_json
@@ -27,7 +26,6 @@ from dreambooth.files.tensors import open_tensors
 from dreambooth.photos.files import scan
 from dreambooth.run.plan import checkpoint_bytes, duration, kept_checkpoints
 from dreambooth.run.train import train
-from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.model import attach, silence_libraries
 from dreambooth.training.records import Step
 
@@ -77,7 +75,7 @@ class Budget:
 
     def add(self, job: Job) -> None:
         """A job that is missing. Raises: SettingError where it cannot be done; then nothing of it counts."""
-        base = fingerprint(_model(job).folder())
+        base = fingerprint(job.config.model.folder())
         kind = base, str(job.settings.get("method", "full")) if job.trains else UNTUNED
         updates = _updates(job)
         if kind not in self.rates:
@@ -133,18 +131,16 @@ def _cannot(job: Job, reason: str) -> str:
 def _updates(job: Job) -> int:
     if not job.trains:
         return 0
-    loop = train_config(**job.settings).loop
+    loop = job.config.loop
     return loop.steps(job.num_photos or len(scan(job.photos).photos), loop.train_batch_size * loop.gradient_accumulation_steps)
 
 
 def _pictures(job: Job) -> int:
-    config = _evaluation(job)
-    return len(prompts_of(job, config, _model(job))) * config.num_images + config.class_samples
+    return len(prompts_of(job)) * job.examined.num_images + job.examined.class_samples
 
 
 def _class_images(job: Job) -> int:
-    config = train_config(**job.settings)
-    return config.prior.num_class_images or 0 if job.trains and config.has_prior else 0
+    return job.config.prior.num_class_images or 0 if job.trains and job.config.has_prior else 0
 
 
 def _from_rows(request: Request) -> dict[Kind, Rate]:
@@ -167,7 +163,7 @@ def _tried(job: Job) -> Rate:
     """A few updates with a prior of few and rough pictures, and a few pictures; thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         update = _time_updates(job, Path(folder)) if job.trains else 0.0
-    config, source = _evaluation(job), _model(job)
+    config, source = job.examined, job.config.model
     family = family_of(source).load(source)
     family.to(pick_device(config.device))
     clock = time.perf_counter()
@@ -177,12 +173,12 @@ def _tried(job: Job) -> Rate:
 
 def _time_updates(job: Job, folder: Path) -> float:
     rough = {"prior_inference_steps": 1, "num_class_images": 4, "class_data_dir": str(folder / "class")}
-    prior = job.settings.get("with_prior_preservation", bool(job.settings.get("class_noun")))
-    given: dict[str, Any] = {
-        **job.settings, **(rough if prior else {}), "instance_data_dir": job.photos, "output_dir": str(folder / "run"),
-        "max_train_steps": TRIAL_STEPS, "checkpointing_steps": TRIAL_STEPS + 1, "skip_final_inference": True,
+    given: dict[tuple[str, ...], Any] = {
+        ("output", "output_dir"): str(folder / "run"), ("loop", "max_train_steps"): TRIAL_STEPS,
+        ("loop", "checkpointing_steps"): TRIAL_STEPS + 1, ("validation", "skip_final_inference"): True,
+        **({("prior", name): value for name, value in rough.items()} if job.config.has_prior else {}),
     }  # fmt: skip
-    records = train(train_config(**given))
+    records = train(job.config.updated(given))
     stamps: list[float] = []
     for record in records:
         if isinstance(record, Step):
@@ -211,8 +207,8 @@ def _bytes(job: Job) -> Bytes:
 
 def _picture_bytes(job: Job) -> int:
     """Of one picture at the size that the examination draws: as asked, or the base model's own, by its files alone."""
-    sampling = _evaluation(job).sampling
-    configs = [_model(job).folder() / part / "config.json" for part in ("unet", "transformer")]
+    sampling = job.examined.sampling
+    configs = [job.config.model.folder() / part / "config.json" for part in ("unet", "transformer")]
     fix = "Save or download the pipeline again."
     own = next((needed_json(path, setting=FLAG, fix=fix).get("sample_size") for path in configs if path.is_file()), None)
     side = configured(job).cropping.resolution or (LATENT_PIXELS * own if isinstance(own, int) else 1024)
@@ -242,18 +238,10 @@ def _low_rank(shape: tuple[int, ...], rank: int) -> int:
 def _shapes(job: Job) -> Iterable[tuple[int, ...]]:
     parts = ("unet", "transformer", *(("text_encoder", "text_encoder_2") if job.settings.get("train_text_encoder") else ()))
     for part in parts:
-        for path in (_model(job).folder() / part).glob("*.safetensors"):
+        for path in (job.config.model.folder() / part).glob("*.safetensors"):
             with open_tensors(path) as file:
                 yield from (tuple(file.get_slice(name).get_shape()) for name in list(file.keys()))
 
 
 def _model_bytes(job: Job) -> int:
-    return sum(path.stat().st_size for path in _model(job).folder().rglob("*") if path.suffix in WEIGHTS)
-
-
-def _model(job: Job) -> ModelSource:
-    return train_config(**job.settings).model
-
-
-def _evaluation(job: Job) -> EvaluateConfig:
-    return from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
+    return sum(path.stat().st_size for path in job.config.model.folder().rglob("*") if path.suffix in WEIGHTS)

@@ -21,17 +21,16 @@ from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have, suite
 from dreambooth.evaluation.results import INTERVALS
 from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
-from dreambooth.families import ModelSource, family_of, fingerprint
+from dreambooth.families import ModelSource, fingerprint
 from dreambooth.files.locks import held
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
 from dreambooth.prompts.placeholder import class_prompt, fill
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, open_model, read_config
+from dreambooth.setup.model import pipeline_of, silence_libraries
+from dreambooth.setup.open import Opened, Opening, open_base, open_model, read_config
 
-LOOKED_WITH: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
+ENCODERS: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
     "scheduler": "--validation_scheduler, or the plan's evaluation: scheduler",
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
@@ -90,9 +89,8 @@ class Exam:
 def load_encoders(job: Job) -> Generator[JobProgress, None, LoadedEncoders]:
     """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
     yield JobProgress(job.key, "loading the encoders")
-    config = from_arguments(EvaluateConfig, {"run": "", **job.evaluation})
-    encoders = config.encoders.beside(train_config(**job.settings).model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
-    encoders.ready(LOOKED_WITH)
+    encoders = job.examined.encoders.beside(job.config.model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
+    encoders.ready(ENCODERS)
     return encoders
 
 
@@ -102,13 +100,11 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[J
     Raises SettingError for photos that cannot be read, before anything is drawn.
     """
     silence_libraries()
-    config = from_arguments(EvaluateConfig, {"run": str(run or ""), **job.evaluation})
-    config = config.model_copy(update={"sampling": config.sampling.given_by(SOURCES)})
+    config = job.examined.model_copy(update={"sampling": job.examined.sampling.given_by(SOURCES)})
     photos, _ = read_folder(job.photos)
-    asked = train_config(**job.settings)
-    own = read_config(run, allow_pickle=asked.model.allow_pickle) if run else asked
+    own = read_config(run, allow_pickle=job.config.model.allow_pickle) if run else job.config
     encoders.to(pick_device(config.device))
-    prompts = prompts_of(job, config, own.model)
+    prompts = prompts_of(job)
     exam = Exam(
         job, config, own.model, prompts, own.photos.identifier, config.mixed_precision or own.loop.mixed_precision,
         pipeline_of(own), fingerprint(own.model.folder()),
@@ -121,7 +117,7 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[J
     return Examined(
         scores(measure(evidence, encoders, MEASURED), seed=config.seed), _scored(untuned, encoders, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders.ready(LOOKED_WITH)), drawn, class_drawn, tuple(prompts), exam.base,
+        _protocol(exam, encoders.ready(ENCODERS)), drawn, class_drawn, tuple(prompts), exam.base,
         is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 
@@ -133,7 +129,7 @@ def _own(
     words = [(fill(prompt.asked, exam.identifier), prompt.plain) for prompt in exam.prompts]
     place, wanted = Path(exam.job.folder) / "samples", suite(words, exam.seeds)
     if run is None:
-        model = Lazy(lambda: _base(exam, own))
+        model = Lazy(lambda: open_base(own, exam.config.device, "no"))
         drawn = yield from moves(exam.job, have(Series("drawing", place / "own", wanted, {"weights": exam.base}), model, **exam.how))
         model.close()
         return drawn, (yield from _shared(exam, "drawing the class", exam.alone, model))[0]
@@ -148,7 +144,7 @@ def _untuned(
     exam: Exam, own: TrainConfig
 ) -> Generator[JobProgress, None, tuple[tuple[GeneratedImage, ...], tuple[GeneratedImage, ...], int]]:
     """Pictures of the model before training, and how many of them were there already."""
-    model = Lazy(lambda: _base(exam, own))
+    model = Lazy(lambda: open_base(own, exam.config.device, "no"))
     wanted = suite([(prompt.plain, prompt.plain) for prompt in exam.prompts], exam.seeds)
     before, there = yield from _shared(exam, "drawing the untuned model", wanted, model)
     class_before, also_there = yield from _shared(exam, "drawing the class, untuned", exam.alone, model)
@@ -176,15 +172,7 @@ def _scored(evidence: EvalImages, encoders: LoadedEncoders, seed: int) -> dict[s
 def _tuned(exam: Exam, run: Path) -> Opened:
     """The run's model, its weights fit for the arithmetic that the examination draws in."""
     pickles = exam.model.allow_pickle
-    return open_model(str(run), device=exam.config.device, precision=exam.config.mixed_precision, allow_pickle=pickles)
-
-
-def _base(exam: Exam, own: TrainConfig) -> Opened:
-    """The base model, loaded as the run had it."""
-    family = family_of(exam.model).load(exam.model)
-    configure_tokenizers(family, own.text)
-    family.to(pick_device(exam.config.device))
-    return Opened(family, exam.model.pretrained_model_name_or_path)
+    return open_model(str(run), Opening(device=exam.config.device, precision=exam.config.mixed_precision, allow_pickle=pickles))
 
 
 def _protocol(exam: Exam, encoders: dict[str, str]) -> dict[str, Any]:

@@ -206,12 +206,10 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
     if arm.model != "tuned":
         tree = flags(type(config))
         settings = {name: value for name, value in settings.items() if tree[name].path[0] == "model" or name in DRAWN_WITH}
-    examined = from_arguments(EvaluateConfig, {"run": "", **evaluation})
-    job = replace(
-        job, settings=settings, evaluation=evaluation, description=described,
-        weights=weights_digest(config.model, examined.encoders), photos_digest=photos_digest(job.photos, None),
-    )  # fmt: skip
-    key = _key(job, config, examined)
+    job = replace(job, settings=settings, evaluation=evaluation, description=described)
+    weights, photos = weights_digest(config.model, job.examined.encoders), photos_digest(job.photos, None)
+    job = replace(job, weights=weights, photos_digest=photos)
+    key = _key(job, config)
     return replace(job, key=key, folder=str(request.root / "jobs" / key))
 
 
@@ -278,11 +276,11 @@ def _drawn_with(job: Job, config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, (branch, value) in found.items() if name in job.settings or differing(branch, {name: value})}
 
 
-def _key(job: Job, config: TrainConfig, examined: EvaluateConfig) -> str:
-    tree = _learned(config)
+def _key(job: Job, config: TrainConfig) -> str:
+    tree, examined = _learned(config), job.examined
     if config.objective.masked_loss:
         tree["masks"] = photos_digest(str(Path(job.photos) / MASKS), None)
-    prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job, examined, config.model)]
+    prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job)]
     decides = {
         "format": FORMAT, "weights": job.weights, "photos": photos_digest(job.photos, job.num_photos),
         "all_photos": job.photos_digest, "noun": job.noun,

@@ -4,10 +4,14 @@ Everything here is plain data that can be pickled, sent to another machine and w
 """
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal
 
+from dreambooth.evaluation import EvaluateConfig
 from dreambooth.metrics import SCORES
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.training.records import Progress, Saved, Step
 
 MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
@@ -49,6 +53,20 @@ class Job:
     """Digest of the subject's photos and captions, in the same way."""
     shared: str = ""
     """Folder of what jobs draw once for all: class images, pictures of the untuned model."""
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """Its settings as `train` takes them. Of its checkpoints the newest is enough, unless more were asked for."""
+        return train_config(**{"checkpoints_total_limit": 1, **self.settings, "instance_data_dir": self.photos})
+
+    @cached_property
+    def examined(self) -> EvaluateConfig:
+        """Its evaluation as `evaluate` takes it."""
+        return from_arguments(EvaluateConfig, {"run": "", **self.evaluation})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What other processes need: a configuration of a user's own method is a class that is made where it is used."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def _check_names(plan: Plan, where: str, given: Mapping[str, Any]) -> None:
             branch = tree[flag].path[0]
             if branch == "encoders" or (branch in ALIKE and flag in arm.settings and flag != "stop_early" and not _stops(plan, arm)):
                 fix = "Put it below `evaluation:`." if branch == "encoders" else "Put it into the plan's own `settings:`, for all arms."
-                raise SettingError(f"{where}: {name}: {flag}", "all arms are looked at alike, and it changes nothing else.", fix=fix)
+                raise SettingError(f"{where}: {name}: {flag}", "all arms are evaluated alike, and it changes nothing else.", fix=fix)
     known = (*lines, REAL, REAL_PAIRS, UNTUNED)
     for name, allowed in (*((name, known) for name in plan.paper), *(((plan.baseline, tuple(lines)),) if plan.baseline else ())):
         if name not in allowed:

@@ -20,7 +20,7 @@ from dreambooth.training.records import Message
 
 @dataclass(frozen=True)
 class Ended:
-    """The last thing that `bench` tells."""
+    """The last record of `bench`."""
 
     rows: tuple[Row, ...]
     failures: tuple[dict[str, Any], ...]
@@ -45,7 +45,9 @@ class BenchState:
 
     there: int = 0
     """Jobs that had a row already, or share one that is being made."""
-    there_told: int = 0
+    there_announced: int = 0
+    seen: list[Job | Failed] = field(default_factory=list)
+    """Every job of the plan, in its order."""
     given: set[str] = field(default_factory=set)
     failed: dict[str, Failed] = field(default_factory=dict)
     unfit: list[Failed] = field(default_factory=list)
@@ -54,6 +56,7 @@ class BenchState:
     def missing(self, request: Request) -> Iterator[Job]:
         """The jobs to do, one at a time, each once."""
         for item in expand(request):
+            self.seen.append(item)
             if isinstance(item, Failed):
                 self.unfit.append(item)
             elif item.key in self.given or has_row(request.root, item.key):
@@ -64,8 +67,8 @@ class BenchState:
 
     def news(self) -> Iterator[Failed | AlreadyDone]:
         """What has come up since the last time: jobs that are there, and those that cannot be jobs."""
-        if self.there > self.there_told:
-            self.there_told = self.there
+        if self.there > self.there_announced:
+            self.there_announced = self.there
             yield AlreadyDone(self.there)
         while self.unfit:
             yield self.unfit.pop(0)
@@ -112,7 +115,7 @@ def _ended(request: Request, turn: BenchState | None) -> Ended:
     rows: list[Row] = []
     failures: list[dict[str, Any]] = []
     waiting = 0
-    for item in expand(request):
+    for item in turn.seen if turn else expand(request):
         if isinstance(item, Failed):
             failures.append(_failure(item.job, item))
             continue

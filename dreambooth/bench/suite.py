@@ -5,15 +5,13 @@ the subject otherwise are measured by the same words.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from dreambooth.bench.job import Job
 from dreambooth.bench.names import phrase
-from dreambooth.evaluation import EvaluateConfig, protocol
+from dreambooth.evaluation import protocol
+from dreambooth.evaluation import run as evaluation
 from dreambooth.evaluation.subject import is_toybox
-from dreambooth.families import ModelSource
-from dreambooth.prompts.placeholder import PLACEHOLDER, read_prompts
-from dreambooth.setup.given import train_config
+from dreambooth.prompts.placeholder import PLACEHOLDER
 
 
 @dataclass(frozen=True)
@@ -28,30 +26,18 @@ class Asked:
     """Without identifier: "a dog on the beach"."""
 
 
-def prompts_of(job: Job, config: EvaluateConfig, model: ModelSource) -> list[Asked]:
+def prompts_of(job: Job) -> list[Asked]:
     """The prompts that the job is examined with; in a file of prompts, {noun} stands for the subject's class."""
     usual, own = f"{PLACEHOLDER} {job.noun}", phrase(job.settings, job.description)
     if not job.trains and not job.description:
         own = job.noun
-    if job.trains and train_config(**job.settings).method.replaces_noun:
+    if job.trains and job.config.method.replaces_noun:
         own = PLACEHOLDER  # a new word that stands for noun and all, as `evaluate` reads it
-    found = []
-    for text in (prompt.text.replace("{noun}", job.noun) for prompt in _listed(job, config, model)):
+    found, toybox = [], is_toybox(job.config.model.pretrained_model_name_or_path)
+    listed = evaluation.prompts_of(job.examined, job.noun, is_live=job.live, toybox=toybox)
+    for text in (prompt.text.replace("{noun}", job.noun) for prompt in listed):
         found.append(Asked(text, _with_article(text.replace(usual, own), own), protocol.without_identifier(text)))
     return found
-
-
-def _listed(job: Job, config: EvaluateConfig, model: ModelSource) -> list[protocol.Prompt]:
-    if config.prompts:
-        prompts = protocol.of_file(read_prompts(Path(config.prompts)))
-    elif config.applications:
-        prompts = [p for name in config.applications for p in protocol.application(name, job.noun, live=job.live)]
-    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and is_toybox(model.pretrained_model_name_or_path)):
-        prompts = protocol.toybox_suite(job.noun, live=job.live)
-    else:
-        live = job.live if config.prompt_list == "auto" else config.prompt_list == "live"
-        prompts = protocol.dreambench(job.noun, live=live)
-    return protocol.some(prompts, config.num_prompts)
 
 
 def _with_article(text: str, own: str) -> str:

@@ -25,7 +25,6 @@ from dreambooth.bench.job import Job, JobProgress, Row, Stop, moves
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
 from dreambooth.core.errors import RunError, SettingError
-from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.scoring import Score
 from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
@@ -33,10 +32,8 @@ from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import caption_of, scan
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
-from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.model import silence_libraries
 from dreambooth.setup.record import read_record
-from dreambooth.setup.trust import is_on
 from dreambooth.training.masks import MASKS
 from dreambooth.training.state import checkpoints
 
@@ -66,14 +63,14 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     examined = time.perf_counter()
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
-    size = kept.make(folder, allow_pickle=is_on(job.settings.get("allow_pickle")))
+    size = kept.make(folder, allow_pickle=job.config.model.allow_pickle)
     trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
     everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
     seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=_told(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
+        real=_values(found.real)[0], settings=_given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
         steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
@@ -90,17 +87,15 @@ def _row_of(folder: Path) -> Row | None:
 
 
 def configured(job: Job) -> TrainConfig:
-    """The resolved training configuration of a job. Of its checkpoints the newest is enough, unless more were asked for."""
-    config = train_config(**{"checkpoints_total_limit": 1, **job.settings}, instance_data_dir=job.photos)
-    return resolve(config, family_of(config.model))
+    """The training configuration of a job, the recipe's values filled in."""
+    return resolve(job.config, family_of(job.config.model))
 
 
 def _same_files(job: Job) -> None:
     """See that photos, base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
-    encoders = from_arguments(EvaluateConfig, {"run": "", **job.evaluation}).encoders
     same = {
         "the photos": photos_digest(job.photos, None) == job.photos_digest,
-        "the base model or the encoders": weights_digest(train_config(**job.settings).model, encoders) == job.weights,
+        "the base model or the encoders": weights_digest(job.config.model, job.examined.encoders) == job.weights,
     }
     for what, is_same in same.items():
         if not is_same:
@@ -117,14 +112,15 @@ def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, t
         if record.get("state") == "finished":
             return record, {}
     drawn, by_others = class_images(job, config)
-    settings: dict[str, Any] = {
-        "output_kohya_format": False, **job.settings, "instance_data_dir": _photos(job, folder), "output_dir": str(run),
-        "class_data_dir": drawn and str(drawn),
-        "skip_final_inference": True, "allow_changed_settings": True,  # the key has seen to it that only folders differ
-        "resume_from_checkpoint": "latest" if checkpoints(run) else None,
-        "checkpoints_total_limit": config.loop.checkpoints_total_limit,
+    own: dict[tuple[str, ...], Any] = {
+        ("photos", "instance_data_dir"): _photos(job, folder), ("output", "output_dir"): str(run),
+        ("validation", "skip_final_inference"): True,
+        ("loop", "allow_changed_settings"): True,  # the key has seen to it that only folders differ
     }  # fmt: skip
-    yield from moves(job, train(train_config(**{name: value for name, value in settings.items() if value is not None}), stop=stop))
+    own |= {("prior", "class_data_dir"): str(drawn)} if drawn else {}
+    own |= {("loop", "resume_from_checkpoint"): "latest"} if checkpoints(run) else {}
+    own |= {} if "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
+    yield from moves(job, train(job.config.updated(own), stop=stop))
     return read_record(run), {"class images": "drawn by another job"} if by_others else {}
 
 
@@ -175,7 +171,7 @@ def _save_small(path: Path, image: Image.Image) -> None:
         small.save(partial, "JPEG", quality=90)
 
 
-def _told(job: Job) -> dict[str, Any]:
+def _given(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
     settings = {name: value for name, value in job.settings.items() if name != "cache_dir"}

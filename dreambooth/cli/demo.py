@@ -14,7 +14,7 @@ from dreambooth.run.generate import Drawn, GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
 from dreambooth.setup.given import train_config
-from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, scene_of_prompt
+from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, render_photos, scene_of_prompt
 from dreambooth.training.records import Done, Message, Record
 
 USAGE = "dreambooth demo [--subject NAME] [--output_dir demo-run]"
@@ -87,14 +87,14 @@ def _subject(name: str) -> Subject:
 
 def _photos(subject: Subject, folder: Path) -> Path:
     """The subject's photos, as a person would bring them, in a folder of their own: another demo's do not get among them."""
-    for number, pixels in enumerate(subject.photos(128)):
+    for number, pixels in enumerate(render_photos(subject, 128)):
         save_png(folder / f"{number}.png", Image.fromarray(pixels), {"subject": subject.name})
     return folder
 
 
 def _sheet(folder: Path, subject: Subject, prompts: list[str], drawn: Drawn, count: int) -> Path:
     """Photos, then every prompt: the rendered truth first, then what the personal model draws."""
-    photos = [Image.fromarray(pixels) for pixels in subject.photos(128)]
+    photos = [Image.fromarray(pixels) for pixels in render_photos(subject, 128)]
     rows: list[tuple[str, list[Image.Image]]] = [(f"the photos of {subject.name}", photos[: count + 1])]
     for number, prompt in enumerate(prompts):
         pictures = [picture.image for picture in drawn.pictures[number * count : (number + 1) * count]]

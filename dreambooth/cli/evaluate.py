@@ -6,6 +6,7 @@ from typing import Any
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
+from dreambooth.files.console import text_table
 from dreambooth.reporting.table import rows
 
 USAGE = "dreambooth evaluate RUN [--num_prompts 8] [--num_images 4] [--class_samples 64] [--prompts FILE] ..."
@@ -34,7 +35,5 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(scores: Mapping[str, Any]) -> str:
     """The paper's metrics as lines: score, interval, the untuned model."""
-    table = [("", "score", "95 % interval", "untuned", "what it tells")]
-    table += [(f"{row.title} {row.arrow}", row.value, row.interval or row.reason, row.untuned, row.meaning) for row in rows(scores)]
-    widths = [max(len(line[column]) for line in table) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]) for line in table)
+    lines = [(f"{row.title} {row.arrow}", row.value, row.interval or row.reason, row.untuned, row.meaning) for row in rows(scores)]
+    return text_table(("", "score", "95 % interval", "untuned", "meaning"), lines)

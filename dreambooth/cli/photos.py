@@ -1,28 +1,34 @@
-"""`dreambooth photos check` and `dreambooth photos prepare`."""
+"""`dreambooth photos check`, `dreambooth photos prepare` and `dreambooth photos caption`."""
 
 from collections.abc import Sequence
 
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shown
 from dreambooth.photos.check import PhotosCheck, check
 from dreambooth.photos.prepare import PhotosPrepare, prepare
+from dreambooth.run.captioning import PhotosCaption, caption
+from dreambooth.setup.model import silence_libraries
 
-HELP = """Usage: dreambooth photos check DIR      look at a folder of photos as training would
+HELP = """Usage: dreambooth photos check DIR      check a folder of photos as training would
        dreambooth photos prepare DIR OUT  write square, upright, clean copies for training
+       dreambooth photos caption DIR      write a caption beside each photo that has none
 
 Each has its own --help."""
 CHECK = "dreambooth photos check DIR [--resolution 512] [--concept object|style] [--sheet SHEET.png] [--json]"
+CAPTION = "dreambooth photos caption DIR --model FOLDER --class_noun dog [--dry_run]"
 PREPARE = "dreambooth photos prepare DIR OUT [--resolution 512] [--crop subject] ..."
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check or prepare; a check ends with 1 when there are findings that must be mended."""
+    """Check, prepare or caption; a check ends with 1 when there are findings that must be mended."""
     if not argv or argv[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    if argv[0] not in ("check", "prepare"):
-        raise SettingError(f"photos {argv[0]}", "there is no such command; there are check and prepare.")
-    return (_check if argv[0] == "check" else _prepare)(argv[1:])
+    commands = {"check": _check, "prepare": _prepare, "caption": _caption}
+    if argv[0] not in commands:
+        raise SettingError(f"photos {argv[0]}", "there is no such command; there are check, prepare and caption.")
+    return commands[argv[0]](argv[1:])
 
 
 def _check(argv: Sequence[str]) -> int:
@@ -47,4 +53,20 @@ def _prepare(argv: Sequence[str]) -> int:
         for path, reason in report.left_out:
             print(f"left out: {path.name!r}: {reason}")
         print(f"Preview of every crop: {report.preview}")
+    return 0
+
+
+def _caption(argv: Sequence[str]) -> int:
+    settings = settings_from(argv, PhotosCaption, usage=CAPTION)
+    if settings:
+        silence_libraries()
+        kept = 0
+        for one in caption(settings):
+            kept += one.text is None
+            if one.text is not None:
+                print(f"{shown(one.photo.name)}: {shown(one.text)}", flush=True)
+        if kept:
+            print(f"{kept} photos have a caption already, which stays.")
+        if settings.dry_run:
+            print("Nothing is written.")
     return 0

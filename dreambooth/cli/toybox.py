@@ -55,9 +55,9 @@ def _subjects(words: Sequence[str]) -> int:
     from PIL import Image
 
     from dreambooth.files.images import write_sheet
-    from dreambooth.toybox.world import held_out_subjects
+    from dreambooth.toybox.world import held_out_subjects, render_photos
 
-    rows = [(subject.name, [Image.fromarray(pixels) for pixels in subject.photos(128)]) for subject in held_out_subjects()]
+    rows = [(subject.name, [Image.fromarray(pixels) for pixels in render_photos(subject, 128)]) for subject in held_out_subjects()]
     write_sheet(path, rows, title="toybox: the held-out subjects", footer="")
     print(f"{len(rows)} subjects: {path}")
     return 0

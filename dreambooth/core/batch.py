@@ -1,6 +1,6 @@
 """All pictures of one update, with everything that was drawn for them: what the training step takes and cuts into pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -40,6 +40,16 @@ class Batch:
         """Up to `pieces` batches of nearly equal size, none empty. Weights stay as they are, so the losses add up to the whole."""
         for start, stop in spans(len(self), pieces):
             yield self.rows(start, stop)
+
+
+def pieces_of(batches: Sequence[Batch], pieces: int) -> Iterator[Batch]:
+    """Batches of several shapes, cut so that none is larger than a piece of the whole would be; a single one is cut into `pieces`."""
+    if len(batches) == 1:
+        yield from batches[0].split(pieces)
+        return
+    largest = -(-sum(map(len, batches)) // pieces)
+    for batch in batches:
+        yield from batch.split(-(-len(batch) // largest))
 
 
 def spans(total: int, parts: int) -> list[tuple[int, int]]:

@@ -61,6 +61,12 @@ class NoiseSchedule:
     def __len__(self) -> int:
         return len(self.alpha)
 
+    def shifted(self, shift: float) -> "NoiseSchedule":
+        """A flow over as many sigmas s = 1 ... 1/T as this one, each at shift s / (1 + (shift - 1) s): above 1 more noise (Esser et al.
+        2024, section 5.3.2), whatever this one's own shift is."""
+        plain = torch.arange(len(self), 0, -1, dtype=torch.float32) / len(self)
+        return self.from_sigmas(shift * plain / (1 + (shift - 1) * plain))
+
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "NoiseSchedule":
         """The same process with its tables on another device, so that no step has to copy them."""
         alpha, sigma, times = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.times))

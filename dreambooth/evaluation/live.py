@@ -46,7 +46,7 @@ class LiveScored:
 
 @dataclass
 class LiveScores:
-    """Looks at a model under training. `is_due` keeps their share of the time below `max_share`."""
+    """Evaluates a model under training. `is_due` keeps their share of the time below `max_share`."""
 
     family: Family
     encoders: Encoders
@@ -71,7 +71,7 @@ class LiveScores:
             self.real_dino = real_row(self.encoders.dino(list(self.photos)), self_pairs=False).mean()
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether to look after this update: every so many, unless looking has already taken more than its share."""
+        """Whether to evaluate after this update: every so many, unless evaluation has already taken more than its share."""
         return step % every == 0 and self.spent <= self.max_share * (time.perf_counter() - self.began)
 
     def evaluate(self, step: int, inference_mode: Callable[[], AbstractContextManager[object]]) -> LiveScored:
@@ -91,11 +91,11 @@ class LiveScores:
 
     def should_stop(self) -> bool:
         """Whether the passes so far give no hope of a better checkpoint."""
-        rest = {step: signals for step, signals in self.curve.items() if step > 0}
-        return 0 in self.curve and should_stop(rest, self.curve[0], real_dino=self.real_dino)
+        after = {step: signals for step, signals in self.curve.items() if step > 0}
+        return 0 in self.curve and should_stop(after, self.curve[0], real_dino=self.real_dino)
 
     def choose(self, steps: Sequence[int]) -> Choice | None:
-        """The checkpoint to keep among those at these steps; None when none of them was looked at."""
+        """The checkpoint to keep among those at these steps; None when none of them was evaluated."""
         seen = {step: self.curve[step] for step in steps if step in self.curve and step > 0}
         return choose(seen, self.curve[0], real_dino=self.real_dino) if seen and 0 in self.curve else None
 

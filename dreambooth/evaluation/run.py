@@ -17,7 +17,6 @@ from dreambooth.evaluation.results import assemble, write_all
 from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine, weights_digest
 from dreambooth.families import family_of, fingerprint
-from dreambooth.families.loading import sharing_text
 from dreambooth.families.sampling import Sampling, filled_in
 from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
@@ -25,16 +24,16 @@ from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
-from dreambooth.setup.model import configure_tokenizers, pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, own_place
+from dreambooth.setup.model import pipeline_of, silence_libraries
+from dreambooth.setup.open import Opened, Opening, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
-from dreambooth.setup.stages import find_stages, is_cascade, open_stages, reference, smaller_of, stage_names
+from dreambooth.setup.stages import find_stages, is_cascade, open_bases, open_stages, reference, smaller_of, stage_names
 from dreambooth.training.records import Message, Progress
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The last thing that `evaluate` tells."""
+    """The last record of `evaluate`."""
 
     output_dir: Path
     scores: dict[str, Any] = field(default_factory=dict)
@@ -116,17 +115,22 @@ def _own_folder(run: Path | None, path: Path) -> Path:
 def suite_of(config: EvaluateConfig, subject: Examined) -> list[protocol.Prompt]:
     """The prompts that the settings ask for."""
     _refuse_two_lists(config, is_style=subject.is_style)
-    live = protocol.is_live(subject.noun) if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
+    return prompts_of(config, subject.noun, is_live=protocol.is_live(subject.noun), is_style=subject.is_style, toybox=subject.is_toybox)
+
+
+def prompts_of(config: EvaluateConfig, noun: str, *, is_live: bool, toybox: bool, is_style: bool = False) -> list[protocol.Prompt]:
+    """The prompts that the settings ask for about a subject; `is_live` counts where they leave it open, `toybox` is the base model."""
+    live = is_live if config.prompt_list in ("auto", "toybox") else config.prompt_list == "live"
     if config.prompts:
         prompts = protocol.of_file(read_prompts(Path(config.prompts)))
     elif config.applications:
-        prompts = [p for name in config.applications for p in protocol.application(name, subject.noun, live=live)]
-    elif subject.is_style:
+        prompts = [p for name in config.applications for p in protocol.application(name, noun, live=live)]
+    elif is_style:
         prompts = protocol.style_suite()
-    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and subject.is_toybox):
-        prompts = protocol.toybox_suite(subject.noun, live=live)
+    elif config.prompt_list == "toybox" or (config.prompt_list == "auto" and toybox):
+        prompts = protocol.toybox_suite(noun, live=live)
     else:
-        prompts = protocol.dreambench(subject.noun, live=live)
+        prompts = protocol.dreambench(noun, live=live)
     return protocol.some(prompts, config.num_prompts)
 
 
@@ -163,10 +167,8 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    opening = {
-        "device": config.device, "precision": config.mixed_precision, "verify": config.verify, "allow_pickle": config.allow_pickle,
-    }  # fmt: skip
-    tuned = Lazy(lambda: opened or open_stages(stage_names(config.run), **opening))
+    how_opened = Opening(device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle)
+    tuned = Lazy(lambda: opened or open_stages(stage_names(config.run), how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
     drawn = yield from have(Series("drawing the subject", place / "tuned", suite(asked, seeds), own_stamp), tuned, **how)
@@ -175,26 +177,13 @@ def _draw_all(
     before: tuple[GeneratedImage, ...] = ()
     untuned = None
     if config.untuned and subject.config:
-        base = Lazy(lambda: _open_base(config))
+        base = Lazy(lambda: open_bases(find_stages(stage_names(config.run)), config.device, config.mixed_precision))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
         base.close()
         untuned = EvalImages(old, subject.photos, before)
     return EvalImages(drawn, subject.photos, class_drawn, before), untuned
-
-
-def _open_base(config: EvaluateConfig) -> Opened:
-    """The model before training, as the run had it; of a cascade every stage."""
-    opened: list[Opened] = []
-    with sharing_text():
-        for stage in find_stages(stage_names(config.run)):
-            family = family_of(stage.source).load(stage.source)
-            if stage.config:
-                configure_tokenizers(family, stage.config.text)
-            family.to(pick_device(config.device))
-            opened.append(Opened(family, stage.source.pretrained_model_name_or_path))
-    return replace(opened[-1], stages=tuple(opened[:-1]))
 
 
 def _examined(config: EvaluateConfig) -> Examined:

@@ -38,7 +38,7 @@ UNSEEN = "Step {last}, the last, looks no more like the subject than the untuned
 
 @dataclass(frozen=True)
 class Signals:
-    """What one look at a model found, on held-out prompts; None for what was not measured."""
+    """What one evaluation pass found, on held-out prompts; None for what was not measured."""
 
     dino: float
     clip_t: float | None = None

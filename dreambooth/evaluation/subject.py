@@ -1,7 +1,5 @@
 """What is to be evaluated: a run or another model, its subject, its photos and its base model; found without loading any weights."""
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from dreambooth.evaluation.selection import Choice
 from dreambooth.evaluation.verdict import Standing
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.families.source import FLAG, relabel_errors
-from dreambooth.files.digests import file_digest
+from dreambooth.files.digests import tree_digest
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import encoders_beside
 from dreambooth.photos.load import PhotoError, PhotoFile, load, scan
@@ -101,12 +99,9 @@ def is_toybox(base: str) -> bool:
 
 def weights_digest(path: Path, base: str) -> str:
     """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints do not count for the run."""
-    digest = hashlib.sha256(base.encode())
-    for file in sorted(path.rglob("*.safetensors")):
-        inside = file.relative_to(path)
-        if not inside.parts[0].startswith(("checkpoint-", "samples", "logs", ".")):
-            digest.update(os.fsencode(f"{inside.as_posix()}\0{file_digest(file)}\0"))
-    return digest.hexdigest()
+    beside = ("checkpoint-", "samples", "logs", ".")
+    own = (file for file in path.rglob("*.safetensors") if not file.relative_to(path).parts[0].startswith(beside))
+    return tree_digest(path, own, start=base)
 
 
 def read_folder(folder: str) -> tuple[tuple[PhotoFile, ...], tuple[str, ...]]:

@@ -47,6 +47,8 @@ class Family(Reader):
     """The pipeline's name for the network that learns."""
     denoiser_class: ClassVar[str] = "UNet2DConditionModel"
     """diffusers' class of that network."""
+    published_class: ClassVar[str | None] = None
+    """What folders of its makers call that class, where diffusers has named it since."""
     learned_variance: ClassVar[bool] = False
     """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
     stage: ClassVar[int] = 1
@@ -84,21 +86,31 @@ class Family(Reader):
     """How layers' names begin in kohya's LoRA files, by part, where ComfyUI and A1111 read the network in those names alone."""
     guidance_scale: ClassVar[float] = 7.5
     """What its pipeline draws with when nothing is said."""
+    takes_fp16: ClassVar[bool] = True
+    """Whether float16 tells its numbers apart."""
     recipe: ClassVar[Recipe] = {}
     """Settings for values left out, by method: {"full": {"learning_rate": ...}, "lora": {...}}."""
+    terms: ClassVar[str] = ""
+    """What its licence asks of those who pass a result on, for the card; nothing where the models of a family have several."""
 
     def __init__(self, pipe: Any):
         self.pipe = pipe
         self.process = self.make_schedule()
         self.device = torch.device("cpu")
         self.embedded_guidance = 3.5
+        self._normalized_by = self.normalization()
         for part in self.parts.values():
             part.requires_grad_(False).eval()
 
     @classmethod
-    def load(cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None) -> "Family":
-        """A folder's family in float32; `replaced` parts are used instead of its own. Raises SettingError for one that is not whole."""
-        family = cls(load_pipeline(cls, source, replaced=replaced))
+    def load(
+        cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None, dtypes: Mapping[str, torch.dtype] | None = None
+    ) -> "Family":  # fmt: skip
+        """A folder's family in float32, but for parts that `dtypes` names; `replaced` parts are used instead of its own.
+
+        Raises SettingError for one that is not whole.
+        """
+        family = cls(load_pipeline(cls, source, replaced=replaced, dtypes=dtypes))
         refuse_half_loaded(family, source)
         return family
 
@@ -112,6 +124,12 @@ class Family(Reader):
         """Raise SettingError where there is no VAE that another could stand in for."""
         if not cls.vae_classes:
             raise SettingError("--pretrained_vae_name_or_path", f"{cls.name} works on pixels and has no VAE.", fix="Leave it out.")
+
+    @classmethod
+    def refuse_precision(cls, precision: str | None, setting: str = "--mixed_precision") -> None:
+        """Raise SettingError for float16 where that is too little."""
+        if precision == "fp16" and not cls.takes_fp16:
+            raise SettingError(setting, f"{cls.name} divides by sums that float16 takes for 0.", fix="Use bf16.")
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -239,13 +257,19 @@ class Family(Reader):
     def draw(self, moments: Float[Tensor, "b moments h w"], noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents x [b, c, h, w] from the posterior, shifted and scaled as the denoiser knows them."""
         mean, std = moments.chunk(2, dim=1)
-        shift, scale = self.normalization()
+        shift, scale = self._shift_and_scale(moments.device)
         return (mean + std * noise - shift) * scale
 
     def decode(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pictures in about [-1, 1], [b, 3, H, W], from latents."""
-        shift, scale = self.normalization()
+        shift, scale = self._shift_and_scale(x.device)
         return self.pixels(x / scale + shift)
+
+    def _shift_and_scale(self, device: torch.device) -> tuple[Any, Any]:
+        """`normalization` where it is computed with: the VAE itself may be elsewhere by then, or gone."""
+        shift, scale = (value.to(device) if isinstance(value, Tensor) else value for value in self._normalized_by)
+        self._normalized_by = shift, scale
+        return shift, scale
 
     def to(self, device: torch.device, *, parts: Iterable[str] | None = None) -> None:
         """Move the parts (all when none are named) to a device; the others stay where they are."""
@@ -253,6 +277,11 @@ class Family(Reader):
         for name in names:
             self.parts[name].to(device)
         self.device = device
+
+    def free(self, parts: Iterable[str]) -> None:
+        """Give back the memory of parts that are asked nothing more; what their configurations say stays."""
+        for name in parts:
+            self.parts[name].to("meta")
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as diffusers saves it, in safetensors."""

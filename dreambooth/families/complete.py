@@ -64,7 +64,8 @@ class Part:
         if not is_plain_name(self.name):
             self._refuse(f"{self.root / MODEL_INDEX} names a part {self.name!r}.")
         is_tokenizer, is_scheduler = self.name.startswith("tokenizer"), self.name.endswith("scheduler")
-        if self.library not in LIBRARIES or ("Tokenizer" in self.kind, self.kind.endswith("Scheduler")) != (is_tokenizer, is_scheduler):
+        reads = "Tokenizer" in self.kind or (is_tokenizer and self.kind.endswith("Processor"))  # of which the tokenizer is loaded alone
+        if self.library not in LIBRARIES or (reads, self.kind.endswith("Scheduler")) != (is_tokenizer, is_scheduler):
             reason = f"{MODEL_INDEX} says that {self.name} is {self.library}.{self.kind}, which is no part of that name."
             self._refuse(reason, fix=f"Parts are classes of {' or '.join(LIBRARIES)}; code of others is not run.")
         config = "scheduler_config.json" if is_scheduler else "tokenizer.json" if is_tokenizer else "config.json"

@@ -89,7 +89,7 @@ def sizes(family: "type[Family]", source: ModelSource) -> tuple[int, int] | None
 
 def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, str | None]], denoiser: Config) -> None:
     kinds = [index.get(family.denoiser_name, (None, None))[1], denoiser.get("_class_name")]
-    other = next((kind for kind in kinds if kind and kind != family.denoiser_class), None)
+    other = next((kind for kind in kinds if kind and kind not in (family.denoiser_class, family.published_class)), None)
     if other:
         reason = f"its {family.denoiser_name} is of class {other}; {family.name}'s is {family.denoiser_class}."
         raise SettingError(FLAG, reason, fix=FIX)
@@ -146,7 +146,7 @@ def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: M
 
 def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mapping[str, Config]) -> None:
     for field, names in family.text_widths.items():
-        widths = [encoders[name].get("hidden_size") or encoders[name].get("d_model") for name in names]
+        widths = [_text_width(encoders[name]) for name in names]
         wanted = denoiser.get(field)
         known = [width for width in widths if isinstance(width, int)]
         if not isinstance(wanted, int) or len(known) < len(names):
@@ -158,6 +158,12 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
                 f"its {family.denoiser_name} reads text of width {wanted}; {sum(known)} come from {' and '.join(dict.fromkeys(names))}."
             )
             raise SettingError(FLAG, reason, fix="They are of different models; save the pipeline with the encoders that belong to it.")
+
+
+def _text_width(encoder: Config) -> Any:
+    """Of what an encoder makes of each token; a model of pictures and text has a configuration of its text half."""
+    own = encoder.get("text_config") or encoder
+    return own.get("hidden_size") or own.get("d_model")
 
 
 def _settings(part: Any) -> Config:
@@ -173,10 +179,15 @@ def vae_config(folder: Path, other: str | None) -> Config:
     return part_config(place / "vae" if (place / "vae").is_dir() else place)
 
 
-def part_config(folder: Path) -> Config:
+def scheduler_config(folder: Path) -> Config:
+    """A pipeline's scheduler's configuration, as `part_config`."""
+    return part_config(folder / "scheduler", "scheduler_config.json")
+
+
+def part_config(folder: Path, name: str = "config.json") -> Config:
     """A part's configuration; nothing where there is none or it is damaged, which is reported when it is loaded."""
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,16 +1,20 @@
 """What the rectified flows share: a transformer, trained at the sigmas of its pipeline's own scheduler."""
 
+import math
 from abc import ABC
+from collections.abc import Mapping
 from typing import Any
 
+from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family, Recipe
 
 
-def recipes(**shared: Any) -> Recipe:
-    """The rate and rank of each method for a flow, with lengths and sizes, which all methods of a family share with `shared`."""
+def recipes(lora: Mapping[str, Any] | None = None, **shared: Any) -> Recipe:
+    """The rate and rank of each method for a flow, LoRA's by `lora`, with lengths and sizes, which all methods of a family share with
+    `shared`."""
     rates = {
-        "full": {"learning_rate": 1e-5}, "lora": {"learning_rate": 1e-4, "rank": 16}, "loha": {"learning_rate": 1e-4, "rank": 8},
+        "full": {"learning_rate": 1e-5}, "lora": lora or {"learning_rate": 1e-4, "rank": 16}, "loha": {"learning_rate": 1e-4, "rank": 8},
         "lokr": {"learning_rate": 1e-4, "rank": 8}, "oft": {"learning_rate": 6e-5},
     }  # fmt: skip
     sizes = {"max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0}
@@ -27,3 +31,19 @@ class Flow(Family, ABC):
         """The scheduler's own training sigmas: shifted when its shift is static, plain when it shifts by the picture's size."""
         scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
         return NoiseSchedule.from_sigmas(scheduler.sigmas[: scheduler.config.num_train_timesteps])
+
+    @classmethod
+    def refuse_dynamic_shift(cls, scheduler: Mapping[str, Any]) -> None:
+        """Raise SettingError for a scheduler, by its configuration, that shifts pictures of every size alike."""
+        if not scheduler.get("use_dynamic_shifting"):
+            own = scheduler.get("shift") or scheduler.get("flow_shift") or 1.0
+            reason = f"this model's scheduler shifts pictures of every size alike, by {own:g}."
+            raise SettingError("--flow_shift", reason, fix="Give a number, or leave it out.")
+
+    def dynamic_shift(self, height: int, width: int) -> float:
+        """By how much the scheduler shifts the sigmas of a picture of this size, from the count of its tokens."""
+        config = self.pipe.scheduler.config
+        tokens = math.prod(self.latent_shape(height, width)[1:]) / self.packing**2
+        few, many = config.base_image_seq_len, config.max_image_seq_len
+        mu = config.base_shift + (config.max_shift - config.base_shift) * (tokens - few) / (many - few)
+        return mu if config.time_shift_type == "linear" else math.exp(mu)

@@ -12,10 +12,8 @@ from dreambooth.families.flow import Flow, recipes
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
 
-LAYERS = (9, 18, 27)
-"""The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20 and 30, FLUX.2 dev's."""
 BLOCKS = 48
-"""Single blocks at most: 20 in klein 4B, 24 in klein 9B."""
+"""Single blocks at most: 20 in klein 4B, 24 in klein 9B, 48 in dev."""
 
 
 class Flux2(Flow):
@@ -25,7 +23,9 @@ class Flux2(Flow):
     pipelines = ("Flux2KleinPipeline",)
     denoiser_class = "Flux2Transformer2DModel"
     vae_classes = ("AutoencoderKLFlux2",)
-    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"joint_attention_dim": ("text_encoder",) * len(LAYERS)}
+    text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"joint_attention_dim": ("text_encoder",) * 3}
+    layers: ClassVar[tuple[int, ...]] = (9, 18, 27)
+    """The encoder's hidden states that the transformer was trained on. diffusers' training script reads 10, 20 and 30, FLUX.2 dev's."""
     channel_multiple = 4
     default_latents = 64
     guidance_scale = 4.0
@@ -62,7 +62,7 @@ class Flux2(Flow):
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The layers side by side, padding's states too: the transformer has no mask, and was trained to read them."""
         out = self.encoders[0](tokens["input_ids"], attention_mask=tokens["attention_mask"], output_hidden_states=True, use_cache=False)
-        return {"text": torch.cat([out.hidden_states[layer] for layer in LAYERS], dim=-1)}
+        return {"text": torch.cat([out.hidden_states[layer] for layer in self.layers], dim=-1)}
 
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b moments h w"]:
         mean, std = super().encode(pixels).chunk(2, dim=1)
@@ -78,8 +78,10 @@ class Flux2(Flow):
 
     def predict(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         text = condition["text"]
+        is_guided = self.denoiser.config.guidance_embeds
+        guidance = torch.full((len(x_t),), self.embedded_guidance, device=x_t.device) if is_guided else None
         out = self.denoiser(
-            hidden_states=x_t.flatten(2).mT, timestep=time / 1000, guidance=None, encoder_hidden_states=text,
+            hidden_states=x_t.flatten(2).mT, timestep=time / 1000, guidance=guidance, encoder_hidden_states=text,
             txt_ids=self.pipe._prepare_text_ids(text).to(x_t.device), img_ids=self.pipe._prepare_latent_ids(x_t).to(x_t.device),
             return_dict=False,
         )[0]  # fmt: skip

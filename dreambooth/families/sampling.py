@@ -98,6 +98,7 @@ def draw(
     Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
+    family.refuse_precision(precision)
     scheduler = check(family, sampling, negative_prompt=negative_prompt)
     refuse_alone(type(family), smaller)
     words = [*prompts, *([negative_prompt] if negative_prompt else [])]
@@ -158,6 +159,9 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
     known, steps = scheduler.config.num_train_timesteps, sampling.num_inference_steps
     if steps > known:
         raise SettingError(sampling.source("num_inference_steps"), f"the model knows {known} times, got {steps}.", fix="Lower it.")
+    if steps == 1 and scheduler.config.get("shift_terminal"):
+        reason = f"{family.name}'s sampler places its steps between the first and the last one, and needs two."
+        raise SettingError(sampling.source("num_inference_steps"), reason, fix="Raise it.")
     if steps >= known - 1 and family.process.prediction != "flow" and not reaches_the_end(scheduler, steps):
         reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
         raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
@@ -192,7 +196,8 @@ def _batch(
     if "max_sequence_length" in _options(family):
         options["max_sequence_length"] = family.text_length(len(family.encoder_names))
     options = {name: value for name, value in options.items() if name in _options(family)}
-    negative = [negative_prompt] * len(prompts) if negative_prompt else None
+    unwanted = negative_prompt or family.default_negative_prompt
+    negative = [unwanted] * len(prompts) if unwanted else None
     options |= family.pipeline_kwargs(sampling.guidance_scale, negative) | family.prompt_kwargs(prompts, negative)
     with autocast(family.device, precision), _decoder(family, precision):
         out = family.pipe(

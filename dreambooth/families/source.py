@@ -1,19 +1,21 @@
 """Where a base model comes from: a local pipeline folder, a Hub id, or the embedded toybox; and what can be wrong with it."""
 
-import hashlib
 import json
+import logging
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
 from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
-from dreambooth.files.digests import file_digest, remembered_digest
+from dreambooth.families.names import hub_id, known_model, known_models, say_what_is_taken
+from dreambooth.files.digests import remembered_digest, tree_digest
 from dreambooth.files.disk import failing, in_words
 from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
@@ -22,6 +24,8 @@ from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.schema import Setting
+
+log = logging.getLogger(__name__)
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
@@ -41,7 +45,7 @@ class ModelSource(Setting):
     """The base model"""
 
     pretrained_model_name_or_path: str = TOYBOX
-    """A diffusers pipeline folder or a model id on the Hub; left out, the embedded toybox, for a first try."""
+    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None
@@ -57,6 +61,12 @@ class ModelSource(Setting):
     allow_pickle: bool = False
     """Also load weights saved as pickles (.bin, .ckpt). A pickle can run any code on this machine: only for files you trust."""
 
+    @field_validator("pretrained_model_name_or_path")
+    @classmethod
+    def _spelt_out(cls, name: str) -> str:
+        """The id that a short name stands for, so that a run's configuration means the same when the names mean something else."""
+        return hub_id(name)
+
     @property
     def is_here(self) -> bool:
         """Whether its name is a place on this disk, so that nothing is downloaded for its configurations."""
@@ -66,7 +76,7 @@ class ModelSource(Setting):
     def refuse_missing(self) -> None:
         """Raise SettingError for a name that was meant as a folder and is none; nothing is asked of the Hub."""
         if not self.is_here:
-            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True)
+            refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True, short_names=known_models())
         for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
             if name:
                 refuse_missing_folder(name, flag)
@@ -77,8 +87,9 @@ class ModelSource(Setting):
         path = toybox() if name == TOYBOX else Path(name).expanduser()
         if path.is_file() or path.suffix in WEIGHTS:
             raise _single_file(path, name)
+        say_what_is_taken(name)
         if not path.is_dir():
-            refuse_missing_folder(name, FLAG, needs_owner=True)
+            refuse_missing_folder(name, FLAG, needs_owner=True, short_names=known_models())
         folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
@@ -124,9 +135,13 @@ def relabel_errors(setting: str) -> Iterator[None]:
 def _download(source: ModelSource) -> Path:
     """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from huggingface_hub import constants, errors
+    from huggingface_hub import constants, errors, try_to_load_from_cache
 
     name = source.pretrained_model_name_or_path
+    known = known_model(name)
+    is_cached = isinstance(try_to_load_from_cache(name, "model_index.json", cache_dir=source.cache_dir, revision=source.revision), str)
+    if known and not is_cached:
+        log.warning("%s", known.terms())
     try:
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
@@ -215,11 +230,8 @@ def part_digest(name: str | None) -> str:
     """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
     if not (name and Path(name).expanduser().is_dir()):
         return str(name)
-    digest, root = hashlib.sha256(), Path(name).expanduser()
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0") + bytes.fromhex(file_digest(path)))
-    return digest.hexdigest()
+    root = Path(name).expanduser()
+    return tree_digest(root, (path for path in root.rglob("*") if path.is_file()), short=True)
 
 
 def parts_of(index: dict[str, Any]) -> dict[str, tuple[str | None, str | None]]:
@@ -233,15 +245,18 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
 
     Files are read once and then known by size, time and place; `again` reads them all the same.
     """
-    digest = hashlib.sha256()
+    start = ""
     with suppress(FileNotFoundError, Damaged):
-        index = read_json(folder / "model_index.json").items()
-        own = {name: value for name, value in index if not (name.startswith("_") or isinstance(value, list) or value in (True, None))}
+        index = read_json(folder / "model_index.json")
+        parts = parts_of(index)
+        own = {name: value for name, value in index.items() if not (name.startswith("_") or name in parts or value in (True, None))}
         own.pop("requires_safety_checker", None)
-        digest.update(json.dumps(own, sort_keys=True).encode() if own else b"")
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.relative_to(folder).parent != Path() and path.suffix in (*WEIGHTS, ".json", ".txt", ".model"):
-            inside = path.relative_to(folder)
-            if not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts):
-                digest.update(os.fsencode(f"{inside.as_posix()}\0{remembered_digest(path, again=again)}\0"))
-    return digest.hexdigest()
+        start = json.dumps(own, sort_keys=True) if own else ""
+    files = (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))
+    return tree_digest(folder, files, start=start, digest=partial(remembered_digest, again=again))
+
+
+def _decides(inside: Path) -> bool:
+    """Whether a file of a pipeline belongs to a part of it, and not to a training or to what was drawn."""
+    is_own = inside.parent != Path() and not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts)
+    return is_own and inside.suffix in (*WEIGHTS, ".json", ".txt", ".model")

@@ -1,7 +1,7 @@
 """How a family reads prompts: its tokenizers and encoders, how long a prompt may be, and the words that stand around it."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -22,12 +22,16 @@ class Reader(ABC):
     """Its text encoders, in the order of their tokenizers."""
     most_tokens: ClassVar[int] = 512
     """Tokens per prompt at most, whatever tokenizer and encoder could take: what the denoiser was trained with."""
+    tokenizer_options: ClassVar[Mapping[str, Any]] = {}
+    """How its pipeline calls its tokenizers, beside lengths: the side of the padding, say, whatever the tokenizer's folder has."""
     reads_lower_case: ClassVar[bool] = False
     """Whether its pipeline writes prompts in small letters, so that SKS and sks are one word."""
     masks_padding: ClassVar[bool] = False
     """Whether its pipeline can mask padding in the text encoder."""
     takes_negative_prompt: ClassVar[bool] = True
     """Whether its pipeline draws away from a negative prompt."""
+    default_negative_prompt: ClassVar[str] = ""
+    """What guidance leads away from, where nothing is given and the pipeline would then draw without guidance."""
     takes_new_words: ClassVar[bool] = True
     """Whether its pipeline loads embeddings of new words."""
     text_trainable: ClassVar[tuple[str, ...]] = ("text_encoder",)
@@ -61,13 +65,22 @@ class Reader(ABC):
         """
         tokens: dict[str, Tensor] = {}
         for number, tokenizer in enumerate(self.tokenizers, start=1):
-            length = self.text_length(number)
             words = [self.format_prompt(self._spelt_out(prompt, tokenizer), number) for prompt in prompts]
-            out = tokenizer(words, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            options = {"max_length": self.prompt_length(number), **self.tokenizer_options}
+            out = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt", **options)
             suffix = "" if number == 1 else f"_{number}"
             tokens[f"input_ids{suffix}"] = out.input_ids
             tokens[f"attention_mask{suffix}"] = out.attention_mask
         return tokens
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens before a prompt that are read for its sake, and whose states the denoiser does not see."""
+        return 0
+
+    def prompt_length(self, number: int) -> int:
+        """Tokens that are made of a formatted prompt at most: those that the denoiser sees, after those that it does not."""
+        return self.text_length(number) + self.dropped_tokens
 
     def text_length(self, number: int) -> int:
         """Tokens per prompt for tokenizer `number` (from 1): its own length, which --tokenizer_max_length shortens.
@@ -92,8 +105,8 @@ class Reader(ABC):
         for number, tokenizer in enumerate(self.tokenizers, start=1):
             words = self._spelt_out(prompt, tokenizer)
             start = self.format_prompt(MARK, number).index(MARK)
-            text, length = self.format_prompt(words, number), self.text_length(number)
-            out = tokenizer(text, max_length=length, truncation=True, return_offsets_mapping=True)
+            text, length = self.format_prompt(words, number), self.prompt_length(number)
+            out = tokenizer(text, max_length=length, truncation=True, return_offsets_mapping=True, **self.tokenizer_options)
             end = max(stop for _, stop in out.offset_mapping) - start if len(out.input_ids) == length else len(words)
             found.append((words[: max(end, 0)], words[max(end, 0) :].strip()))
         return max(found, key=lambda parts: len(parts[0]))
@@ -149,13 +162,14 @@ class Reader(ABC):
         return self.pipe.maybe_convert_prompt(prompt, tokenizer)
 
 
-def chat(tokenizer: Any, prompt: str, **options: Any) -> str:
-    """A prompt as a user's message to a language model, up to where its answer begins; `options` are for the tokenizer's template.
+def chat(tokenizer: Any, said: str | list[dict[str, Any]], **options: Any) -> str:
+    """A prompt as a user's message to a language model, or several messages, up to where its answer begins; `options` are for the
+    tokenizer's template.
 
     Raises SettingError for a tokenizer without one.
     """
     if not tokenizer.chat_template:
         reason = "the tokenizer has no chat template, which this model reads prompts in."
         raise SettingError(FLAG, reason, fix="Download the tokenizer's folder again, with tokenizer_config.json and chat_template.jinja.")
-    message = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True, **options)
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+    return tokenizer.apply_chat_template(messages, tokenize=False, **{"add_generation_prompt": True, **options})

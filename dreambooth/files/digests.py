@@ -1,6 +1,8 @@
 """Digests of files, each read once as long as nobody touches it: weights are gigabytes, and are asked after often."""
 
 import hashlib
+import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +47,21 @@ def remembered_digest(path: Path, *, again: bool = False) -> str:
         with suppress(DreamboothError, OSError):  # a cache that cannot be written costs time, nothing else
             write_json(_place(path), Note(path=str(path.absolute()), seen=seen, sha256=digest))
     return digest
+
+
+def tree_digest(
+    root: Path, files: Iterable[Path], *, start: str = "", digest: Callable[[Path], str] = file_digest, short: bool = False
+) -> str:  # fmt: skip
+    """A digest of files below a folder, by their places in it and their bytes, behind `start`; the order they come in does not count.
+
+    `short` writes a file's digest as bytes, as that of a single part does (`part_digest`).
+    """
+    found = hashlib.sha256(start.encode())
+    for path in sorted(files):
+        own = digest(path)
+        end = bytes.fromhex(own) if short else f"{own}\0".encode()
+        found.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0") + end)
+    return found.hexdigest()
 
 
 def _noted(path: Path) -> Note | None:

@@ -55,7 +55,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: s
     columns = max((len(images) for _, images in rows), default=1)
     width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)
     font, head = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 5)
-    labels = [_wrap(label, font, width - 2 * MARGIN) for label, _ in rows]
+    labels = [wrapped(written_out(label), font, width - 2 * MARGIN) for label, _ in rows]
     line = TEXT + 5
     top = MARGIN + (30 if title else 0)
     height = top + sum(len(label) * line + tile + MARGIN for label in labels) + (line + MARGIN if footer else 0)
@@ -89,10 +89,10 @@ def fit(image: Image.Image) -> Image.Image:
     return square
 
 
-def _wrap(text: str, font: Any, width: int) -> list[str]:
+def wrapped(text: str, font: Any, width: int) -> list[str]:
     """The text in lines that fit the width."""
     lines = [""]
-    for word in written_out(text).split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)

@@ -127,8 +127,8 @@ def what_it_is(tensors: Mapping[str, Any], other: list[str] | None = None) -> st
         return "holds no weights"
     names = list(tensors) if other is None else other
     for kinds in (OTHER_ADAPTERS, OTHER_FILES if len(names) == len(tensors) else {}):
-        for look, kind in kinds.items():
-            if any(re.search(look, name) for name in names):
+        for pattern, kind in kinds.items():
+            if any(re.search(pattern, name) for name in names):
                 return f"is {kind}"
     if is_embedding(tensors):
         return "is a new word (textual inversion)"
@@ -149,7 +149,7 @@ def is_lora(path: Path) -> bool:
             names = list(file.keys())
     except (SafetensorError, OSError):
         return False
-    return any(ROLES.match(name) for name in names) or any(re.search(look, name) for look in OTHER_ADAPTERS for name in names)
+    return any(ROLES.match(name) for name in names) or any(re.search(pattern, name) for pattern in OTHER_ADAPTERS for name in names)
 
 
 def shortened(name: str, most: int = 60) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """How a model is named on the Hub: owner/name; a few old ones have no owner."""
 
 
-def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False) -> None:
-    """Raise SettingError for the name of a model that is nothing on this disk and can be nothing on the Hub: it was meant as a folder."""
+def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False, short_names: Collection[str] = ()) -> None:
+    """Raise SettingError for the name of a model that is nothing on this disk and can be nothing on the Hub: it was meant as a folder, or
+    as one of the `short_names`."""
     path = Path(name)
     try:
         path = path.expanduser()
@@ -26,7 +28,8 @@ def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False) ->
         is_there = False
     if not is_there and not (HUB_ID.fullmatch(name) and ("/" in name or not needs_owner)):
         hub = "Give a folder, or a Hub id such as owner/name."
-        raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(path) or hub)
+        near = difflib.get_close_matches(name.casefold(), short_names, n=1)
+        raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(path) or (f"Did you mean {near[0]}?" if near else hub))
 
 
 def nearest_folder(path: Path) -> str:

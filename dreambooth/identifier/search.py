@@ -11,6 +11,7 @@ from annotated_types import Ge, Le
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.files.console import text_table
 from dreambooth.identifier.parts import is_tokenizer, readers
 from dreambooth.identifier.prior import picture_movements, prompt, text_movements
 from dreambooth.photos.sheet import Tile, draw, refuse_place, save
@@ -90,16 +91,14 @@ class SearchReport:
 
     def table(self) -> str:
         """The rows as text."""
-        shown = [("identifier", "token ids", "rank", "text", "pictures", "most like", "score")]
+        header, shown = ("identifier", "token ids", "rank", "text", "pictures", "most like", "score"), []
         for row in (*self.rows, *((self.own,) if self.own else ())):
             ids = " | ".join(" ".join(str(i) for i in one) for one in row.token_ids)
             like = f"{row.nearest} {row.likeness:.2f}" if row.likeness is not None and (row.text_movement or 0) >= VISIBLE else "-"
             moved = (_ratio(row.text_movement), _ratio(row.picture_movement))
             shown.append((row.identifier, ids, f"{row.rank:.3f}", *moved, like, f"{row.score:.3f}"))
-        widths = [max(len(line[c]) for line in shown) for c in range(len(shown[0]))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown]
-        lines.insert(1, "-" * len(lines[0]))
-        lines += ["", "text: how far it moves \"a photo of a [V] " + self.class_noun + "\", 1 as far as a plain adjective. "
+        lines = [text_table(header, shown), ""]
+        lines += ["text: how far it moves \"a photo of a [V] " + self.class_noun + "\", 1 as far as a plain adjective. "
                   "pictures: how far it moves what is drawn, 1 as far as another seed. Less is better."]  # fmt: skip
         return "\n".join(lines + ([self.warning] if self.warning else []))
 

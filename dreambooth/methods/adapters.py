@@ -1,5 +1,6 @@
 """What all of PEFT's methods share: small weights beside frozen layers, put in, named, kept and switched off in one way."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -70,7 +71,11 @@ class AdapterMethod(Method, ABC):
 
 
 def _fix(family: Family) -> str:
-    return f"This family's own are {', '.join(family.lora_targets)}."
+    """The family's own layers by kind: N stands for the number where a layer is named once for each of 48 blocks."""
+    kinds: dict[str, list[str]] = {}
+    for name in family.lora_targets:
+        kinds.setdefault(re.sub(r"\.\d+(?=\.)", ".N", name), []).append(name)
+    return f"This family's own are {', '.join(names[0] if len(names) == 1 else kind for kind, names in kinds.items())}."
 
 
 class Adapters(Learner):

@@ -1,4 +1,4 @@
-"""A metric: what it looks at, the numbers it is the mean of, its range, and which way is better.
+"""A metric: its inputs, the numbers it is the mean of, its range, and which way is better.
 
 A metric sees pictures only together with what was asked for, so a picture can never be held against another picture's prompt. It
 returns its *terms* (one number per picture, per prompt, or per pair), and the score is their mean: so averages, intervals and the
@@ -123,7 +123,7 @@ class Metric(ABC):
     """What it tells, in a few words for the report."""
     encoder: ClassVar[EncoderName | None]
     needs: ClassVar[tuple[str, ...]]
-    """The fields of Evidence that it looks at."""
+    """The fields of EvalImages that it needs."""
     range: ClassVar[tuple[float, float]]
     better: ClassVar[Better]
     paper: ClassVar[float | None] = None

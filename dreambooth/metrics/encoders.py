@@ -15,7 +15,6 @@ from pydantic import Field, create_model
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
-from dreambooth.files.digests import file_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.metrics.base import EncoderName, Encoders, Undefined
 from dreambooth.metrics.networks import NETWORKS, Clip, Network
@@ -67,7 +66,7 @@ def encoders_beside(base: str) -> Path | None:
 
 
 class LoadedEncoders(Encoders):
-    """Eyes by networks. Encoders that were left out raise Undefined, those that cannot be had SettingError."""
+    """Encoders that are loaded when first needed. One that was left out raises Undefined, one that cannot be had SettingError."""
 
     def __init__(self, setting: EncoderSettings, *, device: torch.device, batch_size: int):
         self.setting, self.device, self.batch_size = setting, device, batch_size
@@ -128,7 +127,7 @@ class LoadedEncoders(Encoders):
 def picture_hash(image: Image.Image | PhotoFile) -> str:
     """A digest of the pixels, whatever file they came from; of a photo on the disk, of its file."""
     if isinstance(image, PhotoFile):
-        return f"file {file_digest(image.path)}"
+        return f"file {image.digest()}"
     image = image.convert("RGB")
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 

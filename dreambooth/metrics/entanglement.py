@@ -66,10 +66,10 @@ class Entanglement(Metric):
         return PerSampleValues(torch.stack(ratios), torch.zeros(len(ratios), dtype=torch.long))
 
 
-LOOKS = ("red", "purple", "shiny", "wet", "cube", "blue", "green", "yellow", "transparent", "stone", "statue", "painting")
+APPEARANCE = ("red", "purple", "shiny", "wet", "cube", "blue", "green", "yellow", "transparent", "stone", "statue", "painting")
 
 
 def asks_for_another_look(prompt: str) -> bool:
     """Whether a prompt wants the subject itself to look otherwise, and is no test of its colours."""
     words = prompt.lower().replace(",", " ").split()[:4]
-    return any(word in LOOKS for word in words)
+    return any(word in APPEARANCE for word in words)

@@ -14,8 +14,8 @@ from annotated_types import Ge, Le
 from dreambooth.photos import image_checks, set_checks
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
-from dreambooth.photos.load import load_with_facts
-from dreambooth.photos.sheet import refuse_place
+from dreambooth.photos.photo import PhotoScan, read_photo
+from dreambooth.photos.sheet import draw_check, refuse_place
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
@@ -26,7 +26,7 @@ QUICK_IN_ALL = 120
 
 
 class PhotosCheck(Setting):
-    """Look at a folder of photos as training would, and tell what will spoil the result"""
+    """Check a folder of photos as training would, and list what will spoil the result"""
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
 
@@ -49,20 +49,21 @@ def check(settings: PhotosCheck) -> CheckReport:
         refuse_place(Path(settings.sheet).expanduser(), folder.root)
     report = check_folder(folder, resolution=settings.resolution, concept=settings.concept)
     if settings.sheet:
-        report.sheet(settings.sheet)
+        draw_check(report, Path(settings.sheet).expanduser())
     return report
 
 
 def quick(
-    folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object", *, at_most: int = QUICK_PHOTOS
-) -> CheckReport:
-    """The same check before a training, in a fraction of a second per photo, on `at_most` photos; on none it tells what the files are."""
+    folder: str | Path | PhotoFolder, resolution: int = 512, concept: Concept = "object", *, at_most: int = QUICK_PHOTOS,
+    photos: PhotoScan | None = None,
+) -> CheckReport:  # fmt: skip
+    """The same check before a training, in a fraction of a second per photo, on `at_most` photos; with none it lists the files alone."""
     found = folder if isinstance(folder, PhotoFolder) else scan(folder)
-    return check_folder(found, resolution=resolution, concept=concept, at_most=at_most)
+    return check_folder(found, resolution=resolution, concept=concept, at_most=at_most, photos=photos)
 
 
 def shared_out(folders: Sequence[PhotoFolder]) -> list[int]:
-    """How many photos of each folder `quick` is to look at, so that all together are few; where folders are more, at one of every few."""
+    """How many photos of each folder `quick` is to check, so that all together are few; where folders are more, in one of every few."""
     each = max(1, QUICK_IN_ALL // max(1, len(folders)))
     one_in = -(-len(folders) // QUICK_IN_ALL)
     if sum(min(len(folder.photos), QUICK_PHOTOS) for folder in folders) <= QUICK_IN_ALL:
@@ -70,8 +71,10 @@ def shared_out(folders: Sequence[PhotoFolder]) -> list[int]:
     return [min(each, QUICK_PHOTOS) if place % one_in == 0 else 0 for place in range(len(folders))]
 
 
-def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None) -> CheckReport:
-    """All checks of a folder that was scanned before. Holds one full-sized photo at a time."""
+def check_folder(
+    folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None, photos: PhotoScan | None = None
+) -> CheckReport:
+    """All checks of a folder that was scanned before. Holds one full-sized photo at a time; `photos` keeps what it needs of each."""
     started = time.perf_counter()
     chosen = _spread(folder.photos, at_most)
     findings = [_skipped(path, reason) for path, reason in folder.skipped]
@@ -81,7 +84,7 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
         return CheckReport(folder.root, (), sort_findings(findings), {}, time.perf_counter() - started)
     if len(chosen) < len(folder.photos):
         findings.append(Finding(
-            None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were looked at, evenly spread.",
+            None, "quick", "info", len(chosen), f"{len(chosen)} of {len(folder.photos)} photos were checked, evenly spread.",
             f"For all: dreambooth photos check {shown(folder.root)}.",
         ))  # fmt: skip
     compared = set(_spread(chosen, set_checks.COMPARED))
@@ -89,15 +92,15 @@ def check_folder(folder: PhotoFolder, *, resolution: int, concept: Concept, at_m
     places: dict[str, Place] = {}
     for path in chosen:
         try:
-            image, facts = load_with_facts(path)
+            image, photo = photos.read(path) if photos else read_photo(path)
         except PhotoError as error:
             findings.append(Finding(path.name, "unreadable", "error", "damaged", f"It {error.reason}", error.fix))
             continue
-        findings += image_checks.facts_findings(path, facts)
-        found, subject, small = image_checks.check_image(path, image, facts, resolution=resolution, concept=concept)
+        findings += image_checks.facts_findings(path, photo.facts)
+        found, subject, small = image_checks.check_image(path, image, photo.facts, resolution=resolution, concept=concept)
         findings += found
         places[path.name] = Place(image.size, subject.box)
-        features.append(set_checks.PhotoFeatures.of(path, small, subject, detailed=path in compared))
+        features.append(set_checks.PhotoFeatures.of(photo, small, subject, detailed=path in compared))
     of_the_set, mark = set_checks.findings(features, concept=concept, count=len(folder.photos))
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from dreambooth.files.console import text_table
 from dreambooth.photos.files import shown
 
 Severity = Literal["info", "warning", "error"]
@@ -81,7 +82,7 @@ class CheckReport:
 
     def table(self) -> str:
         """Every photo with its size and its findings, then the set, then what each kind of finding means and how to mend it."""
-        rows = [("photo", "size", "findings")]
+        rows: list[tuple[str, str, str]] = []
         found: dict[str, list[Finding]] = {path.name: [] for path in self.photos}
         for finding in self.findings:
             if finding.file:
@@ -90,24 +91,16 @@ class CheckReport:
             place = self.places.get(name)
             rows.append((_cut(shown(name), 32), f"{place.size[0]} x {place.size[1]}" if place else "-", _brief(own)))
         rows.append(("all photos", f"{len(self.places)} read", _brief(self.of(None))))
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows]
-        lines.insert(1, "-" * min(110, max(len(line) for line in lines)))
         grouped: dict[tuple[str, str | None], Finding] = {}
         for finding in self.findings:
             grouped.setdefault((finding.check, finding.file if finding.severity == "error" else finding.fix), finding)
-        lines += [""] * bool(grouped) + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in grouped.values()]
-        return "\n".join([*lines, "", self.verdict().split("\n")[0]])
+        lines = [""] * bool(grouped) + [f"{f.severity:>7}  {_named(f)}: {f.reason} {f.fix}".rstrip() for f in grouped.values()]
+        table = text_table(("photo", "size", "findings"), rows, right=("size",))
+        return "\n".join([table, *lines, "", self.verdict().split("\n")[0]])
 
     def to_json(self) -> str:
         """A JSON list of the findings, each with file, check, severity, value, reason and fix."""
         return json.dumps([asdict(finding) for finding in self.findings], indent=2, ensure_ascii=True)
-
-    def sheet(self, path: str | Path) -> Path:
-        """A contact sheet (PNG) of all photos, with the subject's place and the findings marked."""
-        from dreambooth.photos.sheet import draw_check
-
-        return draw_check(self, Path(path).expanduser())
 
 
 def sort_findings(findings: list[Finding]) -> tuple[Finding, ...]:

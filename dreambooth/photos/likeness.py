@@ -32,12 +32,6 @@ def hashes(image: Image.Image) -> tuple[Any, Any]:
     return perceptual_hash(image), perceptual_hash(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
-def hash_distance(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[int, bool]:
-    """Differing bits of 64, and whether the mirror image is the nearer one."""
-    plain, mirrored = int((one[0] != other[0]).sum()), int((one[0] != other[1]).sum())
-    return min(plain, mirrored), mirrored < plain
-
-
 def background(image: Image.Image, subject: Subject) -> Any:
     """The colours around the subject: a soft histogram over L*a*b*, of what lies outside its box and is not in its map."""
     lab = colours_of(image, subject.map.shape)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from dreambooth.files.digests import file_digest
 from dreambooth.photos.colour import colours_of, to_srgb
 from dreambooth.photos.files import (
     SUPPORTED,
@@ -79,13 +80,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photo that stays on the disk until it is looked at: decoded, 24 million pixels take 94 MB, and there may be hundreds."""
+    """A photo that stays on the disk until it is needed: decoded, 24 million pixels take 94 MB, and there may be hundreds."""
 
     path: Path
 
     def read(self) -> Image.Image:
         """The photo as `load` gives it; raises PhotoError."""
         return load(self.path)
+
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes."""
+        return file_digest(self.path)
 
 
 def load(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
@@ -99,10 +104,12 @@ def load(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> I
     return image
 
 
-def load_with_facts(path: Path, *, background: tuple[int, int, int] = (255, 255, 255)) -> tuple[Image.Image, Facts]:
-    """The same picture, and what the file held before."""
+def load_with_facts(
+    path: Path, *, background: tuple[int, int, int] = (255, 255, 255), data: bytes | None = None
+) -> tuple[Image.Image, Facts]:
+    """The same picture, and what the file held before; `data` are the file's bytes where they were read already."""
     path = Path(path)
-    data = read_bytes(path)
+    data = read_bytes(path) if data is None else data
     if not data:
         raise PhotoError(path, "is empty: 0 bytes.", fix="Copy the photo again from where it came.")
     kind = kind_of(data[:32])

@@ -1,6 +1,5 @@
 """Checks of the photos as a set: what they have in common beside the subject, and whether they are enough."""
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from dreambooth.photos import likeness
-from dreambooth.photos.files import read_bytes, shown
+from dreambooth.photos.files import shown
 from dreambooth.photos.finding import Finding
+from dreambooth.photos.photo import Photo
 from dreambooth.photos.subject import Subject
 
 Box = tuple[float, float, float, float]
@@ -39,10 +39,9 @@ class PhotoFeatures:
     """Only of some photos of a large folder, so that memory stays bounded."""
 
     @classmethod
-    def of(cls, path: Path, image: Image.Image, subject: Subject, *, detailed: bool) -> "PhotoFeatures":
-        """Of a loaded photo and its subject."""
-        digest = hashlib.sha256(read_bytes(path)).hexdigest()
-        return cls(path, digest, likeness.hashes(image), Detail.of(image, subject) if detailed else None)
+    def of(cls, photo: Photo, image: Image.Image, subject: Subject, *, detailed: bool) -> "PhotoFeatures":
+        """Of a photo, loaded and made small, and its subject."""
+        return cls(photo.path, photo.sha256, likeness.hashes(image), Detail.of(image, subject) if detailed else None)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.folders import is_same, refuse_unwritable
+from dreambooth.files.images import wrapped
 from dreambooth.photos.files import PhotoError, shown
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
@@ -144,15 +145,7 @@ def _lines(tile: Tile) -> list[tuple[str, str]]:
 
 
 def _wrapped(kind: str, text: str, width: int, size: int) -> list[tuple[str, str]]:
-    """The text in as many lines as it needs, broken between words."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font(size).getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(_fit(word, width, size))
-    return [(kind, line) for line in lines]
+    return [(kind, _fit(line, width, size)) for line in wrapped(text, _font(size), width)]
 
 
 def _fit(text: str, width: int, size: int) -> str:

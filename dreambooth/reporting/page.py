@@ -1,12 +1,14 @@
 """`report.html`: what a person would send to a colleague. It reads a run's folder and nothing else, with scores or without."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
@@ -17,6 +19,7 @@ from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics.networks import NETWORKS
 from dreambooth.photos.load import PhotoError, load, photo_hash, scan
+from dreambooth.photos.photo import Photo
 from dreambooth.reporting.curves import charts
 from dreambooth.reporting.inline import data_uri, file_uri
 from dreambooth.reporting.shapes import SCORES
@@ -55,9 +58,10 @@ class Card:
     series: tuple[Series, ...]
 
 
-def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
+def report(run_dir: Path | str, *, run: Path | None = None, photos: Sequence[Photo] = ()) -> Path:
     """Write `report.html` into a folder with a run or with its scores (`run` then names the run itself); returns its path.
 
+    `photos` are those of the run, where they were read already.
     Before an evaluation it shows photos, curves and samples; after one also the verdict, the table and the contact sheet.
     """
     folder = Path(run_dir)
@@ -70,7 +74,8 @@ def report(run_dir: Path | str, *, run: Path | None = None) -> Path:
     if folder != run and CHECKPOINT.fullmatch(folder.name):  # scores of a checkpoint: the run went on, or came from there
         record = {**record, "step": int(folder.name.rpartition("-")[2]), "seconds": {}, "state": ""}
     path = folder / REPORT
-    write_text(path, template("report.html").render(_context(folder, run, record, scores, config, config_text)))
+    shown = [data_uri(image) for image in (_thumbnails(photos) if photos else _learned(config, record))]
+    write_text(path, template("report.html").render(_context(folder, run, record, scores, config, config_text) | {"photos": shown}))
     return path
 
 
@@ -87,7 +92,6 @@ def _context(
         "is_toybox": bool(subject.get("toybox")) or base == "toybox",
         "verdict": verdict,
         "figures": _gauges((verdict or {}).get("figures", {})),
-        "photos": _photos(config, record),
         "cards": _scored_cards(folder, scores) if scores else (),
         "samples": () if scores else _sample_cards(run),
         "steps": _step_cards(run),
@@ -116,25 +120,30 @@ def _gauges(figures: Mapping[str, float | None]) -> list[dict[str, Any]]:
     return found
 
 
-def _photos(config: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+def _thumbnails(photos: Sequence[Photo]) -> Iterator[Image.Image]:
+    """The first photos that were learned from, small already, or read again where no small one was kept."""
+    for photo in photos[:MAX_PHOTOS]:
+        with suppress(PhotoError):
+            yield photo.thumbnail or photo.read()
+
+
+def _learned(config: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[Image.Image]:
     """The photos that were learned from, by their bytes: a run that somebody has sent may name any folder of this machine."""
     folder, learned = at(config, ("photos", "instance_data_dir")), {photo["sha256"] for photo in record.get("photos", ())}
     if not folder:
-        return []
+        return
     try:
         paths = scan(folder).photos
     except (SettingError, OSError):
-        return []  # the photos have moved; everything else is still worth a report
-    found = []
+        return  # the photos have moved; everything else is still worth a report
+    count = 0
     for path in paths:
-        if len(found) == MAX_PHOTOS:
-            break
-        try:
+        with suppress(PhotoError):
             if photo_hash(path) in learned:
-                found.append(data_uri(load(path)))
-        except PhotoError:
-            continue
-    return found
+                yield load(path)
+                count += 1
+        if count == MAX_PHOTOS:
+            return
 
 
 def _scored_cards(folder: Path, scores: Mapping[str, Any]) -> list[Card]:

@@ -66,8 +66,8 @@ class ProgressPage:
 
     def _facts(self) -> list[tuple[str, str]]:
         """Each score before training and at the last evaluation pass."""
-        looks = [row for row in self.rows if "dino" in row]
-        if not looks:
+        passes = [row for row in self.rows if "dino" in row]
+        if not passes:
             return []
-        first, last = looks[0], looks[-1]
+        first, last = passes[0], passes[-1]
         return [(title, f"{first[name]:.3f} → {last[name]:.3f}") for name, title in LIVE.items() if name in first and name in last]

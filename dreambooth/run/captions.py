@@ -1,4 +1,4 @@
-"""What photos are called, looked at before they are learned: whether the words that are to mean the subject are shown, and read whole."""
+"""What photos are called, checked before they are learned: whether the words that are to mean the subject are shown, and read whole."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from dreambooth.families.sampling import unread
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.run.material import Material, prompts_shown
 from dreambooth.setup.config import TrainConfig
-from dreambooth.training.subjects import Photo, prompts_of
+from dreambooth.training.subjects import LearnedPhoto, prompts_of
 
 NAMED = 3
 """Captions that are named of those with the same fault."""
@@ -83,7 +83,7 @@ def _others(config: TrainConfig, material: Material) -> Iterator[tuple[str, str]
             yield f"--{name}", fill(prompt, material.identifier, setting=f"--{name}", replaced=config.replaced_noun)
 
 
-def _refuse_lost(family: Family, photo: Photo, prompt: str, identifier: str | None) -> None:
+def _refuse_lost(family: Family, photo: LearnedPhoto, prompt: str, identifier: str | None) -> None:
     if not identifier or not _says(prompt, [identifier]):
         return
     read, rest = family.as_read(prompt)

@@ -30,6 +30,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     chosen = options if source == base else ""
     load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
+    terms = f"\n{family.terms}" if family.terms else ""
     head = {
         **({} if is_local else {"base_model": base}), "library_name": "diffusers", "license": "other",
         "instance_prompt": " ".join(prompt.split()), "tags": ["text-to-image", "diffusers", "dreambooth", config.method.kind],
@@ -43,7 +44,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{shown}"{_prior_words(material)}.
 {_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
-`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}
+`run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}{terms}
 
 ```python
 from diffusers import {kind}

@@ -19,7 +19,7 @@ from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.gallery import Gallery
 from dreambooth.schema import Count, Seed, Setting, is_set
 from dreambooth.setup.cascade import given_pictures
-from dreambooth.setup.open import Opened, find, named, own_place
+from dreambooth.setup.open import Opened, Opening, find, named, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
 from dreambooth.setup.stages import (
     find_stages,
@@ -143,7 +143,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
         yield Message(f"Loading {named(config.run)} ...")
-        opened = open_stages(stage_names(config.run, config.then), **opening(config))
+        opened = open_stages(stage_names(config.run, config.then), opening(config))
         first = (*opened.stages, opened)[0]
         if first.added:
             yield Message(first.added)
@@ -219,9 +219,9 @@ def _told(config: GenerateConfig, stage: Opened) -> dict[str, Any]:
     return {**own, **sampling_of(config, stage).model_dump(exclude_none=True), "noise_level": stage.family.noise_level}
 
 
-def opening(config: GenerateConfig) -> dict[str, Any]:
-    """The arguments of `open_model`."""
-    return {
-        "lora": config.lora, "device": config.device, "allow_pickle": config.allow_pickle, "precision": config.mixed_precision,
-        "variant": config.variant, "revision": config.revision, "verify": config.verify,
-    }  # fmt: skip
+def opening(config: GenerateConfig) -> Opening:
+    """How the settings want their model opened."""
+    return Opening(
+        lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision,
+        variant=config.variant, revision=config.revision, verify=config.verify,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Scores while a run goes on: `--evaluate_every N` looks at held-out prompts now and then, and at the end names the checkpoint to keep.
+"""Scores while a run goes on: `--evaluate_every N` scores held-out prompts every N updates, and at the end names the checkpoint to keep.
 
 The curves stand in `progress.html` in the run's folder, a page that refreshes itself.
 """
@@ -22,7 +22,7 @@ from dreambooth.prompts.placeholder import PLACEHOLDER, class_prompt
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import offload_idle_parts
+from dreambooth.setup.model import place_for_training
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Message, Record, Scores
 from dreambooth.training.state import checkpoints, step_of
@@ -39,7 +39,7 @@ def load_encoders(config: TrainConfig, device: torch.device) -> LoadedEncoders |
 
 
 class Watcher:
-    """Looks at the model under training when it is due, within its share of the time."""
+    """Evaluates the model under training when it is due, within its share of the time."""
 
     def __init__(
         self, config: TrainConfig, trainer: Trainer, material: Material, encoders: LoadedEncoders, folder: Path, record: dict[str, Any]
@@ -74,13 +74,13 @@ class Watcher:
             yield Message(why, important=True)
             return
         with frozen:
-            yield self._look(0)
+            yield self._evaluate(0)
 
     def after(self, step: int) -> Iterator[Record]:
-        """The scores after an update, when they are due, and a checkpoint of the model when none that is kept looks better."""
+        """The scores after an update, when they are due, and a checkpoint of the model when none that is kept scores better."""
         if not self.live.is_due(step, self.every) and step != self.trainer.total:
             return
-        yield self._look(step)
+        yield self._evaluate(step)
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
             yield from self.trainer.save_best(self.folder)
@@ -93,7 +93,7 @@ class Watcher:
         return self.config.watching.stop_early and self.live.should_stop()
 
     def choice(self) -> dict[str, Any] | None:
-        """The best checkpoint that is kept, as of the last look: its step and one sentence why; None when none was looked at."""
+        """The best checkpoint that is kept, as of the last evaluation pass: its step and one sentence why; None when none was evaluated."""
         return self.record.get("choice")
 
     def _choose(self) -> None:
@@ -111,10 +111,10 @@ class Watcher:
         else:  # somebody has deleted it, or the untuned model was never seen
             yield Message("There is no best checkpoint, so the last weights are the result, in spite of --keep_best.", important=True)
 
-    def _look(self, step: int) -> Scores:
+    def _evaluate(self, step: int) -> Scores:
         family = self.trainer.family
         family.to(self.trainer.processes.device)
         scored = self.live.evaluate(step, partial(self.trainer.inference_mode, averaged=step > 0))
         self._choose()
-        offload_idle_parts(self.config, family)
+        place_for_training(self.config, family, self.trainer.processes.device)
         return Scores(step, self.trainer.total, scored.values)

@@ -1,7 +1,7 @@
 """What a run learns from: photos read, class images drawn, pictures and prompts encoded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,20 @@ from dreambooth.setup.model import (
     configure_tokenizers,
     how_drawn,
     learning_parts,
+    load_in,
     load_stages,
-    offload_idle_parts,
+    place_for_encoding,
+    place_for_training,
     stored_precision,
-)  # fmt: skip
-from dreambooth.training.batches import Batches, ImageSet, Shown, fill_image_set, text_table
+    training_schedule,
+)
+from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
+from dreambooth.training.crops import Cutter, Picture, bucket_shapes
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Message, Progress, Record
-from dreambooth.training.subjects import Photo, Subject, read_photos, subjects
+from dreambooth.training.subjects import LearnedPhoto, Subject, read_photos, subjects
 
 
 @dataclass
@@ -41,16 +45,22 @@ class Material:
 
     identifier: str | None
     subjects: list[Subject]
-    photos: list[Photo]
+    photos: list[LearnedPhoto]
     complaints: list[str] = field(default_factory=list)
     prior: list[ClassImages] = field(default_factory=list)
     earlier: list[dict[str, Any]] = field(default_factory=list)
     """What a resumed run was trained on before, where that was something else (`dreambooth.run.provenance`)."""
+    judged: tuple[int, list[Record]] | None = None
+    """The check's verdict at a resolution, not yet said: of a model that is still to be downloaded the resolution may be another."""
 
     @property
     def instance_prompt(self) -> str:
         """What the first subject is called."""
         return self.subjects[0].instance_prompt
+
+    def let_pixels_go(self) -> None:
+        """Forget the pixels of photos and masks, once they are encoded."""
+        self.photos = [replace(one, photo=one.photo and one.photo.without_pixels(), mask=None) for one in self.photos]
 
     def called(self, identifier: str | None) -> "Material":
         """The same with an identifier in the place of [V], where photos were read before it was known."""
@@ -106,10 +116,10 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
             yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
     drawer = family
-    if missing and DTYPES[precision] != DTYPES[own] and not config.method.trains_whole_parts:  # weights were rounded for the training
-        family.to(torch.device("cpu"))
-        drawer = type(family).load(config.model)
+    if missing and DTYPES[precision] != DTYPES[own] != torch.float32 and not config.method.trains_whole_parts:  # rounded for the training
+        drawer = load_in("no", config.model)
         configure_tokenizers(drawer, config.text)
+    if missing:
         drawer.to(processes.device)
     before = load_stages(config, processes.device) if missing else None
     for images in missing:
@@ -126,45 +136,42 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     if drawer is not family:
         del drawer
         free_memory(processes.device)
-        family.to(processes.device)
     processes.wait()
 
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:
     """Encode everything once; the last item is the Batches."""
-    resolution = config.cropping.resolution
-    assert resolution
     prompts: list[str] = []
-    photos, prior = ImageSet(), ImageSet()
-    options = {"cropping": config.cropping, "resolution": resolution, "seed": seed}
+    photos, prior, cutter = ImageSet(), ImageSet(), cutter_of(config, family, seed)
     encoder = family if config.cropping.cache_latents else None
     configure_conditioning(config, family)  # not before class images are drawn, by the untuned model
+    place_for_encoding(family, processes.device)
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
-    shown = (Shown(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
+    drawn = (Picture(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
-        yield from fill_image_set(photos, _shown(config, material, prompts), encoder, count=len(material.photos), what="photos", **options)
+        read = _read(config, material, prompts, cutter)
+        yield from fill_image_set(photos, read, cutter, encoder, count=len(material.photos), what="photos")
         if class_images:
-            yield from fill_image_set(prior, shown, encoder, count=len(class_images), what="class images", **options)
+            yield from fill_image_set(prior, drawn, cutter, encoder, count=len(class_images), what="class images")
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
-    yield from warnings(_blurred(photos, resolution) if family.conditioning_channels else [])
+    yield from warnings(_blurred(photos, cutter.resolution) if family.conditioning_channels else [])
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
-    offload_idle_parts(config, family)
-    yield Batches(
-        family, photos, prior, text, process=family.process.to(processes.device), objective=config.objective,
-        num_photos=per_update, num_prior=per_update if len(prior) else 0, resolution=resolution, seed=seed,
-    )  # fmt: skip
+    place_for_training(config, family, processes.device)
+    draw = Draw(per_update, per_update if len(prior) else 0, seed, training_schedule(config, family))
+    yield Batches(family, TrainingData(photos, prior, text), draw, config.objective)
 
 
-def _shown(config: TrainConfig, material: Material, prompts: list[str]) -> Iterator[Shown]:
-    """The photos, each read when its turn comes, with its mask where the loss has one; their prompts are entered into the table."""
-    for photo in material.photos:
-        image, facts = load_with_facts(photo.path)
-        mask = mask_of(photo.path, facts, config.photos.mask_dir) if config.objective.masked_loss else None
-        yield Shown(photo.path.name, image, [_place(prompts, prompt) for prompt in prompts_shown(config, material, photo)], mask)
+def cutter_of(config: TrainConfig, family: Family, seed: int = 0) -> Cutter:
+    """How the pictures of a run are cut, in shapes that its model can draw."""
+    resolution = config.cropping.resolution
+    assert resolution
+    buckets = config.cropping.aspect_ratio_buckets
+    shapes = bucket_shapes(resolution, step=family.pixel_step, longest=family.largest_side) if buckets else ()
+    return Cutter(config.cropping, resolution, seed, shapes)
 
 
 def _blurred(photos: ImageSet, resolution: int) -> list[str]:
@@ -178,7 +185,23 @@ def _blurred(photos: ImageSet, resolution: int) -> list[str]:
     return [f"{count} Use the original files, or a smaller --resolution."]
 
 
-def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list[str]:
+def _read(config: TrainConfig, material: Material, prompts: list[str], cutter: Cutter) -> Iterator[Picture]:
+    """The photos, with their masks where the loss has any; their prompts are entered into the table.
+
+    A photo that the check did not keep in the trained size is read now, when its turn comes.
+    """
+    for one in material.photos:
+        places = [_place(prompts, prompt) for prompt in prompts_shown(config, material, one)]
+        kept = one.photo
+        if kept and kept.image and kept.image.size == cutter.size(kept.facts.size):
+            yield Picture(one.path.name, kept.image, places, one.mask, kept.facts.size)
+            continue
+        image, facts = load_with_facts(one.path)
+        mask = mask_of(one.path, facts, config.photos.mask_dir) if config.objective.masked_loss else None
+        yield Picture(one.path.name, image, places, mask)
+
+
+def prompts_shown(config: TrainConfig, material: Material, photo: LearnedPhoto) -> list[str]:
     """What a photo is called: its caption, or the method's templates in turn, or the instance prompt."""
     templates = config.method.templates(config.photos.concept)
     if not templates or config.photos.instance_prompt or photo.caption:
@@ -186,7 +209,7 @@ def prompts_shown(config: TrainConfig, material: Material, photo: Photo) -> list
     return [fill(template, material.identifier) for template in templates]
 
 
-def warnings(complaints: list[str]) -> Iterator[Record]:
+def warnings(complaints: Iterable[str]) -> Iterator[Record]:
     """A warning for each."""
     for complaint in complaints:
         yield Message(complaint, important=True)

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from dreambooth.families import Family
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
-from dreambooth.run.material import Material
+from dreambooth.run.material import Material, cutter_of
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import learning_parts
+from dreambooth.setup.model import flow_shift, learning_parts
 from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
 from dreambooth.training.state import checkpoints
@@ -38,17 +39,20 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
+    shift = flow_shift(config, family)
+    shifted = f", times shifted by {shift:.3g}" if shift else ""
     lines = [
         (
             "model",
             f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
         ),
         ("subject", photos),
+        *([("shapes", _shapes(config, material, family))] if config.cropping.aspect_ratio_buckets else []),
         *([("captions", captions)] if captions else []),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}",
+            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -76,6 +80,13 @@ def _small_picture(config: TrainConfig, family: SuperResolution) -> str:
     return f"{side} px, an area average with noise of variance {some} ({levels} of {family.num_levels - 1})"
 
 
+def _shapes(config: TrainConfig, material: Material, family: Family) -> str:
+    """Width x height that photos are trained in, the most frequent first."""
+    cutter = cutter_of(config, family)
+    found = Counter(cutter.shape(one.photo.facts.size) for one in material.photos if one.photo)
+    return ", ".join(f"{width} x {height}: {count}" for (height, width), count in found.most_common())
+
+
 def trial(trainer: Trainer, config: TrainConfig) -> str:
     """One update's gradients, thrown away: how long the run will take and what memory it needs, measured and not guessed."""
     batches, loop = trainer.batches, config.loop
@@ -83,7 +94,7 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        batch = batches.make(trainer.step, 0, stop)
+        batch = batches.by_shape(trainer.step, 0, stop)
         forward_backward(
             trainer.family, batch, process=batches.process, objective=trainer.objective, pieces=loop.gradient_accumulation_steps,
             precision=loop.mixed_precision,

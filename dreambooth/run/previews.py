@@ -15,7 +15,7 @@ from dreambooth.run.gallery import write_pictures
 from dreambooth.run.material import Material
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import offload_idle_parts
+from dreambooth.setup.model import place_for_training
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Preview, Record
 
@@ -65,7 +65,7 @@ def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts
             negative_prompt=negative, batch_size=config.prior.sample_batch_size,
             precision=config.loop.mixed_precision, smaller=smaller,
         ))  # fmt: skip
-    offload_idle_parts(config, family)
+    place_for_training(config, family, trainer.processes.device)
     return drawn
 
 

@@ -39,7 +39,7 @@ def contents(config: TrainConfig, material: Material, base: str) -> dict[str, An
     for photo in material.photos:
         name = photo.path.name if len(material.subjects) == 1 else f"{roots[photo.path.parent]}/{photo.path.name}"
         mask = mask_file(photo.path, config.photos.mask_dir) if config.objective.masked_loss else None
-        photos[name] = {"sha256": file_digest(photo.path), "prompt": photo.prompt, "mask": mask and file_digest(mask)}
+        photos[name] = {"sha256": photo.digest(), "prompt": photo.prompt, "mask": mask and file_digest(mask)}
     found = {"models": {"base model": base, **replaced(config.model)}, "photos": photos}
     if config.has_prior and not material.prior:
         return found

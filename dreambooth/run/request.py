@@ -1,24 +1,31 @@
-"""A request is looked at before its model is: what is wrong in it costs no download and no loading, and leaves no folder behind.
+"""A request is checked before its model is loaded: what is wrong in it costs no download and no loading, and leaves no folder behind.
 
 In three steps, each of which raises SettingError: `refuse` by names and folders alone, `read` by the photos, `fit` by the model's
 configurations.
 """
 
-from collections import Counter, deque
-from collections.abc import Collection, Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+
+from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.families.cascade import refuse_wrong_order
-from dreambooth.families.fitting import refuse_incomplete, sizes
+from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
+from dreambooth.families.flow import Flow
+from dreambooth.families.names import known_model
 from dreambooth.families.source import relabel_errors
 from dreambooth.files.folders import expanded, refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
+from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
+from dreambooth.reporting.page import MAX_PHOTOS
 from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings
@@ -27,10 +34,11 @@ from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import check_resolution, prior_stages
 from dreambooth.setup.roles import refuse_mixed_training
+from dreambooth.training.crops import Cutter
 from dreambooth.training.masks import mask_of
 from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Message, Record
-from dreambooth.training.subjects import needs_identifier, subjects
+from dreambooth.training.subjects import LearnedPhoto, needs_identifier, subjects
 
 FEW_FOLDERS = 12
 """Folders of photos of which each gets a word before training."""
@@ -60,6 +68,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
 
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    known = known_model(config.model.pretrained_model_name_or_path)
+    yield from warnings(filter(None, [known and known.advice()]))
     material = gather(config, _stand_in(config))
     material.complaints += unnamed(config, material)
     if config.objective.masked_loss:
@@ -67,8 +77,8 @@ def read(config: TrainConfig) -> Generator[Record, None, Material]:
     judged = _check_photos(config, material, _resolution(config))
     if config.model.is_here:
         yield from judged
-    else:  # `fit` says how they look at the model's own resolution
-        deque(judged, maxlen=0)
+    else:  # `fit` says it, at the model's own resolution
+        material.judged = (_resolution(config), list(judged))
     yield from warnings(material.complaints)
     return material
 
@@ -84,20 +94,27 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     kind.refuse_capitals(config.photos.identifier)
     refuse_other_stage(config, kind)
+    kind.refuse_precision(config.loop.mixed_precision)
+    kind.refuse_precision(config.prior.prior_generation_precision, "--prior_generation_precision")
     if config.text.text_encoder_use_attention_mask:
         kind.refuse_masked_padding()
-    advice = kind.advice(source)
-    yield from warnings([advice] if advice else [])
+    if not known_model(source.pretrained_model_name_or_path):  # else `read` has said so, before the download
+        yield from warnings(filter(None, [kind.advice(source)]))
     if config.text.train_text_encoder:
         kind.refuse_text_training()
         optimization.chosen.refuse_rates(set(optimization.rates))
     if config.method.new_word:
         kind.refuse_new_words()
+    if not issubclass(kind, Flow):
+        config.objective.refuse_flows_own(f"{kind.name} is trained otherwise")
+    elif config.objective.flow_shift == "dynamic":
+        kind.refuse_dynamic_shift(scheduler_config(source.folder()))
     resolution = _resolution(config, kind)
     if known:
         check_resolution(resolution, step=known[1])
-    if not source.is_here:
-        yield from _check_photos(config, material, resolution)
+    if material.judged:
+        judged_at, words = material.judged
+        yield from words if judged_at == resolution else _check_photos(config, material, resolution)
     if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
@@ -133,16 +150,17 @@ def refuse_other_stage(config: TrainConfig, kind: type[Family]) -> None:
 
 
 def _check_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:
-    """A short verdict on each folder of photos, what cannot be read left out of the material, and a look at the masks; raises
+    """A short verdict on each folder of photos, what cannot be read left out of the material, and a check of the masks; raises
     SettingError for what must be mended, unless that was waived.
 
     Of many folders at most a dozen with findings are reported one by one, and all of them in one line.
     """
     folders = [subject.folder for subject in material.subjects]
-    looked = reported = 0
+    scan = PhotoScan(Cutter(config.cropping, resolution).resize, thumbnails=frozenset(folders[0].photos[:MAX_PHOTOS]))
+    judged = reported = 0
     for folder, at_most in zip(folders, shared_out(folders), strict=True):
-        report = quick(folder, resolution, config.photos.concept, at_most=at_most)
-        looked += len(report.places)
+        report = quick(folder, resolution, config.photos.concept, at_most=at_most, photos=scan)
+        judged += len(report.places)
         if len(folders) <= FEW_FOLDERS or (report.has_warnings and reported < FEW_FOLDERS):
             reported += 1
             yield Message(report.verdict(), important=report.has_errors)
@@ -150,22 +168,32 @@ def _check_photos(config: TrainConfig, material: Material, resolution: int) -> I
         if grave and not config.photos.ignore_photo_errors:
             first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
             raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
-        _leave_out(config, material, folder, readable=report.places)
+        _leave_out(config, material, folder, scan)
     if len(folders) > FEW_FOLDERS:
         count = sum(len(folder.photos) for folder in folders)
-        words = f"{count:,} photos of {len(folders):,} subjects, {looked:,} of which were looked at; `dreambooth photos check` does all."
+        words = f"{count:,} photos of {len(folders):,} subjects, {judged:,} of which were checked; `dreambooth photos check` does all."
         yield Message(words)
-    for photo in material.photos if config.objective.masked_loss else ():
-        mask_of(photo.path, load_with_facts(photo.path)[1], config.photos.mask_dir)
+    material.photos = [replace(photo, photo=scan.photos[photo.path]) for photo in material.photos]
+    if config.objective.masked_loss:
+        material.photos = [replace(photo, mask=_mask(config, photo, scan)) for photo in material.photos]
 
 
-def _leave_out(config: TrainConfig, material: Material, folder: PhotoFolder, *, readable: Collection[str]) -> None:
-    """Take the photos of a folder that cannot be read out of the material; those whose names are `readable` were read by the check."""
+def _mask(config: TrainConfig, photo: LearnedPhoto, scan: PhotoScan) -> Image.Image | None:
+    """A photo's mask in the trained size; None where the photo is not kept in that size, and its mask with it."""
+    assert photo.photo
+    is_kept = photo.photo.image is not None
+    facts = photo.photo.facts if is_kept else load_with_facts(photo.path)[1]
+    mask = mask_of(photo.path, facts, config.photos.mask_dir)
+    return scan.resize(mask) if is_kept else None
+
+
+def _leave_out(config: TrainConfig, material: Material, folder: PhotoFolder, scan: PhotoScan) -> None:
+    """Read the photos of a folder that the check has passed over, and take those that cannot be read out of the material."""
     lost = set[Path]()
     for path in folder.photos:
         try:
-            if path.name not in readable:
-                load(path)
+            if path not in scan.photos:
+                scan.read(path)
         except PhotoError as error:
             if not config.photos.ignore_photo_errors:
                 raise SettingError("--instance_data_dir", str(error), fix="Or leave it out with --ignore_photo_errors.") from None

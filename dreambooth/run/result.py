@@ -10,7 +10,6 @@ import dreambooth
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.files.atomic import write_text
-from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.layouts import KOHYA_FILE, write_kohya
 from dreambooth.files.sums import write_sums
@@ -20,6 +19,7 @@ from dreambooth.run.material import Material
 from dreambooth.run.provenance import since
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.record import host
+from dreambooth.training.subjects import LearnedPhoto
 
 CARD = "README.md"
 
@@ -34,7 +34,7 @@ def origin(config: TrainConfig, material: Material, *, base: str, seed: int, dev
         "identifier": material.identifier,
         "instance_prompts": sorted({photo.prompt for photo in material.photos}),
         "class_prompts": sorted({images.prompt for images in material.prior}),
-        "photos": [_photo(photo.path, material) for photo in material.photos],
+        "photos": [_photo(photo, material) for photo in material.photos],
         "class_images": [{"folder": str(images.folder), "count": images.count} for images in material.prior],
         **({"earlier": material.earlier} if material.earlier else {}),
         "seed": seed,
@@ -63,10 +63,9 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
     return written
 
 
-def _photo(path: Path, material: Material) -> dict[str, Any]:
+def _photo(photo: LearnedPhoto, material: Material) -> dict[str, Any]:
     """A photo's name and bytes; of one that came later, also since which update."""
-    digest = file_digest(path)
-    return {"name": path.name, "sha256": digest, **since(material, digest)}
+    return {"name": photo.path.name, "sha256": photo.digest(), **since(material, photo.digest())}
 
 
 def _without_text_encoders(family: Family, save: Any) -> None:

@@ -32,14 +32,14 @@ from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
-from dreambooth.setup.model import attach, check_fit, configure_tokenizers, lighten, silence_libraries, trained_levels
+from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
 from dreambooth.training.records import Done, Message, Record, Saved, Step
-from dreambooth.training.state import step_of
+from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
 
 TOYBOX_NOTE = (
@@ -126,7 +126,7 @@ def _load(
     config: TrainConfig, material: Material, processes: Ranks, checkpoint: Path | None, encoders: LoadedEncoders | None
 ) -> Generator[Record, None, Prepared]:
     """The model, and what could not be chosen without it: resolution, identifier and seed."""
-    family = family_of(config.model).load(config.model)
+    family = load_base(config)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
     configure_tokenizers(family, config.text)
@@ -170,10 +170,9 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
     with recorded(record):
-        if levels := trained_levels(config, run.family):
-            record.note(noise_levels=levels)
-        if run.family.stage > 1:
-            record.note(stage=run.family.stage)
+        stage = run.family.stage if run.family.stage > 1 else None
+        noted = {"flow_shift": flow_shift(config, run.family), "noise_levels": trained_levels(config, run.family), "stage": stage}
+        record.note(**{name: value for name, value in noted.items() if value})
         if processes.is_main:
             write_text(folder / CONFIG, write_yaml(config))
             session.open(config, record, start)
@@ -193,8 +192,6 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
 def _attach(run: Prepared) -> Generator[Record, None, Learner]:
     """The method in the model, and the plan, which needs to know how much learns; the run's folder is free for it then."""
     config, family, material, processes = run.config, run.family, run.material, run.processes
-    lighten(family, config.method, config.loop.mixed_precision)  # before the move, so that no float32 weights go for nothing
-    family.to(processes.device)
     learner = attach(config, family, run.seed)
     yield from warnings(cut_off(config, material, family))  # with the tokens of a new word
     if not run.checkpoint and processes.is_main:
@@ -215,10 +212,9 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
         material.earlier = earlier(config, material, run.base, run.checkpoint)  # again, with the class images that were drawn anew
     record.phase("encoding")
     batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
-    trainer = Trainer(
-        learner, batches, loop=config.loop, objective=config.objective, optimization=config.optimization, processes=run.processes,
-        seed=run.seed, settings=dump(config), material={**contents(config, material, run.base), "earlier": material.earlier},
-    )  # fmt: skip
+    material.let_pixels_go()
+    inputs = Inputs(dump(config), {**contents(config, material, run.base), "earlier": material.earlier})
+    trainer = Trainer(learner, batches, config.loop, config.optimization, run.processes, inputs)
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
@@ -241,7 +237,7 @@ def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Re
             record.phase("drawing")
             yield from final_pictures(config, trainer, material, folder)
         record.note(peak_memory_mib=reserved_mib(processes.device), seconds=record.seconds())
-        yield Message(f"Report: {report(folder)}")
+        yield Message(f"Report: {report(folder, photos=[one.photo for one in material.photos if one.photo])}")
     processes.wait()
     return written
 

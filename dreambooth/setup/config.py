@@ -23,7 +23,7 @@ from dreambooth.methods import AnyMethod, Full
 from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, flags, get, is_set
 from dreambooth.setup.trust import refuse_unteachable, untrusted
-from dreambooth.training.batches import Cropping
+from dreambooth.training.crops import Cropping
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
@@ -43,7 +43,7 @@ class Text(Setting):
     tokenizer_max_length: Count | None = None
     """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
-    """Let the text encoder look at real tokens only, not at padding (Stable Diffusion alone)."""
+    """Let the text encoder attend to real tokens only, not at padding (Stable Diffusion alone)."""
 
     def refuse_contradictions(self) -> None:
         if self.train_text_encoder and self.pre_compute_text_embeddings:
@@ -99,7 +99,7 @@ class Watching(Setting):
     """Scores while it trains"""
 
     evaluate_every: Updates | None = None
-    """Updates between two looks at held-out prompts: DINO, CLIP-T, PRES and DIV over time, and the best checkpoint named at the end."""
+    """Updates between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Largest share of the time that evaluation passes may take; one that would exceed it is left out."""
     stop_early: bool = False

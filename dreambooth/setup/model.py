@@ -1,6 +1,7 @@
 """A loaded family made ready: its parts in the precisions that training and drawing need, the method attached."""
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -8,12 +9,14 @@ import torch
 from dreambooth.core.device import DTYPES, free_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import SettingError
+from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families import Family, ModelSource, family_of, fingerprint
 from dreambooth.families import sampling as sample
 from dreambooth.families.cascade import Stage
+from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
 from dreambooth.families.superresolution import SuperResolution
-from dreambooth.methods import Learner, Method
+from dreambooth.methods import Learner
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
 
 
@@ -36,8 +39,7 @@ def load_stages(config: TrainConfig, device: torch.device) -> Stage | None:
     """What draws the small pictures of class images."""
     before, sampling = None, config.prior.sampling(1).model_copy(update={"height": None, "width": None})
     for source in prior_stages(config):
-        family = family_of(source).load(source)
-        round_weights(family, _prior_precision(config) or "no")
+        family = load_in(_prior_precision(config), source)
         family.to(device)
         before = Stage(family, sampling, before, source.pretrained_model_name_or_path, _prior_precision(config))
     return before
@@ -76,34 +78,62 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
     return learner
 
 
-def lighten(family: Family, method: Method, precision: str) -> None:
-    """Frozen networks in half precision, as they are computed with anyway, when only something small in or beside them learns.
+def load_base(config: TrainConfig, precision: str | None = None) -> Family:
+    """A run's base model, each part in the precision it will be trained with (`precision`, or the run's own), from its first moment on.
 
-    The VAE stays in float32 (SDXL's overflows in half), and so does everything when whole parts learn, for the output is saved from it.
-    Weights that learn in place stay unrounded: what an update adds to them is smaller than what half precision tells apart.
+    Frozen networks lie in half precision, as they are computed with anyway, when only something small in or beside them learns. All is
+    float32 when whole parts learn, for the output is saved from it. Weights that learn in place stay unrounded: what an update adds to
+    them is smaller than what half precision tells apart.
     """
-    if not method.trains_whole_parts:
-        round_weights(family, precision, but=method.learned_in_place)
+    method, precision = config.method, precision or config.loop.mixed_precision
+    if method.trains_whole_parts:
+        return load_in("no", config.model)
+    denoiser = family_of(config.model).denoiser_name
+    family = load_in(precision, config.model, unrounded=[denoiser] if method.learned_in_place else [])
+    if method.learned_in_place:
+        _round(family.denoiser, DTYPES[precision], but=method.learned_in_place)
+    return family
 
 
-def round_weights(family: Family, precision: str, *, but: tuple[str, ...] = ()) -> None:
-    """Denoiser and text encoders in half precision, where that is the precision; weights whose names end on one of `but` stay whole."""
-    if DTYPES[precision] == torch.float32:
-        return
-    for part in (family.parts[name] for name in (family.denoiser_name, *family.encoder_names)):
-        kept = [(p, p.data) for name, p in part.named_parameters() if name.endswith(but)]
-        part.to(DTYPES[precision])
-        for parameter, value in kept:
-            parameter.data = value
+def load_in(precision: str, source: ModelSource, *, unrounded: Collection[str] = ()) -> Family:
+    """A model whose denoiser and text encoders lie in `precision`, but for `unrounded` ones and for the VAE (SDXL's overflows in half)."""
+    kind = family_of(source)
+    names = {kind.denoiser_name, *kind.encoder_names}.difference(unrounded)
+    return kind.load(source, dtypes=dict.fromkeys(names, DTYPES[precision]))
 
 
-def offload_idle_parts(config: TrainConfig, family: Family) -> None:
-    """Send parts that have done their work to the CPU while the others train; nothing moves where there is only a CPU."""
-    if family.device.type != "cpu":
-        device = family.device
-        family.to(torch.device("cpu"), parts=idle_parts(config, family))
-        family.device = device
+def _round(part: Any, dtype: torch.dtype, *, but: tuple[str, ...]) -> None:
+    """Weights in a precision, apart from those whose names end on one of `but`."""
+    kept = [(p, p.data) for name, p in part.named_parameters() if name.endswith(but)]
+    part.to(dtype)
+    for parameter, value in kept:
+        parameter.data = value
+
+
+def place_for_encoding(family: Family, device: torch.device) -> None:
+    """What reads pictures and prompts on the device, and the denoiser elsewhere: they need not fit there together."""
+    if device.type != "cpu":
+        family.to(torch.device("cpu"), parts=[family.denoiser_name])
         free_memory(device)
+    family.to(device, parts=[name for name in family.parts if name != family.denoiser_name])
+
+
+def place_for_training(config: TrainConfig, family: Family, device: torch.device) -> None:
+    """What an update asks on the device. Parts that have done their work leave it, for the CPU while pictures are still to be drawn, and
+    for good where none are and nothing is saved of them."""
+    idle = idle_parts(config, family)
+    if not (draws_pictures(config) or config.method.trains_whole_parts):
+        family.free(idle)
+    elif device.type != "cpu":
+        family.to(torch.device("cpu"), parts=idle)
+    free_memory(device)
+    family.to(device, parts=[name for name in family.parts if name not in idle])
+
+
+def draws_pictures(config: TrainConfig) -> bool:
+    """Whether a run shows pictures of the model while it trains or at its end."""
+    validation = config.validation
+    return bool(validation.validation_prompt or config.watching.evaluate_every) or not validation.skip_final_inference
 
 
 def idle_parts(config: TrainConfig, family: Family) -> list[str]:
@@ -116,7 +146,7 @@ def idle_parts(config: TrainConfig, family: Family) -> list[str]:
 
 
 def configure_tokenizers(family: Family, text: Text) -> None:
-    """Prompts as long as the run wants them, with or without a look at padding: in training, in pictures and in what is saved."""
+    """Prompts as long as the run wants them, with or without attention to padding: in training, in pictures and in what is saved."""
     family.configure_tokenizers(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
 
 
@@ -143,11 +173,29 @@ def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
     check_resolution(resolution, step=family.pixel_step)
-    config.objective.check(family.process)
+    config.objective.check(training_schedule(config, family))
     trained_levels(config, family)
     sample.check(family, config.validation.sampling(resolution), negative_prompt=config.validation.validation_negative_prompt)
     if config.has_prior:
         sample.check(family, config.prior.sampling(resolution))
+
+
+def training_schedule(config: TrainConfig, family: Family) -> NoiseSchedule:
+    """The noise of each time that is trained: the model's own, or a flow's with another shift."""
+    shift = flow_shift(config, family)
+    return family.process.shifted(shift) if shift else family.process
+
+
+def flow_shift(config: TrainConfig, family: Family) -> float | None:
+    """By how much --flow_shift shifts a flow's times; None where the model's own schedule is trained."""
+    shift, resolution = config.objective.flow_shift, config.cropping.resolution
+    if not isinstance(family, Flow):
+        return None
+    if shift == "dynamic":
+        family.refuse_dynamic_shift(family.pipe.scheduler.config)
+        assert resolution
+        return family.dynamic_shift(resolution, resolution)
+    return shift
 
 
 def check_resolution(resolution: int, *, step: int) -> None:

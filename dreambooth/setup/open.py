@@ -19,7 +19,7 @@ from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
 from dreambooth.setup.loras import add_lora, read_lora
-from dreambooth.setup.model import configure_tokenizers, learning_parts, lighten, round_weights, silence_libraries
+from dreambooth.setup.model import configure_tokenizers, learning_parts, load_base, load_in, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted
 from dreambooth.training.state import STATE, checkpoints, step_of
@@ -63,31 +63,48 @@ class Opened:
         return self.config.loop.mixed_precision if self.config else "no"
 
 
-def open_model(
-    name: str, *, lora: str | None = None, device: str | None = None, allow_pickle: bool = False, precision: str | None = None,
-    variant: str | None = None, revision: str | None = None, verify: bool = True,
-) -> Opened:  # fmt: skip
-    """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id, with a LoRA file (or another run's) on top when one is given.
+@dataclass(frozen=True)
+class Opening:
+    """How a model is to be opened."""
 
-    `precision` is the arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole.
-    Raises SettingError when there is nothing of the kind.
-    """
+    lora: str | None = None
+    """A LoRA file, or another run, on top."""
+    device: str | None = None
+    precision: str | None = None
+    """The arithmetic to draw in where it is not the run's own: frozen weights of a run in half precision are then kept whole."""
+    variant: str | None = None
+    revision: str | None = None
+    allow_pickle: bool = False
+    verify: bool = True
+
+
+def open_model(name: str, how: Opening = Opening()) -> Opened:
+    """Load a run, RUN@300, RUN@best, a pipeline folder or a Hub id; raises SettingError when there is nothing of the kind."""
     path = named(name)
     run = run_folder(path)
     silence_libraries()
-    added = read_lora(str(named(lora, "--lora")), allow_pickle=allow_pickle) if lora else None
+    added = read_lora(str(named(how.lora, "--lora")), allow_pickle=how.allow_pickle) if how.lora else None
     if run:
-        opened = _open_run(run, path, precision, verify=verify, allow_pickle=allow_pickle)
+        opened = _open_run(run, path, how)
     else:
         refuse_no_model(name)
-        source = ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle, variant=variant, revision=revision)
+        source = ModelSource(
+            pretrained_model_name_or_path=name, allow_pickle=how.allow_pickle, variant=how.variant, revision=how.revision
+        )  # fmt: skip
         with relabel_errors("run"):
-            opened = Opened(family_of(source).load(source), name)
-        round_weights(opened.family, precision or "no")
+            opened = Opened(load_in(how.precision or "no", source), source.pretrained_model_name_or_path)
     if added:
         opened.added = add_lora(opened.family, added)
-    opened.family.to(pick_device(device))
+    opened.family.to(pick_device(how.device))
     return opened
+
+
+def open_base(config: TrainConfig, device: str | None, precision: str | None) -> Opened:
+    """A run's model before training, rounded where the run's is; another `precision` than the run's own may be asked for."""
+    family = load_base(config, precision)
+    configure_tokenizers(family, config.text)
+    family.to(pick_device(device))
+    return Opened(family, config.model.pretrained_model_name_or_path)
 
 
 def refuse_no_model(name: str) -> None:
@@ -206,13 +223,13 @@ def run_folder(path: Path) -> Path | None:
     return None
 
 
-def _open_run(run: Path, path: Path, precision: str | None, *, verify: bool, allow_pickle: bool) -> Opened:
-    config, record = read_config(run, allow_pickle=allow_pickle), read_record(run)
+def _open_run(run: Path, path: Path, how: Opening) -> Opened:
+    config, record = read_config(run, allow_pickle=how.allow_pickle), read_record(run)
     _finish_replacing(run)
     refuse_unfinished(run, path, config)
     fix = "Train it again, or use another checkpoint; --no_verify uses it as it is."
-    with verified(path, fix=fix, enabled=verify):
-        return _loaded(run, path, config, record, precision)
+    with verified(path, fix=fix, enabled=how.verify):
+        return _loaded(run, path, config, record, how.precision)
 
 
 def _finish_replacing(run: Path) -> None:
@@ -229,11 +246,8 @@ def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], 
         family = family_of(source).load(source, replaced=_encoders_of_base(config))
         learner = None
     else:
-        family = family_of(config.model).load(config.model)
-        parts = learning_parts(config, family)
-        own = precision or config.loop.mixed_precision
-        lighten(family, config.method, own)  # before, as in training: small weights stay
-        learner = config.method.attach(family, parts, seed=0)
+        family = load_base(config, precision)  # as in training
+        learner = config.method.attach(family, learning_parts(config, family), seed=0)
         learner.load(path)
     configure_tokenizers(family, config.text)
     if isinstance(family, SuperResolution) and (levels := record.get("noise_levels")):

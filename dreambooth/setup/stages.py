@@ -20,7 +20,7 @@ from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.schema import Setting
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.open import Opened, find, open_model
+from dreambooth.setup.open import Opened, Opening, find, open_base, open_model
 from dreambooth.setup.record import read_record
 
 CASCADE = "cascade.yaml"
@@ -119,10 +119,19 @@ def reference(found: Sequence[Found]) -> TrainConfig | None:
     return next((stage.config for stage in reversed(found) if stage.config), None)
 
 
-def open_stages(names: Sequence[str], **opening: Any) -> Opened:
+def open_stages(names: Sequence[str], how: Opening | None = None) -> Opened:
     """The last stage, loaded, with those before it in `stages`; a LoRA file is for the first."""
+    how = how or Opening()
     with sharing_text():
-        opened = [open_model(name, **(opening if place == 0 else {**opening, "lora": None})) for place, name in enumerate(names)]
+        opened = [open_model(name, how if place == 0 else replace(how, lora=None)) for place, name in enumerate(names)]
+    return replace(opened[-1], stages=tuple(opened[:-1]))
+
+
+def open_bases(found: Sequence[Found], device: str | None, precision: str | None) -> Opened:
+    """The same before training: of every run its base model."""
+    how = Opening(device=device, precision=precision)
+    with sharing_text():
+        opened = [open_base(one.config, device, precision) if one.config else open_model(one.name, how) for one in found]
     return replace(opened[-1], stages=tuple(opened[:-1]))
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 from PIL import Image, ImageOps
 
-from dreambooth.bench.tables.templates import template
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.protocol import without_identifier
 from dreambooth.files.atomic import whole_folder, write_json
@@ -20,6 +19,7 @@ from dreambooth.files.folders import Place, refuse_mixing, refuse_unwritable, ti
 from dreambooth.photos.files import scan
 from dreambooth.photos.load import load
 from dreambooth.reporting.inline import SIDE, data_uri
+from dreambooth.reporting.templates import template
 from dreambooth.schema import Count, Seed, Setting
 from dreambooth.study.sources import Shown, Source, photo_folder, source
 
@@ -224,4 +224,4 @@ def _opened(path: Path) -> Image.Image:
 
 def _page(key: dict[str, Any], number: int, asked: list[dict[str, str]]) -> str:
     data = {"study": key["study"], "questionnaire": number, "comparisons": asked}
-    return template(Path(__file__).parent, "questionnaire.html").render(data=data, number=number, count=len(asked), toybox=key["toybox"])
+    return template("questionnaire.html", Path(__file__).parent).render(data=data, number=number, count=len(asked), toybox=key["toybox"])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .judged import BARS, TRUSTED, word_scores
 from .weights import PACKAGE, SIZE, Weights
-from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render
+from .world import CLASSES, COLORS, CONTEXTS, Scene, Subject, draw_subject, held_out_subjects, render, render_photos
 
 PARTS = ("autoencoder", "encoders", "drawings", "words")
 GALLERY = 50
@@ -72,7 +72,7 @@ def recipe_guidance() -> float:
 
 def autoencoder(weights: Weights) -> Iterator[Figure]:
     """PSNR on the photos of the held-out subjects."""
-    photos = np.stack([photo for subject in held_out_subjects() for photo in subject.photos(SIZE)])
+    photos = np.stack([photo for subject in held_out_subjects() for photo in render_photos(subject, SIZE)])
     error = ((weights.through_vae(photos).astype(np.float32) - photos) / 255) ** 2
     yield Figure("vae: PSNR in dB, held-out photos", float(-10 * np.log10(error.mean((1, 2, 3))).mean()), len(photos), 28)
 

@@ -6,13 +6,9 @@ the cache the same set of crops is trained.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from itertools import takewhile
 
-import numpy as np
 import torch
-from annotated_types import Ge, Le
-from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -20,43 +16,9 @@ from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.draws import endless_order, generator
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
-from dreambooth.schema import Setting
+from dreambooth.training.crops import Crop, Cutter, Picture, as_pixels
 from dreambooth.training.objective import Objective
 from dreambooth.training.records import Progress, Record
-
-RESAMPLING = {
-    "lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
-    "nearest": Image.Resampling.NEAREST, "box": Image.Resampling.BOX, "hamming": Image.Resampling.HAMMING,
-}  # fmt: skip
-
-
-class Cropping(Setting):
-    """How pictures are cut to size"""
-
-    resolution: Annotated[int, Ge(8), Le(8192)] | None = None
-    """Side in pixels of the square that is trained on; left out, the base model's own size."""
-    center_crop: bool = False
-    """Cut the middle of a photo that is not square, instead of random parts of it."""
-    random_flip: bool = False
-    """Also show pictures mirrored. Not for subjects with writing or a parting."""
-    crops_per_photo: Annotated[int, Ge(1), Le(1000)] = 4
-    """How many random crops of a picture that is not square there are to draw from."""
-    cache_latents: bool = True
-    """Run the VAE once per crop and not in every step; needs memory for the latents of all pictures."""
-    image_interpolation_mode: Literal["lanczos", "bicubic", "bilinear", "nearest", "box", "hamming"] = "lanczos"
-    """Filter for making pictures smaller or larger."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One (picture, crop, flip): uint8 pixels [3, r, r], and what conditions some families on the crop."""
-
-    pixels: UInt8[Tensor, "3 r r"] | None
-    """None once they are encoded and kept as moments."""
-    original: tuple[int, int]
-    corner: tuple[int, int]
-    mask: UInt8[Tensor, "1 r r"] | None = None
-    """Where the subject is, 255 there, for a masked loss."""
 
 
 @dataclass
@@ -69,89 +31,45 @@ class ImageSet:
     prompts_of: list[list[int]] = field(default_factory=list)
     """For every picture the places of its prompts in the table of prompts; one of them is drawn each time it is shown."""
     names: list[str] = field(default_factory=list)
-    moments: Tensor | None = None
-    """[cuts, 2c, h, w] on the device, when cached."""
+    moments: Tensor | list[Tensor] | None = None
+    """Of every cut, [2c, h, w] on the device, when cached: one tensor where all have one shape."""
 
     def __len__(self) -> int:
         return len(self.cuts_of)
 
-    def add(
-        self, name: str, image: Image.Image, prompts: list[int], *, cropping: Cropping, resolution: int, seed: int, mirrored: bool,
-        mask: Image.Image | None = None,
-    ) -> None:  # fmt: skip
+    def add(self, picture: Picture, cutter: Cutter) -> None:
         """Cut a picture, and its mask where it has one, and remember it."""
-        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": mirrored}
-        crops = list(crop_picture(image, name, **options))
-        if mask:
-            masks = crop_picture(mask.convert("RGB"), name, **options)
+        crops = list(cutter.crops(picture.image, picture.name, original=picture.original))
+        if picture.mask:
+            masks = cutter.crops(picture.mask.convert("RGB"), picture.name, original=picture.original)
             crops = [replace(cut, mask=own.pixels[:1]) for cut, own in zip(crops, masks, strict=True) if own.pixels is not None]
         self.cuts_of.append(list(range(len(self.crops), len(self.crops) + len(crops))))
         self.crops += crops
-        self.prompts_of.append(prompts)
-        self.names.append(name)
-
-
-def crop_picture(image: Image.Image, name: str, *, cropping: Cropping, resolution: int, seed: int, mirrored: bool) -> Iterator[Crop]:
-    """The crops of one picture at the trained size, each also mirrored when flips are asked for."""
-    original = (image.height, image.width)
-    scale = resolution / min(image.size)
-    size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
-    image = image.resize(size, RESAMPLING[cropping.image_interpolation_mode]) if size != image.size else image
-    for top, left in corners(size, resolution, cropping=cropping, seed=seed, name=name):
-        square = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
-        pixels = torch.from_numpy(square.copy()).permute(2, 0, 1)
-        yield Crop(pixels, original, (top, left))
-        if mirrored:
-            yield Crop(pixels.flip(-1), original, (top, size[0] - left - resolution))
-
-
-def corners(size: tuple[int, int], resolution: int, *, cropping: Cropping, seed: int, name: str) -> list[tuple[int, int]]:
-    """Top left corners of a picture's crops: the middle, or `crops_per_photo` random ones spread over its longer side."""
-    room = (size[1] - resolution, size[0] - resolution)
-    if cropping.center_crop or room == (0, 0):
-        return [(room[0] // 2, room[1] // 2)]
-    rng = generator(seed, "crop", name)
-    shares = (torch.arange(cropping.crops_per_photo) + torch.rand(cropping.crops_per_photo, generator=rng)) / cropping.crops_per_photo
-    return sorted({(int(share * (room[0] + 1)), int(share * (room[1] + 1))) for share in shares.tolist()})
-
-
-def as_pixels(crops: Sequence[Crop], device: torch.device) -> Float[Tensor, "b 3 r r"]:
-    """Pictures in [-1, 1], float32 [b, 3, r, r], as a VAE takes them."""
-    return torch.stack([cut.pixels for cut in crops if cut.pixels is not None]).to(device, torch.float32) / 127.5 - 1
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture of a shelf, decoded, with the places of its prompts."""
-
-    name: str
-    image: Image.Image
-    prompts: list[int]
-    mask: Image.Image | None = None
+        self.prompts_of.append(picture.prompts)
+        self.names.append(picture.name)
 
 
 @torch.no_grad()
 def fill_image_set(
-    image_set: ImageSet, pictures: Iterable[Shown], family: Family | None, *, count: int, what: str, cropping: Cropping, resolution: int,
-    seed: int, batch_size: int = 4,
-) -> Iterator[Record]:  # fmt: skip
+    image_set: ImageSet, pictures: Iterable[Picture], cutter: Cutter, family: Family | None, *, count: int, what: str, batch_size: int = 4
+) -> Iterator[Record]:
     """Cut `count` pictures to size as they are read, so that one at a time is held decoded, whatever its size.
 
-    With a family their cuts are encoded at once, a few at a time, into the shelf's `moments`, and their pixels let go.
+    With a family their cuts are encoded at once, a few at a time, into the set's `moments`, and their pixels let go.
     """
     some: list[Tensor] = []
     encoded, phase = 0, f"{'encoding' if family else 'reading'} {what}"
-    for number, shown in enumerate(pictures):
+    for number, picture in enumerate(pictures):
         yield Progress(phase, number, count)
-        options = {"cropping": cropping, "resolution": resolution, "seed": seed, "mirrored": cropping.random_flip}
-        image_set.add(shown.name, shown.image, shown.prompts, mask=shown.mask, **options)
+        image_set.add(picture, cutter)
         is_last = number == count - 1
         while family and (len(image_set.crops) - encoded >= batch_size or (is_last and encoded < len(image_set.crops))):
-            place = slice(encoded, encoded + batch_size)
-            some.append(family.encode(as_pixels(image_set.crops[place], family.device)))
-            image_set.crops[place] = [replace(cut, pixels=None) for cut in image_set.crops[place]]
-            encoded = min(encoded + batch_size, len(image_set.crops))
-    image_set.moments = torch.cat(some) if some else None
+            alike = list(_of_one_shape(image_set.crops[encoded : encoded + batch_size]))
+            some.append(family.encode(as_pixels(alike, family.device)))
+            image_set.crops[encoded : encoded + len(alike)] = [replace(cut, pixels=None) for cut in alike]
+            encoded += len(alike)
+    shapes = {one.shape[1:] for one in some}
+    image_set.moments = (torch.cat(some) if len(shapes) == 1 else [row for one in some for row in one]) if some else None
     yield Progress(phase, count, count)
 
 
@@ -169,17 +87,34 @@ def text_table(family: Family, prompts: Sequence[str], *, learning: Collection[s
     return tokens | {answer: embedded[answer] for answer in settled}
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model learns from, encoded: photos, the prior's pictures, and what every prompt conditions it with, one row each."""
+
+    photos: ImageSet
+    prior: ImageSet
+    text: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What decides the rows of every update: how many there are of each kind, and the seed of all that is drawn."""
+
+    num_photos: int
+    num_prior: int
+    seed: int
+    schedule: NoiseSchedule | None = None
+    """The noise at each time; left out, the model's own."""
+
+
 class Batches:
     """Makes the rows of any update: photos first, then the prior's pictures."""
 
-    def __init__(
-        self, family: Family, photos: ImageSet, prior: ImageSet, text: dict[str, Tensor], *, process: NoiseSchedule, objective: Objective,
-        num_photos: int, num_prior: int, resolution: int, seed: int,
-    ):  # fmt: skip
-        self.family, self.photos, self.prior, self.text = family, photos, prior, text
-        self.process, self.objective, self.seed = process, objective, seed
-        self.num_photos, self.num_prior, self.resolution = num_photos, num_prior, resolution
-        self.weights = picture_weights(num_photos, num_prior, objective.prior_loss_weight)
+    def __init__(self, family: Family, data: TrainingData, draw: Draw, objective: Objective):
+        self.family, self.photos, self.prior, self.text = family, data.photos, data.prior, data.text
+        self.process, self.objective, self.seed = (draw.schedule or family.process).to(family.device), objective, draw.seed
+        self.num_photos, self.num_prior = draw.num_photos, draw.num_prior
+        self.weights = picture_weights(self.num_photos, self.num_prior, objective.prior_loss_weight)
 
     @property
     def names(self) -> list[str]:
@@ -190,21 +125,34 @@ class Batches:
         return len(self.weights)
 
     @torch.no_grad()
-    def make(self, update: int, start: int, stop: int) -> Batch:
-        """Rows `start ... stop` of an update (from 0), on the family's device."""
+    def by_shape(self, update: int, start: int, stop: int) -> list[Batch]:
+        """Rows `start ... stop` of an update (from 0), on the family's device: a batch for each shape that their crops have."""
         rows = [self._draw(update, row, self._picture(update, row)) for row in range(start, stop)]
+        shapes: dict[tuple[int, int], list[_Row]] = {}
+        for row in rows:
+            shapes.setdefault(row.crop.shape, []).append(row)
+        return [self._batch(update, some) for some in shapes.values()]
+
+    def make(self, update: int, start: int, stop: int) -> Batch:
+        """The same as one batch, for pictures that all have one shape."""
+        [batch] = self.by_shape(update, start, stop)
+        return batch
+
+    def _batch(self, update: int, rows: Sequence["_Row"]) -> Batch:
+        """Rows of one shape."""
         device, moments = self.family.device, self._moments(rows)
         x = self.family.draw(moments, _stack([r.posterior for r in rows], device))
         eps, u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("eps", "u", "z"))
-        rngs = (generator(self.seed, "conditioning", update, row) for row in range(start, stop))
+        rngs = (generator(self.seed, "conditioning", update, r.row) for r in rows)
         return Batch(
-            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z), weight=torch.tensor(self.weights[start:stop], device=device),
+            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
+            weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
             condition=self._condition(rows) | self.family.conditioning(moments, rngs),
             photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:
-        """Which picture a row shows: every picture of a shelf once per epoch, in an order of its own in each."""
+        """Which picture a row shows: every picture of a set once per epoch, in an order of its own in each."""
         image_set, count, place = (
             (self.photos, self.num_photos, row) if row < self.num_photos else (self.prior, self.num_prior, row - self.num_photos)
         )
@@ -215,13 +163,13 @@ class Batches:
         image_set, place = picture
         rng = generator(self.seed, "row", update, row)
         cut = image_set.cuts_of[place][int(torch.randint(len(image_set.cuts_of[place]), (1,), generator=rng))]
-        shape = self.family.latent_shape(self.resolution, self.resolution)
+        shape = self.family.latent_shape(*image_set.crops[cut].shape)
         posterior, eps = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
         u, z = torch.rand((), generator=rng), torch.randn((), generator=rng)
         if self.objective.offset_noise:
             eps = eps + self.objective.offset_noise * torch.randn(shape[0], 1, 1, generator=rng)
         number = place + (0 if image_set is self.photos else len(self.photos))
-        return _Row(image_set, cut, self._prompt(update, row, image_set.prompts_of[place]), number, posterior, eps, u, z)
+        return _Row(row, image_set, cut, self._prompt(update, row, image_set.prompts_of[place]), number, posterior, eps, u, z)
 
     def _prompt(self, update: int, row: int, prompts: list[int]) -> int:
         """One of a picture's prompts, by a draw of its own, so that nothing else depends on how many there are."""
@@ -233,27 +181,22 @@ class Batches:
 
     def _moments(self, rows: Sequence["_Row"]) -> Tensor:
         fresh = [row for row in rows if row.image_set.moments is None]
-        encoded = (
-            iter(self.family.encode(as_pixels([row.image_set.crops[row.cut] for row in fresh], self.family.device))) if fresh else iter(())
-        )
+        encoded = iter(self.family.encode(as_pixels([row.crop for row in fresh], self.family.device))) if fresh else iter(())
         return torch.stack([next(encoded) if row.image_set.moments is None else row.image_set.moments[row.cut] for row in rows])
 
     def _mask(self, rows: Sequence["_Row"]) -> Tensor | None:
-        """What a masked loss looks at, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
+        """What a masked loss counts, averaged to the latents' size, [b, 1, h, w]; all of a prior's picture."""
         if not self.objective.masked_loss:
             return None
-        masks = [row.image_set.crops[row.cut].mask for row in rows]
-        full = torch.full((1, self.resolution, self.resolution), 255, dtype=torch.uint8)
+        masks = [row.crop.mask for row in rows]
+        full = torch.full((1, *rows[0].crop.shape), 255, dtype=torch.uint8)
         whole = torch.stack([full if mask is None else mask for mask in masks]).float() / 255
         return avg_pool2d(whole, self.family.vae_factor).to(self.family.device)
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:
         prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)
         condition = {name: table[prompts] for name, table in self.text.items()}
-        target = (self.resolution, self.resolution)
-        geometry = [
-            self.family.geometry(row.image_set.crops[row.cut].original, row.image_set.crops[row.cut].corner, target) for row in rows
-        ]
+        geometry = [self.family.geometry(row.crop.original, row.crop.corner, row.crop.shape) for row in rows]
         return condition | {name: torch.cat([one[name] for one in geometry]).to(self.family.device) for name in geometry[0]}
 
 
@@ -261,6 +204,8 @@ class Batches:
 class _Row:
     """What was drawn for one row: which picture, cut and prompt, and its numbers (on the CPU)."""
 
+    row: int
+    """Its place in the update."""
     image_set: ImageSet
     cut: int
     prompt: int
@@ -269,6 +214,16 @@ class _Row:
     eps: Tensor
     u: Tensor
     z: Tensor
+
+    @property
+    def crop(self) -> Crop:
+        """What it shows of its picture."""
+        return self.image_set.crops[self.cut]
+
+
+def _of_one_shape(crops: Sequence[Crop]) -> Iterator[Crop]:
+    """The first ones, as far as they have one shape."""
+    return takewhile(lambda cut: cut.shape == crops[0].shape, crops)
 
 
 def _stack(tensors: Sequence[Tensor], device: torch.device) -> Tensor:

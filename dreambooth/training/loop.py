@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt, Lt
@@ -22,11 +22,10 @@ from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
 from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
-from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Message, Record, Saved, Step
-from dreambooth.training.state import load_checkpoint, remove_checkpoint, save_checkpoint, step_of
+from dreambooth.training.state import Inputs, load_checkpoint, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import Update, forward_backward, sum_over_processes
 
 
@@ -85,12 +84,9 @@ class Loop(Setting):
 class Trainer:
     """A run under way: an attached model, its batches and its optimizer. `updates()` is the run; take no more records to stop it."""
 
-    def __init__(
-        self, learner: Learner, batches: Batches, *, loop: Loop, objective: Objective, optimization: Optimization, processes: Ranks,
-        seed: int, settings: Mapping[str, Any], material: Mapping[str, Any],
-    ):  # fmt: skip
-        self.learner, self.batches, self.loop, self.objective = learner, batches, loop, objective
-        self.processes, self.seed, self.settings, self.material = processes, seed, settings, material
+    def __init__(self, learner: Learner, batches: Batches, loop: Loop, optimization: Optimization, processes: Ranks, inputs: Inputs):
+        self.learner, self.batches, self.loop, self.objective = learner, batches, loop, batches.objective
+        self.processes, self.seed, self.inputs = processes, batches.seed, inputs
         self.family = learner.family
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
@@ -127,7 +123,7 @@ class Trainer:
 
     @contextmanager
     def inference_mode(self, *, averaged: bool = True) -> Iterator[None]:
-        """A block in which the model is what previews and the output show: at rest, and the moving average where there is one."""
+        """A block in which the model is what previews and the output show: in eval mode, and the moving average where there is one."""
         with self.average.applied() if self.average and averaged else nullcontext():
             self.learner.mode(train=False)
             try:
@@ -193,7 +189,7 @@ class Trainer:
         self.moments.prune(output_dir, newest=folder, best=folder)
 
     def _write(self, folder: Path) -> None:
-        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, settings=self.settings, material=self.material)
+        save_checkpoint(folder, self.learner, self.update, self.average, step=self.step, inputs=self.inputs)
         self.sums.note(folder)
 
     def _one(self) -> None:
@@ -202,10 +198,10 @@ class Trainer:
         for group in self.update.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         start, stop = spans(len(self.batches), self.processes.count)[self.processes.rank]
-        batch = self.batches.make(self.step, start, stop)
+        batches = self.batches.by_shape(self.step, start, stop)
         torch.manual_seed(key(self.seed, "update", self.step, start))
         error = forward_backward(
-            self.family, batch, process=self.batches.process, objective=self.objective,
+            self.family, batches, process=self.batches.process, objective=self.objective,
             pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
         )  # fmt: skip
         sum_over_processes(self.update.parameters)
@@ -214,7 +210,8 @@ class Trainer:
         self.step += 1
         if self.average:
             self.average.update(self.step)
-        self.metric_buffer.add(Rows(self.step, error, batch.t, batch.photo, norm, skipped))
+        t, photo = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("t", "photo"))
+        self.metric_buffer.add(Rows(self.step, error, t, photo, norm, skipped))
 
     def _read(self) -> dict[str, float]:
         values = self.metric_buffer.read(self._last())
@@ -242,7 +239,7 @@ class Trainer:
             (loop.train_batch_size > 1, f"--train_batch_size 1 --gradient_accumulation_steps {loop.train_batch_size}"),
             (loop.mixed_precision == "no", "--mixed_precision bf16"),
             (self.optimizer.eight_bit is not None, "--use_8bit_adam"),
-            (self.settings.get("method", {}).get("kind") == "full", "--method lora"),
+            (self.inputs.settings.get("method", {}).get("kind") == "full", "--method lora"),
             (True, "a smaller --resolution"),
         ]
         return "To need less, cheapest first: " + ", ".join(flag for wanted, flag in flags if wanted) + "."

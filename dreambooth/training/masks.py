@@ -1,4 +1,4 @@
-"""Where the subject is in a photo, for a loss that looks at the subject alone: from a folder of masks, or the photo's own transparency."""
+"""Where the subject is in a photo, for a loss of the subject alone: from a folder of masks, or the photo's own transparency."""
 
 from pathlib import Path
 

@@ -31,6 +31,9 @@ class Objective(Setting):
     """Standard deviation of the logit-normal draw of times."""
     mode_scale: Annotated[float, Ge(-1), Le(1.75)] = 1.29
     """Scale of the mode draw of times."""
+    flow_shift: Annotated[float, Gt(0), Le(1000)] | Literal["dynamic"] | None = None
+    """For flows: by how much the times that are trained are shifted towards noise, 1 being not at all, or `dynamic` for what the model's
+    scheduler shifts pictures of this size by; left out, as its scheduler trains. kohya's --discrete_flow_shift."""
     train_guidance_scale: Guidance = 3.5
     """For guidance-distilled flows (FLUX.1 dev): the network's guidance input while it trains; diffusers' `--guidance_scale`."""
 
@@ -62,14 +65,21 @@ class Objective(Setting):
         """Refuse what has no meaning for this kind of model."""
         if process.prediction == "flow" and self.snr_gamma is not None:
             snr_weight(process, torch.zeros(1, dtype=torch.long), self.snr_gamma)
-        if process.prediction != "flow" and self.weighting_scheme != "none":
-            reason = f"{self.weighting_scheme} is for flow matching; this model predicts {process.prediction}."
-            raise SettingError("--weighting_scheme", reason, fix="Use --snr_gamma 5, or leave it out.")
+        if process.prediction != "flow":
+            self.refuse_flows_own(f"this model predicts {process.prediction}")
         if not process.between(self.min_timestep, self.max_timestep).any():
             asked = f"from {self.min_timestep} on" + (f" and below {self.max_timestep}" if self.max_timestep else "")
             reason = f"there is no timestep {asked}: this model has {process.times.min():.0f} to {process.times.max():.0f}."
             flag, fix = ("--min_timestep", "Give a smaller one.") if self.min_timestep else ("--max_timestep", "Give a larger one.")
             raise SettingError(flag, reason, fix=fix)
+
+    def refuse_flows_own(self, why: str) -> None:
+        """Raise SettingError for what has a meaning for flows alone; `why` the model is none."""
+        if self.weighting_scheme != "none":
+            reason = f"{self.weighting_scheme} is for flow matching; {why}."
+            raise SettingError("--weighting_scheme", reason, fix="Use --snr_gamma 5, or leave it out.")
+        if self.flow_shift is not None:
+            raise SettingError("--flow_shift", f"is for flow matching; {why}.", fix="Leave it out.")
 
     def timesteps(self, process: NoiseSchedule, u: Float[Tensor, "b"], z: Float[Tensor, "b"]) -> Int[Tensor, "b"]:
         """Indices, long [b], from a uniform and a normal number per row."""

@@ -8,6 +8,7 @@ function of (seed, update, row).
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,11 +97,17 @@ def _named_checkpoint(output_dir: Path, wanted: str, present: list[Path], *, ver
     return path
 
 
-def save_checkpoint(
-    folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, settings: Mapping[str, Any],
-    material: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Write `checkpoint-N` whole, or not at all. `material` is what it was trained on (`dreambooth.run.provenance`)."""
+@dataclass(frozen=True)
+class Inputs:
+    """What decides a run, as its checkpoints keep it: when one goes on, what has changed since is named."""
+
+    settings: Mapping[str, Any]
+    material: Mapping[str, Any]
+    """What it is trained on (`dreambooth.run.provenance`)."""
+
+
+def save_checkpoint(folder: Path, learner: Learner, update: Update, average: Average | None, *, step: int, inputs: Inputs) -> None:
+    """Write `checkpoint-N` whole, or not at all."""
     with whole_folder(folder) as partial:
         with average.applied() if average else nullcontext():
             learner.save(partial, whole=False)
@@ -112,8 +119,8 @@ def save_checkpoint(
             parts |= {"weights": _named(average.parameters), "average": _named(average.values)}
         for name, values in parts.items():
             save_tensors(state / f"{name}.safetensors", values)
-        saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(settings)}
-        saved["material"] = dict(material)
+        saved = {"step": step, "optimizer": rest, "scaler": update.scaler.state_dict(), "settings": dict(inputs.settings)}
+        saved["material"] = dict(inputs.material)
         write_json(state / "state.json", saved)
 
 

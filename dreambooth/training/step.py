@@ -1,13 +1,13 @@
 """The training step, as the paper's equation reads. Families, methods and displays are not named here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dreambooth.core.batch import Batch
+from dreambooth.core.batch import Batch, pieces_of
 from dreambooth.core.device import autocast
 from dreambooth.core.loss import dreambooth_loss, squared_error
 from dreambooth.core.noise import NoiseSchedule
@@ -17,7 +17,7 @@ from dreambooth.training.objective import Objective
 
 def forward_backward(
     family: Family,
-    batch: Batch,
+    batch: Batch | Sequence[Batch],
     *,
     process: NoiseSchedule,
     objective: Objective,
@@ -27,10 +27,12 @@ def forward_backward(
 ) -> Float[Tensor, "b"]:
     """Gradients of Eq. 2 for this process's rows of an update, piece by piece; returns each row's error, [b], still on the device.
 
+    Rows of different shapes come in batches of one shape each.
+
     The weights of all rows of all pieces and processes add up to Eq. 2's, so the gradients of pieces and processes are *summed*.
     """
     errors = []
-    for b in batch.split(pieces):
+    for b in pieces_of([batch] if isinstance(batch, Batch) else batch, pieces):
         x_t = process.noise(b.x, b.eps, b.t)
         target = process.target(b.x, b.eps, b.t)
         with autocast(x_t.device, precision):

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
+from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
 from dreambooth.files.folders import expanded
 from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, captions_in, scan
+from dreambooth.photos.photo import Photo
 from dreambooth.prompts.placeholder import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
 from dreambooth.schema import Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
@@ -65,12 +67,18 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Photo(PhotoFile):
-    """One photo on the disk, and what it is called."""
+class LearnedPhoto(PhotoFile):
+    """A photo to learn from, what it is called, and, once it was checked, what was read of it."""
 
     prompt: str
     caption: Path | None = None
     """The file of its caption; None for one that is called by the instance prompt."""
+    photo: Photo | None = None
+    mask: Image.Image | None = None
+    """In the size of `photo.image`, for a masked loss."""
+
+    def digest(self) -> str:
+        return self.photo.digest() if self.photo else super().digest()
 
 
 def subjects(photos: Photos, identifier: str | None, *, replaced: str | None = None) -> list[Subject]:
@@ -105,13 +113,13 @@ def needs_identifier(photos: Photos) -> bool:
     return holds_placeholder(prompts_of(photos)[0])
 
 
-def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[Photo]:
+def read_photos(subject: Subject, *, use_captions: bool, identifier: str | None, replaced: str | None = None) -> list[LearnedPhoto]:
     """The subject's photos, which are not opened, with what each is called; raises SettingError for a caption that cannot be read."""
     photos, captions = [], captions_in(subject.folder.root) if use_captions else {}
     for path in subject.folder.photos:
         file, caption = (caption_of(path, among=captions) if use_captions else None) or (None, subject.instance_prompt)
         prompt = fill(caption, identifier, setting=shown(file or "--instance_prompt"), replaced=replaced)
-        photos.append(Photo(path, prompt, file))
+        photos.append(LearnedPhoto(path, prompt, file))
     return photos
 
 

@@ -52,7 +52,7 @@ def test_every_job_is_one_row_with_scores_of_both_models_and_of_the_photos(finis
         assert len(paths) == 2 and all((out / path).is_file() for path in paths)
 
 
-def test_what_cannot_be_described_fails_by_itself_and_is_told(finished):
+def test_what_cannot_be_described_fails_by_itself_and_is_reported(finished):
     failures = ended(finished[1]).failures
     assert [(f["arm"], f["subject"], f["kind"]) for f in failures] == [("described", "toy1", "request")]
     assert "no description of toy1" in failures[0]["reason"]
@@ -105,7 +105,7 @@ def test_what_does_not_change_the_scores_does_not_change_the_key(change, ask):
     assert {job.key for job in jobs_of(ask(arms))} == {job.key for job in jobs_of(ask(arms, **change))}
 
 
-def test_masks_beside_the_photos_are_in_the_key_of_jobs_that_look_at_them_and_go_along_with_few_photos(ask, dataset):
+def test_masks_beside_the_photos_are_in_the_key_of_jobs_that_use_them_and_go_along_with_few_photos(ask, dataset):
     def keys():
         return {(job.arm, job.subject): job.key for job in jobs_of(ask(arms))}
 
@@ -209,7 +209,7 @@ def test_an_encoder_that_was_left_out_leaves_its_metrics_undefined_and_says_why(
     assert "div" not in row.scores and "lpips" in row.undefined["div"]
 
 
-def test_a_damaged_row_is_told_and_its_job_done_again(copied, ask, caplog):
+def test_a_damaged_row_is_reported_and_its_job_done_again(copied, ask, caplog):
     rows = sorted(copied.glob("rows/*.json"))
     before = {path: path.read_bytes() for path in rows}
     for damaged in (rows[0], copied / "jobs" / rows[0].stem / "row.json"):
@@ -238,7 +238,7 @@ def test_photos_that_change_meanwhile_leave_no_row(ask, dataset):
         last(work(job, never))
 
 
-def test_an_absent_encoder_is_told_before_anything_is_learned(ask):
+def test_an_absent_encoder_is_reported_before_anything_is_learned(ask):
     (failure,) = ended(list(bench(ask({"with": {}}, training={"clip_encoder": "nowhere/at-all"}, subjects=["dog7"])))).failures
     assert "nowhere/at-all" in failure["reason"]
     assert not list(Path(ask().config.output_dir).glob("jobs/*/run")) and not list(
@@ -305,7 +305,7 @@ def test_a_full_disk_under_the_tables_loses_neither_rows_nor_what_failed(copied,
     assert (len(last.rows), len(last.failures), last.tables, last.why_no_tables) == (5, 1, (), "The disk is full.")
 
 
-def test_a_dry_run_tells_of_a_subject_that_cannot_be_done_and_counts_the_others(ask, dataset, copied):
+def test_a_dry_run_names_a_subject_that_cannot_be_done_and_counts_the_others(ask, dataset, copied):
     for photo in (dataset / "toy1").iterdir():
         photo.unlink()
     (copied / "rows" / "damaged.json").write_text("{")
@@ -335,7 +335,7 @@ def test_two_benches_do_not_share_a_folder(ask, tmp_path):
         list(bench(ask()))
 
 
-def test_absent_subjects_are_told_and_left_out(ask, dataset):
+def test_absent_subjects_are_reported_and_left_out(ask, dataset):
     shutil.rmtree(dataset / "toy1")
     request = ask({"untuned": {"model": "untuned"}})
     records = list(bench(request))
@@ -343,7 +343,7 @@ def test_absent_subjects_are_told_and_left_out(ask, dataset):
     assert [row.subject for row in ended(records).rows] == ["dog7"]
 
 
-def test_the_command_says_what_failed_and_its_exit_code_tells(dataset, pipelines, encoder_flags, tmp_path, capsys):
+def test_the_command_says_what_failed_and_its_exit_code_is_1(dataset, pipelines, encoder_flags, tmp_path, capsys):
     plan = tmp_path / "mine.yaml"
     plan.write_text("title: Mine\narms: {plain: {model: untuned}, described: {model: described}}\n")
     flags = [f"--{name}={value}" for name, value in {**encoder_flags, "num_prompts": 1, "num_images": 2, "class_samples": 0}.items()]

@@ -9,15 +9,13 @@ from dreambooth.bench.names import names
 from dreambooth.bench.plan import Arm
 from dreambooth.bench.suite import prompts_of
 from dreambooth.core.errors import SettingError
-from dreambooth.evaluation import EvaluateConfig
-from dreambooth.families import ModelSource
 from tests import tiny
 
 SUBJECTS = "backpack,backpack\nbear_plushie,stuffed animal\ndog,dog\ndog2,dog"
 DREAMBENCH = f"Classes\n\nsubject_name,class\n{SUBJECTS}\n\nPrompts\n\nObject Prompts\n\na, b\n"
 
 
-def test_dreambenchs_list_is_read_as_it_is_and_absent_subjects_are_told(tmp_path):
+def test_dreambenchs_list_is_read_as_it_is_and_absent_subjects_are_reported(tmp_path):
     (tmp_path / "prompts_and_classes.txt").write_text(DREAMBENCH)
     for name in ("backpack", "bear_plushie", "dog"):
         (tmp_path / name).mkdir()
@@ -48,7 +46,7 @@ def test_the_first_few_subjects_are_of_different_classes_and_among_the_first_man
     assert twelve[:5] == five and len({subject.noun for subject in twelve}) == 12
 
 
-def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_told_and_empty_ones_fail_by_themselves(tmp_path):
+def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_reported_and_empty_ones_fail_by_themselves(tmp_path):
     for name, photos in (("few", 2), ("enough", 3)):
         tiny.photos(tmp_path / name, photos)
     (tmp_path / "empty").mkdir()
@@ -67,14 +65,14 @@ def test_subjects_with_fewer_photos_than_a_plan_needs_are_left_out_and_told_and_
      ("subject_name,class\na,\n", "line 2: a subject_name or a class"), ("subject_name,class\na,dog\na,dog\n", "lists a more than once"),
      ("subject_name,class\nb,dog\n", "none of their folders is there")],
 )  # fmt: skip
-def test_a_list_that_is_wrong_is_told(text, words, tmp_path):
+def test_a_list_that_is_wrong_is_reported(text, words, tmp_path):
     tiny.photos(tmp_path / "a")
     (tmp_path / "subjects.csv").write_text(text)
     with pytest.raises(SettingError, match=words):
         open_dataset(str(tmp_path), tmp_path)
 
 
-def test_a_folder_that_is_no_dataset_is_told_what_one_is(tmp_path):
+def test_a_folder_that_is_no_dataset_is_refused_with_what_one_is(tmp_path):
     with pytest.raises(SettingError, match=r"holds neither prompts_and_classes.txt nor subjects.csv"):
         open_dataset(str(tmp_path), tmp_path)
 
@@ -98,8 +96,8 @@ def test_an_arm_says_what_the_subject_is_called():
 
 def test_the_arms_words_stand_in_the_prompts_and_the_correct_noun_in_those_that_clip_reads():
     def asked(trains=True, description=None, **settings):
-        job = Job("", "", "", "", 0, "dog", True, "", settings=settings, trains=trains, description=description)
-        first, *_, last = prompts_of(job, EvaluateConfig(run="", num_prompts=2), ModelSource(pretrained_model_name_or_path="x"))
+        words = {"settings": {"pretrained_model_name_or_path": "x", **settings}, "evaluation": {"num_prompts": 2}}
+        first, *_, last = prompts_of(Job("", "", "", "", 0, "dog", True, "", **words, trains=trains, description=description))
         assert first.text == "a [V] dog in the jungle" and first.plain == "a dog in the jungle" and last.plain == "a cube shaped dog"
         return first.asked, last.asked
 

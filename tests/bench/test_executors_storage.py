@@ -175,7 +175,7 @@ def test_sigterm_means_the_same_after_ray_has_begun():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_storage_that_does_not_answer_at_the_end_is_told_and_the_row_is_not_kept(tmp_path, monkeypatch):
+def test_a_storage_that_does_not_answer_at_the_end_is_reported_and_the_row_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("dreambooth.bench.executors.storage.time.sleep", lambda seconds: None)
     monkeypatch.setattr(tarfile.TarFile, "add", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no route")))
     rows = []

@@ -93,7 +93,7 @@ def _weights(folder) -> dict[str, torch.Tensor]:
     return dict(family_of(source).load(source).denoiser.state_dict())
 
 
-def test_ranks_says_what_it_was_not_told(capsys):
+def test_ranks_names_the_settings_that_are_missing(capsys):
     from dreambooth.bench import ranks
 
     for words, message in ((["run"], "a run and the ranks are needed"), (["run", "4", "--num_prompts"], "Write --num_prompts=VALUE.")):

@@ -163,7 +163,7 @@ def test_what_is_damaged_is_named_and_nothing_is_packed_or_deleted(live, damage)
     assert {name: data for name, data in files(live).items() if "lock" not in name} == {n: d for n, d in before.items() if "lock" not in n}
 
 
-def test_a_packed_line_that_says_nothing_is_told_and_its_job_is_done_anew(live, caplog):
+def test_a_packed_line_that_says_nothing_is_reported_and_its_job_is_done_anew(live, caplog):
     pack(live)
     path = live / "packed" / "table3.jsonl"
     lines = path.read_text().splitlines()

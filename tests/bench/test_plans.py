@@ -64,7 +64,7 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": {"settings": {"class_data_dir": "x"}}}}, ("class_data_dir", "the bench itself sets it")),
         ({"arms": {"a": {"settings": {"mask_dir": "x"}}}}, ("mask_dir", "the bench itself sets it")),
         ({"arms": {"a": {}}, "settings": {"dino_encoder": "x"}}, ("dino_encoder", "below `evaluation:`")),
-        ({"arms": {"a": {"sweep": {"validation_guidance_scale": [1, 2]}}}}, ("all arms are looked at alike", "own `settings:`")),
+        ({"arms": {"a": {"sweep": {"validation_guidance_scale": [1, 2]}}}}, ("all arms are evaluated alike", "own `settings:`")),
         ({"arms": {"a": {"sweep": [{"num_photos": 1}, {"num_photos": 1}]}}}, ("two of them are named",)),
         ({"arms": {}}, ("compares nothing",)),
         ({"arms": ["full", "lora"]}, ("p: arms", "no arms by name")),
@@ -84,12 +84,12 @@ def test_what_a_plan_cannot_hold_is_named(tree, words):
         assert word in str(raised.value)
 
 
-def test_how_a_run_looks_is_an_arms_own_where_the_looks_end_the_training():
+def test_evaluation_settings_are_an_arms_own_where_evaluation_passes_end_the_training():
     arms = {"a": {"settings": {"evaluate_every": 50, "stop_early": True}}}
     assert parse_plan({**TREE, "arms": arms}, "p").lines()["a"].settings["evaluate_every"] == 50
 
 
-def test_a_plan_that_is_not_there_is_told_with_those_that_are(tmp_path):
+def test_a_plan_that_is_not_there_is_reported_with_those_that_are(tmp_path):
     with pytest.raises(SettingError, match="Did you mean table1"):
         read_plan("tabel1")
     (tmp_path / "broken.yaml").write_text("arms: [")
@@ -129,7 +129,7 @@ def test_arms_that_are_one_and_the_same_are_refused(tmp_path):
         validate(asked(read_plan("identifiers"), tmp_path, identifier="sks"))
 
 
-def test_what_is_wrong_with_an_arm_is_told_with_its_name(tmp_path):
+def test_what_is_wrong_with_an_arm_is_reported_with_its_name(tmp_path):
     plan = parse_plan({**TREE, "arms": {"plain": {}, "odd": {"settings": {"method": "lora", "num_vectors": 2}}}}, "p")
     with pytest.raises(SettingError, match="--num_vectors: odd: has no effect here"):
         validate(asked(plan, tmp_path))
@@ -145,7 +145,7 @@ def test_an_arm_with_a_base_model_of_its_own_is_drawn_as_that_models_recipe_says
     assert other == alone and toybox["guidance_scale"] != other["guidance_scale"]
 
 
-def test_looks_that_end_a_training_are_told_apart_by_how_they_draw_and_see_by_the_given_encoders(tmp_path):
+def test_evaluation_passes_that_end_a_training_differ_by_how_they_draw_and_use_the_given_encoders(tmp_path):
     tree = {"sweep": {"validation_inference_steps": [2, 50]}, "settings": {"stop_early": True, "evaluate_every": 50}}
     request = asked(parse_plan({**TREE, "arms": {"a": tree}}, "p"), tmp_path)
     validate(request)

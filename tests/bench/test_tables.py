@@ -127,7 +127,7 @@ def test_failures_are_listed_and_counted(tmp_path):
     assert "no | memory <b>" in console(rows(), 220)
 
 
-def test_no_table_tells_of_a_machine(tmp_path):
+def test_no_table_names_a_machine(tmp_path):
     reason = f"OSError: /home/ann/my/bench/jobs/1 is full on {socket.gethostname()}, 10.0.0.7:6379; see s3://bucket/one/two and/or 1/2."
     failure = {"arm": ON, "subject": "ann", "seed": 0, "kind": "error", "reason": reason}
     paths = write_tables(rows(), [failure], layout(), tmp_path)
@@ -150,7 +150,7 @@ def test_classes_stand_apart(tmp_path):
     assert "| dog | with prior preservation | 2 x 3 |" in text and "| boot | without | 2 x 3 |" in text
 
 
-def test_what_the_numbers_stand_on_is_told(tmp_path):
+def test_what_the_numbers_stand_on_is_reported(tmp_path):
     text = markdown(rows(), tmp_path)
     for output in (
         "DINO: toybox/dino",

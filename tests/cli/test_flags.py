@@ -37,7 +37,7 @@ def test_a_method_alone_may_stand_in_a_file_and_another_beside_it_counts_more(tm
     assert train_config(config=path, method="full").method.kind == "full", "what only the file's method has goes with it"
 
 
-def test_a_flat_name_in_a_file_is_told_its_place(tmp_path):
+def test_a_flat_name_in_a_file_is_refused_with_its_place(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("instance_data_dir: photos\n")
     with pytest.raises(SettingError, match=r"instance_data_dir: .*In YAML: photos: \{instance_data_dir: \.\.\.\}"):
@@ -45,7 +45,7 @@ def test_a_flat_name_in_a_file_is_told_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("name", [":X", ".x:Y", "no_such_module:X"])
-def test_a_method_that_cannot_be_imported_is_told_as_that(name):
+def test_a_method_that_cannot_be_imported_is_reported_as_one(name):
     with pytest.raises(SettingError, match=r"--method: .*cannot be imported"):
         train_config(method=name)
 

@@ -242,8 +242,8 @@ def test_copies_that_cannot_be_leave_no_folder(places, refused, words, printed):
     refused("photos", "prepare", *words, words=printed)
 
 
-def test_sheets_that_cannot_be_written_are_refused_before_anything_is_looked_at(places, pipelines, refused, monkeypatch):
-    monkeypatch.setattr("dreambooth.photos.check.check_folder", lambda *_, **__: pytest.fail("photos were looked at"))
+def test_sheets_that_cannot_be_written_are_refused_before_anything_is_read(places, pipelines, refused, monkeypatch):
+    monkeypatch.setattr("dreambooth.photos.check.check_folder", lambda *_, **__: pytest.fail("photos were read"))
     monkeypatch.setattr("dreambooth.identifier.search.readers", lambda *_, **__: pytest.fail("a model was loaded"))
     for command in (["photos", "check", "photos"], ["identifier", pipelines("stable_diffusion")]):
         refused(*command, "--sheet", "file/sheet.png", words=("--sheet", "cannot be written"))
@@ -273,7 +273,7 @@ def test_a_hub_model_is_fetched_when_all_else_is_right_and_its_photos_are_judged
     assert set(hub) == {HUB} and printed.count("4 photos in ") == 1 and printed.index("4 photos in ") < printed.index(f"Loading {HUB}")
 
 
-def test_photos_too_small_for_a_hub_model_are_told_once_it_is_known(places, hub, capsys):
+def test_photos_too_small_for_a_hub_model_are_reported_once_it_is_known(places, hub, capsys):
     tiny.photos(places / "small", size=(3, 3))
     assert main(words_of(pretrained_model_name_or_path=HUB, instance_data_dir="small")) == 2
     assert "shorter side" in capsys.readouterr().err

@@ -42,14 +42,14 @@ def said(capsys, *words: str) -> str:
         ("full: 7", ("dreambooth.yaml: ", "settings by method")),
     ],
 )  # fmt: skip
-def test_a_wrong_value_of_a_models_recipe_is_told_as_the_recipes(base, photos, capsys, recipe, words):
+def test_a_wrong_value_of_a_models_recipe_is_reported_as_the_recipes(base, photos, capsys, recipe, words):
     (base / "dreambooth.yaml").write_text(recipe)
     assert trained(base, photos) == 2
     output = said(capsys, *words)
     assert "--validation" not in output and "--prior" not in output and "--learning_rate" not in output
 
 
-def test_a_value_by_hand_is_told_by_its_flag_though_the_model_has_a_recipe(base, photos, capsys):
+def test_a_value_by_hand_is_reported_by_its_flag_though_the_model_has_a_recipe(base, photos, capsys):
     (base / "dreambooth.yaml").write_text("full: {validation_scheduler: ddim, train_batch_size: 1}\nlora:\n")
     assert trained(base, photos, "--validation_scheduler", "dpm+") == 2
     said(capsys, "dreambooth: --validation_scheduler: ", "dpm++")

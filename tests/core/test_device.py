@@ -51,7 +51,7 @@ def test_a_block_computes_in_the_precision_asked_for_over_float32_weights(precis
         (ValueError("out of memory"), False),
     ],
 )
-def test_memory_that_ran_out_is_told_from_other_errors(error, expected):
+def test_memory_that_ran_out_is_distinguished_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 

@@ -87,6 +87,15 @@ def test_a_static_shift_is_in_the_sigmas_and_a_dynamic_one_is_not():
     assert middle == pytest.approx([0.75, 0.5], abs=0.001)
 
 
+@pytest.mark.parametrize("shift", [0.5, 1.0, 1.73, 3.0, 7.6])
+def test_a_flow_is_shifted_as_the_scheduler_of_that_shift_whatever_its_own_is(shift):
+    expected = FlowMatchEulerDiscreteScheduler(shift=shift).sigmas[:1000]
+    for own in (1.0, 3.0, 6.0):
+        process = NoiseSchedule.from_sigmas(FlowMatchEulerDiscreteScheduler(shift=own).sigmas[:1000]).shifted(shift)
+        torch.testing.assert_close(process.sigma, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(process.times, 1000 * expected, rtol=1e-5, atol=0)
+
+
 @given(st.sampled_from(sorted(processes())), st.integers(1, 998), st.integers(0, 2**31))
 def test_solve_gives_back_the_picture_and_the_noise(kind, t, seed):
     process, rng = processes()[kind], torch.Generator().manual_seed(seed)

@@ -10,7 +10,8 @@ from torch.nn.functional import mse_loss
 from dreambooth.core.batch import Batch, picture_weights
 from dreambooth.core.loss import dreambooth_loss, squared_error
 from dreambooth.photos.load import load
-from dreambooth.training.batches import Batches, Cropping, ImageSet, text_table
+from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, text_table
+from dreambooth.training.crops import Cropping, Cutter, Picture
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import forward_backward
 from tests import tiny
@@ -110,15 +111,13 @@ def batches(pipelines, photos, tmp_path):
     """The rows of updates of three photos and two class pictures, on a family that tells everything a row can be told."""
     family = tiny.load(pipelines("sdxl"))
     subject, prior = ImageSet(), ImageSet()
-    options = {"cropping": Cropping(crops_per_photo=3), "resolution": 16, "seed": 0, "mirrored": True}
+    cutter = Cutter(Cropping(crops_per_photo=3, random_flip=True), 16)
     for path in sorted(photos.glob("*.png")):
-        subject.add(path.name, load(path), [0], **options)
+        subject.add(Picture(path.name, load(path), [0]), cutter)
     for path in sorted(tiny.photos(tmp_path / "class", count=5, size=(40, 24)).glob("*.png")):
-        prior.add(path.name, load(path), [1], **options)
-    return Batches(
-        family, subject, prior, text_table(family, PROMPTS), process=family.process, objective=Objective(),
-        num_photos=3, num_prior=2, resolution=16, seed=11,
-    )  # fmt: skip
+        prior.add(Picture(path.name, load(path), [1]), cutter)
+    draw = Draw(num_photos=3, num_prior=2, seed=11)
+    return Batches(family, TrainingData(subject, prior, text_table(family, PROMPTS)), draw, Objective())
 
 
 def test_rows_of_an_update_are_the_same_for_any_split(batches):

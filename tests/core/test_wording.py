@@ -32,7 +32,7 @@ def test_a_folder_that_begins_with_a_dash_is_no_flag_and_words_that_need_no_quot
         (2**20 - 1, "1 MiB"), (94.2 * 2**20, "94 MiB"), (9.99 * 2**30, "10 GiB"), (3000 * 2**30, "3,000 GiB"),
     ],
 )  # fmt: skip
-def test_a_size_is_told_in_the_unit_in_which_it_is_read_best(count, words):
+def test_a_size_is_reported_in_the_unit_in_which_it_is_read_best(count, words):
     assert size(count) == words
 
 

@@ -216,6 +216,6 @@ def test_photos_that_the_run_did_not_see_are_refused_unless_they_are_named(ask, 
         ask(run)
 
 
-def test_a_mistyped_run_is_told_as_that(ask):
+def test_a_mistyped_run_is_reported_as_one(ask):
     with pytest.raises(SettingError, match="there is no folder nothere"):
         ask("nothere")

@@ -22,7 +22,7 @@ def live(pipelines, encoder_flags):
     )  # fmt: skip
 
 
-def test_a_look_gives_the_four_curves_and_its_cost(live):
+def test_an_evaluation_pass_gives_the_four_curves_and_its_cost(live):
     found = live.evaluate(0, nullcontext)
     assert {"dino", "clip_t", "pres", "div", "copying", "evaluation_seconds"} <= found.values.keys() and len(found.pictures) == 4
     again = live.evaluate(10, nullcontext)
@@ -32,7 +32,7 @@ def test_a_look_gives_the_four_curves_and_its_cost(live):
     assert not live.should_stop()
 
 
-def test_a_look_leaves_the_random_numbers_of_the_training_alone(live):
+def test_an_evaluation_pass_leaves_the_random_numbers_of_the_training_alone(live):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -40,7 +40,7 @@ def test_a_look_leaves_the_random_numbers_of_the_training_alone(live):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_look_shows_what_previews_show(live):
+def test_an_evaluation_pass_shows_what_previews_show(live):
     seen = []
 
     @contextmanager

@@ -73,7 +73,7 @@ def test_early_stop(shape, stops_after):
     assert (stopped[0] if stopped else None) == stops_after
 
 
-def test_an_overfitting_run_stops_after_three_looks_without_a_gain():
+def test_an_overfitting_run_stops_after_three_evaluation_passes_without_a_gain():
     longer = OVERFIT | {600: Signals(0.85, 0.23, 0.7, 1.0, 0.22)}
     assert should_stop(longer, BASE, real_dino=REAL) and not should_stop(OVERFIT, BASE, real_dino=REAL)
 

@@ -114,7 +114,7 @@ def test_the_verdict_names_what_is_wrong_and_what_to_do(changed, word, problem):
     assert all(p.advice and p.what.endswith(".") for p in found.problems)
 
 
-def test_a_model_that_has_lost_its_prompts_is_not_told_to_train_on():
+def test_a_model_that_has_lost_its_prompts_is_not_advised_to_train_on():
     found = verdict(table(**{**GOOD, "dino": 0.5, "clip_t": 0.25}), UNTUNED, REAL)
     assert {p.name for p in found.problems} >= {"prompts", "fidelity"}
     assert not any("longer" in p.advice or "more steps or" in p.advice for p in found.problems)

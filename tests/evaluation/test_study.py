@@ -145,7 +145,7 @@ def test_intervals_are_drawn_over_subjects_first(tmp_path):
     assert interval(runs, np.full(15, 0.2)) == pytest.approx((0.2, 0.2))
 
 
-def test_a_curve_keeps_all_signals_and_the_losses_between_looks(tmp_path):
+def test_a_curve_keeps_all_signals_and_the_losses_between_evaluation_passes(tmp_path):
     lines = [{"step": 0, "dino": 0.4, "div": 0.5}, {"step": 1, "loss_subject": 0.2}, {"step": 2, "loss_subject": 0.4}]
     lines += [{"step": 2, "dino": 0.5, "evaluation_seconds": 3}, {"step": 3, "loss_subject": 0.1}, {"step": 4, "dino": 0.6}]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -154,7 +154,7 @@ def test_a_curve_keeps_all_signals_and_the_losses_between_looks(tmp_path):
                      "4": {"dino": 0.6, "loss_subject": 0.1}}  # fmt: skip
 
 
-def test_the_study_is_three_recipes_long_and_looks_twelve_times(tmp_path):
+def test_the_study_is_three_recipes_long_and_evaluates_twelve_times(tmp_path):
     study = study_of("full", tmp_path, tmp_path)
     assert study.steps == TIMES * study.recipe_steps == LOOKS * study.every and study.recipe_steps % study.every == 0
     short = study_of("full", tmp_path, tmp_path, looks=3, max_steps=6)

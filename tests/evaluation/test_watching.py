@@ -1,4 +1,4 @@
-"""A run that is looked at while it trains learns the same, and ends with a named checkpoint."""
+"""A run that is evaluated while it trains learns the same, and ends with a named checkpoint."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ from dreambooth.files.images import read_settings
 from dreambooth.run.generate import GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 from dreambooth.training.records import Message, Scores
 from dreambooth.training.state import checkpoints, step_of
 from tests import tiny
@@ -61,7 +61,7 @@ def test_the_page_of_an_interrupted_run_ends_and_goes_on_with_it(pipelines, enco
     assert "Update 4 of 4, ended" in again and f"<dt>DINO</dt><dd>{first} →" in again, "the untuned model's look is still there"
 
 
-def test_encoders_that_are_not_there_are_told_before_the_training(pipelines, tmp_path):
+def test_encoders_that_are_not_there_are_reported_before_the_training(pipelines, tmp_path):
     with pytest.raises(SettingError, match="--dino_encoder"):
         watched(pipelines, tmp_path, "run", {}, evaluate_every=2)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
@@ -88,7 +88,7 @@ def seen_as(monkeypatch, dino):
 
 
 @pytest.mark.parametrize(("every", "limit", "left"), [(500, None, {2}), (1, 1, {2, 4})])
-def test_the_best_look_is_a_checkpoint_however_seldom_they_are_taken(pipelines, encoder_flags, tmp_path, monkeypatch, every, limit, left):
+def test_the_best_evaluation_pass_is_a_checkpoint(pipelines, encoder_flags, tmp_path, monkeypatch, every, limit, left):
     seen_as(monkeypatch, {0: 0.2, 1: 0.5, 2: 0.8, 3: 0.4, 4: 0.3})
     given = {**encoder_flags, "checkpointing_steps": every, "checkpoints_total_limit": limit, "evaluation_share": 0.99}
     watched(pipelines, tmp_path, "run", given, evaluate_every=1)
@@ -182,14 +182,14 @@ def test_a_lora_of_a_checkpoint_goes_onto_a_base_model(pipelines, encoder_flags,
     seen_as(monkeypatch, BEST_AT_2)
     given = {**encoder_flags, "method": "lora", "checkpointing_steps": None, "evaluate_every": 1, "evaluation_share": 0.99}
     watched(pipelines, tmp_path, "run", given)
-    on_base = open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@best").family
+    on_base = open_model(str(pipelines("stable_diffusion")), Opening(lora=f"{tmp_path / 'run'}@best")).family
     own = open_model(f"{tmp_path / 'run'}@2").family
     assert torch.equal(tiny.picture(on_base.pipe), tiny.picture(own.pipe))
     with pytest.raises(SettingError, match=r"^--lora: "):
-        open_model(str(pipelines("stable_diffusion")), lora=f"{tmp_path / 'run'}@1")
+        open_model(str(pipelines("stable_diffusion")), Opening(lora=f"{tmp_path / 'run'}@1"))
 
 
-def test_a_new_run_in_an_old_folder_begins_with_a_look_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):
+def test_a_new_run_in_an_old_folder_begins_with_an_evaluation_pass_of_its_own(pipelines, encoder_flags, tmp_path, monkeypatch):
     given = {**encoder_flags, "checkpointing_steps": 500, "max_train_steps": 1, "evaluate_every": 1, "overwrite_output_dir": True}
     for dino in (0.9, 0.2):
         seen_as(monkeypatch, {0: dino, 1: 0.5})
@@ -221,7 +221,7 @@ def test_looks_that_begin_in_the_middle_see_the_untuned_model_where_the_method_c
         ({"validation_prompt": "a [V] dog", "identifier": None}, "--validation_prompt"),
     ],
 )
-def test_what_would_fail_at_the_first_look_is_told_before_anything_is_drawn(pipelines, encoder_flags, tmp_path, given, output):
+def test_what_would_fail_at_the_first_evaluation_pass_is_reported_before(pipelines, encoder_flags, tmp_path, given, output):
     with pytest.raises(SettingError, match=output):
         watched(pipelines, tmp_path, "run", {**encoder_flags, **given})
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())

@@ -101,7 +101,7 @@ def test_the_loss_of_sdxl_is_that_of_diffusers(pipelines):
     torch.testing.assert_close(our_loss(family, x, eps, t, condition), theirs, rtol=1e-6, atol=0)
 
 
-def test_sdxl_is_told_sizes_and_crops_in_the_order_of_its_pipeline(pipelines):
+def test_sdxl_is_conditioned_on_sizes_and_crops_in_the_order_of_its_pipeline(pipelines):
     family = tiny.load(pipelines("sdxl"))
     theirs = family.pipe._get_add_time_ids((48, 32), (8, 4), (16, 24), dtype=torch.float32, text_encoder_projection_dim=32)
     ours = family.geometry((48, 32), (8, 4), (16, 24))["time_ids"]
@@ -142,7 +142,7 @@ def test_the_loss_of_flux_is_that_of_diffusers(tmp_path, guided, shift):
     torch.testing.assert_close(our_loss(family, x, eps, t, condition), theirs, rtol=1e-5, atol=0)
 
 
-def test_flux_is_told_the_guidance_it_is_trained_with(pipelines):
+def test_flux_is_conditioned_on_the_guidance_it_is_trained_with(pipelines):
     family = tiny.load(pipelines("flux"))
     (x, _), condition = numbers(), family.embed(family.tokenize(PROMPTS))
     answers = []

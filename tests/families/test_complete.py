@@ -171,7 +171,7 @@ def test_a_pipeline_may_be_put_together_by_links_to_the_parts_of_another(pipelin
 
 
 @pytest.mark.parametrize("name", ["model_index.json", "dreambooth.yaml", "tokenizer/tokenizer.json", "scheduler/scheduler_config.json"])
-def test_a_link_to_a_private_file_is_refused_and_its_words_are_not_told(name, model, tmp_path):
+def test_a_link_to_a_private_file_is_refused_and_its_words_are_not_reported(name, model, tmp_path):
     folder = model()
     (tmp_path / "secret").write_text('{"password": "hunter2"}')
     (folder / name).unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def test_folders_whose_parts_belong_together_are_their_familys(bare, name):
         ("flux", 32, "this transformer is for editing or following a picture (32 channels)"),
     ],
 )
-def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare, name, channels, output):
+def test_a_network_with_more_inputs_than_latents_is_reported_by_what_it_is_for(bare, name, channels, output):
     part, made = ("unet", 4) if name != "flux" else ("transformer", 16)
     error = refused(bare(name, **{part: {"in_channels": channels, "out_channels": made}}))
     assert error.setting == FLAG and output in error.reason
@@ -77,7 +77,7 @@ def test_a_network_with_more_inputs_than_latents_is_told_by_what_it_is_for(bare,
         ("flux", "FluxKontextPipeline", "for editing pictures"),
     ],
 )
-def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, output):
+def test_a_pipeline_for_another_task_is_reported_by_its_class(bare, name, pipeline, output):
     assert f"{pipeline} is {output}" in refused(bare(name, index={"_class_name": pipeline})).reason
 
 
@@ -107,7 +107,7 @@ def test_a_pipeline_for_another_task_is_told_by_its_class(bare, name, pipeline, 
         ("deepfloyd_superresolution", {"index": {"image_noising_scheduler": [None, None]}}, "has no image_noising_scheduler"),
     ],
 )
-def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes, output):
+def test_networks_that_do_not_belong_together_are_refused(bare, name, changes, output):
     error = refused(bare(name, **changes))
     assert error.setting == FLAG and output in error.reason
 
@@ -128,11 +128,11 @@ def test_networks_that_do_not_belong_together_are_told_apart(bare, name, changes
         ("stable_diffusion", {"scheduler": 5}, "has no scheduler"),
     ],
 )
-def test_a_pipeline_without_a_part_that_is_asked_is_told_with_the_part(bare, name, index, output):
+def test_a_pipeline_without_a_part_that_is_asked_is_reported_with_the_part(bare, name, index, output):
     assert output in refused(bare(name, index=index)).reason
 
 
-def test_encoders_that_take_the_place_of_absent_ones_are_looked_at_too(bare, pipelines):
+def test_encoders_that_take_the_place_of_absent_ones_are_checked_too(bare, pipelines):
     """A result of --skip_save_text_encoder is loaded with the base model's encoders."""
     folder = bare("sdxl", index={"text_encoder": [None, None], "text_encoder_2": [None, None]})
     own = {name: tiny.load(pipelines("sdxl")).parts[name] for name in ("text_encoder", "text_encoder_2")}
@@ -144,7 +144,7 @@ def test_encoders_that_take_the_place_of_absent_ones_are_looked_at_too(bare, pip
         family_of(source).load(source, replaced=own)
 
 
-def test_another_vae_is_told_by_its_own_flag(bare, pipelines, tmp_path):
+def test_another_vae_is_reported_by_its_own_flag(bare, pipelines, tmp_path):
     other = tmp_path / "vae16"
     tiny.vae(16).save_pretrained(other)
     base = pipelines("stable_diffusion")
@@ -170,7 +170,7 @@ def test_distilled_models_and_models_of_other_sizes_are_taken(bare):
         ({"architectures": []}, "holds no model_index.json"),
     ],
 )
-def test_a_part_in_the_place_of_a_pipeline_is_told_by_its_class(tmp_path, config, output):
+def test_a_part_in_the_place_of_a_pipeline_is_reported_by_its_class(tmp_path, config, output):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert output in refused(tmp_path).reason
 

@@ -38,7 +38,7 @@ def pickled(folder, part: str) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "sd15.ckpt"])
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_single_file_is_refused_and_told_how_to_convert_it(tmp_path, name, exists):
+def test_a_single_file_is_refused_with_the_way_to_convert_it(tmp_path, name, exists):
     if exists:
         (tmp_path / name).write_bytes(b"weights")
     message = refused(tmp_path / name)
@@ -52,7 +52,7 @@ def test_a_folder_without_an_index_is_no_pipeline(folder):
     assert "save_pretrained" in refused(folder)
 
 
-def test_a_folder_with_lora_weights_is_told_to_name_its_base_model(tmp_path):
+def test_a_folder_with_lora_weights_is_refused_with_the_advice_to_name_its_base_model(tmp_path):
     (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"")
     assert "name their base model here" in refused(tmp_path)
 
@@ -84,7 +84,7 @@ def test_a_part_that_is_not_there_is_half_written(folder, part):
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
-def test_damaged_weights_are_told_with_the_fix(folder, part, damage):
+def test_damaged_weights_are_reported_with_the_fix(folder, part, damage):
     path = folder / part / f"{WEIGHTS[part]}.safetensors"
     whole = path.read_bytes()
     path.write_bytes({"truncated": whole[: len(whole) // 2], "garbage": b"\x07" * 4096, "empty": b""}[damage])
@@ -94,7 +94,7 @@ def test_damaged_weights_are_told_with_the_fix(folder, part, damage):
 
 
 @pytest.mark.parametrize("part", ["unet", "vae"])
-def test_weights_that_are_not_all_there_are_told(folder, part):
+def test_weights_that_are_not_all_there_are_reported(folder, part):
     path = folder / part / f"{WEIGHTS[part]}.safetensors"
     tensors = load_file(path)
     first = min(tensors)
@@ -103,12 +103,12 @@ def test_weights_that_are_not_all_there_are_told(folder, part):
     assert f"{folder / part} lacks 1 weights, {first} first" in refused(folder)
 
 
-def test_a_damaged_configuration_is_told_with_the_fix(folder):
+def test_a_damaged_configuration_is_reported_with_the_fix(folder):
     (folder / "unet" / "config.json").write_text("{")
     assert "damaged or half written" in refused(folder)
 
 
-def test_weights_of_another_shape_than_the_configuration_says_are_told(folder):
+def test_weights_of_another_shape_than_the_configuration_says_are_reported(folder):
     path = folder / "unet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": [8, 32]}))
     assert "cannot be loaded" in refused(folder)
@@ -141,7 +141,7 @@ def test_another_vae_stands_in_for_one_that_is_a_pickle(folder, pipelines):
     tiny.load(folder, pretrained_vae_name_or_path=str(pipelines("stable_diffusion")))
 
 
-def test_a_hub_model_that_cannot_be_reached_is_told(monkeypatch):
+def test_a_hub_model_that_cannot_be_reached_is_reported(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -111,7 +111,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"), [("size=8k", "disk is full: .*/run/"), ("size=120k", "optimizer"), ("size=9m,nr_inodes=6", "inodes")]
 )
-def test_a_disk_that_is_full_at_any_moment_of_a_run_is_told(options, words, small_disk, pipelines, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_full_at_any_moment_of_a_run_is_reported(options, words, small_disk, pipelines, tmp_path, monkeypatch, capsys):
     place = small_disk(options)
     monkeypatch.setattr(stream, "needed_bytes", lambda *_: 0)  # another process takes what was free
     run = config(pipelines("stable_diffusion"), root=tmp_path, output_dir=place / "run", method="lora", checkpointing_steps=2)
@@ -145,7 +145,7 @@ def test_a_cache_of_models_that_may_not_be_written_is_no_missing_network(monkeyp
     assert "Hub" not in str(printed.value)
 
 
-def test_a_user_without_a_home_is_told_what_to_set(command, capsys, monkeypatch):
+def test_a_user_without_a_home_is_reported_what_to_set(command, capsys, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("DREAMBOOTH_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -156,7 +156,7 @@ def test_a_user_without_a_home_is_told_what_to_set(command, capsys, monkeypatch)
     assert "USER" in str(in_words(KeyError("getpwuid(): uid not found: 77")))
 
 
-def test_a_limit_on_the_size_of_files_is_told(tmp_path):
+def test_a_limit_on_the_size_of_files_is_reported(tmp_path):
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
@@ -167,7 +167,7 @@ def test_a_limit_on_the_size_of_files_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--version"]])
-def test_output_to_a_full_disk_is_told_and_not_complained_about_at_the_end(words):
+def test_output_to_a_full_disk_is_reported_and_not_complained_about_at_the_end(words):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "dreambooth", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1 and "the output of this command was not written" in done.stderr
@@ -182,7 +182,7 @@ def test_a_command_whose_complaint_cannot_be_written_either_ends_with_its_exit_c
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
-def test_a_name_that_is_too_long_is_told_in_a_line(name, command, capsys, tmp_path):
+def test_a_name_that_is_too_long_is_reported_in_a_line(name, command, capsys, tmp_path):
     printed = refused(capsys, command("--output_dir", str(tmp_path / name)), "too long", code=1)
     assert len(printed) < 400
 

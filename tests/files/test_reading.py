@@ -118,7 +118,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("change", ROWS.values(), ids=ROWS)
-def test_a_row_that_is_none_is_told_and_its_job_is_done_anew(change, tmp_path, caplog):
+def test_a_row_that_is_none_is_reported_and_its_job_is_done_anew(change, tmp_path, caplog):
     whole = row("LoRA", "ann", 0, dino=0.5).plain()
     assert as_row(json.dumps(whole | {"of a later version": 1})).arm == "LoRA"
     path = tmp_path / "rows" / "k.json"

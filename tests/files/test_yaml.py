@@ -158,5 +158,5 @@ arms:
         with pytest.raises(SettingError, match=printed):
             read_plan(str(path))
     path.write_text("arms: {a: {settings: {evaluate_every: 5, stop_early: no}}}")
-    with pytest.raises(SettingError, match="evaluate_every: all arms are looked at alike"):
+    with pytest.raises(SettingError, match="evaluate_every: all arms are evaluated alike"):
         read_plan(str(path))

@@ -9,12 +9,12 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from dreambooth.core.errors import SettingError
-from dreambooth.families import Family
+from dreambooth.families import Family, ModelSource
 from dreambooth.methods import LoRA
 from dreambooth.run.train import train
 from dreambooth.setup.checks import check, unused_settings
-from dreambooth.setup.model import idle_parts, lighten
-from dreambooth.setup.open import open_model
+from dreambooth.setup.model import idle_parts, load_in
+from dreambooth.setup.open import Opening, open_model
 from dreambooth.training.batches import text_table
 from tests import tiny
 from tests.training.runs import config
@@ -53,7 +53,9 @@ def test_a_fractional_alpha_survives_the_file(family, tmp_path, pipelines):
 LAYERS = {
     "stable_diffusion": {"attn1.to_q", "attn2.to_v"}, "sdxl": {"attn1.to_q", "attn2.to_v"},
     "flux": {"attn.to_q", "ff.net.2", "attn.to_add_out"}, "flux2": {"attn.to_q", "attn.to_v"}, "sd3": {"attn.to_q", "attn.add_k_proj"},
-    "z_image": {"attention.to_q", "attention.to_out.0"},
+    "z_image": {"attention.to_q", "attention.to_out.0"}, "krea2": {"attn.to_q", "attn.to_gate", "ff.up", "text_fusion.projector"},
+    "qwen_image": {"attn.to_q", "attn.to_out.0"}, "pixart_sigma": {"attn1.to_q", "attn2.to_v"},
+    "sana": {"attn1.to_q", "attn2.to_v"}, "flux2_dev": {"attn.to_q", "attn.to_v"},
 }  # fmt: skip
 """Some of the layers that each family's LoRA changes."""
 
@@ -92,6 +94,16 @@ def test_layers_that_do_not_exist_or_cannot_learn_are_refused(family, wanted, pr
     assert "to_k, to_q, to_v, to_out.0" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", tiny.PIPELINES)
+def test_a_familys_layers_are_listed_by_kind_and_not_once_for_each_block(pipelines, name):
+    family = tiny.load(pipelines(name))
+    with pytest.raises(SettingError) as caught:
+        LoRA(lora_layers="to_quarry").attach(family, [family.denoiser_name], seed=0)
+    kinds = caught.value.fix.split(", ")
+    assert len(kinds) <= 15 and len(caught.value.fix) < 250
+    assert "to_q" in caught.value.fix and len(kinds) == len(set(kinds))
+
+
 def test_a_file_of_another_rank_is_refused(family, pipelines, tmp_path):
     LoRA(rank=4).attach(family, ["unet"], seed=0).save(tmp_path, whole=True)
     other = LoRA(rank=8).attach(tiny.load(pipelines("stable_diffusion")), ["unet"], seed=0)
@@ -123,10 +135,8 @@ def test_dropout_acts_in_training_alone(family):
 @pytest.mark.parametrize("name", ["stable_diffusion", "flux"])
 def test_doras_lengths_are_those_of_the_weights_that_act_also_in_half_precision(pipelines, name):
     """PEFT rounds them to the weights' precision: the model was another by half a percent before the first update."""
-    family = tiny.load(pipelines(name))
-    method = LoRA(rank=2, use_dora=True)
-    lighten(family, method, "bf16")
-    method.attach(family, [family.denoiser_name], seed=0)
+    family = load_in("bf16", ModelSource(pretrained_model_name_or_path=str(pipelines(name))))
+    LoRA(rank=2, use_dora=True).attach(family, [family.denoiser_name], seed=0)
     count = 0
     for layer in family.denoiser.modules():
         for magnitude in getattr(layer, "lora_magnitude_vector", {}).values():
@@ -194,7 +204,7 @@ def test_dora_in_kohyas_names_is_refused_when_it_is_asked_for(pipelines, tmp_pat
         check(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", use_dora=True, output_kohya_format=True))
 
 
-def test_what_has_nothing_to_do_is_told(pipelines, tmp_path):
+def test_what_has_nothing_to_do_is_reported(pipelines, tmp_path):
     given = {"root": tmp_path, "method": "lora", "text_encoder_lr": 1e-4, "ema_decay": 0.9, "skip_save_text_encoder": True}
     printed = unused_settings(config(pipelines("stable_diffusion"), **given))
     assert [one.split(" has nothing")[0] for one in printed] == ["--text_encoder_lr", "--ema_decay", "--skip_save_text_encoder"]
@@ -207,7 +217,7 @@ def test_a_lora_for_another_family_is_refused_and_not_left_out_in_silence(pipeli
         for _ in train(config(pipelines(family), root=tmp_path, method="lora", max_train_steps=1, output_dir=tmp_path / family)):
             pass
         with pytest.raises(SettingError, match=rf"^--lora: \S+ is for another model: .*{part}"):
-            open_model(str(pipelines(other)), lora=str(tmp_path / family))
+            open_model(str(pipelines(other)), Opening(lora=str(tmp_path / family)))
 
 
 def test_a_text_encoders_layers_have_the_names_that_every_program_knows(pipelines, tmp_path):
@@ -230,5 +240,5 @@ def test_no_float32_weights_go_to_the_device_of_a_run_in_half_precision(pipeline
     wanted = config(pipelines("stable_diffusion"), root=tmp_path, method="lora", max_train_steps=1, mixed_precision="bf16")
     for _ in train(wanted.updated({("output", "output_dir"): str(tmp_path / "run")})):
         pass
-    open_model(str(pipelines("stable_diffusion")), precision="bf16")
+    open_model(str(pipelines("stable_diffusion")), Opening(precision="bf16"))
     assert moved and set(moved) == {torch.bfloat16}

@@ -158,7 +158,7 @@ def test_the_preset_is_what_the_scripts_do_with_photos_and_class_images(base, tm
     assert (custom.cropping.random_flip, custom.prior.num_class_images) == (False, 200)
 
 
-def test_class_images_that_have_no_use_are_told_with_the_methods_own_reason(base, tmp_path):
+def test_class_images_that_have_no_use_are_reported_with_the_methods_own_reason(base, tmp_path):
     (output,) = unused_settings(config(base, tmp_path, class_data_dir=str(tmp_path)))
     assert output.startswith("--class_data_dir has nothing to do") and "changes nothing of the model but its new word" in output
     assert unused_settings(config(base, tmp_path, method="full", class_data_dir=str(tmp_path))) == []

@@ -57,7 +57,7 @@ def test_clip_t_is_the_plain_cosine_neither_scaled_nor_clipped():
     assert score("clip_t", EvalImages((shot(0),)), encoders) == pytest.approx(-0.3)
 
 
-def test_pres_looks_at_the_class_and_at_this_subjects_photos():
+def test_pres_compares_the_class_with_this_subjects_photos():
     evidence = EvalImages((shot(0),), PHOTOS, class_drawn=(shot(1), shot(3)))
     assert score("pres", evidence, Written(DINO)) == pytest.approx((0 + HALF + HALF + 1) / 4)
 
@@ -76,7 +76,7 @@ def test_div_is_between_pictures_of_one_prompt_alone():
     assert score("div", evidence, encoders) == pytest.approx((1 + 3) / 2)
 
 
-def test_div_does_not_look_at_the_photos():
+def test_div_does_not_use_the_photos():
     encoders = Written({0: [0.0], 1: [1.0]})
     drawn = (shot(0), shot(1))
     assert score("div", EvalImages(drawn), encoders) == score("div", EvalImages(drawn, photos=PHOTOS), encoders)
@@ -144,7 +144,7 @@ def test_drift_pairs_equal_seeds():
         METRICS["drift"](EvalImages((), class_drawn=(shot(0, seed=5),), class_base=before), encoders)
 
 
-def test_nothing_to_look_at_is_told_by_name():
+def test_an_absent_set_of_images_is_named():
     encoders = Written(DINO)
     for name, what in (("dino", "pictures of the subject"), ("pres", "class images"), ("drift", "class images")):
         with pytest.raises(Undefined, match=what):

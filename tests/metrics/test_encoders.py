@@ -152,13 +152,13 @@ def test_the_toyboxs_kind_of_perceptual_distance(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dino", "clip"])
-def test_an_encoder_that_is_not_here_is_told_with_the_folder_option(name):
+def test_an_encoder_that_is_not_here_is_reported_with_the_folder_option(name):
     setting = EncoderSettings(**{f"{name}_encoder": "nobody/nothing-at-all"})
     with pytest.raises(SettingError, match=rf"--{name}_encoder: nobody/nothing-at-all is neither .* pass --{name}_encoder FOLDER"):
         setting.load(device=torch.device("cpu")).ready([name])
 
 
-def test_a_folder_of_another_kind_is_told(encoder_folders):
+def test_a_folder_of_another_kind_is_reported(encoder_folders):
     setting = EncoderSettings(clip_encoder=str(encoder_folders["lpips"]))
     with pytest.raises(SettingError, match=r"--clip_encoder: .* lacks \d+ weights of a CLIPModel"):
         setting.load(device=torch.device("cpu")).ready(["clip"])

@@ -71,7 +71,7 @@ def test_prior_preservation_without_a_class_is_refused(place, tmp_path, capsys):
     assert "--with_prior_preservation" in capsys.readouterr().err
 
 
-def test_class_flags_without_prior_preservation_are_told(place, tmp_path, capsys):
+def test_class_flags_without_prior_preservation_are_reported(place, tmp_path, capsys):
     here = place()
     assert here.train("train_dreambooth", f"{TWO_STEPS} --class_prompt dog --class_data_dir {tmp_path / 'dogs'}") == 0
     output = capsys.readouterr()

@@ -59,7 +59,7 @@ def test_each_damage_is_found_by_its_check(dreambench, album, found, spoil):
     assert all(f.reason and f.fix for f in report.of("bad.png"))
 
 
-def test_what_a_file_holds_is_told_as_information(album):
+def test_what_a_file_holds_is_reported_as_information(album):
     exif = Image.Exif()
     exif[0x0112] = 6
     scene(7).save(album / "turned.jpg", exif=exif, quality=92)
@@ -102,7 +102,7 @@ def test_a_folder_in_which_nothing_can_be_read_gives_findings_like_any_other(tmp
     assert report.exit_code == 1 and (tmp_path / "sheet" / "sheet.png").is_file()
 
 
-def test_exact_and_near_and_mirrored_copies_are_told_once_against_the_first(album, dreambench):
+def test_exact_and_near_and_mirrored_copies_are_reported_once_against_the_first(album, dreambench):
     photo = Image.open(dreambench / "robot_toy" / "00.jpg")
     photo.save(album / "a.png")
     shutil.copy(album / "a.png", album / "b.png")
@@ -129,7 +129,7 @@ def test_the_number_of_photos_is_judged_by_what_they_share(tmp_path, count, conc
     assert ("count" in checks(quick(tmp_path, concept=concept), None)) == output
 
 
-def test_a_photo_off_its_centre_is_told_to_be_cropped(tmp_path):
+def test_cropping_is_advised_for_a_photo_off_its_centre(tmp_path):
     scene(3, (1200, 640), centre=(0.16, 0.5)).save(tmp_path / "a.jpg", quality=92)
     assert "off centre" in checks(quick(tmp_path), "a.jpg")
 
@@ -149,7 +149,7 @@ def test_the_contact_sheet_shows_every_photo_also_the_unreadable_ones(album, tmp
     assert report.has_errors
 
 
-def test_a_large_folder_is_looked_at_in_part_and_says_so(tmp_path):
+def test_a_large_folder_is_checked_in_part_and_says_so(tmp_path):
     scene(0, (200, 200)).save(tmp_path / "0.jpg")
     for number in range(1, 90):
         shutil.copy(tmp_path / "0.jpg", tmp_path / f"{number}.jpg")

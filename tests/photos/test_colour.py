@@ -87,7 +87,7 @@ def test_inks_follow_their_press(tmp_path):
     assert left.min() > 250 and right[0] > 200 and right[1:].max() < 60 and facts.mode == "CMYK" and facts.is_converted
 
 
-def test_a_profile_of_another_kind_of_picture_is_left_out_and_told(tmp_path):
+def test_a_profile_of_another_kind_of_picture_is_left_out_and_reported(tmp_path):
     for name, profile in (("ink.png", ink_profile()), ("broken.png", matrix_profile(P3)[:-40])):
         Image.fromarray(COLOURS).save(tmp_path / name, icc_profile=profile)
         image, facts = load_with_facts(tmp_path / name)
@@ -153,7 +153,7 @@ def test_code_points_count_more_than_a_profile_and_a_profile_more_than_other_chu
 
 @pytest.mark.parametrize("chunk", [(b"cICP", bytes([9, 16, 0, 1])), (b"cICP", bytes([9, 18, 0, 1])), (b"cICP", bytes([10, 13, 0, 1])),
                                    (b"cHRM", struct.pack(">8I", *[30000] * 8)), (b"cHRM", bytes(32))])  # fmt: skip
-def test_colours_that_cannot_be_converted_are_told_and_not_guessed(tmp_path, chunk, caplog):
+def test_colours_that_cannot_be_converted_are_reported_and_not_guessed(tmp_path, chunk, caplog):
     png(tmp_path / "a.png", COLOURS, chunk)
     image, facts = load_with_facts(tmp_path / "a.png")
     assert np.array_equal(image, COLOURS)

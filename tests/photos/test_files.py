@@ -91,7 +91,7 @@ def test_control_characters_in_a_name_are_written_out_in_messages(tmp_path):
     assert "\n" not in str(raised.value) and "\\n" in str(raised.value) and "\x1b" not in str(raised.value)
 
 
-def test_a_file_without_permission_is_told_and_not_fatal(album):
+def test_a_file_without_permission_is_reported_and_not_fatal(album):
     if os.geteuid() == 0:
         pytest.skip("the superuser may read everything")
     (album / "0.jpg").chmod(0)

@@ -30,7 +30,7 @@ def folders(*counts: int) -> list[PhotoFolder]:
     ("counts", "expected"),
     [([5], [60]), ([5000], [60]), ([60, 60], [60, 60]), ([5] * 24, [60] * 24), ([50] * 40, [3] * 40), ([5] * 240, [1, 0] * 120)],
 )
-def test_few_folders_are_looked_at_whole_and_of_many_a_few_photos_in_all(counts, expected):
+def test_few_folders_are_checked_whole_and_of_many_a_few_photos_in_all(counts, expected):
     found = shared_out(folders(*counts))
     assert found == expected
     assert sum(min(count, at_most) for count, at_most in zip(counts, found, strict=True)) <= max(QUICK_IN_ALL, QUICK_PHOTOS)
@@ -61,7 +61,7 @@ def test_of_many_subjects_a_dozen_words_are_said_and_one_line_of_all(many):
     assert "450 photos of 150 subjects, 75 of which" in messages[-1]
 
 
-def test_a_photo_that_cannot_be_read_is_found_also_where_no_photo_was_looked_at_closely(many):
+def test_a_photo_that_cannot_be_read_is_found_also_where_no_photo_was_checked_in_depth(many):
     broken = many.parent / "subjects" / "001" / "2.png"
     broken.write_bytes((many.parent / "good" / "2.png").read_bytes()[:100])
     assert shared_out([scan(many.parent / "subjects" / f"{number:03d}") for number in range(150)])[1] == 0
@@ -106,7 +106,7 @@ def test_captions_and_names_of_ten_thousand_photos_take_a_second(tmp_path):
     assert captions_in(tmp_path)["a.png"] == ["a.png.txt"] and caption_of(tmp_path / "77.png") == (tmp_path / "77.TXT", "a red dog")
 
 
-def test_a_folder_of_which_no_photo_is_looked_at_is_still_told_by_its_files(tmp_path):
+def test_a_folder_of_which_no_photo_is_decoded_is_still_checked_by_its_files(tmp_path):
     tiny.photos(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"")
     report = check_folder(scan(tmp_path), resolution=16, concept="object", at_most=0)

@@ -134,7 +134,7 @@ def test_masks_from_alpha_follow_the_crop(tmp_path):
     assert (mask > 127).mean() == pytest.approx(0.25, abs=0.04)
 
 
-def test_masks_from_a_folder_place_the_crop_and_a_missing_one_is_told(wide, tmp_path):
+def test_masks_from_a_folder_place_the_crop_and_a_missing_one_is_reported(wide, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()
     for number in (0, 1):
@@ -196,7 +196,7 @@ def test_an_opaque_photo_is_cut_around_its_subject_also_with_masks_of_transparen
     assert [(p.box, p.found) for p in masked.photos] == [(p.box, p.found) for p in plain.photos]
 
 
-def test_a_folder_that_cannot_be_made_is_told(wide, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(wide, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingError, match=r"OUT.*cannot be written"):
         prepare(PhotosPrepare(folder=str(wide), out=str(tmp_path / "file" / "out")))

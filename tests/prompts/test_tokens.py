@@ -132,7 +132,7 @@ def test_a_vocabulary_of_a_few_hundred_words_gives_what_the_lists_let_through():
     assert pick(small, seed=0) in {"zqx", "vbk", "kgw"}
 
 
-def test_a_vocabulary_without_such_words_is_told_with_a_way_out():
+def test_a_vocabulary_without_such_words_is_reported_with_a_way_out():
     with pytest.raises(SettingError, match="no short token") as raised:
         candidates(tiny.t5_tokenizer())
     assert "--identifier" in raised.value.fix
@@ -147,5 +147,5 @@ def test_a_chosen_identifier_is_warned_about_with_the_evidence(clip, word, outpu
     assert (warning is None) if output is None else (output in warning and "Rare and meaningless here" in warning)
 
 
-def test_what_a_tokenizer_does_not_know_at_all_is_told():
+def test_what_a_tokenizer_does_not_know_at_all_is_reported():
     assert "does not know" in inspect("日本", tiny.t5_tokenizer())

@@ -102,7 +102,7 @@ def test_a_first_report_without_scores(run):
     assert "http" not in path.read_text().replace("http-equiv", "")
 
 
-def test_the_chosen_checkpoint_is_told_with_its_reason(run):
+def test_the_chosen_checkpoint_is_reported_with_its_reason(run):
     record = json.loads((run / "run.json").read_text())
     record["choice"] = {"step": 20, "why": "Step 20: the most faithful of those within the bounds."}
     (run / "run.json").write_text(json.dumps(record))
@@ -199,7 +199,7 @@ def place_of(value: float) -> float:
     return 12 + (4 - value) / 4 * 178
 
 
-def test_a_checkpoints_report_tells_its_own_updates(run):
+def test_a_checkpoints_report_counts_its_own_updates(run):
     folder = run / "evaluation" / "checkpoint-3"
     folder.mkdir(parents=True)
     (folder / "scores.json").write_text(json.dumps(scores()))

@@ -60,7 +60,7 @@ def test_the_folder_of_a_full_run_is_a_pipeline_that_diffusers_loads(family, pip
     assert all(torch.equal(a, b) for a, b in zip(pipe.vae.parameters(), base.vae.parameters(), strict=True))
 
 
-def test_a_run_tells_where_it_comes_from(pipelines, tmp_path):
+def test_a_run_records_where_it_comes_from(pipelines, tmp_path):
     records = list(
         dreambooth.stream.train(config(pipelines("stable_diffusion"), root=tmp_path, max_train_steps=2, output_dir=tmp_path / "run"))
     )
@@ -350,7 +350,7 @@ def test_the_result_goes_to_the_hub_and_neither_photos_nor_paths_nor_the_token(p
 
 
 @pytest.mark.parametrize(("given", "printed"), [({"hub_model_id": "my dog"}, "--hub_model_id"), ({"hub_token": "other"}, "--push_to_hub")])
-def test_what_the_hub_would_refuse_is_told_before_the_training(pipelines, tmp_path, monkeypatch, given, printed):
+def test_what_the_hub_would_refuse_is_reported_before_the_training(pipelines, tmp_path, monkeypatch, given, printed):
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     wanted = {"push_to_hub": True, "hub_token": "hf_secret", "hub_model_id": "my-dog", **given}
     with pytest.raises(SettingError, match=printed):

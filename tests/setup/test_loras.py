@@ -18,7 +18,7 @@ from dreambooth.methods import LoHa, LoRA
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
 from dreambooth.setup.loras import LoRAFile, add_lora, fit, read_lora
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 from tests import tiny
 from tests.training.runs import config
 
@@ -253,7 +253,7 @@ def test_a_file_acts_beside_a_runs_own_layers_in_half_precision_too(pipelines, m
     settings = {"method": "lora", "max_train_steps": 1, "mixed_precision": "bf16", "output_dir": tmp_path / "run"}
     for _ in train(config(one.base, root=tmp_path, **settings)):
         pass
-    alone, both = open_model(str(tmp_path / "run")), open_model(str(tmp_path / "run"), lora=str(one.folder))
+    alone, both = open_model(str(tmp_path / "run")), open_model(str(tmp_path / "run"), Opening(lora=str(one.folder)))
     assert alone.added is None and both.added and "layers of the unet" in both.added
     layer = both.family.denoiser.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
     assert layer.active_adapters == ["default", "added"] and layer.lora_A["added"].weight.dtype == torch.float32
@@ -391,7 +391,7 @@ def test_any_part_of_a_file_is_refused_or_all_of_it_is_taken(made):
         (lambda folder, one: folder.write_text("text"), "is no safetensors file"),
     ],
 )
-def test_what_is_no_place_of_a_lora_is_told(made, tmp_path, build, output):
+def test_what_is_no_place_of_a_lora_is_reported(made, tmp_path, build, output):
     build(tmp_path / "lora", made("stable_diffusion"))
     assert output in refused(lambda: read_lora(str(tmp_path / "lora")))
 
@@ -410,7 +410,7 @@ def test_a_pickle_is_opened_when_it_may_be_and_holds_the_same(made, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nobody/no-such-lora", "nobody/no-such-lora/file.safetensors"])
-def test_a_hub_id_that_cannot_be_had_is_told(monkeypatch, name):
+def test_a_hub_id_that_cannot_be_had_is_reported(monkeypatch, name):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -431,7 +431,7 @@ def test_the_command_line_refuses_before_it_loads_the_model(made, tmp_path, caps
     assert "changes 32 layers of the unet and 12 layers of the text_encoder" in capsys.readouterr().out
 
 
-def test_a_lora_in_the_place_of_a_model_is_told_what_it_is_for(made, capsys):
+def test_a_lora_in_the_place_of_a_model_is_refused_with_what_it_is_for(made, capsys):
     path = str(made("stable_diffusion").folder / FILE)
     assert main(["generate", path, "a dog"]) == 2
     output = capsys.readouterr().err

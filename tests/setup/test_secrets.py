@@ -37,7 +37,7 @@ def test_a_token_in_the_place_of_something_else_is_not_said_back(tree):
     assert not any("hf_aB3" in text for text in (str(printed.value), printed.value.reason, printed.value.setting, printed.value.fix))
 
 
-def test_a_token_at_the_end_of_what_is_cut_off_is_not_told_in_part():
+def test_a_token_at_the_end_of_what_is_cut_off_is_not_reported_in_part():
     printed = SettingError("--output_dir", "x" * 660 + " " + TOKEN)
     assert "hf_" not in str(printed)
 
@@ -69,7 +69,7 @@ def test_what_a_library_says_of_a_token_or_a_password_is_left_out(said, capsys, 
         assert "***" in printed and TOKEN not in printed and "pass" not in printed
 
 
-def test_the_hubs_own_words_about_a_token_are_told_without_it(monkeypatch, tmp_path):
+def test_the_hubs_own_words_about_a_token_are_reported_without_it(monkeypatch, tmp_path):
     import huggingface_hub
 
     from dreambooth.run.hub import check_push

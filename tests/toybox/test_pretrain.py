@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from dreambooth.core.errors import SettingError
-from dreambooth.toybox.pretrain import latents, pictures, vae
+from dreambooth.toybox.pretrain import encoders, instance, latents, pictures, stages, vae
 from dreambooth.toybox.pretrain.groupnorm import quicken
 from dreambooth.toybox.pretrain.judge import answers, take
 from dreambooth.toybox.pretrain.judge import build as build_judge
@@ -154,6 +154,21 @@ def test_the_decoder_learns_and_the_encoder_stays(tmp_path, monkeypatch) -> None
     assert records[-1].step > 1
     assert {name for name in before if name.startswith(("encoder.", "quant_conv."))} <= same
     assert not any(name.startswith("decoder.conv_out") for name in same)
+
+
+@pytest.mark.parametrize("stage", ["judge", "perceptual", "clip", "instance"])
+def test_an_encoder_learns_from_a_batch_of_rendered_pictures(tmp_path, monkeypatch, stage) -> None:
+    for module in (pictures, instance):
+        monkeypatch.setattr(module, "FAMILIES", 2)
+    monkeypatch.setattr(pictures, "SHARD", 24)
+    monkeypatch.setattr(encoders, "HELD", 0)
+    pictures.render_shard(tmp_path / "pictures", 0)
+    model = stages.make(stage, tmp_path, False)
+    loss, figures, count = model.loss(torch.Generator().manual_seed(0), 0.0)
+    loss.backward()
+    learned = [p for module, _ in model.modules().values() for p in module.parameters() if p.grad is not None]
+    assert count > 0 and torch.isfinite(loss) and figures
+    assert any(p.grad.abs().max() > 0 for p in learned)
 
 
 def test_two_processes_share_their_gradients(tmp_path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import dreambooth.toybox
-from dreambooth.toybox.world import held_out_subjects
+from dreambooth.toybox.world import held_out_subjects, render_photos
 
 FOLDER = Path(dreambooth.toybox.__file__).parent
 pytestmark = pytest.mark.skipif(
@@ -49,7 +49,7 @@ def test_the_autoencoder_keeps_a_held_out_photo() -> None:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(FOLDER / "pipeline" / "vae", dtype=torch.float32)
-    photos = np.stack([subject.photos(128)[0] for subject in held_out_subjects()[:6]])
+    photos = np.stack([render_photos(subject, 128)[0] for subject in held_out_subjects()[:6]])
     x = torch.from_numpy(photos).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         z = vae.encode(x).latent_dist.mean
@@ -69,7 +69,7 @@ def test_encoders_are_transformers_folders(name: str) -> None:
     config = AutoConfig.from_pretrained(folder)
     side = config.vision_config.image_size if name == "clip" else 128
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    pixels = AutoImageProcessor.from_pretrained(folder)(held_out_subjects()[0].photos(256)[0], return_tensors="pt").pixel_values
+    pixels = AutoImageProcessor.from_pretrained(folder)(render_photos(held_out_subjects()[0], 256)[0], return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, side, side)
     assert pixels.min() >= -1.01 and pixels.max() <= 1.01
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_clip_knows_the_class_and_the_place_of_held_out_photos() -> None:
     from dreambooth.toybox.world import CLASSES, CONTEXTS
 
     weights, subjects = Weights(), held_out_subjects()[::2]
-    seen = weights.seen(np.stack([subject.photos(128)[0] for subject in subjects]))
+    seen = weights.seen(np.stack([render_photos(subject, 128)[0] for subject in subjects]))
     nouns, places = list(CLASSES), list(CONTEXTS)
     named = (seen @ weights.read([f"a {noun}" for noun in nouns]).T).argmax(1).tolist()
     assert np.mean([nouns[i] == subject.noun for i, subject in zip(named, subjects, strict=True)]) > 0.75

@@ -26,6 +26,7 @@ from dreambooth.toybox.world import (
     held_out_subjects,
     render,
     render_mask,
+    render_photos,
     scene_of_prompt,
 )
 from dreambooth.toybox.world.fields import blend, capsule, sphere, union
@@ -153,7 +154,7 @@ def test_photos_are_four_to_six_in_different_places() -> None:
         scenes = subject.photo_scenes()
         assert 4 <= len(scenes) <= 6 and len({scene.context for scene in scenes}) == len(scenes)
         assert scenes == subject.photo_scenes()
-    assert all(photo.shape == (32, 32, 3) for photo in held_out_subjects()[0].photos(32))
+    assert all(photo.shape == (32, 32, 3) for photo in render_photos(held_out_subjects()[0], 32))
 
 
 def test_a_family_differs_in_all_but_class_and_colour_words() -> None:

@@ -10,7 +10,8 @@ from dreambooth.families import ModelSource, family_of
 from dreambooth.run.material import gather, make_batches
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.training.batches import Batches, Cropping, as_pixels, corners, crop_picture
+from dreambooth.training.batches import Batches
+from dreambooth.training.crops import Cropping, Cutter, as_pixels
 from dreambooth.training.ranks import Ranks
 from tests import tiny
 from tests.training.runs import SETTINGS, config, same_files, weights
@@ -27,16 +28,16 @@ def batches(pipelines, settings) -> Batches:
 
 
 def test_a_wide_photo_has_different_random_crops_and_one_in_the_middle(tmp_path):
-    random = corners((40, 16), 16, cropping=Cropping(), seed=0, name="a")
+    random = Cutter(Cropping(), 16).corners((40, 16), "a", (16, 16))
     assert len(random) == 4 and all(top == 0 and 0 <= left <= 24 for top, left in random)
-    assert corners((40, 16), 16, cropping=Cropping(center_crop=True), seed=0, name="a") == [(0, 12)]
-    assert corners((16, 16), 16, cropping=Cropping(), seed=0, name="a") == [(0, 0)]
+    assert Cutter(Cropping(center_crop=True), 16).corners((40, 16), "a", (16, 16)) == [(0, 12)]
+    assert Cutter(Cropping(), 16).corners((16, 16), "a", (16, 16)) == [(0, 0)]
 
 
 def test_a_flip_is_a_cut_of_its_own_and_knows_its_corner():
     image = Image.new("RGB", (40, 16))
     image.paste((255, 255, 255), (0, 0, 20, 16))
-    plain, mirrored = crop_picture(image, "a", cropping=Cropping(center_crop=True), resolution=16, seed=0, mirrored=True)
+    plain, mirrored = Cutter(Cropping(center_crop=True, random_flip=True), 16).crops(image, "a")
     assert torch.equal(plain.pixels.flip(-1), mirrored.pixels)
     assert plain.corner == (0, 12) and mirrored.corner == (0, 12) and plain.original == (16, 40)
 

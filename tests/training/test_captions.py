@@ -42,7 +42,7 @@ def wanted(pipelines, photos, tmp_path):
 
 
 @pytest.mark.parametrize("caption", ["a brown dog on grass", "a photo of <trigger>", "a asks dog, sks1, SKS", "a [name] dog", "TOK dog"])
-def test_captions_that_never_say_the_subjects_name_are_told_with_their_number_and_one_of_them(wanted, caption):
+def test_captions_that_never_say_the_subjects_name_are_reported_with_their_number_and_one_of_them(wanted, caption):
     asked_for = wanted(caption, caption, caption, caption)
     (output,) = unnamed(asked_for, gather(asked_for, "sks"))
     assert (
@@ -124,7 +124,7 @@ def test_a_name_behind_the_last_token_that_is_read_is_refused_by_file(wanted, fa
         cut_off(instance, gather(instance, "sks"), family)
 
 
-def test_what_is_cut_off_of_other_prompts_is_told_with_its_place(wanted, family):
+def test_what_is_cut_off_of_other_prompts_is_reported_with_its_place(wanted, family):
     twice = wanted(
         f"a [V] dog, {LONG}, and a [V] kennel", "a [V] dog", validation_prompt=f"a [V] dog {LONG}", validation_negative_prompt=LONG
     )

@@ -10,7 +10,8 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import squared_error
 from dreambooth.photos.load import load_with_facts
 from dreambooth.run.train import train
-from dreambooth.training.batches import Batches, Cropping, ImageSet, text_table
+from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, text_table
+from dreambooth.training.crops import Cropping, Cutter, Picture
 from dreambooth.training.masks import mask_of
 from dreambooth.training.objective import Objective
 from tests import tiny
@@ -43,15 +44,13 @@ def test_masks_are_cut_and_mirrored_with_their_photos_and_the_prior_counts_whole
     family = tiny.load(pipelines("stable_diffusion"))
     photo = Image.merge("RGB", [half()] * 3)
     image_set, prior = ImageSet(), ImageSet()
-    options = {"cropping": Cropping(), "resolution": 16, "seed": 0, "mirrored": flip}
-    image_set.add("photo", photo, [0], **options, mask=half())
-    prior.add("class", photo, [1], **options)
+    cutter = Cutter(Cropping(random_flip=flip), 16)
+    image_set.add(Picture("photo", photo, [0], half()), cutter)
+    prior.add(Picture("class", photo, [1]), cutter)
     for cut in image_set.crops:
         assert torch.equal(cut.mask, cut.pixels[:1])
-    batches = Batches(
-        family, image_set, prior, text_table(family, ["a sks dog", "a dog"]), process=family.process,
-        objective=Objective(masked_loss=True), num_photos=1, num_prior=1, resolution=16, seed=0,
-    )  # fmt: skip
+    data = TrainingData(image_set, prior, text_table(family, ["a sks dog", "a dog"]))
+    batches = Batches(family, data, Draw(num_photos=1, num_prior=1, seed=0), Objective(masked_loss=True))
     batch = batches.make(0, 0, 2)
     left = torch.cat([torch.ones(8, 4), torch.zeros(8, 4)], dim=1)
     assert any(torch.allclose(batch.mask[0, 0], side, atol=0.1) for side in (left, left.flip(-1))[: 1 + flip])

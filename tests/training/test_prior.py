@@ -182,7 +182,7 @@ def test_a_damaged_class_image_is_named_and_drawn_anew_with_its_own_seed(damage,
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"images": 3}', "outside", "a seed in words"])
-def test_a_damaged_manifest_is_written_anew_from_the_pictures_and_told(content, family, tmp_path):
+def test_a_damaged_manifest_is_written_anew_from_the_pictures_and_reported(content, family, tmp_path):
     draw(family, images(tmp_path))
     path = tmp_path / MANIFEST
     whole = json.loads(path.read_text())

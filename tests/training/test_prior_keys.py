@@ -49,7 +49,7 @@ DECIDES = [
 
 
 @pytest.mark.parametrize("settings", DECIDES, ids=str)
-def test_what_decides_a_picture_decides_where_it_is_looked_for(planned, settings):
+def test_what_decides_a_picture_decides_where_it_is_searched(planned, settings):
     assert planned(**settings).folder != planned().folder
 
 

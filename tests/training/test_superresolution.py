@@ -9,9 +9,11 @@ from torch.nn.functional import avg_pool2d, interpolate, mse_loss
 
 from dreambooth.core.draws import generator
 from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.photos.load import load
 from dreambooth.run.train import train
 from dreambooth.setup.record import read_record
-from dreambooth.training.batches import Batches, Cropping, ImageSet, Shown, fill_image_set, text_table
+from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
+from dreambooth.training.crops import Cropping, Cutter, Picture
 from dreambooth.training.objective import Objective
 from dreambooth.training.records import Message, Step
 from dreambooth.training.step import forward_backward
@@ -23,18 +25,12 @@ ALONE = {"with_prior_preservation": None, "class_prompt": None, "num_class_image
 
 
 def batches(family, photos: Path, *, cache: bool, objective: Objective | None = None, resolution: int = 32) -> Batches:
-    from dreambooth.photos.load import load
-
-    shelf = ImageSet()
+    shelf, cutter = ImageSet(), Cutter(Cropping(center_crop=True), resolution, 4)
     paths = sorted(photos.iterdir())
-    shown = (Shown(path.name, load(path), [0]) for path in paths)
-    options = {"cropping": Cropping(center_crop=True), "resolution": resolution, "seed": 4}
-    list(fill_image_set(shelf, shown, family if cache else None, count=len(paths), what="photos", **options))
-    text = text_table(family, ["a sks dog"])
-    return Batches(
-        family, shelf, ImageSet(), text, process=family.process, objective=objective or Objective(), num_photos=4, num_prior=0,
-        resolution=resolution, seed=4,
-    )  # fmt: skip
+    shown = (Picture(path.name, load(path), [0]) for path in paths)
+    list(fill_image_set(shelf, shown, cutter, family if cache else None, count=len(paths), what="photos"))
+    data = TrainingData(shelf, ImageSet(), text_table(family, ["a sks dog"]))
+    return Batches(family, data, Draw(4, 0, 4), objective or Objective())
 
 
 @pytest.fixture(params=LATER)

@@ -23,6 +23,6 @@ class Executor(Setting, ABC):
     def run(self, jobs: Iterable[Job], work: Work, keep: Keep | None = None, *, stop: Stop = never) -> Generator[Event, None, None]:
         """Do all jobs; every one ends in exactly one `Finished` or `Failed`. A failed job does not stop the others.
 
-        The worker itself calls `keep` with the row, before `Finished` is told: what was finished outlives the process that asked for it.
+        The worker itself calls `keep` with the row, before `Finished` is yielded: what was finished outlives the process that asked for it.
         When `stop` says so, or the iterator is closed, running jobs are asked to save and end, and no event follows.
         """

@@ -37,7 +37,7 @@ class Ray(Executor):
     """The cluster: auto (the one that this machine belongs to), HOST:PORT, or local to start one on this machine alone."""
     workers: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Jobs at a time; left out, what the cluster holds; on this machine alone what its GPUs hold, or 2 on the CPU. A cluster that grows
-    on demand has to be told."""
+    on demand needs the number."""
     retries: Annotated[int, Ge(0), Le(1000)] = 2
     """How often a job whose worker or machine died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None

@@ -27,6 +27,7 @@ from dreambooth.bench.rows import as_row
 from dreambooth.core.errors import DreamboothError, RunError, SettingError, first_line, redacted
 from dreambooth.core.wording import written_out
 from dreambooth.files.atomic import whole_file, writable_folder
+from dreambooth.files.digests import tree_digest
 from dreambooth.files.leftovers import PREFIX, prefix, sweep
 from dreambooth.files.locks import LOCK
 from dreambooth.files.places import is_inside, private_folder, remove
@@ -202,11 +203,8 @@ class Storage:
         return f"{self.url.rstrip('/')}/jobs/{job.key}.tar"
 
     def _send(self, photos: Path) -> str:
-        digest = hashlib.sha256()
-        for path in sorted(photos.rglob("*")):
-            if path.is_file() and is_inside(path, photos):
-                digest.update(os.fsencode(path.relative_to(photos).as_posix()) + b"\0" + path.read_bytes())
-        url = f"{self.url.rstrip('/')}/photos/{digest.hexdigest()[:16]}.tar"
+        digest = tree_digest(photos, (path for path in photos.rglob("*") if path.is_file() and is_inside(path, photos)))
+        url = f"{self.url.rstrip('/')}/photos/{digest[:16]}.tar"
         if url not in self.sent:
             send(photos, url)
             self.sent.add(url)

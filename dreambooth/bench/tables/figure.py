@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from dreambooth.bench.tables.pictures import Compared, Gallery, is_class, largest
-from dreambooth.files.images import GREY, INK, MARGIN, PAPER, TEXT
+from dreambooth.files.images import GREY, INK, MARGIN, PAPER, TEXT, wrapped
 
 TILES, GAP, GUTTER, LINE = (128, 256), 4, 20, 19
 """Sides of a tile: where only a page's small pictures were kept, and where larger ones were."""
@@ -31,8 +30,8 @@ def figure(galleries: Sequence[Gallery], arms: Sequence[str], *, title: str, foo
     font, bold, large = (ImageFont.load_default(TEXT + more) for more in (0, 3, 5))
     widest = max(large.getlength(title), *(font.getlength(_caption(subject, compared)) for subject, compared in rows))
     width = 2 * MARGIN + max(len(arms) * block + (len(arms) - 1) * GUTTER, round(widest))
-    heads = [_lines(arm, bold, block) for arm in arms]
-    foot = _lines(footer, font, width - 2 * MARGIN)
+    heads = [wrapped(arm, bold, block) for arm in arms]
+    foot = wrapped(footer, font, width - 2 * MARGIN)
     top = MARGIN + 28 + max(map(len, heads)) * (LINE + 2) + 4
     height = top + len(rows) * (LINE + tile + MARGIN) + len(foot) * LINE + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -78,15 +77,3 @@ def _rows(galleries: Sequence[Gallery], arms: Sequence[str]) -> list[tuple[str, 
         for wanted in (False, True):
             found += [(gallery.subject, compared) for compared in whole if is_class(compared.prompt) == wanted][:1]
     return found
-
-
-def _lines(text: str, font: Any, width: int) -> list[str]:
-    """The text in lines that fit the width."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return [line for line in lines if line]

@@ -10,8 +10,8 @@ from dreambooth.bench.tables.document import TOYBOX_NOTE, Document
 from dreambooth.bench.tables.forest import forests
 from dreambooth.bench.tables.pictures import Gallery, galleries
 from dreambooth.bench.tables.results import Results
-from dreambooth.bench.tables.templates import template
 from dreambooth.reporting.inline import file_uri
+from dreambooth.reporting.templates import template
 
 SIDE = 128
 """Longest side of a picture in the page, in pixels."""
@@ -23,7 +23,7 @@ FOLDED = ("By class",)
 def page(document: Document, found: Results, rows: Sequence[Row], folder: Path) -> str:
     """The page. Pictures are read from `folder`, where the rows say they lie; one that is gone is left out."""
     cards, left_out = _cards(galleries(rows, found.layout, folder))
-    return template(Path(__file__).parent, "bench.html").render(
+    return template("bench.html", Path(__file__).parent).render(
         document=document, toybox=TOYBOX_NOTE if document.toybox else "", forests=forests(found), galleries=cards,
         left_out=left_out, folded=FOLDED, version=dreambooth.__version__, paper_label=found.paper_label,
         has_paper=any(cell.paper is not None for line in found.lines for cell in line.cells),

@@ -69,7 +69,8 @@ class Instance(Stage):
         if draw.random() < 0.4:
             subjects = draw.choice(self.views.train // VIEWS, FAMILIES * MEMBERS, replace=False)
             return np.concatenate([np.arange(subject * VIEWS, (subject + 1) * VIEWS) for subject in subjects])
-        kinds = draw.choice(list(self.families), int(draw.choice([1, 2, min(FAMILIES, len(self.families))])), replace=False)
+        count = min(int(draw.choice([1, 2, FAMILIES])), len(self.families))
+        kinds = draw.choice(list(self.families), count, replace=False)
         heads = [int(draw.choice(self.families[str(kinds[i % len(kinds)])])) for i in range(FAMILIES)]
         return np.concatenate([np.arange(head, head + FAMILY) for head in heads])
 

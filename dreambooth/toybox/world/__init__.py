@@ -5,7 +5,7 @@ setting.
 """
 
 from .captions import caption, scene_of_prompt
-from .render import render, render_mask
+from .render import render, render_mask, render_photos
 from .scene import ACCESSORIES, CONTEXTS, LIGHTS, STYLES, VIEWS, Scene
 from .subject import ANIMALS, CLASSES, Subject, draw_subject, draw_training_subject, held_out_subjects
 from .surfaces import COLORS, PATTERNS, UNSEEN_PATTERNS
@@ -29,5 +29,6 @@ __all__ = [
     "held_out_subjects",
     "render",
     "render_mask",
+    "render_photos",
     "scene_of_prompt",
 ]

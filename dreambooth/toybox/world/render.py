@@ -22,6 +22,11 @@ def render(subject: Subject, scene: Scene, size: int = 128) -> np.ndarray:
     return render_with_cover(subject, scene, size)[0]
 
 
+def render_photos(subject: Subject, size: int = 128) -> list[np.ndarray]:
+    """The subject's photos, uint8 [size, size, 3] each: what a person would bring to DreamBooth."""
+    return [render(subject, scene, size) for scene in subject.photo_scenes()]
+
+
 def render_with_cover(subject: Subject, scene: Scene, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
     """The picture, and where the subject and what it wears are in it: float32 [size, size] in 0..1."""
     stage = Stage(subject, scene)

@@ -102,12 +102,6 @@ class Subject:
         views = ("front", "front", third, "front", "front", "front")
         return [Scene(context=str(c), view=v, seed=int(rng.integers(1 << 30))) for c, v in zip(contexts, views, strict=False)]
 
-    def photos(self, size: int = 128) -> list[np.ndarray]:
-        """The subject's photos, uint8 [size, size, 3] each: what a person would bring to DreamBooth."""
-        from .render import render
-
-        return [render(self, scene, size) for scene in self.photo_scenes()]
-
 
 def draw_subject(rng: np.random.Generator, *, noun: str | None = None, colors: tuple[str, str] | None = None) -> Subject:
     """A random subject of the training world; class and colour words may be given."""
