@@ -42,6 +42,13 @@ class Run:
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
 
+    def export(self, format: str, **settings: Any) -> Path:
+        """The result as a file that other programs read; settings are the flags of `dreambooth export`."""
+        from dreambooth.run.export import ExportConfig, Exported, export
+
+        config = from_arguments(ExportConfig, {"run": str(self.path), "format": format, **settings})
+        return [record for record in export(config) if isinstance(record, Exported)][-1].path
+
     def evaluate(self, **settings: "Unpack[EvaluateKeywords]") -> dict[str, Any]:
         """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""
         from dreambooth.evaluation import EvaluateConfig, Scored, evaluate

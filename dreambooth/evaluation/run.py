@@ -18,14 +18,17 @@ from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine, weights_digest
 from dreambooth.families import family_of, fingerprint
 from dreambooth.families.sampling import Sampling, filled_in
+from dreambooth.files.digests import file_digest
 from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
+from dreambooth.formats.finding import find_file
+from dreambooth.formats.loras import read_lora
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, Opening, own_place
+from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.setup.stages import find_stages, is_cascade, open_bases, open_stages, reference, smaller_of, stage_names
 from dreambooth.training.records import Message, Progress
@@ -55,6 +58,10 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     folder = refuse(config)
     silence_libraries()
     subject = _examined(config)
+    if config.lora:
+        digest = file_digest(find_file(str(named(config.lora, "--lora")), allow_pickle=config.allow_pickle))
+        own = hashlib.sha256(f"{subject.weights}\0{digest}".encode()).hexdigest()
+        subject = replace(subject, weights=own, name=f"{subject.name} + {Path(config.lora).name}")
     prompts = suite_of(config, subject)
     device = pick_device(config.device)
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
@@ -76,7 +83,7 @@ def refuse(config: EvaluateConfig) -> Path:
 
     Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
     """
-    stages = find_stages(stage_names(config.run))
+    stages = find_stages(stage_names(config.run), single_file_config=config.single_file_config)
     own = reference(stages)
     path, run = (Path(config.run).expanduser(), None) if is_cascade(config.run) else (stages[0].path, stages[0].run)
     _refuse_two_lists(config, is_style=bool(own and own.photos.concept == "style"))
@@ -86,7 +93,12 @@ def refuse(config: EvaluateConfig) -> Path:
     for setting, where in config.encoders.given().items():
         refuse_missing_folder(where, f"--{setting}")
     pick_device(config.device)
-    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path)
+    lora = named(config.lora, "--lora") if config.lora else None
+    if lora and lora.exists():
+        read_lora(str(lora), allow_pickle=config.allow_pickle)
+    elif lora:
+        refuse_missing_folder(str(lora), "--lora", needs_owner=True)
+    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path, lora)
     photos = [Place("--instance_data_dir", Path(config.instance_data_dir), "photos")] if config.instance_data_dir else []
     base = models(own.model) if own else [Place("run", path, "a model", content="")] if path.is_dir() else []
     for stage in stages:
@@ -98,16 +110,15 @@ def refuse(config: EvaluateConfig) -> Path:
     return folder
 
 
-def _own_folder(run: Path | None, path: Path) -> Path:
-    """A run's own folder, a checkpoint's one beside it; neither it nor its pictures lie behind a link. Another model's is here.
-
-    A cascade is as a run: its folder holds what is known of it.
-    """
+def _own_folder(run: Path | None, path: Path, lora: Path | None) -> Path:
+    """A run's own folder, a checkpoint's one beside it, as that of the run with a LoRA on it; neither it nor its pictures lie behind a
+    link. Another model's is here. A cascade is as a run: its folder holds what is known of it."""
     if run is None and is_cascade(str(path)):
         run = path
     if run is None:
         return Path("evaluation")
-    names = () if path == run else ("evaluation", path.name)
+    which = "-".join([*([path.name] if path != run else []), *([f"lora-{lora.stem}"] if lora else [])])
+    names = ("evaluation", which) if which else ()
     own_place(run, *names, "samples", "evaluation")
     return own_place(run, *names)
 
@@ -167,7 +178,10 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    how_opened = Opening(device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle)
+    how_opened = Opening(
+        device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle, lora=config.lora,
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
     tuned = Lazy(lambda: opened or open_stages(stage_names(config.run), how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
@@ -176,8 +190,9 @@ def _draw_all(
     tuned.close()
     before: tuple[GeneratedImage, ...] = ()
     untuned = None
-    if config.untuned and subject.config:
-        base = Lazy(lambda: open_bases(find_stages(stage_names(config.run)), config.device, config.mixed_precision))
+    if config.untuned and (subject.config or config.lora):
+        without = replace(how_opened, lora=None)
+        base = Lazy(lambda: open_bases(find_stages(stage_names(config.run), single_file_config=config.single_file_config), without))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)
@@ -188,10 +203,10 @@ def _draw_all(
 
 def _examined(config: EvaluateConfig) -> Examined:
     """The model and its subject; a cascade's subject is that of its last run, and its weights are those of all stages."""
-    stages = find_stages(stage_names(config.run))
+    stages = find_stages(stage_names(config.run), single_file_config=config.single_file_config)
     asked = {
         "instance_data_dir": config.instance_data_dir, "class_noun": config.class_noun, "identifier": config.identifier,
-        "allow_pickle": config.allow_pickle,
+        "allow_pickle": config.allow_pickle, "single_file_config": config.single_file_config,
     }  # fmt: skip
     if len(stages) == 1:
         return examine(config.run, **asked)

@@ -19,7 +19,7 @@ from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.gallery import Gallery
 from dreambooth.schema import Count, Seed, Setting, is_set
 from dreambooth.setup.cascade import given_pictures
-from dreambooth.setup.open import Opened, Opening, find, named, own_place
+from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
 from dreambooth.setup.stages import (
     find_stages,
@@ -75,6 +75,8 @@ class GenerateConfig(Setting):
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; a run knows its own."""
+    single_file_config: str | None = None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True
@@ -111,8 +113,11 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    stages = find_stages(stage_names(config.run, config.then), has_pictures=bool(config.from_folder), has_size=_has_size(config))
-    path, run, _ = (Path(config.run).expanduser(), None, None) if is_cascade(config.run) else find(config.run)
+    stages = find_stages(
+        stage_names(config.run, config.then), has_pictures=bool(config.from_folder), has_size=_has_size(config),
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
+    path, run = (Path(config.run).expanduser(), None) if is_cascade(config.run) else (stages[0].path, stages[0].run)
     if config.lora and not named(config.lora, "--lora").exists():
         refuse_missing_folder(config.lora, "--lora", needs_owner=True)
     pick_device(config.device)
@@ -223,5 +228,5 @@ def opening(config: GenerateConfig) -> Opening:
     """How the settings want their model opened."""
     return Opening(
         lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision,
-        variant=config.variant, revision=config.revision, verify=config.verify,
+        variant=config.variant, revision=config.revision, verify=config.verify, single_file_config=config.single_file_config,
     )  # fmt: skip

@@ -34,11 +34,13 @@ class Found:
     path: Path
     run: Path | None
     config: TrainConfig | None
+    single_file_config: str | None = None
 
     @property
     def source(self) -> ModelSource:
         """Its base model; the model itself where it is no run."""
-        return self.config.model if self.config else ModelSource(pretrained_model_name_or_path=self.name)
+        given = {"pretrained_model_name_or_path": self.name, "single_file_config": self.single_file_config}
+        return self.config.model if self.config else ModelSource.parse(given)
 
     @property
     def kind(self) -> type[Family] | None:
@@ -83,13 +85,16 @@ def _from(folder: Path, stage: str) -> str:
     return str(folder / stage) if inside.exists() else stage
 
 
-def find_stages(names: Sequence[str], *, has_pictures: bool = False, has_size: bool = False) -> list[Found]:
+def find_stages(
+    names: Sequence[str], *, has_pictures: bool = False, has_size: bool = False, single_file_config: str | None = None
+) -> list[Found]:
     """Every stage, as far as can be seen with nothing loaded, downloaded or written.
 
-    `has_pictures`: the first one is given small pictures. `has_size`: sizes are asked for by hand. Raises SettingError for stages that
-    cannot follow each other.
+    `has_pictures`: the first one is given small pictures. `has_size`: sizes are asked for by hand. `single_file_config` is for the first.
+    Raises SettingError for stages that cannot follow each other.
     """
-    found = [Found(name, *find(name)) for name in names]
+    configs = [single_file_config, *[None] * (len(names) - 1)]
+    found = [Found(name, *find(name, single_file_config=config), config) for name, config in zip(names, configs, strict=True)]
     kinds = [stage.kind for stage in found]
     if kinds[0] and has_pictures and not kinds[0].conditioning_channels:
         raise SettingError("--from", f"{kinds[0].name} draws from text, not from pictures.", fix="Leave it out, or name a later stage.")
@@ -123,16 +128,24 @@ def open_stages(names: Sequence[str], how: Opening | None = None) -> Opened:
     """The last stage, loaded, with those before it in `stages`; a LoRA file is for the first."""
     how = how or Opening()
     with sharing_text():
-        opened = [open_model(name, how if place == 0 else replace(how, lora=None)) for place, name in enumerate(names)]
+        opened = [open_model(name, how if place == 0 else _later(how)) for place, name in enumerate(names)]
     return replace(opened[-1], stages=tuple(opened[:-1]))
 
 
-def open_bases(found: Sequence[Found], device: str | None, precision: str | None) -> Opened:
+def open_bases(found: Sequence[Found], how: Opening) -> Opened:
     """The same before training: of every run its base model."""
-    how = Opening(device=device, precision=precision)
+    hows = [how, *[_later(how)] * (len(found) - 1)]
     with sharing_text():
-        opened = [open_base(one.config, device, precision) if one.config else open_model(one.name, how) for one in found]
+        opened = [
+            open_base(one.config, own.device, own.precision) if one.config else open_model(one.name, own)
+            for one, own in zip(found, hows, strict=True)
+        ]
     return replace(opened[-1], stages=tuple(opened[:-1]))
+
+
+def _later(how: Opening) -> Opening:
+    """For the stages after the first, of which files beside the model's own are not."""
+    return replace(how, lora=None, single_file_config=None)
 
 
 def sampling_of(asked: Setting, opened: Opened) -> Sampling:

@@ -141,12 +141,11 @@ class Batches:
     def _batch(self, update: int, rows: Sequence["_Row"]) -> Batch:
         """Rows of one shape."""
         device, moments = self.family.device, self._moments(rows)
-        x = self.family.draw(moments, _stack([r.posterior for r in rows], device))
         eps, u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("eps", "u", "z"))
         rngs = (generator(self.seed, "conditioning", update, r.row) for r in rows)
         return Batch(
-            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
-            weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
+            x=self.family.draw(moments, _stack([r.posterior for r in rows], device)), eps=eps,
+            t=self.objective.timesteps(self.process, u, z), weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
             condition=self._condition(rows) | self.family.conditioning(moments, rngs),
             photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
