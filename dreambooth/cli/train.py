@@ -8,7 +8,6 @@ from types import FrameType
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
-from dreambooth.core.errors import Interrupted
 from dreambooth.core.trees import at, merged
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.run.train import train
@@ -17,7 +16,7 @@ from dreambooth.setup.commands import draw_command
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, from_file
 from dreambooth.setup.trust import DEEDS
-from dreambooth.training.records import Done, Progress
+from dreambooth.training.records import Done
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
@@ -44,8 +43,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         for record in records:
             terminal.take(record)
-            if isinstance(record, Progress) and stop():
-                records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on."))
             if isinstance(record, Done):
                 _goodbye(terminal, record)
     finally:

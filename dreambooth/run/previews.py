@@ -20,8 +20,8 @@ FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow",
 
 
 def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
-    """The validation prompt, drawn with the weights as they are."""
-    prompt = _filled(config, material, "validation_prompt")
+    """The validation prompt, or the photos' own where there is none, drawn with the weights as they are."""
+    prompt = _filled(config, material, "validation_prompt") or material.instance_prompt
     pictures = _pictures(config, trainer, material, [prompt], config.validation.num_validation_images)
     place = folder / "samples" / f"step-{trainer.step:06d}"
     paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
