@@ -127,7 +127,7 @@ def _show(argv: Sequence[str]) -> int:
     usage = "dreambooth runs show RUN [--root DIR] [--json]"
     settings = settings_from(argv, RunsShow, usage=usage, aliases={"json": Alias("as_json", True)})
     if settings:
-        from dreambooth.run.details import details
+        from dreambooth.setup.details import details
 
         run = find_run(settings.run, expanded(settings.root, "--root"))
         found = details(run)

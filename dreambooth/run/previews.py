@@ -75,6 +75,12 @@ def _footer(config: TrainConfig, sampler: str) -> str:
     return f"{model} · {config.method.kind} · {how}"
 
 
+def is_due(config: TrainConfig, step: int, every: int) -> bool:
+    """Whether the validation prompt is drawn after so many updates. After none it shows the untuned model."""
+    validation = config.validation
+    return bool(validation.validation_prompt) and step % every == 0 and step >= validation.validation_min_steps
+
+
 def preview_interval(config: TrainConfig, trainer: Trainer) -> int:
     """Updates between two drawings."""
     validation = config.validation

@@ -1,7 +1,7 @@
 """A run taken away again: what it has written, and nothing that was put beside it. No link is followed."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,8 +16,8 @@ from dreambooth.setup.runs import FoundRun, among
 
 WRITTEN = (
     *PARTS, "checkpoint-*", ".partial-*", ".incoming", "samples", "evaluation", "logs", "requests", "export", LOCK, HOLDER, "README.md",
-    "SHA256SUMS", "model_index.json", "*.safetensors", "*.bin", "records.jsonl", "metrics.jsonl", "report.html", "progress.html",
-    "contact_sheet*.png", "evaluation.png", "scores.json", "scores.csv", "comparison.html", CONFIG, RECORD,
+    "SHA256SUMS", "model_index.json", "pytorch_*.safetensors", "learned_embeds*.safetensors", "records.jsonl", "metrics.jsonl",
+    "report.html", "progress.html", "contact_sheet*.png", "evaluation.png", "scores.json", "scores.csv", CONFIG, RECORD,
 )  # fmt: skip
 """Patterns of the names in a run's folder that the commands write there, the record last: until all else is gone, the run is listed."""
 
@@ -44,19 +44,20 @@ def removal(run: FoundRun, root: Path, others: Sequence[FoundRun]) -> Removal:
     if run.status and run.status.state.is_active:
         fix = f"Stop it first: dreambooth runs tell {run.name} stop."
         raise SettingError("run", f"{run.name} is {run.status}.", fix=fix)
-    entries = sorted(run.folder.iterdir(), key=_turn)
-    own = tuple(path for path in entries if _turn(path) >= 0)
+    own = tuple(sorted((path for path in run.folder.iterdir() if _turn(path) >= 0), key=_turn))
+    kept = tuple(sorted(path for path in run.folder.iterdir() if path not in own))
     names = {str(run.folder), str(run.folder.resolve())}
     bases = tuple(sorted({other.name for name in names for other in among(others, base=name)} - {run.name}))
-    return Removal(run, root, own, tuple(path for path in entries if path not in own), bases)
+    return Removal(run, root, own, kept, bases)
 
 
 def carry_out(wanted: Removal) -> bool:
     """Delete it; returns whether the folder is gone, too. Raises SettingError where another command is at work in it."""
     folder = wanted.run.folder
-    with ExitStack() as held:
-        for place in {folder, *(path.parent for path in folder.rglob(HOLDER))}:  # `generate` claims the folder of its pictures
-            held.enter_context(claimed(place, "runs remove", setting="run"))
+    for path in folder.rglob(HOLDER):  # `generate` claims the folder of its pictures
+        with claimed(path.parent, "runs remove", setting="run"):
+            pass
+    with claimed(folder, "runs remove", setting="run"):
         for path in wanted.entries:
             if path.name not in (LOCK, HOLDER):
                 remove(path, root=wanted.root)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from dreambooth.run.trackers import Tracker, open_trackers
 from dreambooth.setup.config import TrainConfig, dump
@@ -40,6 +41,10 @@ class Session:
     """What its folder takes in, from when the run is recorded there; for the first process alone."""
     is_alone: bool = True
     """Whether no other process waits for what this one does."""
+
+    def steer(self, folder: Path, processes: Ranks) -> None:
+        """Let the run's folder steer it; the first process reads what is asked for."""
+        self.is_alone, self.steering = processes.count == 1, Steering(folder) if processes.is_main else None
 
     def wants_stop(self) -> bool:
         """Whether it is to save and stop, by a signal, its caller, or its folder."""

@@ -25,7 +25,7 @@ from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
-from dreambooth.run.previews import final_pictures, preview, preview_interval
+from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
 from dreambooth.run.session import Backlog, Session, Steered
@@ -36,7 +36,7 @@ from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_abso
 from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
-from dreambooth.setup.steering import Asked, Steering
+from dreambooth.setup.steering import Asked
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
@@ -174,7 +174,7 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         folder, origin(config, run.material, base=run.base, seed=run.seed, device=str(processes.device), processes=processes.count),
         spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
-    session.is_alone, session.steering = processes.count == 1, Steering(folder) if processes.is_main else None
+    session.steer(folder, processes)
     with recorded(record):
         if shift := flow_shift(config, run.family):
             record.note(flow_shift=shift)
@@ -269,24 +269,23 @@ def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, sess
 
 def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: Steered) -> Iterator[Record]:
     """All updates, each followed by the pictures and scores that are due."""
-    main, validation, folder = run.processes.is_main, run.config.validation, run.config.output_dir
-    every = preview_interval(run.config, trainer)
+    main, folder, every = run.processes.is_main, run.config.output_dir, preview_interval(run.config, trainer)
     if watcher:
-        yield Message(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
         yield from watcher.first()
+    if main and trainer.step == 0 and is_due(run.config, 0, every):
+        yield preview(run.config, trainer, run.material, folder)
     for record in trainer.updates(folder, stop=steered.stop):
         yield record
         if not isinstance(record, Step):
             continue
         asked = steered.asked(trainer)
-        is_due = bool(validation.validation_prompt) and record.step % every == 0 and record.step >= validation.validation_min_steps
-        if main and (is_due or Asked.SAMPLE in asked):
+        if main and (is_due(run.config, record.step, every) or Asked.SAMPLE in asked):
             yield preview(run.config, trainer, run.material, folder)
         if main and watcher:
             yield from watcher.after(record.step)
         is_enough = bool(main and watcher and watcher.has_enough)
         if asked & (Asked.SAVE | Asked.FINISH) or (is_enough and trainer.moments.every is None):  # an early end is a moment to save, too
-            yield from trainer.save(folder)
+            yield from trainer.save(folder, why="the training ends early" if is_enough else "asked for")
         if is_enough or Asked.FINISH in asked:
             return
 

@@ -91,7 +91,7 @@ def find_runs(root: Path, *, depth: int) -> Found:
             except OSError:
                 unreadable.append(folder)
                 continue
-            run = _run_of(folder, root) if any(entry.name == RECORD for entry in entries) else None
+            run = run_of(folder, root) if any(entry.name == RECORD for entry in entries) else None
             if run:
                 runs.append(run)
             else:
@@ -109,7 +109,7 @@ def find_run(name: str, root: Path) -> FoundRun:
         if path.is_symlink():
             reason = f"{shown(path)} is a link; a run is named by its own folder."
             raise SettingError("run", reason, fix=f"Name {shown(path.resolve())}.")
-        found = _run_of(path, root) if (path / RECORD).is_file() else None
+        found = run_of(path, root) if (path / RECORD).is_file() else None
         if found:
             return found
     there = {run.name: run for run in find_runs(root, depth=4).runs} if root.is_dir() else {}
@@ -136,8 +136,8 @@ def folder_size(folder: Path) -> int:
     return total
 
 
-def _run_of(folder: Path, root: Path) -> FoundRun | None:
-    """The run in a folder with a run.json; None where that is another program's."""
+def run_of(folder: Path, root: Path) -> FoundRun | None:
+    """The run in a folder with a run.json; None where that is another program's, or none is there."""
     name = shown(folder.relative_to(root)) if folder.is_relative_to(root) and folder != root else shown(folder.resolve().name)
     try:
         tree = read_json(folder / RECORD)

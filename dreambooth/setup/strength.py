@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dreambooth.families import Family
 from dreambooth.setup.loras import ADAPTER
@@ -18,7 +19,7 @@ def lora_strength(family: Family, factor: float, *, of_file: bool) -> Iterator[N
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers = [module for part in family.parts.values() for module in part.modules() if isinstance(module, BaseTunerLayer)]
+    layers: list[Any] = [module for part in family.parts.values() for module in part.modules() if isinstance(module, BaseTunerLayer)]
     before = [(layer, dict(layer.scaling)) for layer in layers if isinstance(getattr(layer, "scaling", None), dict)]
     try:
         for layer, scaling in before:

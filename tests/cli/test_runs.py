@@ -114,13 +114,15 @@ def test_a_removed_run_is_gone_and_what_it_has_not_written_stays(tmp_path, capsy
     (folder / "photos").mkdir()
     (folder / "photos" / "0.png").write_bytes(b"mine")
     made(folder / "inner")
+    (folder / "best of all.safetensors").write_bytes(b"my own copy")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "0.png").write_bytes(b"mine, too")
     (folder / "checkpoint-9").symlink_to(elsewhere, target_is_directory=True)
     assert main(["runs", "remove", "my-dog", "--root", str(tmp_path), "--yes"]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["inner", "photos"] and (elsewhere / "0.png").exists()
-    assert "inner, photos" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == ["best of all.safetensors", "inner", "photos"]
+    assert (elsewhere / "0.png").exists()
+    assert "best of all.safetensors, inner, photos" in capsys.readouterr().out
     other = run(tmp_path, "plain")
     assert main(["runs", "remove", str(other), "--root", str(tmp_path), "--yes"]) == 0 and not other.exists()
 
