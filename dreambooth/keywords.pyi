@@ -7,13 +7,17 @@ from typing import Literal, TypedDict
 class TrainKeywords(TypedDict, total=False):
     config: str | Path | None
     pretrained_model_name_or_path: str | Path | None
-    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    lora: str | Path | None
+    """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | Path | None
     """Branch, tag or commit of a Hub model."""
     variant: str | Path | None
     """Variant of the weight files, such as fp16."""
     pretrained_vae_name_or_path: str | Path | None
     """Another VAE than the base model's own: a folder, or a Hub id. (With fp16 SDXL's own decodes in float32.)"""
+    single_file_config: str | Path | None
+    """Where the base model is a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     tokenizer_name: str | Path | None
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | Path | None
@@ -292,6 +296,8 @@ class GenerateKeywords(TypedDict, total=False):
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | Path | None
     """Branch, tag or commit of a Hub model; a run knows its own."""
+    single_file_config: str | Path | None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool | None
@@ -336,10 +342,14 @@ class EvaluateKeywords(TypedDict, total=False):
     """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
     batch_size: int | None
     """Pictures drawn at a time; halved by itself when memory runs out."""
+    lora: str | Path | None
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model; the untuned model goes without it."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
     """Precision of the drawing; left out, that of the run."""
     device: str | Path | None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    single_file_config: str | Path | None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool | None

@@ -1,8 +1,9 @@
 """`evaluate`: the paper's table for one model, beside the untuned model and the real photos, with a report to show around."""
 
+import hashlib
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.subject import Examined, examine
 from dreambooth.families import family_of
 from dreambooth.families.sampling import Sampling, filled_in
+from dreambooth.files.digests import file_digest
 from dreambooth.files.folders import Place, expanded, is_same, refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
+from dreambooth.formats.finding import find_file
+from dreambooth.formats.loras import read_lora
 from dreambooth.metrics import EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import pipeline_of, silence_libraries
-from dreambooth.setup.open import Opened, Opening, find, open_base, open_model, own_place
+from dreambooth.setup.open import Opened, Opening, find, named, open_base, open_model, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.training.records import Message, Progress
 
@@ -53,8 +57,12 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     silence_libraries()
     subject = examine(
         config.run, instance_data_dir=config.instance_data_dir, class_noun=config.class_noun, identifier=config.identifier,
-        allow_pickle=config.allow_pickle,
+        allow_pickle=config.allow_pickle, single_file_config=config.single_file_config,
     )  # fmt: skip
+    if config.lora:
+        digest = file_digest(find_file(str(named(config.lora, "--lora")), allow_pickle=config.allow_pickle))
+        own = hashlib.sha256(f"{subject.weights}\0{digest}".encode()).hexdigest()
+        subject = replace(subject, weights=own, name=f"{subject.name} + {Path(config.lora).name}")
     prompts = suite_of(config, subject)
     device = pick_device(config.device)
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
@@ -76,7 +84,7 @@ def refuse(config: EvaluateConfig) -> Path:
 
     Raises SettingError for all of a request that can be seen to be wrong with nothing loaded, downloaded or written.
     """
-    path, run, own = find(config.run)
+    path, run, own = find(config.run, single_file_config=config.single_file_config)
     _refuse_two_lists(config, is_style=bool(own and own.photos.concept == "style"))
     if config.prompts:
         protocol.of_file(read_prompts(Path(config.prompts)))
@@ -84,7 +92,12 @@ def refuse(config: EvaluateConfig) -> Path:
     for setting, where in config.encoders.given().items():
         refuse_missing_folder(where, f"--{setting}")
     pick_device(config.device)
-    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path)
+    lora = named(config.lora, "--lora") if config.lora else None
+    if lora and lora.exists():
+        read_lora(str(lora), allow_pickle=config.allow_pickle)
+    elif lora:
+        refuse_missing_folder(str(lora), "--lora", needs_owner=True)
+    folder = expanded(config.output_dir, "--output_dir") if config.output_dir else _own_folder(run, path, lora)
     photos = [Place("--instance_data_dir", Path(config.instance_data_dir), "photos")] if config.instance_data_dir else []
     base = models(own.model) if own else [Place("run", path, "a model", content="")] if path.is_dir() else []
     refuse_mixed_pictures(folder, run, own, [*photos, *base])
@@ -95,11 +108,13 @@ def refuse(config: EvaluateConfig) -> Path:
     return folder
 
 
-def _own_folder(run: Path | None, path: Path) -> Path:
-    """A run's own folder, a checkpoint's one beside it; neither it nor its pictures lie behind a link. Another model's is here."""
+def _own_folder(run: Path | None, path: Path, lora: Path | None) -> Path:
+    """A run's own folder, a checkpoint's one beside it, as that of the run with a LoRA on it; neither it nor its pictures lie behind a
+    link. Another model's is here."""
     if run is None:
         return Path("evaluation")
-    names = () if path == run else ("evaluation", path.name)
+    which = "-".join([*([path.name] if path != run else []), *([f"lora-{lora.stem}"] if lora else [])])
+    names = ("evaluation", which) if which else ()
     own_place(run, *names, "samples", "evaluation")
     return own_place(run, *names)
 
@@ -157,7 +172,10 @@ def _draw_all(
     asked = list(zip(asked, plain, strict=True))
     alone = tuple(Wanted(subject.class_prompt, subject.class_prompt, 0, seed) for seed in range(config.class_samples))
     place = folder / "samples" / "evaluation"
-    how_opened = Opening(device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle)
+    how_opened = Opening(
+        device=config.device, precision=config.mixed_precision, verify=config.verify, allow_pickle=config.allow_pickle, lora=config.lora,
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
     tuned = Lazy(lambda: opened or open_model(config.run, how_opened))
     read = {"read": pipeline_of(subject.config)} if subject.config else {}
     own_stamp, base_stamp = {"weights": subject.weights, **read}, {"weights": subject.base_weights, **read}
@@ -166,9 +184,10 @@ def _draw_all(
     tuned.close()
     before: tuple[GeneratedImage, ...] = ()
     untuned = None
-    if config.untuned and subject.config:
-        own = subject.config
-        base = Lazy(lambda: open_base(own, config.device, config.mixed_precision))
+    own = subject.config
+    if config.untuned and (own or config.lora):
+        without = replace(how_opened, lora=None)
+        base = Lazy(lambda: open_base(own, config.device, config.mixed_precision) if own else open_model(config.run, without))
         words = suite([(text, text) for text in plain], seeds)
         old = yield from have(Series("drawing the subject, untuned", place / "untuned", words, base_stamp), base, **how)
         before = yield from have(Series("drawing the class, untuned", place / "class_untuned", alone, base_stamp), base, **how)

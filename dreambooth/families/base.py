@@ -20,6 +20,7 @@ from dreambooth.families.loading import load_pipeline
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import Reader
 from dreambooth.files.places import readable_name
+from dreambooth.formats.loras import merge_lora, read_lora
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -95,12 +96,15 @@ class Family(Reader):
     def load(
         cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None, dtypes: Mapping[str, torch.dtype] | None = None
     ) -> "Family":  # fmt: skip
-        """A folder's family in float32, but for parts that `dtypes` names; `replaced` parts are used instead of its own.
+        """A folder's family in float32, but for parts that `dtypes` names, with a LoRA in its weights where one is named; `replaced` parts
+        are used instead of its own.
 
         Raises SettingError for one that is not whole.
         """
         family = cls(load_pipeline(cls, source, replaced=replaced, dtypes=dtypes))
         refuse_half_loaded(family, source)
+        if source.lora:
+            merge_lora(family, read_lora(source.lora, allow_pickle=source.allow_pickle))
         return family
 
     @classmethod

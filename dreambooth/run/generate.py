@@ -61,6 +61,8 @@ class GenerateConfig(Setting):
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; a run knows its own."""
+    single_file_config: str | None = None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True
@@ -95,7 +97,7 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    path, run, own = find(config.run)
+    path, run, own = find(config.run, single_file_config=config.single_file_config)
     if config.lora and not named(config.lora, "--lora").exists():
         refuse_missing_folder(config.lora, "--lora", needs_owner=True)
     pick_device(config.device)
@@ -196,7 +198,7 @@ def opening(config: GenerateConfig) -> Opening:
     """How the settings want their model opened."""
     return Opening(
         lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision,
-        variant=config.variant, revision=config.revision, verify=config.verify,
+        variant=config.variant, revision=config.revision, verify=config.verify, single_file_config=config.single_file_config,
     )  # fmt: skip
 
 

@@ -10,12 +10,14 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
 from dreambooth.files.locks import HOLDER, LOCK, claimed
 from dreambooth.files.places import is_inside, remove
+from dreambooth.run.export_place import EXPORTS
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.setup.roles import PARTS
 from dreambooth.setup.runs import FoundRun, among
+from dreambooth.setup.steering import REQUESTS
 
 WRITTEN = (
-    *PARTS, "checkpoint-*", ".partial-*", ".incoming", "samples", "evaluation", "logs", "requests", "export", LOCK, HOLDER, "README.md",
+    *PARTS, "checkpoint-*", ".partial-*", ".incoming", "samples", "evaluation", "logs", REQUESTS, EXPORTS, LOCK, HOLDER, "README.md",
     "SHA256SUMS", "model_index.json", "pytorch_*.safetensors", "learned_embeds*.safetensors", "records.jsonl", "metrics.jsonl",
     "report.html", "progress.html", "contact_sheet*.png", "evaluation.png", "scores.json", "scores.csv", CONFIG, RECORD,
 )  # fmt: skip

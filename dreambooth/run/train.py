@@ -1,7 +1,7 @@
 """Photos in, personal model out: training as a generator of records, which the command line, pages and notebooks read."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,13 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     """
     with ExitStack() as held:
         session = Session([Backlog()], held, stop)
-        records = _train(config, session)
-        for record in records:
-            for observer in session.observers:
-                observer.take(record)
-            yield record
-            if isinstance(record, Progress) and session.stops_early():
-                records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on."))
+        with closing(_train(config, session)) as records:
+            for record in records:
+                for observer in session.observers:
+                    observer.take(record)
+                yield record
+                if isinstance(record, Progress) and session.stops_early():
+                    records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again."))
 
 
 @dataclass(frozen=True)

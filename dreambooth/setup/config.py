@@ -196,6 +196,7 @@ class TrainConfig(Setting):
 
 FOLDERS = (
     ("model", "pretrained_model_name_or_path"), ("model", "pretrained_vae_name_or_path"), ("model", "tokenizer_name"),
+    ("model", "single_file_config"), ("model", "lora"),
     ("photos", "instance_data_dir"), ("photos", "concepts_list"), ("photos", "mask_dir"), ("prior", "class_data_dir"),
 )  # fmt: skip
 """Settings that may name something on this disk."""

@@ -10,10 +10,11 @@ from enum import IntFlag
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shell_words
 from dreambooth.files.atomic import write_text
 from dreambooth.files.places import is_inside, remove
 from dreambooth.setup.runs import FoundRun
-from dreambooth.setup.states import Status
+from dreambooth.setup.states import State, Status
 
 REQUESTS = "requests"
 
@@ -33,7 +34,8 @@ def ask(run: FoundRun, what: str) -> Status:
     if run.remark:
         raise SettingError("run", f"{run.name} cannot be steered: {run.remark}.", fix="Use the version that started it.")
     if status is None or not status.state.is_active:
-        fix = f"Start it again with --config {run.folder / 'config.yaml'} --resume_from_checkpoint latest." if status else ""
+        again = shell_words("dreambooth", "train", "--config", run.folder / "config.yaml", "--resume_from_checkpoint", "latest")
+        fix = f"It goes on with {again}." if status and status.state is not State.FINISHED else ""
         raise SettingError("run", f"{run.name} is {status}: there is nobody to take it in.", fix=fix)
     if not is_inside(folder, run.folder):
         raise SettingError("run", f"{folder} is a link that leads out of the run; nothing is written there.", fix="Delete the link.")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dreambooth.families import Family
-from dreambooth.setup.loras import ADAPTER
+from dreambooth.formats.loras import ADAPTER
 
 SCALED = ("lora", "loha", "lokr")
 """Methods whose update is added to the weights, and can count more or less."""

@@ -183,6 +183,6 @@ def test_a_reader_that_takes_no_more_records_leaves_an_interrupted_run(pipelines
 def test_a_finished_run_says_so_only_when_its_report_is_there(pipelines, tmp_path, monkeypatch):
     seen = []
     real = stream.report
-    monkeypatch.setattr(stream, "report", lambda folder: (seen.append(status(folder).state), real(folder))[1])
+    monkeypatch.setattr(stream, "report", lambda folder, **more: (seen.append(status(folder).state), real(folder, **more))[1])
     go(pipelines, tmp_path, tmp_path / "run", max_train_steps=1)
     assert seen == [State.RUNNING] and status(tmp_path / "run").state is State.FINISHED
