@@ -15,9 +15,9 @@ from dreambooth.setup.caches import Kept, kept, prune, unused
 from dreambooth.setup.runs import Found, find_runs
 
 HELP = """Usage: dreambooth cache list   what is kept for all runs (class images, digests, base models), its size, and who uses it
-       dreambooth cache prune  delete class images that no run uses, and digests of files that are gone
+       dreambooth cache prune  delete class images that no run below --root uses, and digests of files that are gone
 
-Both look for runs in the working folder, or in --root. Each has its own --help."""
+The cache is shared by all runs of this user, wherever they lie. Each has its own --help."""
 HEAD = ("kind", "what", "size", "used by", "where")
 MOST = 3
 """Runs that are named in a line."""
@@ -38,8 +38,8 @@ class CachePrune(Setting):
     """Delete what no run below the root uses: class images, which are drawn again when they are wanted, and digests of files that are gone.
     Base models stay: they lie in the Hub's cache (`hf cache` manages it)"""
 
-    root: str = "."
-    """Folder in which runs are looked for: class images of runs elsewhere count as unused."""
+    root: str
+    """Folder in which all runs lie that use this cache: class images of runs elsewhere count as unused, so it has to be named."""
     depth: Depth = 4
     """How many levels below it."""
     yes: bool = False
@@ -74,7 +74,7 @@ def _list(argv: Sequence[str]) -> int:
 
 
 def _prune(argv: Sequence[str]) -> int:
-    settings = settings_from(argv, CachePrune, usage="dreambooth cache prune [--root DIR] [--depth 4] [--yes]")
+    settings = settings_from(argv, CachePrune, usage="dreambooth cache prune --root DIR [--depth 4] [--yes]")
     if settings is None:
         return 0
     found = _runs(settings)
@@ -88,7 +88,10 @@ def _prune(argv: Sequence[str]) -> int:
     print_table([HEAD, *map(_row, doomed)])
     if not settings.yes:
         confirm("prune", what=f"{size(sum(one.bytes for one in doomed))} are deleted; runs outside of {shown(settings.root)} may use them.")
-    print(f"{size(prune(doomed))} deleted.")
+    freed, busy = prune(doomed)
+    for one in busy:
+        print(f"{shown(one.path)} is being drawn, and stays.")
+    print(f"{size(freed)} deleted.")
     return 0
 
 

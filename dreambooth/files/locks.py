@@ -15,8 +15,8 @@ from dreambooth.files.atomic import writable_folder, write_json
 from dreambooth.files.folders import tidy
 from dreambooth.files.leftovers import sweep
 
-DEPTH = 2
-"""How far below its folder a command writes files: `samples/final/`, `evaluation/class/`."""
+DEPTH = 4
+"""How far below its folder a command may write files: `samples/evaluation/untuned/` is three."""
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""
 
@@ -37,6 +37,17 @@ def waiting_for(lock: FileLock, *, seconds: float = 1.0) -> Iterator[None]:
             return
         except Timeout:
             yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody is at work in a folder; where that cannot be asked, it may be."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0, thread_local=False):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.cache import CLASS_IMAGES, DIGESTS, MANIFEST, cache_root
+from dreambooth.files.locks import is_held
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.setup.runs import FoundRun, among, folder_size
@@ -39,11 +40,13 @@ def unused(found: Sequence[Kept]) -> list[Kept]:
     return [one for one in found if one.kind != "base" and not one.used_by]
 
 
-def prune(found: Sequence[Kept]) -> int:
-    """Delete what `unused` has named; returns how many bytes that were."""
+def prune(found: Sequence[Kept]) -> tuple[int, list[Kept]]:
+    """Delete what `unused` has named; returns how many bytes that were, and the sets that stay because a run is drawing them."""
+    busy = [one for one in found if one.path.is_dir() and is_held(one.path)]
     for one in found:
-        remove(one.path, root=cache_root())
-    return sum(one.bytes for one in found)
+        if one not in busy:
+            remove(one.path, root=cache_root())
+    return sum(one.bytes for one in found if one not in busy), busy
 
 
 def _class_images(folder: Path, runs: Sequence[FoundRun]) -> Iterator[Kept]:

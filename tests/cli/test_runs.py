@@ -184,6 +184,10 @@ def test_a_cache_is_listed_with_its_users_and_pruned_of_what_no_run_uses(tmp_pat
     found = {row["path"].rpartition("/")[2]: row["used_by"] for row in json.loads(capsys.readouterr().out) if row["kind"] != "base"}
     assert found == {"used": ["my-dog"], "unused": [], "damaged": [], "here.json": [str(weights)], "gone.json": []}
     assert main(["cache", "prune", "--root", str(root)]) == 2 and (cache / "class_images" / "unused").exists()
+    assert main(["cache", "prune", "--yes"]) == 2, "runs elsewhere use this cache, too: where all of them lie has to be said"
+    with claimed(cache / "class_images" / "damaged", "train"):
+        assert main(["cache", "prune", "--root", str(root), "--yes"]) == 0
+        assert (cache / "class_images" / "damaged" / "class_images.json").exists() and not (cache / "class_images" / "unused").exists()
     assert main(["cache", "prune", "--root", str(root), "--yes"]) == 0
     left = sorted(path.name for place in ("class_images", "digests") for path in (cache / place).iterdir())
     assert left == ["here.json", "link", "used"] and (root / "my-dog" / "run.json").exists()
