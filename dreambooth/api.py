@@ -7,6 +7,7 @@ images = run.generate("a [V] dog on the beach", num_images=4)
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Unpack
 
 from PIL import Image
@@ -46,6 +47,13 @@ class Run:
             self._opened = open_model(str(self.path), wanted)
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
+
+    def export(self, format: str, **settings: Any) -> Path:
+        """The result as a file that other programs read; settings are the flags of `dreambooth export`."""
+        from dreambooth.run.export import ExportConfig, Exported, export
+
+        config = from_arguments(ExportConfig, {"run": str(self.path), "format": format, **settings})
+        return [record for record in export(config) if isinstance(record, Exported)][-1].path
 
     def evaluate(self, **settings: "Unpack[EvaluateKeywords]") -> dict[str, Any]:
         """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""
@@ -108,20 +116,20 @@ class Watched(Iterator[Record]):
     """The records of a training, which `stop()` ends after the update under way, from another thread or cell, too."""
 
     def __init__(self, config: TrainConfig):
-        self.is_stopped = False
-        self._records = train_records(config, stop=lambda: self.is_stopped)
+        self._stopped = Event()  # not this object itself: what is no longer iterated over has to end at once
+        self._records = train_records(config, stop=self._stopped.is_set)
 
     def __next__(self) -> Record:
         try:
             return next(self._records)
         except Interrupted:
-            if not self.is_stopped:
+            if not self._stopped.is_set():
                 raise
             raise StopIteration from None
 
     def stop(self) -> None:
         """Save and stop; the records end then. `resume_from_checkpoint="latest"` goes on."""
-        self.is_stopped = True
+        self._stopped.set()
 
     def close(self) -> None:
         """Stop at once, without saving."""
