@@ -28,7 +28,7 @@ from dreambooth.schema import Setting
 log = logging.getLogger(__name__)
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 """What diffusers and transformers raise for files that are missing, damaged or half written."""

@@ -61,6 +61,8 @@ class Validation(Setting):
 
     validation_prompt: str | None = None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
+    validation_images: tuple[str, ...] = ()
+    """For a stage that makes small pictures large: those to draw from, one drawing of each; left out, the photos made small."""
     validation_negative_prompt: str | None = None
     """What those pictures should not show."""
     num_validation_images: Count = 4

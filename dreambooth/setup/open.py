@@ -8,6 +8,7 @@ from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import relabel_errors
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.folders import expanded
@@ -37,6 +38,8 @@ class Opened:
     learner: Learner | None = None
     added: str | None = None
     """What a LoRA file has changed, in words."""
+    stages: "tuple[Opened, ...]" = ()
+    """Those before it, where it is the last one of a cascade."""
 
     @property
     def identifier(self) -> str | None:
@@ -252,6 +255,8 @@ def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], 
         learner = config.method.attach(family, learning_parts(config, family), seed=0)
         learner.load(path)
     configure_tokenizers(family, config.text)
+    if isinstance(family, SuperResolution) and (levels := record.get("noise_levels")):
+        family.noise_levels = levels[0], levels[1]
     for part in family.parts.values():
         part.requires_grad_(False).eval()
     return Opened(family, str(path), config, record, learner)

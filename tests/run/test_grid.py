@@ -147,3 +147,9 @@ def test_what_the_sampler_cannot_do_is_refused_before_the_first_picture(run, tmp
     with pytest.raises(SettingError, match="--grid_values"):
         list(generate(ask(run, "seed,steps", "seed=1", "steps=2,5000", output_dir=str(tmp_path / "out"))))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_of_several_stages_is_refused(run):
+    with pytest.raises(SettingError) as caught:
+        asked(ask(run, "prompt,seed", then=(str(run),)))
+    assert caught.value.setting in ("--grid", "--then")
