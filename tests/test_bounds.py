@@ -48,7 +48,9 @@ NUMBERS = [(tree, flag) for tree in trees() if not inspect.isabstract(tree) for 
 
 def parsed(tree: type[Setting], flag: Flag, value: Any) -> Any:
     """The leaf's value in a tree that is given nothing else but what it cannot do without."""
-    values: dict[str, Any] = {name: {} if name == "arms" else "x" for name, info in tree.model_fields.items() if info.is_required()}
+    choices = {flag.path[-1]: flag.choices for flag in flags(tree).values() if flag.choices}
+    required = [name for name, info in tree.model_fields.items() if info.is_required()]
+    values: dict[str, Any] = {name: {} if name == "arms" else choices.get(name, ("x",))[0] for name in required}
     values |= {name: "x" for name in tree.positional if tree.model_fields[name].default == ""}  # a bench without a plan would pack
     if flag.kinds:
         place(values, (*flag.path[:-1], "kind"), next(iter(flag.kinds)))

@@ -126,6 +126,10 @@ class DeepFloyd(Family):
         """T5 has no end of places."""
         return min(self.pipe.tokenizer.model_max_length, self.most_tokens)
 
+    @classmethod
+    def refuse_masked_padding(cls) -> None:
+        """Padding is always masked here: diffusers' flag asks for what is done anyway."""
+
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"text": self.encoders[0](tokens["input_ids"], attention_mask=tokens["attention_mask"])[0]}
 

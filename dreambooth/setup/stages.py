@@ -17,6 +17,7 @@ from dreambooth.families.fitting import sizes
 from dreambooth.families.loading import sharing_text
 from dreambooth.families.sampling import Sampling, Smaller, filled_in, refuse_alone
 from dreambooth.families.superresolution import SuperResolution
+from dreambooth.files.folders import expanded
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.schema import Setting
 from dreambooth.setup.config import TrainConfig
@@ -66,7 +67,8 @@ def is_cascade(name: str) -> bool:
 
 
 def _listed(name: str) -> list[str]:
-    folder, file = Path(name).expanduser(), Path(name).expanduser() / CASCADE
+    folder = expanded(name, "run")
+    file = folder / CASCADE
     if not file.is_file():
         return [name]
     tree = read_yaml_file(file, "run")

@@ -129,7 +129,7 @@ def test_one_step_is_refused_where_the_sampler_would_divide_by_0(pipelines):
 
 
 def test_text_encoders_that_can_learn_are_clips():
-    learning = {"Stable Diffusion", "Stable Diffusion XL", "FLUX.1", "Stable Diffusion 3"}
+    learning = {"Stable Diffusion", "Stable Diffusion XL", "FLUX.1", "Stable Diffusion 3", "Stable Diffusion x4 upscaler"}
     assert {family.name for family in FAMILIES if family.text_trainable} == learning
 
 

@@ -15,7 +15,7 @@ from dreambooth.core.batch import Batch
 from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import draw_timestep
-from dreambooth.families.sampling import Sampling
+from dreambooth.families.sampling import Sampling, draw
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod

@@ -56,6 +56,7 @@ LAYERS = {
     "z_image": {"attention.to_q", "attention.to_out.0"}, "krea2": {"attn.to_q", "attn.to_gate", "ff.up", "text_fusion.projector"},
     "qwen_image": {"attn.to_q", "attn.to_out.0"}, "pixart_sigma": {"attn1.to_q", "attn2.to_v"},
     "sana": {"attn1.to_q", "attn2.to_v"}, "flux2_dev": {"attn.to_q", "attn.to_v"},
+    "deepfloyd": {"to_q"}, "deepfloyd_superresolution": {"to_q"}, "upscaler": {"attn1.to_q", "attn2.to_v"},
 }  # fmt: skip
 """Some of the layers that each family's LoRA changes."""
 
@@ -67,7 +68,7 @@ def test_every_family_names_layers_that_it_has(pipelines, name):
     LoRA().attach(family, parts, seed=0)
     changed = layers(family, family.denoiser_name)
     kinds = {re.split(r"(?:transformer_blocks|layers)\.\d+\.", path)[-1] for path in changed}
-    assert LAYERS[name] <= kinds
+    assert all(any(kind.endswith(layer) for kind in kinds) for layer in LAYERS[name])
     for part in family.text_trainable:
         assert {path.rpartition(".")[2] for path in layers(family, part)} == {"q_proj", "k_proj", "v_proj", "out_proj"}
 

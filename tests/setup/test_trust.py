@@ -26,15 +26,15 @@ __all__ = ["command"]
 
 RECOMMENDED = [
     "adam_beta1", "adam_beta2", "adam_epsilon", "adam_weight_decay", "aspect_ratio_buckets", "cache_latents", "center_crop",
-    "crops_per_photo", "decompose_factor", "ema_decay", "flow_shift", "gradient_accumulation_steps", "gradient_checkpointing",
-    "identifier_tokens", "image_interpolation_mode", "keep_embedding_norm", "learning_rate", "logit_mean", "logit_std", "lora_alpha",
-    "lora_dropout", "lora_layers", "lr_num_cycles", "lr_power", "lr_scheduler", "lr_warmup_steps", "masked_loss", "max_grad_norm",
-    "max_timestep", "max_train_steps", "min_timestep", "mixed_precision", "mode_scale", "num_class_images", "num_train_epochs",
-    "num_vectors", "offset_noise", "oft_blocks", "optimizer", "pre_compute_text_embeddings", "prior_eta", "prior_generation_precision",
-    "prior_guidance_scale", "prior_inference_steps", "prior_loss_weight", "prior_scheduler", "prodigy_beta3", "prodigy_decouple",
-    "prodigy_safeguard_warmup", "prodigy_use_bias_correction", "prompt_templates", "random_flip", "rank", "resolution",
-    "sample_batch_size", "scale_lr", "snr_gamma", "text_encoder_lr", "text_encoder_use_attention_mask", "tokenizer_max_length",
-    "train_batch_size", "train_guidance_scale", "train_text_encoder", "use_8bit_adam", "use_dora", "use_ema",
+    "class_labels_conditioning", "crops_per_photo", "decompose_factor", "ema_decay", "flow_shift", "gradient_accumulation_steps",
+    "gradient_checkpointing", "identifier_tokens", "image_interpolation_mode", "keep_embedding_norm", "learning_rate", "logit_mean",
+    "logit_std", "lora_alpha", "lora_dropout", "lora_layers", "lr_num_cycles", "lr_power", "lr_scheduler", "lr_warmup_steps",
+    "masked_loss", "max_grad_norm", "max_timestep", "max_train_steps", "min_timestep", "mixed_precision", "mode_scale",
+    "num_class_images", "num_train_epochs", "num_vectors", "offset_noise", "oft_blocks", "optimizer", "pre_compute_text_embeddings",
+    "prior_eta", "prior_generation_precision", "prior_guidance_scale", "prior_inference_steps", "prior_loss_weight", "prior_scheduler",
+    "prodigy_beta3", "prodigy_decouple", "prodigy_safeguard_warmup", "prodigy_use_bias_correction", "prompt_templates", "random_flip",
+    "rank", "resolution", "sample_batch_size", "scale_lr", "snr_gamma", "text_encoder_lr", "text_encoder_use_attention_mask",
+    "tokenizer_max_length", "train_batch_size", "train_guidance_scale", "train_text_encoder", "use_8bit_adam", "use_dora", "use_ema",
     "validation_guidance_scale", "validation_inference_steps", "validation_scheduler", "weighting_scheme", "with_prior_preservation",
 ]  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_previews_and_trackers_do_not_change_what_is_learned(pipelines, tmp_path
     }
     run(**base, **watched, output_dir=tmp_path / "watched", report_to=["tensorboard"])
     same_files(weights(tmp_path / "plain"), weights(tmp_path / "watched"))
-    assert len(list((tmp_path / "watched" / "samples").glob("step-*/*.png"))) == 4
+    assert len(list((tmp_path / "watched" / "samples").glob("step-*/*.png"))) == 5, "the untuned model, and one at each step"
 
 
 def test_more_steps_continue_a_run_as_one_longer_run(pipelines, tmp_path):
