@@ -184,7 +184,7 @@ def test_a_command_whose_complaint_cannot_be_written_either_ends_with_its_exit_c
 @pytest.mark.parametrize("name", ["x" * 300, "/".join(["y" * 200] * 30)])
 def test_a_name_that_is_too_long_is_reported_in_a_line(name, command, capsys, tmp_path):
     printed = refused(capsys, command("--output_dir", str(tmp_path / name)), "too long", code=1)
-    assert len(printed) < 400
+    assert len(printed.split("\r")[-1].splitlines()[-1]) < 400
 
 
 def test_a_folder_in_which_another_program_keeps_what_it_has_not_finished_is_left_as_it_is(tmp_path):
