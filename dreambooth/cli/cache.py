@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from dreambooth.cli.parse import Alias, settings_from
+from dreambooth.cli.parse import Alias, settings_from, subcommand
 from dreambooth.cli.runs import Depth, confirm, print_table
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown, size
@@ -48,13 +48,7 @@ class CachePrune(Setting):
 
 def main(argv: Sequence[str]) -> int:
     """List or prune."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    commands = {"list": _list, "prune": _prune}
-    if argv[0] not in commands:
-        raise SettingError(f"cache {argv[0]}", "there is no such command; there are list and prune.")
-    return commands[argv[0]](argv[1:])
+    return subcommand("cache", argv, {"list": _list, "prune": _prune}, usage=HELP)
 
 
 def _list(argv: Sequence[str]) -> int:

@@ -1,7 +1,7 @@
 """Flags from a tree of settings: `--learning_rate` and `--learning-rate` are one flag, pydantic reads the values."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -21,6 +21,17 @@ class Alias:
     value: Any = None
     notice: str = ""
     refused: str = ""
+
+
+def subcommand(group: str, argv: Sequence[str], commands: Mapping[str, Callable[[Sequence[str]], int]], *, usage: str) -> int:
+    """Hand over to the command of a group that the first word names, or print how they are used; raises SettingError for another word."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage)
+        return 0
+    if argv[0] not in commands:
+        *most, last = commands
+        raise SettingError(f"{group} {argv[0]}", f"there is no such command; there are {', '.join(most)} and {last}.")
+    return commands[argv[0]](argv[1:])
 
 
 def read_flags(

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from dreambooth.cli.parse import Alias, settings_from
-from dreambooth.core.errors import SettingError
+from dreambooth.cli.parse import Alias, settings_from, subcommand
 from dreambooth.core.wording import shown
 from dreambooth.photos.check import PhotosCheck, check
 from dreambooth.photos.prepare import PhotosPrepare, prepare
@@ -22,13 +21,7 @@ PREPARE = "dreambooth photos prepare DIR OUT [--resolution 512] [--crop subject]
 
 def main(argv: Sequence[str]) -> int:
     """Check, prepare or caption; a check ends with 1 when there are findings that must be mended."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    commands = {"check": _check, "prepare": _prepare, "caption": _caption}
-    if argv[0] not in commands:
-        raise SettingError(f"photos {argv[0]}", "there is no such command; there are check, prepare and caption.")
-    return commands[argv[0]](argv[1:])
+    return subcommand("photos", argv, {"check": _check, "prepare": _prepare, "caption": _caption}, usage=HELP)
 
 
 def _check(argv: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from dreambooth.cli.parse import Alias, settings_from
+from dreambooth.cli.parse import Alias, settings_from, subcommand
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import duration, shell_words, shown, size
 from dreambooth.files.folders import expanded
@@ -91,13 +91,7 @@ class RunsTell(Setting):
 
 def main(argv: Sequence[str]) -> int:
     """List, show, compare, remove or steer runs."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    commands = {"list": _list, "show": _show, "compare": _compare, "remove": _remove, "tell": _tell}
-    if argv[0] not in commands:
-        raise SettingError(f"runs {argv[0]}", "there is no such command; there are list, show, compare, remove and tell.")
-    return commands[argv[0]](argv[1:])
+    return subcommand("runs", argv, {"list": _list, "show": _show, "compare": _compare, "remove": _remove, "tell": _tell}, usage=HELP)
 
 
 def _list(argv: Sequence[str]) -> int:

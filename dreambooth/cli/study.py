@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from dreambooth.bench.tables.statistics import MIN_TO_CLAIM
-from dreambooth.cli.parse import settings_from
-from dreambooth.core.errors import SettingError
+from dreambooth.cli.parse import settings_from, subcommand
 from dreambooth.core.wording import shell_words
 from dreambooth.study import StudyMake, StudyTable, make, table
 from dreambooth.study.table import MIN_PAIRS
@@ -19,12 +18,7 @@ TABLE = "dreambooth study table OUT ANSWERS... [--min_raters 2] [--max_missed N]
 
 def main(argv: Sequence[str]) -> int:
     """Make questionnaires, or count answers."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    if argv[0] not in ("make", "table"):
-        raise SettingError(f"study {argv[0]}", "there is no such command; there are make and table.")
-    return (_make if argv[0] == "make" else _table)(argv[1:])
+    return subcommand("study", argv, {"make": _make, "table": _table}, usage=HELP)
 
 
 def _make(argv: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dreambooth.cli.parse import subcommand
 from dreambooth.core.errors import SettingError
 
 HELP = """Usage: dreambooth toybox subjects [OUT]       all held-out subjects' photos on one sheet (toybox.png)
@@ -16,24 +17,27 @@ The recipe, with what was tried, is in dreambooth/toybox/RECIPE.md."""
 
 def main(argv: Sequence[str]) -> int:
     """Hand over to the verb."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(HELP)
-        return 0
-    verb, rest = argv[0], list(argv[1:])
-    if verb == "subjects":
-        return _subjects(rest)
-    if verb in ("render", "pretrain"):
-        from dreambooth.toybox.pretrain.__main__ import main as pretrain
-
-        return _hand_over(pretrain, ["render", *rest] if verb == "render" else rest)
-    if verb == "verify":
-        from dreambooth.toybox.verify import main as verify
-
-        return _hand_over(verify, rest)
-    raise SettingError(f"toybox {verb}", "there is no such command; there are subjects, render, pretrain and verify.")
+    commands = {"subjects": _subjects, "render": _render, "pretrain": _pretrain, "verify": _verify}
+    return subcommand("toybox", argv, commands, usage=HELP)
 
 
-def _hand_over(command: Callable[[], object], argv: list[str]) -> int:
+def _render(argv: Sequence[str]) -> int:
+    return _pretrain(["render", *argv])
+
+
+def _pretrain(argv: Sequence[str]) -> int:
+    from dreambooth.toybox.pretrain.__main__ import main as pretrain
+
+    return _hand_over(pretrain, argv)
+
+
+def _verify(argv: Sequence[str]) -> int:
+    from dreambooth.toybox.verify import main as verify
+
+    return _hand_over(verify, argv)
+
+
+def _hand_over(command: Callable[[], object], argv: Sequence[str]) -> int:
     """Run a module's own command line."""
     sys.argv = ["dreambooth toybox", *argv]
     try:
