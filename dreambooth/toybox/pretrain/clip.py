@@ -16,13 +16,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig
 from ..world import CLASSES, CONTEXTS
 from ..world.captions import caption
 from .encoders import Views, resized, save_encoder
-from .loop import Stage, device
+from .loop import Stage, device, suited
 from .teacher import Teacher
 from .unet import text_config
 from .vae import autocast
 from .words import LENGTH, load_or_build
 
-BATCH = 96 if device().type == "cpu" else 512
+BATCH = suited(96, 512)
 SIZE = 64
 """Pixels that it looks at; patches of 8."""
 PROPERTIES = ("color", "pattern", "place", "light")

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
 
 from .encoders import Views, save_encoder
-from .loop import Stage, device
+from .loop import Stage, suited
 from .pictures import MEMBERS, VIEWS
 from .teacher import Teacher
 from .vae import autocast
 
 FAMILY = MEMBERS * VIEWS
-FAMILIES = 8 if device().type == "cpu" else 32
+FAMILIES = suited(8, 32)
 """Families a process takes in a batch: FAMILIES * FAMILY pictures."""
 TEMPERATURE = 0.1
 TAUGHT = {"class": 1.5, "color": 0.8, "second": 0.8, "pattern": 2.0}

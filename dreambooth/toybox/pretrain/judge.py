@@ -15,7 +15,7 @@ from ..world import ACCESSORIES, CLASSES, COLORS, CONTEXTS, LIGHTS, PATTERNS, ST
 from ..world.scene import STUDIO
 from ..world.subject import TURNED
 from .encoders import Views, save_encoder
-from .loop import Stage, device
+from .loop import Stage, device, suited
 from .vae import autocast
 
 HEADS: dict[str, list[str]] = {
@@ -28,7 +28,7 @@ HEADS: dict[str, list[str]] = {
 """What the judge names: groups of answers, side by side in its last layer."""
 MORE_HEADS = {"view": list(VIEWS), "light": list(LIGHTS), "style": list(STYLES), "accessory": ["none", *ACCESSORIES]}
 """What the judge names beside that, and the perceptual network too."""
-BATCH = 64 if device().type == "cpu" else 512
+BATCH = suited(64, 512)
 
 
 def answers(subject: Subject, scene: Scene, heads: dict[str, list[str]]) -> list[int]:

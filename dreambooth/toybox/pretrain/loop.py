@@ -96,6 +96,11 @@ def device() -> torch.device:
     return found or torch.device("cpu")
 
 
+def suited(cpu: int, accelerator: int) -> int:
+    """How much of something at a time: on a CPU, or on an accelerator, which few keep busy."""
+    return cpu if device().type == "cpu" else accelerator
+
+
 def rng_here(rng: torch.Generator) -> torch.Generator:
     """The generator itself on a CPU; on an accelerator one of its own that this one seeds, so that no random number has to travel."""
     if device().type == "cpu":

@@ -20,7 +20,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from ..world.captions import training_caption
 from .groupnorm import quicken
-from .loop import Stage, device
+from .loop import Stage, device, suited
 from .muon import matrices
 from .pictures import GRID, SIZE, Pictures
 from .vae import autocast, pixels
@@ -186,7 +186,7 @@ class SuperResolution(Stage):
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
         g = torch.Generator(device()).manual_seed(int(torch.randint(1 << 62, (1,), generator=rng)))
-        n = (16 if device().type == "cpu" else 512) // (1 if done < WHOLE else (SIZE // CROP) ** 2)
+        n = suited(16, 512) // (1 if done < WHOLE else (SIZE // CROP) ** 2)
         index = torch.randint(self.train, (n,), generator=g, device=device())
         words = self.captions[index, torch.randint(CAPTIONS, (n,), generator=g, device=device())]
         words = torch.where(torch.rand(n, 1, generator=g, device=device()) < 0.1, self.empty, words)

@@ -20,13 +20,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from ..world import CLASSES, CONTEXTS
 from . import latents
 from .groupnorm import quicken
-from .loop import Stage, device, rng_here
+from .loop import Stage, device, rng_here, suited
 from .muon import matrices
 from .vae import CHANNELS, autocast
 from .words import LENGTH, load_or_build
 
-BATCH, LARGE = 48, 1024
-"""Pictures a process takes in each update on a CPU, and on an accelerator."""
+BATCH = suited(48, 1024)
+"""Pictures a process takes in each update."""
 HELD = 240
 """Pictures at the end that nothing learns from: they measure the error, with the same noise each time."""
 THING = 3.0
@@ -113,7 +113,7 @@ class Denoiser(Stage):
         return matrices(self.unet, outer=("conv_in", "conv_out", "time_embedding")) | matrices(self.text)
 
     def loss(self, rng: torch.Generator, done: float) -> tuple[Tensor, dict[str, Tensor], int]:
-        n, rng, here = BATCH if device().type == "cpu" else LARGE, rng_here(rng), device()
+        n, rng, here = BATCH, rng_here(rng), device()
         draw = torch.rand(n, generator=rng, dtype=torch.float64, device=here) * self.odds[-1]
         index = torch.searchsorted(self.odds, draw).clamp(max=len(self.odds) - 1)
         words = self.data.captions[index, torch.randint(self.data.captions.shape[1], (n,), generator=rng, device=here)]

@@ -17,13 +17,13 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from .groupnorm import quicken
-from .loop import Stage, device, rng_here
+from .loop import Stage, device, rng_here, suited
 from .pictures import SIZE, Pictures
 
 CHANNELS = 8
 CROP = 64
-BATCH, LARGE = 8, 256
-"""Crops in a batch, on a CPU and on an accelerator; whole pictures are four times as large, and a quarter of them."""
+BATCH = suited(8, 256)
+"""Crops in a batch; whole pictures are four times as large, and a quarter of them."""
 PATTERNED = 0.6
 """Share of patterned subjects in the decoder's batches: edges of patterns are where its error is."""
 HELD = 240
@@ -91,8 +91,7 @@ class VAE(Stage):
 
     def batch(self, rng: torch.Generator, whole: bool) -> Tensor:
         """Random crops, or whole pictures; half of them mirrored."""
-        count = BATCH if device().type == "cpu" else LARGE
-        count = count // 4 if whole else count
+        count = BATCH // 4 if whole else BATCH
         index = self.draw(count, rng)
         x = self.pictures.at(index)
         if not whole:
