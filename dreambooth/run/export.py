@@ -27,6 +27,7 @@ from dreambooth.schema import Count, Seed, Setting
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.open import Opened, Opening, find, open_model
 from dreambooth.setup.record import read_record
+from dreambooth.setup.runs import folder_size
 from dreambooth.training.records import Message
 
 SavePrecision = Literal["fp32", "fp16", "bf16"]
@@ -183,7 +184,7 @@ def _in_words(readers: Mapping[str, str], trigger: str, out: Path) -> list[str]:
 
 
 def _bytes(path: Path) -> int:
-    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.is_dir() else path.stat().st_size
+    return folder_size(path) if path.is_dir() else path.stat().st_size
 
 
 def _facts(out: Path, run: Path | None, config: TrainConfig | None) -> Facts:

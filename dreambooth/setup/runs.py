@@ -35,12 +35,16 @@ class FoundRun:
         known = not self.remark or self.record.get("state") in tuple(State)
         return status_of(self.record) if self.record and known else None
 
+    def scores(self) -> dict[str, Any]:
+        """What its last evaluation wrote; empty where there was none, or where that cannot be read."""
+        try:
+            return read_json(self.folder / "scores.json")
+        except (FileNotFoundError, Damaged):
+            return {}
+
     def verdict(self) -> str:
         """The word of its last evaluation; empty where it was not evaluated."""
-        try:
-            found = read_json(self.folder / "scores.json").get("verdict")
-        except (FileNotFoundError, Damaged):
-            return ""
+        found = self.scores().get("verdict")
         return str(found.get("word", "")) if isinstance(found, dict) else ""
 
     def picture(self) -> Path | None:

@@ -63,7 +63,7 @@ def stage_names(name: str, then: Sequence[str] = ()) -> tuple[str, ...]:
 
 def is_cascade(name: str) -> bool:
     """Whether a name is that of a folder with a list of stages."""
-    return (Path(name).expanduser() / CASCADE).is_file()
+    return (expanded(name, "run") / CASCADE).is_file()
 
 
 def _listed(name: str) -> list[str]:
