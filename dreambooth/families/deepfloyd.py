@@ -29,6 +29,8 @@ class DeepFloyd(Family):
     picture_range = (-1.0, 1.0)
     most_tokens = 77
     reads_lower_case = True
+    masks_padding = True
+    """Always: diffusers' flag asks for what is done anyway."""
     packing = 8
     guidance_scale = 7.0
     takes_new_words = False
@@ -125,10 +127,6 @@ class DeepFloyd(Family):
     def text_length(self, number: int) -> int:
         """T5 has no end of places."""
         return min(self.pipe.tokenizer.model_max_length, self.most_tokens)
-
-    @classmethod
-    def refuse_masked_padding(cls) -> None:
-        """Padding is always masked here: diffusers' flag asks for what is done anyway."""
 
     def embed(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"text": self.encoders[0](tokens["input_ids"], attention_mask=tokens["attention_mask"])[0]}
