@@ -65,21 +65,20 @@ def low_rank(family: "Family", changed: Iterator[tuple[str, str, Tensor]], rank:
     """Pairs of at most this rank for all that is a matrix or a convolution, and, of every change, its square and what of it is kept."""
     found: Changes = {}
     kept: dict[str, tuple[float, float]] = {}
+    layers = {part: dict(module.named_modules()) for part, module in family.parts.items()}
     for part, layer, difference in changed:
         square, share = float(difference.square().sum()), 0.0
         if not square:
             continue
-        if isinstance(_module(family, part, layer), (nn.Linear, nn.Conv2d)):
+        if isinstance(_own(layers[part].get(layer)), (nn.Linear, nn.Conv2d)):
             pair, share = decomposed(difference, rank)
             found.setdefault(part, {})[layer] = pair
         kept[f"{part}.{layer}"] = (square, square * share)
     return found, kept
 
 
-def _module(family: "Family", part: str, layer: str) -> nn.Module | None:
-    """The layer whose weight is meant; None for a bias, or a parameter that is no layer's weight."""
-    modules = dict(family.parts[part].named_modules())
-    module = modules.get(layer)
+def _own(module: nn.Module | None) -> nn.Module | None:
+    """The layer itself, below an adapter's; None for a bias, or a parameter that is no layer's weight."""
     return module.get_base_layer() if module is not None and hasattr(module, "get_base_layer") else module  # type: ignore[operator]
 
 

@@ -176,7 +176,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     made_with = {
         **sampling.model_dump(exclude_none=True), "negative_prompt": negative, "model": opened.name,
         "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
-        "cascade": [_told(config, stage) for stage in opened.stages] or None,
+        "cascade": [_settings_of_stage(config, stage) for stage in opened.stages] or None,
     }  # fmt: skip
     seeds = [config.seed + i for i in range(_count(config, wanted))]
     with claimed(folder, "generate"):
@@ -186,8 +186,8 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         pictures = yield from _draw_missing(gallery, opened.family, {**how, "smaller": smaller})
         count = len(seeds)
         rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
-        how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
-        write_sheet(gallery.sheet, rows, title="", footer=f"{opened.name} · {how} · seeds {seeds[0]}-{seeds[-1]}")
+        drawn_by = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
+        write_sheet(gallery.sheet, rows, title="", footer=f"{opened.name} · {drawn_by} · seeds {seeds[0]}-{seeds[-1]}")
     yield Drawn(tuple(pictures), tuple(gallery.path(place) for place in range(len(pictures))), gallery.sheet)
 
 
@@ -253,7 +253,7 @@ def _has_size(config: GenerateConfig) -> bool:
     return is_set(config, ("sampling", "height")) or is_set(config, ("sampling", "width"))
 
 
-def _told(config: GenerateConfig, stage: Opened) -> dict[str, Any]:
+def _settings_of_stage(config: GenerateConfig, stage: Opened) -> dict[str, Any]:
     """All of a stage before the last that decides its pictures."""
     own = {"model": stage.name, "weights": stage.weights, "precision": config.mixed_precision or stage.precision}
     return {**own, **sampling_of(config, stage).model_dump(exclude_none=True), "noise_level": stage.family.noise_level}
