@@ -79,7 +79,7 @@ def draw(
     done = 0
     family.refuse_precision(precision)
     scheduler = check(family, sampling, negative_prompt=negative_prompt)
-    with _sampler(family, scheduler):
+    with using(family, scheduler):
         while done < len(prompts):
             some = slice(done, done + batch_size)
             drawn = _if_it_fits(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
@@ -172,7 +172,7 @@ def _latent(kind: type, own: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _sampler(family: Family, scheduler: Any) -> Iterator[None]:
+def using(family: Family, scheduler: Any) -> Iterator[None]:
     """A block in which the pipeline draws with another sampler; its own is put back after."""
     own, family.pipe.scheduler = family.pipe.scheduler, scheduler
     try:
@@ -194,11 +194,21 @@ def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> tuple[lis
         return None
 
 
-@torch.no_grad()
 def _batch(
     family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
 ) -> tuple[list[Image.Image], list[bool]]:
     """Pictures of one call of the pipeline, and whether their numbers were finite."""
+    out = call(family, prompts, seeds, sampling, negative_prompt, precision).cpu()
+    finite = [bool(image.isfinite().all()) for image in out]
+    levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array) for array in levels], finite
+
+
+@torch.no_grad()
+def call(
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
+) -> torch.Tensor:
+    """One call of the pipeline: pictures, float32 [b, 3, H, W], about 0 ... 1, still on the device."""
     height = sampling.height or family.native_resolution
     width = sampling.width or sampling.height or family.native_resolution
     own = {"eta": sampling.eta, "max_sequence_length": family.text_length(len(family.encoder_names))}
@@ -206,13 +216,10 @@ def _batch(
     negative = negative_prompt or family.default_negative_prompt
     options |= family.pipeline_kwargs(sampling.guidance_scale, [negative] * len(prompts) if negative else None)
     with autocast(family.device, precision), _decoder(family, precision):
-        out = family.pipe(
+        return family.pipe(
             prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, height=height, width=width, output_type="pt",
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], **options,
-        ).images.float().cpu()  # fmt: skip
-    finite = [bool(image.isfinite().all()) for image in out]
-    levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array) for array in levels], finite
+        ).images.float()  # fmt: skip
 
 
 @contextmanager
