@@ -20,6 +20,7 @@ from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
+from dreambooth.run.fit import refuse_too_large
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
@@ -113,6 +114,7 @@ def _train(config: TrainConfig, session: Session) -> Iterator[Record]:
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
+    yield from refuse_too_large(config, processes.device)
     encoders = load_encoders(config, processes.device)
     if config.loop.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
