@@ -53,6 +53,7 @@ house: setup
 
 docs: setup
 	$(BIN)/python -m tools.settings_table --check
+	$(BIN)/python -m tools.formats_table --check
 	$(BIN)/python -m tools.keywords --check
 	$(BIN)/python -m tools.lowest --check
 

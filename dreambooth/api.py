@@ -14,7 +14,8 @@ from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
 from dreambooth.run.generate import generate as draw_pictures
 from dreambooth.run.train import train as train_records
 from dreambooth.setup.given import from_arguments, train_config
-from dreambooth.setup.open import Opened, Opening, open_model
+from dreambooth.setup.open import Opened, Opening
+from dreambooth.setup.stages import open_stages, stage_names
 from dreambooth.training.records import Done, Record
 
 if TYPE_CHECKING:  # written for editors and type checkers by tools/keywords.py: there is nothing to import
@@ -27,19 +28,26 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._opened: Opened | None = None
-        self._as: Opening | None = None
+        self._as: tuple[tuple[str, ...], Opening] | None = None
 
     def generate(self, prompt: str | list[str], **settings: "Unpack[GenerateKeywords]") -> list[Image.Image]:
         """Pictures of one or more prompts, `num_images` each; settings are the flags of `dreambooth generate`."""
         prompts = [prompt] if isinstance(prompt, str) else prompt
         config = from_arguments(GenerateConfig, {"run": str(self.path), "prompt": prompts, **settings})
         asked(config)  # what is wrong in the request costs no loading
-        wanted = opening(config)
-        if self._opened is None or self._as != wanted:
-            self._as, self._opened = wanted, None  # the one before goes first: two may not fit
-            self._opened = open_model(str(self.path), wanted)
+        names, wanted = stage_names(config.run, config.then), opening(config)
+        if self._opened is None or self._as != (names, wanted):
+            self._as, self._opened = (names, wanted), None  # the one before goes first: two may not fit
+            self._opened = open_stages(names, wanted)
         drawn = [record for record in draw_pictures(config, opened=self._opened) if isinstance(record, Drawn)][-1]
         return [picture.image for picture in drawn.pictures]
+
+    def export(self, format: str, **settings: Any) -> Path:
+        """The result as a file that other programs read; settings are the flags of `dreambooth export`."""
+        from dreambooth.run.export import ExportConfig, Exported, export
+
+        config = from_arguments(ExportConfig, {"run": str(self.path), "format": format, **settings})
+        return [record for record in export(config) if isinstance(record, Exported)][-1].path
 
     def evaluate(self, **settings: "Unpack[EvaluateKeywords]") -> dict[str, Any]:
         """DINO, CLIP-I, CLIP-T, PRES, DIV and the rest, as `scores.json` holds them; settings are the flags of `dreambooth evaluate`."""

@@ -7,13 +7,17 @@ from typing import Literal, TypedDict
 class TrainKeywords(TypedDict, total=False):
     config: str | Path | None
     pretrained_model_name_or_path: str | Path | None
-    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    lora: str | Path | None
+    """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | Path | None
     """Branch, tag or commit of a Hub model."""
     variant: str | Path | None
     """Variant of the weight files, such as fp16."""
     pretrained_vae_name_or_path: str | Path | None
     """Another VAE than the base model's own: a folder, or a Hub id. (With fp16 SDXL's own decodes in float32.)"""
+    single_file_config: str | Path | None
+    """Where the base model is a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     tokenizer_name: str | Path | None
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | Path | None
@@ -66,6 +70,8 @@ class TrainKeywords(TypedDict, total=False):
     """How many class images to train with."""
     sample_batch_size: int | None
     """Pictures drawn at a time; halved by itself when memory runs out."""
+    prior_stages: list[str | Path] | tuple[str | Path, ...] | str | None
+    """For a later stage of a cascade: the untuned stages before it, which draw what it makes class images of."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None
     """Precision in which class images are drawn; left out, that of the training."""
     prior_scheduler: str | Path | None
@@ -124,6 +130,10 @@ class TrainKeywords(TypedDict, total=False):
     """Train from this timestep on only, as the model's own scheduler counts them (0 to 999 for most; kohya's flag)."""
     max_timestep: int | None
     """Train below this timestep only: the noisiest steps, which lay a picture out, stay the base model's. A weighting_scheme's density is squeezed into the range."""
+    noise_augmentation: list[float] | tuple[float, ...] | str | None
+    """For stages that see a smaller picture: variance of the noise on it, which the network is told; of two, any in between. Left out, the least that the model knows, which keeps the subject's fine detail."""
+    class_labels_conditioning: Literal["timesteps"] | None
+    """For DeepFloyd IF's stage II, as diffusers' script trains it: the noisy picture stands in the small one's place, its time in the level's. For comparisons."""
     masked_loss: bool | None
     """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
     optimizer: Literal["adamw", "prodigy"] | None
@@ -208,6 +218,8 @@ class TrainKeywords(TypedDict, total=False):
     """Hold the bytes of a checkpoint against their digests before going on from it."""
     validation_prompt: str | Path | None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
+    validation_images: list[str | Path] | tuple[str | Path, ...] | str | None
+    """For a stage that makes small pictures large: those to draw from, one drawing of each; left out, the photos made small."""
     validation_negative_prompt: str | Path | None
     """What those pictures should not show."""
     num_validation_images: int | None
@@ -270,6 +282,12 @@ class TrainKeywords(TypedDict, total=False):
 class GenerateKeywords(TypedDict, total=False):
     prompts: str | Path | None
     """Text file with one prompt a line."""
+    then: list[str | Path] | tuple[str | Path, ...] | str | None
+    """Models that make the pictures larger, in their order: what RUN may be, for the later stages of a cascade."""
+    from_folder: str | Path | None
+    """Folder of small pictures that RUN, a later stage, makes large: instead of a stage before it. One drawing of each, or --num_images."""
+    noise_augmentation: float | None
+    """Variance of the noise on the small pictures of later stages; left out, as each was trained, which is best."""
     negative_prompt: str | Path | None
     """What the pictures should not show."""
     num_images: int | None
@@ -292,6 +310,8 @@ class GenerateKeywords(TypedDict, total=False):
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | Path | None
     """Branch, tag or commit of a Hub model; a run knows its own."""
+    single_file_config: str | Path | None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool | None
@@ -336,10 +356,14 @@ class EvaluateKeywords(TypedDict, total=False):
     """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
     batch_size: int | None
     """Pictures drawn at a time; halved by itself when memory runs out."""
+    lora: str | Path | None
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model; the untuned model goes without it."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
     """Precision of the drawing; left out, that of the run."""
     device: str | Path | None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    single_file_config: str | Path | None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool | None

@@ -290,6 +290,77 @@ def z_image():
     )  # fmt: skip
 
 
+def deepfloyd_unet(size: int, inputs: int, **other):
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=size, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, in_channels=inputs, out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), cross_attention_dim=32, encoder_hid_dim=32,
+        encoder_hid_dim_type="text_proj", attention_head_dim=4, addition_embed_type="text", addition_embed_type_num_heads=2,
+        cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift", act_fn="gelu", **other,
+    ).eval()  # fmt: skip
+
+
+def deepfloyd_parts() -> dict:
+    """What both stages have: T5, and a sampler that clips pictures by their own range and reads a variance from the network."""
+    from diffusers import DDPMScheduler
+    from transformers import T5Config, T5EncoderModel
+
+    t5 = t5_tokenizer(77)
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", thresholding=True, dynamic_thresholding_ratio=0.95, sample_max_value=1.5,
+        variance_type="learned_range",
+    )  # fmt: skip
+    encoder = T5EncoderModel(T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)).eval()
+    absent = dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
+    return {"tokenizer": t5, "text_encoder": encoder, "scheduler": scheduler, **absent, "requires_safety_checker": False}
+
+
+def deepfloyd():
+    """DeepFloyd IF's first stage at 8 px."""
+    from diffusers import IFPipeline
+
+    torch.manual_seed(0)
+    return IFPipeline(**deepfloyd_parts(), unet=deepfloyd_unet(8, 3))
+
+
+def deepfloyd_superresolution():
+    """DeepFloyd IF's second stage, 8 to 32 px."""
+    from diffusers import DDPMScheduler, IFSuperResolutionPipeline
+
+    torch.manual_seed(0)
+    own = {"class_embed_type": "timestep", "mid_block_scale_factor": 1.414, "time_embedding_act_fn": "gelu", "time_embedding_dim": 16}
+    noising = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    return IFSuperResolutionPipeline(**deepfloyd_parts(), unet=deepfloyd_unet(32, 6, **own), image_noising_scheduler=noising)
+
+
+def upscaler():
+    """The x4 upscaler, 8 to 32 px."""
+    from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=7, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        cross_attention_dim=32, attention_head_dim=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), num_class_embeds=1000, use_linear_projection=True,
+    )  # fmt: skip
+    own = AutoencoderKL(
+        sample_size=32, block_out_channels=(8, 16, 16), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, scaling_factor=0.08333,
+    )  # fmt: skip
+    betas = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+    return StableDiffusionUpscalePipeline(
+        vae=own.eval(), text_encoder=clip_text(tokenizer), tokenizer=tokenizer, unet=unet.eval(), low_res_scheduler=DDPMScheduler(**betas),
+        scheduler=DDIMScheduler(**betas, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False), safety_checker=None,
+        feature_extractor=None, watermarker=None,
+    )  # fmt: skip
+
+
+CASCADE = {"deepfloyd": deepfloyd, "deepfloyd_superresolution": deepfloyd_superresolution, "upscaler": upscaler}
+
+
 def video_vae():
     """Qwen-Image's VAE with a factor of 2, its normalization different in every channel."""
     from diffusers import AutoencoderKLQwenImage
@@ -433,7 +504,7 @@ def sana():
 PIPELINES = {
     "stable_diffusion": stable_diffusion, "sdxl": sdxl, "flux": flux, "flux2": flux2, "sd3": sd3, "z_image": z_image,
     "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana,
-    "flux2_dev": flux2_dev,
+    "flux2_dev": flux2_dev, **CASCADE,
 }  # fmt: skip
 
 
@@ -455,9 +526,29 @@ def load(folder: Path, **source):
     return family_of(where).load(where)
 
 
+def small_pictures(count: int = 1, side: int = 4, seed: int = 3) -> torch.Tensor:
+    """What a stage before might have drawn, [count, 3, side, side] in [-1, 1]."""
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def draw(family, prompts, seeds, **options):
+    """Our pictures, of small ones that are a function of the seed where the model makes small ones large."""
+    from dreambooth.families import sampling
+
+    class Small(sampling.Smaller):
+        def __call__(self, prompts, seeds):
+            blank = Image.new("RGB", (4, 4))
+            return [sampling.Picture(blank, "", 0, True, pixels=small_pictures(seed=seed)[0]) for seed in seeds]
+
+    return sampling.draw(family, prompts, seeds, smaller=Small() if family.conditioning_channels else None, **options)
+
+
 def picture(pipe, prompt: str = "a sks dog", **options) -> torch.Tensor:
-    """What a pipeline of diffusers draws in two steps, [3, 16, 16] in [0, 1]."""
+    """What a pipeline of diffusers draws in two steps, [3, 16, 16]; one that makes small pictures large does so with one."""
     pipe.set_progress_bar_config(disable=True)
+    known = inspect.signature(type(pipe).__call__).parameters
+    options |= {"height": 16, "width": 16} if "height" in known else {}
+    options |= {"image": small_pictures()} if "noise_level" in known else {}
     if "max_sequence_length" in inspect.signature(type(pipe).__call__).parameters:
         tokenizers = [part for name, part in pipe.components.items() if name.startswith("tokenizer")]
         options["max_sequence_length"] = tokenizers[-1].model_max_length
@@ -465,4 +556,66 @@ def picture(pipe, prompt: str = "a sks dog", **options) -> torch.Tensor:
         options |= {"use_resolution_binning": False, "clean_caption": False}
     rng = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        return pipe(prompt=prompt, num_inference_steps=2, height=16, width=16, generator=rng, output_type="pt", **options).images[0]
+        return pipe(prompt=prompt, num_inference_steps=2, generator=rng, output_type="pt", **options).images[0]
+
+
+def wide_clip(tokenizer, width: int, *, projection: bool = False):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        hidden_size=width, intermediate_size=2 * width, num_attention_heads=4, num_hidden_layers=2, projection_dim=width,
+        vocab_size=len(tokenizer), max_position_embeddings=77, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id, hidden_act="gelu" if projection else "quick_gelu",
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def deep_vae(**other):
+    """A VAE with the real count of levels: 16 pixels are 2 latents."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=64, block_out_channels=(4, 8, 8, 8), norm_num_groups=4, latent_channels=4, layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, **other,
+    ).eval()  # fmt: skip
+
+
+def sd_shaped(prediction_type: str = "epsilon"):
+    """Stable Diffusion with as many levels and blocks as the real one, 64 px (8 x 8 latents)."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16, 16, 16), layers_per_block=2, norm_num_groups=4, cross_attention_dim=32,
+        attention_head_dim=4, down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+        prediction_type=prediction_type,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=deep_vae(), text_encoder=wide_clip(tokenizer, 32), tokenizer=tokenizer, unet=unet.eval(), scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def sdxl_shaped():
+    """SDXL with as many levels and blocks as the real one, and text encoders of two widths."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16, 16), layers_per_block=2, norm_num_groups=4, cross_attention_dim=80,
+        attention_head_dim=(2, 4, 4), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
+        transformer_layers_per_block=(1, 2, 2), addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=96,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    return StableDiffusionXLPipeline(
+        vae=deep_vae(), text_encoder=wide_clip(tokenizer, 32), text_encoder_2=wide_clip(tokenizer, 48, projection=True),
+        tokenizer=tokenizer, tokenizer_2=tokenizer, unet=unet.eval(), scheduler=scheduler, add_watermarker=False,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
 from dreambooth.photos.prepare import PhotosPrepare
 from dreambooth.run.captioning import PhotosCaption
+from dreambooth.run.export import ExportConfig
 from dreambooth.run.generate import GenerateConfig
 from dreambooth.schema import Flag, Setting, flags
 from dreambooth.setup.config import TrainConfig
@@ -33,7 +34,7 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
     others = {
-        "evaluate": EvaluateConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
+        "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
         "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
         "identifier": IdentifierSearch, "demo": DemoConfig,
     }  # fmt: skip

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "photos -> personal model (with pictures and checkpoints)",
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
+    "export": "RUN -> a file for ComfyUI, A1111, kohya's tools or diffusers, read back and compared",
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare / caption a folder of photos",

@@ -20,8 +20,6 @@ ALIASES: dict[str, Alias] = {
     "dataloader_num_workers": Alias((), notice="has nothing to do: pictures are encoded once, before the training."),
     "local_rank": Alias((), notice="has nothing to do: the launcher's environment says it."),
     "enable_xformers_memory_efficient_attention": Alias((), True, notice="PyTorch's own memory-efficient attention does this job."),
-    "class_labels_conditioning": Alias(None, refused="is for DeepFloyd IF, whose family is not here yet."),
-    "validation_images": Alias(None, refused="is for DeepFloyd IF's super-resolution stage, whose family is not here yet."),
     "pretrained_vae_model_name_or_path": Alias("pretrained_vae_name_or_path"),
     "upcast_before_saving": Alias((), True, notice=_ALWAYS),
     "enable_npu_flash_attention": Alias((), True, notice="PyTorch's own attention does this job."),

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
-from dreambooth.cli.parse import settings_from
+from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.run.generate import Drawn, GenerateConfig, generate
 
 USAGE = 'dreambooth generate RUN "a [V] dog on the beach" ["another prompt" ...] [--prompts FILE] [--output_dir DIR] ...'
 INTRO = (
     "Draw pictures with a run, a checkpoint of a run (RUN@300, RUN@best), a pipeline folder or a Hub model, each with its own seed: the "
-    "same seed gives the same picture as the previews of the training. [V] stands for the run's identifier."
+    "same seed gives the same picture as the previews of the training. [V] stands for the run's identifier. --then RUN2 has the later "
+    "stage of a cascade make the pictures larger."
 )
 
 
 def main(argv: Sequence[str]) -> int:
     """Draw as the flags say."""
-    config = settings_from(argv, GenerateConfig, usage=USAGE, intro=INTRO)
+    config = settings_from(argv, GenerateConfig, usage=USAGE, intro=INTRO, aliases={"from": Alias("from_folder")})
     if config is None:
         return 0
     terminal = Terminal()

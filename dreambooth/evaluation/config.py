@@ -44,10 +44,14 @@ class EvaluateConfig(Setting):
     """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
     batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
+    lora: str | None = None
+    """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model; the untuned model goes without it."""
     mixed_precision: Precision | None = None
     """Precision of the drawing; left out, that of the run."""
     device: str | None = None
     """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    single_file_config: str | None = None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load a base model's weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth.families.sampling import Sampling, draw, unread, whole_batches
+from dreambooth.families.sampling import Sampling, Smaller, draw, unread, whole_batches
 from dreambooth.files.images import BROKEN, read_settings, save_png
 from dreambooth.metrics import GeneratedImage
 from dreambooth.setup.open import Opened
@@ -59,9 +59,18 @@ class Series:
 
 
 def have(
-    series: Series, model: Lazy, *, sampling: Sampling, batch_size: int, precision: str
+    series: Series,
+    model: Lazy,
+    *,
+    sampling: Sampling,
+    batch_size: int,
+    precision: str,
+    smaller: Callable[[Opened], Smaller | None] = lambda opened: None,
 ) -> Generator[Message | Progress, None, tuple[GeneratedImage, ...]]:
-    """The pictures, those already there read and the others drawn; with records of progress, returned at the end."""
+    """The pictures, those already there read and the others drawn; with records of progress, returned at the end.
+
+    `smaller` says what a model makes large that draws from small pictures.
+    """
     stamp = {**series.stamp, "precision": precision}
     shots: dict[Wanted, GeneratedImage] = {}
     for wanted in series.wanted:
@@ -79,6 +88,7 @@ def have(
                 yield Message(sentence, important=True)
         drawn = draw(
             family, [w.prompt for w in todo], [w.seed for w in todo], sampling=sampling, batch_size=batch_size, precision=precision,
+            smaller=smaller(model()),
         )  # fmt: skip
         for wanted, picture in zip(todo, drawn, strict=True):
             if wanted in shots:
@@ -97,7 +107,8 @@ def _kept(path: Path, wanted: Wanted, sampling: Sampling, stamp: dict[str, Any])
     try:
         notes = read_settings(path)
         finite = notes.pop("finite", True)
-        notes.pop("sampler", None)  # what the asked scheduler was with this model
+        for name in ("sampler", "noise_level", "stage_seed", "stages"):  # what followed from all that was asked for
+            notes.pop(name, None)
         asked = {"prompt": wanted.prompt, "seed": wanted.seed, **sampling.model_dump(exclude_none=True), **stamp}
         if notes != json.loads(json.dumps(asked, default=str)):
             return None

@@ -59,14 +59,14 @@ class Examined:
 
 def examine(
     name: str, *, instance_data_dir: str | None = None, class_noun: str | None = None, identifier: str | None = None,
-    allow_pickle: bool = False,
+    allow_pickle: bool = False, single_file_config: str | None = None,
 ) -> Examined:  # fmt: skip
     """Read a run's own words and photos; what is given by hand counts more. Raises SettingError naming what is missing."""
     path = named(name)
     run = run_folder(path)
     config = read_config(run, allow_pickle=allow_pickle) if run else None
     if run is None:
-        refuse_no_model(name)  # a mistyped name is reported first
+        refuse_no_model(name, single_file_config=single_file_config)  # a mistyped name is reported first
     photos_setting = config.photos if config else None
     if photos_setting and photos_setting.concepts_list and not (instance_data_dir and class_noun and identifier):
         fix = "Say which one: --instance_data_dir, --class_noun and --identifier."
@@ -80,7 +80,9 @@ def examine(
     if others:
         reason = f"{folder} holds photos that the run was not trained on ({', '.join(others[:3])})."
         raise SettingError("--instance_data_dir", reason, fix="Name the folder of the subject's photos; given by hand, it is believed.")
-    base = config.model if config else ModelSource(pretrained_model_name_or_path=name, allow_pickle=allow_pickle)
+    base = config.model if config else ModelSource(
+        pretrained_model_name_or_path=name, allow_pickle=allow_pickle, single_file_config=single_file_config
+    )  # fmt: skip
     prior = (photos_setting.class_prompt if photos_setting else None) or class_prompt(noun)
     with relabel_errors("run" if config is None else FLAG):
         base_weights = fingerprint(base.folder())
@@ -98,8 +100,8 @@ def is_toybox(base: str) -> bool:
 
 
 def weights_digest(path: Path, base: str) -> str:
-    """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints do not count for the run."""
-    beside = ("checkpoint-", "samples", "logs", ".")
+    """A digest of a run's or checkpoint's own weight files on top of a base model; its checkpoints and exports do not count for the run."""
+    beside = ("checkpoint-", "samples", "logs", "export", ".")
     own = (file for file in path.rglob("*.safetensors") if not file.relative_to(path).parts[0].startswith(beside))
     return tree_digest(path, own, start=base)
 

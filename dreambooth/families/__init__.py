@@ -2,6 +2,8 @@
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
+from dreambooth.families.deepfloyd import DeepFloyd
+from dreambooth.families.deepfloyd_superresolution import DeepFloydSuperResolution
 from dreambooth.families.fitting import FIX, purpose, refuse_unfit
 from dreambooth.families.flux import Flux
 from dreambooth.families.flux2 import Flux2
@@ -15,9 +17,13 @@ from dreambooth.families.sd3 import SD3
 from dreambooth.families.sdxl import SDXL
 from dreambooth.families.source import FLAG, ModelSource, fingerprint
 from dreambooth.families.stable_diffusion import StableDiffusion
+from dreambooth.families.upscaler import Upscaler
 from dreambooth.families.z_image import ZImage
 
-FAMILIES: tuple[type[Family], ...] = (StableDiffusion, SDXL, Flux, Flux2, Flux2Dev, SD3, ZImage, Krea2, QwenImage, PixArtSigma, Sana)
+FAMILIES: tuple[type[Family], ...] = (
+    StableDiffusion, SDXL, Flux, Flux2, Flux2Dev, SD3, ZImage, Krea2, QwenImage, PixArtSigma, Sana, DeepFloyd, DeepFloydSuperResolution,
+    Upscaler,
+)  # fmt: skip
 
 
 def trained_here(pipeline: str) -> type[Family] | None:

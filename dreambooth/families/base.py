@@ -5,7 +5,8 @@ keeping parts on the right device and saving stand here, once; reading prompts i
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from dreambooth.families.loading import load_pipeline
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import Reader
 from dreambooth.files.places import readable_name
+from dreambooth.formats.loras import merge_lora, read_lora
 
 Recipe = Mapping[str, Mapping[str, Any]]
 
@@ -50,12 +52,22 @@ class Family(Reader):
     """What folders of its makers call that class, where diffusers has named it since."""
     learned_variance: ClassVar[bool] = False
     """Whether the second half of the channels that it answers is a variance, which neither training nor samplers read here."""
+    stage: ClassVar[int] = 1
+    """Where it stands in a cascade: 1 draws from text, later ones make what the one before has drawn larger."""
+    conditioning_channels: ClassVar[int] = 0
+    """Channels of a smaller picture that the denoiser sees beside the noisy one, as stages of a cascade do that enlarge pictures."""
+    takes_class_labels: ClassVar[bool] = False
+    """Whether diffusers' script can train it with --class_labels_conditioning."""
+    schedulers: ClassVar[tuple[str, ...]] = ("scheduler",)
+    """Schedules of noise that its pipeline has."""
+    picture_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """What black and white are in the tensors of pictures that its pipeline gives."""
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cross_attention_dim": ("text_encoder",)}
     """Fields of the denoiser's configuration that hold the width of the text it reads, and the encoders whose widths add up to it."""
     added_embeddings: ClassVar[tuple[str | None, ...]] = (None, "text")
     """What the denoiser's `addition_embed_type` may be: its conditions beside text and time."""
     vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKL", "AsymmetricAutoencoderKL")
-    """VAEs with a posterior to draw from, of the right make; small ones (AutoencoderTiny) have none."""
+    """VAEs with a posterior to draw from, of the right make; small ones (AutoencoderTiny) have none. Empty where x is the picture."""
     packing: ClassVar[int] = 1
     """Latents along a side that the denoiser takes as one token."""
     channel_multiple: ClassVar[int] = 1
@@ -95,18 +107,27 @@ class Family(Reader):
     def load(
         cls, source: ModelSource, *, replaced: Mapping[str, Any] | None = None, dtypes: Mapping[str, torch.dtype] | None = None
     ) -> "Family":  # fmt: skip
-        """A folder's family in float32, but for parts that `dtypes` names; `replaced` parts are used instead of its own.
+        """A folder's family in float32, but for parts that `dtypes` names, with a LoRA in its weights where one is named; `replaced` parts
+        are used instead of its own.
 
         Raises SettingError for one that is not whole.
         """
         family = cls(load_pipeline(cls, source, replaced=replaced, dtypes=dtypes))
         refuse_half_loaded(family, source)
+        if source.lora:
+            merge_lora(family, read_lora(source.lora, allow_pickle=source.allow_pickle))
         return family
 
     @classmethod
     def advice(cls, source: ModelSource) -> str | None:
         """What speaks against training this very model of the family, in a sentence; None where nothing does."""
         return None
+
+    @classmethod
+    def refuse_vae(cls) -> None:
+        """Raise SettingError where there is no VAE that another could stand in for."""
+        if not cls.vae_classes:
+            raise SettingError("--pretrained_vae_name_or_path", f"{cls.name} works on pixels and has no VAE.", fix="Leave it out.")
 
     @classmethod
     def refuse_precision(cls, precision: str | None, setting: str = "--mixed_precision") -> None:
@@ -178,6 +199,44 @@ class Family(Reader):
     def pipeline_kwargs(self, guidance_scale: float, negative_prompts: list[str] | None) -> dict[str, Any]:
         """What the pipeline's call is given so that it draws with this guidance, of which 1 is none for every family."""
         return {"guidance_scale": guidance_scale} | ({"negative_prompt": negative_prompts} if negative_prompts else {})
+
+    def prompt_kwargs(self, prompts: Sequence[str], negative_prompts: Sequence[str] | None) -> dict[str, Any]:
+        """What the pipeline's call is given so that it draws these prompts, beside the negative ones of `pipeline_kwargs`."""
+        return {"prompt": list(prompts)}
+
+    @classmethod
+    def refuse_no_augmentation(cls) -> None:
+        """Raise SettingError where there is no small picture that could get noise."""
+        if not cls.conditioning_channels:
+            reason = f"{cls.name} sees no smaller picture, which would get that noise."
+            raise SettingError("--noise_augmentation", reason, fix="Leave it out.")
+
+    @classmethod
+    def refuse_no_class_labels(cls) -> None:
+        """Raise SettingError where diffusers' script could give the network no label, or no second noisy picture."""
+        if not cls.takes_class_labels:
+            raise SettingError("--class_labels_conditioning", f"is for DeepFloyd IF's stage II, not {cls.name}.", fix="Leave it out.")
+
+    @property
+    def noise_level(self) -> int | None:
+        """The level of noise on a small picture while it is made large; None where there is none."""
+        return None
+
+    def small_kwargs(self, small: Float[Tensor, "b 3 h w"]) -> dict[str, Any]:
+        """What the pipeline's call is given of small pictures in about [-1, 1], to make them large."""
+        raise AssertionError("`refuse_alone` is asked before")
+
+    def drawing(self, prompts: Iterable[str]) -> AbstractContextManager[None]:
+        """A block in which pictures of these prompts are drawn."""
+        return nullcontext()
+
+    def adapt_sampler(self, scheduler: Any) -> Any:
+        """A sampler as diffusers' pipeline has to find it, to draw with this model."""
+        return scheduler
+
+    def conditioning(self, moments: Float[Tensor, "b moments h w"], rngs: Iterable[torch.Generator]) -> dict[str, Tensor]:
+        """What the network sees beside the noisy picture, each [b, ...], with a generator for each row; often nothing."""
+        return {}
 
     def answer(self, x_t: Float[Tensor, "b c h w"], time: Float[Tensor, "b"], condition: Mapping[str, Tensor]) -> Float[Tensor, "b c h w"]:
         """`predict`, with token ids embedded first when the text encoder learns."""

@@ -63,7 +63,7 @@ class Part:
         """Raise SettingError, naming the file, for what is missing, damaged, leads elsewhere, or is no such part."""
         if not is_plain_name(self.name):
             self._refuse(f"{self.root / MODEL_INDEX} names a part {self.name!r}.")
-        is_tokenizer, is_scheduler = self.name.startswith("tokenizer"), self.name.startswith("scheduler")
+        is_tokenizer, is_scheduler = self.name.startswith("tokenizer"), self.name.endswith("scheduler")
         reads = "Tokenizer" in self.kind or (is_tokenizer and self.kind.endswith("Processor"))  # of which the tokenizer is loaded alone
         if self.library not in LIBRARIES or (reads, self.kind.endswith("Scheduler")) != (is_tokenizer, is_scheduler):
             reason = f"{MODEL_INDEX} says that {self.name} is {self.library}.{self.kind}, which is no part of that name."

@@ -51,7 +51,7 @@ def refuse_incomplete(family: "type[Family]", source: ModelSource, loaded: Mappi
     index, folder = source.index(), source.folder()
     parts = {name for name, (library, _) in parts_of(index).items() if library}
     tokenizers = [name.replace("text_encoder", "tokenizer") for name in family.encoder_names]
-    needed = [family.denoiser_name, "vae", *family.encoder_names, *tokenizers, "scheduler"]
+    needed = [family.denoiser_name, *(["vae"] if family.vae_classes else []), *family.encoder_names, *tokenizers, *family.schedulers]
     absent = [name for name in needed if name not in loaded and name not in parts]
     if not absent:
         return
@@ -97,7 +97,10 @@ def _refuse_class(family: "type[Family]", index: Mapping[str, tuple[str | None, 
 
 def _refuse_extra_inputs(family: "type[Family]", denoiser: Config) -> None:
     """A UNet can ask for more than text and a time; transformers have these fields not at all."""
-    if denoiser.get("class_embed_type") or denoiser.get("num_class_embeds"):
+    has_labels = bool(denoiser.get("class_embed_type") or denoiser.get("num_class_embeds"))
+    if denoiser and family.conditioning_channels and not has_labels:
+        raise SettingError(FLAG, "this UNet takes no class label, by which it would be told the small picture's noise.", fix=FIX)
+    if has_labels and not family.conditioning_channels:
         reason = "this UNet asks for class labels or for a picture's embedding, as an upscaler and unCLIP do."
         raise SettingError(FLAG, reason, fix=FIX)
     if denoiser.get("encoder_hid_dim_type") in PICTURE_PROJECTIONS:
@@ -109,10 +112,14 @@ def _refuse_extra_inputs(family: "type[Family]", denoiser: Config) -> None:
 
 
 def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: ModelSource) -> None:
+    if not family.vae_classes:
+        vae = {"latent_channels": 3}  # x is the picture itself
+        if source.pretrained_vae_name_or_path:
+            family.refuse_vae()
     flag = VAE_FLAG if source.pretrained_vae_name_or_path else FLAG
-    wanted = family.vae_classes[0]
+    wanted = (family.vae_classes or (None,))[0]
     kind = vae.get("_class_name", wanted)
-    if kind not in family.vae_classes:
+    if kind and kind not in family.vae_classes:
         raise SettingError(flag, f"the VAE's class is {kind}; {wanted} is needed.", fix="Choose one that the base model's kind uses.")
     takes, made = denoiser.get("in_channels"), vae.get("latent_channels")
     gives = denoiser.get("out_channels") or takes
@@ -121,10 +128,13 @@ def _refuse_vae(family: "type[Family]", denoiser: Config, vae: Config, source: M
     if not (isinstance(takes, int) and isinstance(gives, int) and isinstance(made, int)):
         return
     latents = made * family.channel_multiple
-    if takes == gives == latents:
+    if takes - family.conditioning_channels == gives == latents:
         return
     name = "UNet" if family.denoiser_name == "unet" else family.denoiser_name
     own = latents if gives == latents else gives  # another VAE is not a reason to take an inpainting model for something else
+    if not family.vae_classes or family.conditioning_channels:
+        reason = f"this {name} takes {takes} channels and gives {gives}; {family.name}'s takes {latents + family.conditioning_channels}."
+        raise SettingError(flag, reason, fix="Is it another stage's? model_index.json names the pipeline's class.")
     known = {1: "for following a depth map", 3: "an upscaler", own: "for editing or following a picture", own + 1: "for inpainting",
              5 * own: "for inpainting"}  # fmt: skip
     if gives == latents or takes - own in known:
@@ -139,7 +149,9 @@ def _refuse_other_text(family: "type[Family]", denoiser: Config, encoders: Mappi
         widths = [_text_width(encoders[name]) for name in names]
         wanted = denoiser.get(field)
         known = [width for width in widths if isinstance(width, int)]
-        if not isinstance(wanted, int) or len(known) < len(names) or denoiser.get("encoder_hid_dim"):
+        if not isinstance(wanted, int) or len(known) < len(names):
+            continue
+        if field == "cross_attention_dim" and denoiser.get("encoder_hid_dim"):
             continue
         if wanted != sum(known):
             reason = (

@@ -1,6 +1,8 @@
 """From a folder or Hub ids to a pipeline of diffusers': whole, of this family, each part in its precision; or a sentence why not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,31 @@ from dreambooth.core.errors import RunError, SettingError, first_line
 from dreambooth.families.complete import Part
 from dreambooth.families.fitting import refuse_incomplete, refuse_unfit
 from dreambooth.families.source import FLAG, UNUSED, ModelSource, parts_of
+from dreambooth.files.digests import remembered_digest
 from dreambooth.files.disk import failing
 from dreambooth.files.places import readable_name
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
+
+
+_shared: ContextVar[dict[str, Any] | None] = ContextVar("shared", default=None)
+"""Tokenizers and text encoders by the bytes of their files and their precision, within `sharing_text`."""
+
+
+@contextmanager
+def sharing_text() -> Iterator[None]:
+    """A block in which pipelines with the same text encoder, which none of them trains, are loaded with one between them."""
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _digest(folder: Path, dtype: torch.dtype) -> str:
+    """Of a part's files, each read once and then known by size and time, and the precision that it is loaded in."""
+    return " ".join([str(dtype), *(f"{path.name}:{remembered_digest(path)}" for path in sorted(folder.iterdir()) if path.is_file())])
 
 
 def load_pipeline(
@@ -38,6 +60,7 @@ def load_pipeline(
     refuse_incomplete(family, source, own | {name: None for name, value in given.items() if value})
     safe = {"use_safetensors": None if source.allow_pickle else True}
     if source.pretrained_vae_name_or_path:
+        family.refuse_vae()
         name, kind = source.pretrained_vae_name_or_path, getattr(diffusers, (index.get("vae") or [None, None])[1] or family.vae_classes[0])
         own["vae"] = _part(kind, name, source, flag="--pretrained_vae_name_or_path", folder="vae", dtype=torch.float32, **safe)
     of_processor = str(parts_of(index).get("tokenizer", (None, None))[1]).endswith("Processor")
@@ -45,6 +68,14 @@ def load_pipeline(
         name, flag = (source.tokenizer_name, "--tokenizer_name") if source.tokenizer_name else (str(source.folder()), FLAG)
         own["tokenizer"] = _part(AutoTokenizer, name, source, flag=flag, folder="tokenizer", trust_remote_code=False)
     refuse_unfit(family, source, own)
+    shared, digests = _shared.get(), {}
+    if shared is not None and not family.text_trainable:
+        digests = {
+            name: _digest(source.folder() / name, (dtypes or {}).get(name, torch.float32))
+            for name in family.text_parts()
+            if name not in own
+        }
+        own |= {name: shared[digest] for name, digest in digests.items() if digest in shared}
     optional: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "safety_checker" in optional:
         optional["requires_safety_checker"] = False
@@ -64,6 +95,8 @@ def load_pipeline(
         raise failing(error, source.folder()) or SettingError(FLAG, where, fix=fix) from error
     pipe.register_modules(**late)
     pipe.set_progress_bar_config(disable=True)
+    if shared is not None:
+        shared |= {digest: getattr(pipe, name) for name, digest in digests.items()}
     return pipe
 
 

@@ -1,10 +1,10 @@
 """Pictures from a loaded family: a seed each, in batches that halve when memory runs out, by any of diffusers' samplers."""
 
-import copy
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,19 +13,15 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from dreambooth.core.device import autocast, free_memory, is_out_of_memory
-from dreambooth.core.errors import RunError, SettingError, first_line
+from dreambooth.core.draws import key
+from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import shortened, shown
 from dreambooth.families.base import Family
+from dreambooth.families.samplers import make_scheduler, reaches_the_end, sampler
 from dreambooth.prompts.placeholder import refuse_unreadable
-from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set, nearest
+from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set
 
 log = logging.getLogger(__name__)
-
-SHORT_NAMES = {
-    "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
-    "euler_a": "EulerAncestralDiscreteScheduler", "unipc": "UniPCMultistepScheduler", "pndm": "PNDMScheduler",
-    "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler",
-}  # fmt: skip
 
 
 class Sampling(Setting):
@@ -66,31 +62,74 @@ class Picture:
     finite: bool
     """False when the model's numbers overflowed; the image is then black."""
     settings: dict[str, Any] = field(default_factory=dict)
+    pixels: torch.Tensor | None = None
+    """Unrounded, float32 [3, h, w] in about [-1, 1], where another model goes on from it."""
+
+
+class Smaller(ABC):
+    """Where the small pictures come from that a model makes large: given ones, or those of the stages before it."""
+
+    @property
+    def stages(self) -> int:
+        """How many stages have drawn them."""
+        return 0
+
+    @abstractmethod
+    def __call__(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture]:
+        """A picture with its `pixels` for each (prompt, seed); `prompts` and `seeds` are those of the large pictures."""
+
+    def of_all(self, prompts: Sequence[str]) -> AbstractContextManager[None]:
+        """A block in which these prompts will be asked for."""
+        return nullcontext()
+
+
+def stage_seed(seed: int, stage: int) -> int:
+    """The seed by which a stage (from 1) draws its part of the picture of a seed."""
+    return seed if stage == 1 else key(seed, "stage", stage)
 
 
 def draw(
     family: Family, prompts: Sequence[str], seeds: Sequence[int], *, sampling: Sampling, negative_prompt: str | None = None,
-    batch_size: int = 4, precision: str = "no",
+    batch_size: int = 4, precision: str = "no", smaller: Smaller | None = None, keeps_pixels: bool = False,
 ) -> Iterator[Picture]:  # fmt: skip
-    """One picture per (prompt, seed), in order. A picture is a function of model, prompt, seed and sampling.
+    """One picture per (prompt, seed), in order. A picture is a function of model, prompt, seed and sampling, and, for a model that makes
+    pictures large, of a small one.
 
     Raises RunError when even one picture at a time does not fit into memory, SettingError for what this model cannot do.
     """
     done = 0
     family.refuse_precision(precision)
     scheduler = check(family, sampling, negative_prompt=negative_prompt)
-    with using(family, scheduler):
+    refuse_alone(type(family), smaller)
+    words = [*prompts, *([negative_prompt] if negative_prompt else [])]
+    with sampler(family, scheduler), family.drawing(words), smaller.of_all(words) if smaller else nullcontext():
         while done < len(prompts):
             some = slice(done, done + batch_size)
-            drawn = _if_it_fits(family, prompts[some], seeds[some], sampling, negative_prompt, precision)
+            small = smaller(prompts[some], seeds[some]) if smaller else []
+            own = [stage_seed(seed, smaller.stages + 1 if smaller else 1) for seed in seeds[some]]
+            drawn = _if_it_fits(family, prompts[some], own, sampling, negative_prompt, precision, [one.pixels for one in small])
             if drawn is None:
                 batch_size = len(prompts[some]) // 2
                 free_memory(family.device)
                 log.warning("Out of memory: drawing %d at a time from here on.", batch_size)
                 continue
-            for image, finite, prompt, seed in zip(*drawn, prompts[some], seeds[some], strict=True):
-                yield Picture(image, prompt, seed, finite, _record(prompt, seed, negative_prompt, sampling, scheduler))
-            done += len(drawn[0])
+            for place, (image, pixels) in enumerate(drawn):
+                prompt, seed = prompts[done + place], seeds[done + place]
+                settings = _record(prompt, seed, negative_prompt, sampling, scheduler) | _beside(
+                    family, small[place : place + 1], own[place]
+                )
+                yield Picture(image, prompt, seed, bool(pixels.isfinite().all()), settings, pixels if keeps_pixels else None)
+            done += len(drawn)
+
+
+def refuse_alone(family: type[Family], smaller: "Smaller | bool | None") -> None:
+    """Raise SettingError for a model that makes small pictures large and has none, and for one that draws from text and has some."""
+    if family.conditioning_channels and not smaller:
+        reason = f"{family.name} makes small pictures large, and there are none."
+        fix = "Name the stage before it first (generate RUN --then THIS), or give pictures: --from FOLDER."
+        raise SettingError("--then", reason, fix=fix)
+    if smaller and not family.conditioning_channels:
+        raise SettingError("--then", f"{family.name} draws from text alone.", fix="It can only be the first stage.")
 
 
 def whole_batches(wanted: Iterable[int], batch_size: int) -> list[int]:
@@ -123,65 +162,13 @@ def check(family: Family, sampling: Sampling, *, negative_prompt: str | None = N
     if steps == 1 and scheduler.config.get("shift_terminal"):
         reason = f"{family.name}'s sampler places its steps between the first and the last one, and needs two."
         raise SettingError(sampling.source("num_inference_steps"), reason, fix="Raise it.")
-    if steps >= known - 1 and family.process.prediction != "flow" and not _reaches_the_end(scheduler, steps):
+    if steps >= known - 1 and family.process.prediction != "flow" and not reaches_the_end(scheduler, steps):
         reason = f"{type(scheduler).__name__} cannot take {steps} steps with this model."
         raise SettingError(sampling.source("num_inference_steps"), reason, fix="Lower it.")
     return scheduler
 
 
-def _reaches_the_end(scheduler: Any, steps: int) -> bool:
-    """Whether a sampler gets through so many steps: asked for nearly all of a model's times, some fail, and some divide by 0."""
-    probe, x = copy.deepcopy(scheduler), torch.ones(1, 1, 1, 1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            probe.set_timesteps(steps)
-            for time in probe.timesteps:
-                probe.scale_model_input(x, time)
-                x = probe.step(torch.zeros_like(x), time, x).prev_sample
-    except (IndexError, AssertionError, ValueError):
-        return False
-    return bool(x.isfinite().all())
-
-
-def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
-    """A sampler by name, with the base model's own noise schedule; a flow keeps the scheduler it was made with.
-
-    PNDM goes without its Runge-Kutta steps, as Stable Diffusion's folders ask for: with few steps they fail. No sampler clips latents
-    unless the base model's own does.
-    """
-    own = family.pipe.scheduler
-    if family.process.prediction == "flow":
-        return own
-    name = SHORT_NAMES.get(name, name)
-    fitting = {kind.__name__: kind for kind in (type(own), *own.compatibles)}
-    if name not in fitting:
-        others = ", ".join(sorted(fitting.keys() - SHORT_NAMES.values()))
-        reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
-        raise SettingError(setting, reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
-    try:
-        return fitting[name].from_config(own.config, **_latent(fitting[name], own))
-    except (ImportError, ValueError, NotImplementedError) as error:
-        raise SettingError(setting, f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
-
-
-def _latent(kind: type, own: Any) -> dict[str, Any]:
-    """Options of a sampler where the base model's own does not say it: DDIM and DDPM clip pictures, and x_0 is no picture here."""
-    known = inspect.signature(kind).parameters
-    unsaid = {"clip_sample": False} if "clip_sample" in known and "clip_sample" not in own.config else {}
-    return unsaid | ({"skip_prk_steps": True} if kind.__name__ == "PNDMScheduler" else {})
-
-
-@contextmanager
-def using(family: Family, scheduler: Any) -> Iterator[None]:
-    """A block in which the pipeline draws with another sampler; its own is put back after."""
-    own, family.pipe.scheduler = family.pipe.scheduler, scheduler
-    try:
-        yield
-    finally:
-        family.pipe.scheduler = own
-
-
-def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> tuple[list[Image.Image], list[bool]] | None:
+def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> "list[tuple[Image.Image, torch.Tensor]] | None":
     """A batch; None when memory ran out. Left by then, the error no longer holds what has to be freed."""
     try:
         return _batch(family, prompts, *rest)
@@ -195,29 +182,38 @@ def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> tuple[lis
 
 
 def _batch(
-    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
-) -> tuple[list[Image.Image], list[bool]]:
-    """Pictures of one call of the pipeline, and whether their numbers were finite."""
-    out = call(family, prompts, seeds, sampling, negative_prompt, precision).cpu()
-    finite = [bool(image.isfinite().all()) for image in out]
-    levels = (out.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array) for array in levels], finite
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str,
+    small: Sequence[torch.Tensor],
+) -> list[tuple[Image.Image, torch.Tensor]]:  # fmt: skip
+    """Pictures of one call of the pipeline, each also as it was before it was rounded, in about [-1, 1]."""
+    out = call(family, prompts, seeds, sampling, negative_prompt, precision, small).cpu()
+    black, white = family.picture_range
+    levels = (((out - black) / (white - black)).nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = out if black < 0 else out * 2 - 1
+    return [(Image.fromarray(array), one) for array, one in zip(levels, pixels, strict=True)]
 
 
 @torch.no_grad()
 def call(
-    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str
-) -> torch.Tensor:
-    """One call of the pipeline: pictures, float32 [b, 3, H, W], about 0 ... 1, still on the device."""
-    height = sampling.height or family.native_resolution
-    width = sampling.width or sampling.height or family.native_resolution
-    own = {"eta": sampling.eta, "max_sequence_length": family.text_length(len(family.encoder_names))}
-    options: dict[str, Any] = {name: value for name, value in own.items() if name in _options(family)}
-    negative = negative_prompt or family.default_negative_prompt
-    options |= family.pipeline_kwargs(sampling.guidance_scale, [negative] * len(prompts) if negative else None)
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str,
+    small: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:  # fmt: skip
+    """One call of the pipeline: pictures as it makes them, float32 [b, 3, H, W], still on the device."""
+    options: dict[str, Any] = {"eta": sampling.eta}
+    if small:
+        options |= family.small_kwargs(torch.stack([*small]).to(family.device))
+    else:
+        options |= {"height": sampling.height or family.native_resolution}
+        options |= {"width": sampling.width or sampling.height or family.native_resolution}
+    if "max_sequence_length" in _options(family):
+        options["max_sequence_length"] = family.text_length(len(family.encoder_names))
+    options = {name: value for name, value in options.items() if name in _options(family)}
+    unwanted = negative_prompt or family.default_negative_prompt
+    negative = [unwanted] * len(prompts) if unwanted else None
+    options |= family.pipeline_kwargs(sampling.guidance_scale, negative) | family.prompt_kwargs(prompts, negative)
     with autocast(family.device, precision), _decoder(family, precision):
         return family.pipe(
-            prompt=list(prompts), num_inference_steps=sampling.num_inference_steps, height=height, width=width, output_type="pt",
+            num_inference_steps=sampling.num_inference_steps, output_type="pt",
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], **options,
         ).images.float()  # fmt: skip
 
@@ -225,8 +221,8 @@ def call(
 @contextmanager
 def _decoder(family: Family, precision: str) -> Iterator[None]:
     """A block in which a VAE that says it overflows in fp16, as SDXL's, decodes in float32: its own weights are kept so."""
-    vae = family.pipe.vae
-    if precision != "fp16" or not getattr(vae.config, "force_upcast", False):
+    vae = getattr(family.pipe, "vae", None)
+    if vae is None or precision != "fp16" or not getattr(vae.config, "force_upcast", False):
         yield
         return
     own = vae.decode
@@ -250,6 +246,16 @@ def _options(family: Family) -> Mapping[str, Any]:
 def _record(prompt: str, seed: int, negative_prompt: str | None, sampling: Sampling, scheduler: Any) -> dict[str, Any]:
     record = {"prompt": prompt, "seed": seed, **sampling.model_dump(exclude_none=True), "sampler": type(scheduler).__name__}
     return record | ({"negative_prompt": negative_prompt} if negative_prompt else {})
+
+
+def _beside(family: Family, small: Sequence[Picture], seed: int) -> dict[str, Any]:
+    """What a large picture says of the small one that it came from."""
+    stages = [stage for one in small for stage in (*one.settings.get("stages", []), _without_stages(one.settings))]
+    return {"noise_level": family.noise_level, "stage_seed": seed, "stages": stages} if small else {}
+
+
+def _without_stages(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "stages"}
 
 
 def unread(family: Family, prompt: str, where: str = "") -> list[str]:

@@ -15,45 +15,43 @@ from safetensors import SafetensorError
 from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
 from dreambooth.families.names import hub_id, known_model, known_models, say_what_is_taken
-from dreambooth.files.digests import remembered_digest, tree_digest
+from dreambooth.families.single_file import converted, refuse_single_file
+from dreambooth.files.digests import file_digest, remembered_digest, tree_digest
 from dreambooth.files.disk import failing, in_words
-from dreambooth.files.lora_files import is_lora
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.pretrained import nearest_folder, refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
-from dreambooth.files.tensors import open_tensors
 from dreambooth.files.yaml_file import read_yaml_file
+from dreambooth.formats.loras import read_lora
 from dreambooth.schema import Setting
 
 log = logging.getLogger(__name__)
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
-UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
-"""What diffusers and transformers raise for files that are missing, damaged or half written."""
-CONVERT = "Convert it: python -c \"from diffusers import {kind} as P; P.from_single_file('{name}').save_pretrained('model')\""
 CONFIGURATIONS = ("model_index.json", RECIPE, "*/config.json", "*/scheduler_config.json", "*/tokenizer_config.json")
 """The files of a pipeline that say what its networks are."""
-SINGLE_FILES = {
-    "conditioner.": "StableDiffusionXLPipeline",
-    "double_blocks.": "FluxPipeline",
-    "model.diffusion_model.double": "FluxPipeline",
-}
-"""How the names of weights begin in a single file, and which of diffusers' classes reads it; all others are Stable Diffusion."""
+UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
+"""What diffusers and transformers raise for files that are missing, damaged or half written."""
 
 
 class ModelSource(Setting):
     """The base model"""
 
     pretrained_model_name_or_path: str = TOYBOX
-    """A diffusers pipeline folder, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); left out, the
+    embedded toybox."""
+    lora: str | None = None
+    """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     variant: str | None = None
     """Variant of the weight files, such as fp16."""
     pretrained_vae_name_or_path: str | None = None
     """Another VAE than the base model's own: a folder, or a Hub id. (With fp16 SDXL's own decodes in float32.)"""
+    single_file_config: str | None = None
+    """Where the base model is a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     tokenizer_name: str | None = None
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | None = None
@@ -71,24 +69,40 @@ class ModelSource(Setting):
 
     @property
     def is_here(self) -> bool:
-        """Whether its name is a place on this disk, so that nothing is downloaded for its configurations."""
+        """Whether its name is a folder on this disk, so that nothing is downloaded or converted for its configurations."""
         path = Path(self.pretrained_model_name_or_path).expanduser()
-        return self.pretrained_model_name_or_path == TOYBOX or path.exists() or path.suffix in WEIGHTS
+        return self.pretrained_model_name_or_path == TOYBOX or path.is_dir()
 
     def refuse_missing(self) -> None:
-        """Raise SettingError for a name that was meant as a folder and is none; nothing is asked of the Hub."""
-        if not self.is_here:
+        """Raise SettingError for a name that was meant as a folder or a file and is none; nothing is asked of the Hub."""
+        if file := self.single_file:
+            refuse_single_file(self, file)
+        elif self.single_file_config:
+            reason = f"{self.pretrained_model_name_or_path} is no single file."
+            raise SettingError("--single_file_config", reason, fix="Leave it out.")
+        elif not self.is_here:
             refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True, short_names=known_models())
+        if self.lora and Path(self.lora).expanduser().exists():
+            read_lora(self.lora, allow_pickle=self.allow_pickle)
+        elif self.lora:
+            refuse_missing_folder(self.lora, "--lora", needs_owner=True)
         for flag, name in (("--pretrained_vae_name_or_path", self.pretrained_vae_name_or_path), ("--tokenizer_name", self.tokenizer_name)):
             if name:
                 refuse_missing_folder(name, flag)
 
+    @property
+    def single_file(self) -> Path | None:
+        """The file, where the base model is one."""
+        path = Path(self.pretrained_model_name_or_path).expanduser()
+        return path if path.is_file() or (path.suffix in WEIGHTS and not path.is_dir()) else None
+
     def folder(self) -> Path:
-        """The pipeline on this disk, downloaded first when it is a Hub id; raises SettingError with the fix when there is none."""
+        """The pipeline on this disk, downloaded first when it is a Hub id, converted when it is a single file; raises SettingError with
+        the fix when there is none."""
         name = self.pretrained_model_name_or_path
         path = toybox() if name == TOYBOX else Path(name).expanduser()
-        if path.is_file() or path.suffix in WEIGHTS:
-            raise _single_file(path, name)
+        if file := self.single_file:
+            return converted(self, file)
         say_what_is_taken(name)
         if not path.is_dir():
             refuse_missing_folder(name, FLAG, needs_owner=True, short_names=known_models())
@@ -211,14 +225,6 @@ def _explained(source: ModelSource) -> Iterator[None]:
         raise SettingError(FLAG, reason, fix=fix) from None
 
 
-def _single_file(path: Path, name: str) -> SettingError:
-    """What a file is that was given in the place of a pipeline, and what to do about it."""
-    if is_lora(path):
-        fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {name}`."
-        return SettingError(FLAG, f"{name} is a LoRA, which changes a base model and is none.", fix=fix)
-    return SettingError(FLAG, f"{name} is a single file; a pipeline folder is needed.", fix=_conversion(path, name))
-
-
 def _no_pipeline(folder: Path) -> SettingError:
     """What a folder without model_index.json is, where its own files say so."""
     kind = None
@@ -236,15 +242,6 @@ def _no_pipeline(folder: Path) -> SettingError:
     return SettingError(FLAG, f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder.", fix=hint)
 
 
-def _conversion(path: Path, name: str) -> str:
-    """The line that makes a pipeline folder of a single file, with the class that its weights ask for."""
-    kind = "StableDiffusionPipeline"
-    with suppress(SafetensorError, OSError), open_tensors(path) as file:
-        names = list(file.keys())
-        kind = next((kind for start, kind in SINGLE_FILES.items() if any(name.startswith(start) for name in names)), kind)
-    return CONVERT.format(kind=kind, name=name)
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, and what it came from."""
     while error:
@@ -254,12 +251,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def replaced(source: ModelSource) -> dict[str, str]:
     """What stands in the place of the base model's own parts, by its bytes where it is a folder here."""
-    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name}
+    given = {"vae": source.pretrained_vae_name_or_path, "tokenizer": source.tokenizer_name, "lora": source.lora}
     return {name: part_digest(value) for name, value in given.items() if value}
 
 
 def part_digest(name: str | None) -> str:
-    """The bytes of a part's folder; what lies in no folder of this machine counts by its name."""
+    """The bytes of a part's folder or file; what is no place on this machine counts by its name."""
+    if name and Path(name).expanduser().is_file():
+        return file_digest(Path(name).expanduser())
     if not (name and Path(name).expanduser().is_dir()):
         return str(name)
     root = Path(name).expanduser()
@@ -289,6 +288,6 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
 
 
 def _decides(inside: Path) -> bool:
-    """Whether a file of a pipeline belongs to a part of it, and not to a training or to what was drawn."""
-    is_own = inside.parent != Path() and not any(part.startswith(("checkpoint-", ".", "samples")) for part in inside.parts)
+    """Whether a file of a pipeline belongs to a part of it, and not to a training or to what was drawn or exported."""
+    is_own = inside.parent != Path() and not any(part.startswith(("checkpoint-", ".", "samples", "export")) for part in inside.parts)
     return is_own and inside.suffix in (*WEIGHTS, ".json", ".txt", ".model")

@@ -39,6 +39,11 @@ class Reader(ABC):
 
     pipe: Any
 
+    @classmethod
+    def text_parts(cls) -> tuple[str, ...]:
+        """The pipeline's names for all that reads prompts."""
+        return (*cls.encoder_names, *(name.replace("text_encoder", "tokenizer") for name in cls.encoder_names))
+
     @property
     def encoders(self) -> list[Any]:
         """The text encoders, in order."""

@@ -15,8 +15,8 @@ from dreambooth.files.atomic import writable_folder, write_json
 from dreambooth.files.folders import tidy
 from dreambooth.files.leftovers import sweep
 
-DEPTH = 2
-"""How far below its folder a command writes files: `samples/final/`, `evaluation/class/`."""
+DEPTH = 4
+"""How far below its folder a command may write files: `samples/evaluation/untuned/` is three."""
 LOCK, HOLDER = ".dreambooth.lock", ".dreambooth.lock.json"
 """In a folder that is worked on: the lock, and who holds it (Windows lets nobody else read a locked file)."""
 

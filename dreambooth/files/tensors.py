@@ -22,12 +22,15 @@ DTYPES = {
 """How safetensors names types."""
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None) -> None:
-    """A safetensors file with JSON notes in its header.
+def save_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], *, notes: Mapping[str, Any] | None = None, texts: Mapping[str, str] | None = None
+) -> None:
+    """A safetensors file with JSON notes in its header, or texts as other programs read them.
 
     The library writes notes in a random order; this is its format, read back by it.
     """
     metadata = {"format": "pt"} | {name: json.dumps(value, sort_keys=True) for name, value in (notes or {}).items()}
+    metadata |= texts or {}
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     names = sorted(own, key=lambda name: (-own[name].element_size(), name))  # wide ones first, so that all are aligned
     header: dict[str, Any]
@@ -58,12 +61,20 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors and the notes of a safetensors file; raises SettingError for a file that is not whole."""
     try:
         with open_tensors(path) as file:
-            notes = {name: json.loads(value) for name, value in (file.metadata() or {}).items() if name != "format"}
+            notes = {name: _read_note(value) for name, value in (file.metadata() or {}).items() if name != "format"}
             return {name: file.get_tensor(name) for name in list(file.keys())}, notes
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         reason = str(error).split("\n")[0]
         damaged = SettingError(str(path), f"cannot be read as safetensors ({reason}).", fix="The file is damaged or half written.")
         raise failing(error, path) or damaged from None
+
+
+def _read_note(note: str) -> Any:
+    """A JSON note's value; another program's text as it is."""
+    try:
+        return json.loads(note)
+    except ValueError:
+        return note
 
 
 def sort_header(path: Path) -> None:

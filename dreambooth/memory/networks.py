@@ -77,7 +77,7 @@ def _part(folder: Path, name: str, library: str, kind: str, dtype: torch.dtype, 
 
     own = getattr(import_module(library), kind)
     with readable_name(folder) as place:
-        if name.startswith("scheduler"):
+        if kind.endswith("Scheduler"):
             return own.from_pretrained(place)
         config = own.load_config(place) if library == "diffusers" else own.config_class.from_pretrained(place)
     with mode, diffusers_uninitialized(), transformers_uninitialized():

@@ -9,7 +9,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from dreambooth.core.batch import Batch
-from dreambooth.families.sampling import Sampling, call, make_scheduler, using
+from dreambooth.families.samplers import make_scheduler, sampler
+from dreambooth.families.sampling import Sampling, call
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.memory.count import Alive, Peak, fake
 from dreambooth.memory.networks import Mode, changing, load
 from dreambooth.methods import Learner
@@ -17,6 +19,7 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
     attach,
     check_fit,
+    configure_conditioning,
     configure_tokenizers,
     draws_pictures,
     idle_parts,
@@ -55,6 +58,7 @@ class Rehearsal:
         self.config = config
         self.side = config.cropping.resolution or 0
         check_fit(config, self.family)
+        configure_conditioning(config, self.family)
         configure_tokenizers(self.family, config.text)
         self.learning = learning_parts(config, self.family)
         with torch.random.fork_rng(devices=[]), changing(self.mode):
@@ -89,8 +93,9 @@ class Rehearsal:
         if key not in self._drawn:
             count, few = self.config.prior.sample_batch_size, sampling.model_copy(update={"num_inference_steps": 2})
             self.learner.mode(train=False)
-            with self._counting(self.family.parts) as alive, using(self.family, make_scheduler(self.family, few.scheduler)):
-                call(self.family, [PROMPT] * count, list(range(count)), few, None, precision)
+            using = sampler(self.family, make_scheduler(self.family, few.scheduler))
+            with self._counting(self.family.parts) as alive, using, self.family.drawing([PROMPT]):
+                call(self.family, [PROMPT] * count, list(range(count)), few, None, precision, self._small(count))
             self.learner.mode(train=True)
             self._drawn[key] = alive.peak
         return self._drawn[key]
@@ -145,11 +150,20 @@ class Rehearsal:
             geometry = self.family.geometry(square, (0, 0), square)
             shape = (rows, *self.family.latent_shape(*square))
             condition = {name: torch.cat([one] * rows) for name, one in {**table, **geometry}.items()}
+            if self.family.conditioning_channels:
+                moments = self.family.encode(torch.zeros(rows, 3, *square))
+                condition |= self.family.conditioning(moments, (torch.Generator() for _ in range(rows)))
             mask = torch.ones(rows, 1, *shape[2:]) if self.config.objective.masked_loss else None
             long = torch.zeros(rows, dtype=torch.long)
             return Batch(
                 x=torch.randn(shape), eps=torch.randn(shape), t=long, weight=torch.ones(rows), condition=condition, photo=long, mask=mask
             )
+
+    def _small(self, count: int) -> list[torch.Tensor]:
+        """The small pictures that a stage of a cascade makes large; none for a model that draws from text alone."""
+        if not isinstance(self.family, SuperResolution):
+            return []
+        return list(self.family.small_pictures(torch.zeros(count, 3, self.side, self.side)))
 
     def _states(self) -> list[torch.Tensor]:
         """What the optimizer and a moving average keep, as they make it; of other libraries' optimizers, by what they say they keep."""
@@ -170,7 +184,7 @@ class Rehearsal:
     def _counting(self, parts: Iterable[str], *, states: bool = False) -> Iterator[Alive]:
         """A block that is counted, with these parts and, `states`, the optimizer's state on the device."""
         alive, family = Alive(), self.family
-        with torch.random.fork_rng(devices=[]), self.mode, alive:
+        with torch.random.fork_rng(devices=[]), changing(self.mode), alive:
             for name in parts:
                 kind = "weights" if name == family.denoiser_name else "text encoders" if name in family.encoder_names else "VAE"
                 alive.add_module(family.parts[name], kind)

@@ -14,6 +14,7 @@ from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
 from dreambooth.methods.base import Learner
 
+DORA = "programs that read kohya's names do not agree on DoRA, so no file is for all of them."
 MAGNITUDE, OUTER = "lora_magnitude_vector", "text_model"
 
 
@@ -39,7 +40,7 @@ class LoRA(AdapterMethod):
         )  # fmt: skip
 
     def excludes(self) -> dict[str, tuple[str, str]]:
-        return {"output_kohya_format": ("DoRA has no place in kohya's layout.", "Leave out one of the two.")} if self.use_dora else {}
+        return {"output_kohya_format": (DORA, "Leave it out, and export: --as comfy or kohya.")} if self.use_dora else {}
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         self.put_in(family, parts, seed=seed)

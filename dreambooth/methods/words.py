@@ -68,16 +68,20 @@ class Words:
         names = self.family.embedding_names or (self.placeholder,)
         save_tensors(folder / FILE, dict(zip(names, rows, strict=True)), notes={"placeholder_token": self.placeholder})
 
-    @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Read what `save` wrote; raises SettingError for another word, another count of vectors or another model."""
-        tensors, _ = load_tensors(folder / FILE)
+        self.take(folder / FILE)
+
+    @torch.no_grad()
+    def take(self, file: Path) -> None:
+        """The same of a file by any name."""
+        tensors, _ = load_tensors(file)
         names = self.family.embedding_names or (self.placeholder,)
         tensors = {EARLIER.get(name, name) if self.family.embedding_names else name: rows for name, rows in tensors.items()}
         expected = {name: table.words.shape for name, table in zip(names, self.tables, strict=True)}
         if expected != {name: rows.shape for name, rows in tensors.items()}:
             reason = f"does not fit the word {self.placeholder} in this base model (it holds {_shapes(tensors)})."
-            raise SettingError(str(folder / FILE), reason, fix="Use the base model and the settings it was made with.")
+            raise SettingError(str(file), reason, fix="Use the base model and the settings it was made with.")
         for name, table in zip(names, self.tables, strict=True):
             table.words.copy_(tensors[name])
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import yaml
 
+from dreambooth.families import Family
 from dreambooth.files.escaping import markdown, python_text
 from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.formats import FORMATS
 from dreambooth.methods import Learner
+from dreambooth.run.export_facts import method_of
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
 
@@ -17,7 +20,7 @@ from dreambooth.setup.config import TrainConfig
 def card(config: TrainConfig, material: Material, learner: Learner, record: Mapping[str, Any], *, is_public: bool = False) -> str:
     """The model card that the Hub shows. A base model in a folder of this machine has a path here, and none in public."""
     family, base, prompt = learner.family, config.model.pretrained_model_name_or_path, material.instance_prompt
-    is_local = base == TOYBOX or Path(base).is_dir()
+    is_local = base == TOYBOX or Path(base).exists()
     if is_local and is_public:
         base = Path(base).name
     kind = type(family.pipe).__name__
@@ -28,7 +31,9 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     before = f"base = {kind}.from_pretrained({python_text(base)}{options})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
-    load = f"{before}pipe = {kind}.from_pretrained({python_text(source)}{chosen}{encoders})\n{learner.usage_snippet()}".strip()
+    opening = "from_single_file" if source == base and Path(config.model.pretrained_model_name_or_path).is_file() else "from_pretrained"
+    first = f"\n{_base_lora(config, is_public=is_public)}" if config.model.lora and source == base else ""
+    load = f"{before}pipe = {kind}.{opening}({python_text(source)}{chosen}{encoders}){first}\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     terms = f"\n{family.terms}" if family.terms else ""
     head = {
@@ -53,8 +58,22 @@ from diffusers import {kind}
 image = pipe({python_text(f"{prompt} on the beach")}).images[0]
 ```
 
-Or `dreambooth generate . "a [V] ... on the beach"`.
+Or `dreambooth generate . "a [V] ... on the beach"`.{_elsewhere(config, family)}
 """
+
+
+def _elsewhere(config: TrainConfig, family: Family) -> str:
+    """What a run's own folder can be exported as, and who opens that: by the formats themselves."""
+    opened = {name: format.readers(type(family), method_of(config)) for name, format in FORMATS.items()}
+    lines = [f"- `dreambooth export RUN --as {name}`: {', '.join(readers)}" for name, readers in opened.items() if readers]
+    return "\n\nFor other programs, from the run's own folder:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _base_lora(config: TrainConfig, *, is_public: bool) -> str:
+    """The lines that add the LoRA to the base model that the run began with; in public a file has no path."""
+    name = str(config.model.lora)
+    name = Path(name).name if is_public and Path(name).exists() else name
+    return f"pipe.load_lora_weights({python_text(name)})\npipe.fuse_lora()\npipe.unload_lora_weights()"
 
 
 def _prior_words(material: Material) -> str:

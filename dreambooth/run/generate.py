@@ -1,21 +1,37 @@
 """`generate`: pictures from a run, a checkpoint, a pipeline or a LoRA, with a contact sheet."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
-from dreambooth.families.sampling import Picture, Sampling, check, draw, filled_in, unread
+from dreambooth.families import Family
+from dreambooth.families.sampling import Picture, Sampling, Smaller, check, draw, unread
+from dreambooth.families.superresolution import SuperResolution, Variance
 from dreambooth.files.folders import expanded, is_same, refuse_unwritable
 from dreambooth.files.images import write_sheet
 from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
+from dreambooth.photos.load import scan
 from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.gallery import Gallery
-from dreambooth.schema import Count, Seed, Setting
-from dreambooth.setup.open import Opened, Opening, find, named, open_model, own_place
+from dreambooth.schema import Count, Seed, Setting, is_set
+from dreambooth.setup.cascade import given_pictures
+from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
+from dreambooth.setup.stages import (
+    find_stages,
+    is_cascade,
+    open_stages,
+    reference,
+    sampling_of,
+    set_noise,
+    smaller_of,
+    stage_names,
+    strangers,
+)
 from dreambooth.training.records import Message, Progress
 
 
@@ -31,6 +47,12 @@ class GenerateConfig(Setting):
     """One or more prompts; [V] stands for the run's identifier."""
     prompts: str | None = None
     """Text file with one prompt a line."""
+    then: tuple[str, ...] = ()
+    """Models that make the pictures larger, in their order: what RUN may be, for the later stages of a cascade."""
+    from_folder: str | None = None
+    """Folder of small pictures that RUN, a later stage, makes large: instead of a stage before it. One drawing of each, or --num_images."""
+    noise_augmentation: Variance | None = None
+    """Variance of the noise on the small pictures of later stages; left out, as each was trained, which is best."""
     negative_prompt: str | None = None
     """What the pictures should not show."""
     num_images: Count = 4
@@ -53,6 +75,8 @@ class GenerateConfig(Setting):
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; a run knows its own."""
+    single_file_config: str | None = None
+    """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
     verify: bool = True
@@ -76,6 +100,9 @@ class Asked:
     prompts: tuple[str, ...]
     negative_prompt: str | None
     folder: Path
+    pictures: tuple[Path, ...] = ()
+    """Small ones to make large."""
+    doubts: tuple[str, ...] = ()
 
 
 def asked(config: GenerateConfig) -> Asked:
@@ -86,25 +113,33 @@ def asked(config: GenerateConfig) -> Asked:
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
         raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
-    path, run, own = find(config.run)
+    stages = find_stages(
+        stage_names(config.run, config.then), has_pictures=bool(config.from_folder), has_size=_has_size(config),
+        single_file_config=config.single_file_config,
+    )  # fmt: skip
+    path, run = (Path(config.run).expanduser(), None) if is_cascade(config.run) else (stages[0].path, stages[0].run)
     if config.lora and not named(config.lora, "--lora").exists():
         refuse_missing_folder(config.lora, "--lora", needs_owner=True)
     pick_device(config.device)
-    identifier = config.identifier or (own.photos.identifier if own else None)
-    noun = own.replaced_noun if own else None
+    words = reference(stages)
+    identifier = config.identifier or (words.photos.identifier if words else None)
+    noun = words.replaced_noun if words else None
     filled = tuple(fill(prompt, identifier, replaced=noun) for prompt in prompts)
     negative = config.negative_prompt and fill(config.negative_prompt, identifier, setting="--negative_prompt", replaced=noun)
-    below = () if path == run else (path.name,)  # not in the checkpoint: it may be deleted, the pictures may not
+    below = () if path == run or run is None else (path.name,)  # not in the checkpoint: it may be deleted, the pictures may not
     if config.output_dir:
         folder = expanded(config.output_dir, "--output_dir")
     else:
-        folder = own_place(run, "samples", "generated", *below) if run else Path("generated")
-    refuse_mixed_pictures(folder, run, own)
+        home = run or (path if is_cascade(config.run) else None)
+        folder = own_place(home, "samples", "generated", *below) if home else Path("generated")
+    for stage in stages:
+        refuse_mixed_pictures(folder, stage.run, stage.config)
     if run and is_same(folder, run):
         reason = f"{folder} is the run's own folder, whose contact sheet would be replaced."
         raise SettingError("--output_dir", reason, fix="Leave it out, or name a folder below samples.")
     refuse_unwritable(folder, "--output_dir")
-    return Asked(filled, negative, folder)
+    pictures = scan(config.from_folder).photos if config.from_folder else ()
+    return Asked(filled, negative, folder, pictures, tuple(strangers(stages)))
 
 
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Drawn]:
@@ -113,11 +148,15 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
     if opened is None:
         yield Message(f"Loading {named(config.run)} ...")
-        opened = open_model(config.run, opening(config))
-        if opened.added:
-            yield Message(opened.added)
-    sampling = sampling_of(config, opened)
-    check(opened.family, sampling, negative_prompt=negative)
+        opened = open_stages(stage_names(config.run, config.then), opening(config))
+        first = (*opened.stages, opened)[0]
+        if first.added:
+            yield Message(first.added)
+    for doubt in (*wanted.doubts, *set_noise(opened, config.noise_augmentation)):
+        yield Message(doubt, important=True)
+    sampling, smaller = sampling_of(config, opened), smaller_pictures(config, wanted, opened)
+    for stage in (*opened.stages, opened):
+        check(stage.family, sampling_of(config, stage), negative_prompt=negative)
     for prompt in [*prompts, *([negative] if negative else [])]:
         for sentence in unread(opened.family, prompt):
             yield Message(sentence, important=True)
@@ -125,12 +164,14 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     made_with = {
         **sampling.model_dump(exclude_none=True), "negative_prompt": negative, "model": opened.name,
         "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
+        "cascade": [_told(config, stage) for stage in opened.stages] or None,
     }  # fmt: skip
-    seeds = [config.seed + i for i in range(config.num_images)]
+    seeds = [config.seed + i for i in range(_count(config, wanted))]
     with claimed(folder, "generate"):
         made_with = {name: value for name, value in made_with.items() if value is not None}
         gallery = Gallery.opened(folder, prompts, seeds, made_with, again=bool(config.output_dir))
-        pictures = yield from _draw_missing(gallery, opened, sampling, negative, config.batch_size, precision)
+        how = {"sampling": sampling, "negative_prompt": negative, "batch_size": config.batch_size, "precision": precision}
+        pictures = yield from _draw_missing(gallery, opened.family, {**how, "smaller": smaller})
         count = len(seeds)
         rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
         how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
@@ -138,18 +179,13 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
     yield Drawn(tuple(pictures), tuple(gallery.path(place) for place in range(len(pictures))), gallery.sheet)
 
 
-def _draw_missing(
-    gallery: Gallery, opened: Opened, sampling: Sampling, negative: str | None, batch_size: int, precision: str
-) -> Generator[Message | Progress, None, list[Picture]]:
+def _draw_missing(gallery: Gallery, family: Family, how: Mapping[str, Any]) -> Generator[Message | Progress, None, list[Picture]]:
     """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
     pictures = gallery.present()
     if pictures:
         yield Message(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
-    todo = gallery.missing(pictures, batch_size)
-    drawn = draw(
-        opened.family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], sampling=sampling,
-        negative_prompt=negative, batch_size=batch_size, precision=precision,
-    )  # fmt: skip
+    todo = gallery.missing(pictures, how["batch_size"])
+    drawn = draw(family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], **how)
     for place, picture in zip(todo, drawn, strict=True):
         if place in pictures:
             continue  # drawn for its batch alone
@@ -161,16 +197,36 @@ def _draw_missing(
     return [pictures[place] for place in range(len(gallery.wanted))]
 
 
+def smaller_pictures(config: GenerateConfig, wanted: Asked, opened: Opened) -> Smaller | None:
+    """What the last stage makes large."""
+    first = (*opened.stages, opened)[0]
+    given = None
+    if wanted.pictures and isinstance(first.family, SuperResolution):
+        own = first.config.cropping.resolution if first.config else None
+        side = (own or first.family.native_resolution) // first.family.ratio
+        given = given_pictures(wanted.pictures, first.family, side, first_seed=config.seed)
+    options = {"negative_prompt": wanted.negative_prompt, "precision": config.mixed_precision}
+    return smaller_of(config, opened, given, **options)
+
+
+def _count(config: GenerateConfig, wanted: Asked) -> int:
+    """Pictures of each prompt: of given small ones each once, unless a number was given by hand."""
+    return config.num_images if not wanted.pictures or is_set(config, ("num_images",)) else len(wanted.pictures)
+
+
+def _has_size(config: GenerateConfig) -> bool:
+    return is_set(config, ("sampling", "height")) or is_set(config, ("sampling", "width"))
+
+
+def _told(config: GenerateConfig, stage: Opened) -> dict[str, Any]:
+    """All of a stage before the last that decides its pictures."""
+    own = {"model": stage.name, "weights": stage.weights, "precision": config.mixed_precision or stage.precision}
+    return {**own, **sampling_of(config, stage).model_dump(exclude_none=True), "noise_level": stage.family.noise_level}
+
+
 def opening(config: GenerateConfig) -> Opening:
     """How the settings want their model opened."""
     return Opening(
         lora=config.lora, device=config.device, allow_pickle=config.allow_pickle, precision=config.mixed_precision,
-        variant=config.variant, revision=config.revision, verify=config.verify,
+        variant=config.variant, revision=config.revision, verify=config.verify, single_file_config=config.single_file_config,
     )  # fmt: skip
-
-
-def sampling_of(config: GenerateConfig, opened: Opened) -> Sampling:
-    """How to draw: as asked for; what was left out as the run drew its own previews, so that equal seeds give equal pictures."""
-    run = opened.config
-    own = run.validation.sampling(run.cropping.resolution or opened.family.native_resolution) if run else None
-    return filled_in(config, own, type(opened.family))

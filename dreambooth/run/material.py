@@ -18,10 +18,12 @@ from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
+    configure_conditioning,
     configure_tokenizers,
     how_drawn,
     learning_parts,
     load_in,
+    load_stages,
     place_for_encoding,
     place_for_training,
     prior_precision,
@@ -119,6 +121,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         configure_tokenizers(drawer, config.text)
     if missing:
         drawer.to(processes.device)
+    before = load_stages(config, processes.device) if missing else None
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
@@ -126,9 +129,10 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
         for _ in waiting_for(lock):
             yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
         try:
-            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision)
+            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision, smaller=before)
         finally:
             lock.release()
+    del before
     if drawer is not family:
         del drawer
         free_memory(processes.device)
@@ -140,6 +144,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     prompts: list[str] = []
     photos, prior, cutter = ImageSet(), ImageSet(), cutter_of(config, family, seed)
     encoder = family if config.cropping.cache_latents else None
+    configure_conditioning(config, family)  # not before class images are drawn, by the untuned model
     place_for_encoding(family, processes.device)
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     drawn = (Picture(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
@@ -152,6 +157,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
         if not is_out_of_memory(error):
             raise
         raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+    yield from warnings(_blurred(photos, cutter.resolution) if family.conditioning_channels else [])
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     place_for_training(config, family, processes.device)
@@ -166,6 +172,17 @@ def cutter_of(config: TrainConfig, family: Family, seed: int = 0) -> Cutter:
     buckets = config.cropping.aspect_ratio_buckets
     shapes = bucket_shapes(resolution, step=family.pixel_step, longest=family.largest_side) if buckets else ()
     return Cutter(config.cropping, resolution, seed, shapes)
+
+
+def _blurred(photos: ImageSet, resolution: int) -> list[str]:
+    """A sentence about photos that had to be made larger: a stage that makes pictures large learns from them what is fine."""
+    sizes = {name: min(photos.crops[cuts[0]].original) for name, cuts in zip(photos.names, photos.cuts_of, strict=True)}
+    small = [name for name, side in sizes.items() if side < resolution]
+    if not small:
+        return []
+    which = f"{', '.join(small[:3])}{' ...' if small[3:] else ''}"
+    count = f"{len(small)} of {len(sizes)} photos are smaller than the {resolution} pixels of this stage ({which}), and teach it blur."
+    return [f"{count} Use the original files, or a smaller --resolution."]
 
 
 def _read(config: TrainConfig, material: Material, prompts: list[str], cutter: Cutter) -> Iterator[Picture]:

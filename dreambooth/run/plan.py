@@ -11,6 +11,7 @@ import torch
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
 from dreambooth.families import Family
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
 from dreambooth.run.material import Material, cutter_of
@@ -54,6 +55,10 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
             f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
+    if isinstance(family, SuperResolution):
+        lines.append(("small picture", _small_picture(config, family)))
+    if not material.prior and family.conditioning_channels:
+        lines.append(("prior", "off: this stage gives detail and no shape; --with_prior_preservation --prior_stages MODEL adds it"))
     for images in material.prior:
         missing = images.missing()
         todo = f"{missing} of {images.count} to be drawn" if missing else f"all {images.count} are there"
@@ -62,6 +67,17 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         lines.append(("files", _lora_files(config, type(family))))
     lines += [("checkpoints", _saving(config, trainable, steps)), ("output", f"{config.output_dir}, {_free(config)}")]
     return Plan(tuple(lines))
+
+
+def _small_picture(config: TrainConfig, family: SuperResolution) -> str:
+    """What stands beside the noisy picture."""
+    if config.objective.class_labels_conditioning:
+        return "none: the noisy picture itself, as diffusers' script trains (--class_labels_conditioning)"
+    low, high = family.levels(config.objective.noise_augmentation)
+    some = f"{family.variance(low):.2g}" + (f" to {family.variance(high):.2g}" if high > low else "")
+    levels = f"level {low}" + (f" to {high}" if high > low else "")
+    side = (config.cropping.resolution or 0) // family.ratio
+    return f"{side} px, an area average with noise of variance {some} ({levels} of {family.num_levels - 1})"
 
 
 def _shapes(config: TrainConfig, material: Material, family: Family) -> str:

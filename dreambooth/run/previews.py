@@ -5,11 +5,15 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.families import Family
+from dreambooth.families.cascade import Given
 from dreambooth.families.sampling import Picture, draw
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.images import fit, write_sheet
 from dreambooth.prompts.placeholder import fill
 from dreambooth.run.gallery import write_pictures
 from dreambooth.run.material import Material
+from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import place_for_training
 from dreambooth.training.loop import Trainer
@@ -22,7 +26,7 @@ FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow",
 def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
     """The validation prompt, drawn with the weights as they are."""
     prompt = _filled(config, material, "validation_prompt")
-    pictures = _pictures(config, trainer, material, [prompt], config.validation.num_validation_images)
+    pictures = _pictures(config, trainer, material, [prompt], _count(config))
     place = folder / "samples" / f"step-{trainer.step:06d}"
     paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
     return Preview(trainer.step, paths, (prompt,) * len(paths))
@@ -30,11 +34,12 @@ def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: P
 
 def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Iterator[Record]:
     """The contact sheet of the run: the photos, then the subject in new places, then the class alone."""
-    prompts = [prompt.format(subject=material.instance_prompt) for prompt in FINAL_PROMPTS]
+    scenes = FINAL_PROMPTS[:1] if trainer.family.conditioning_channels else FINAL_PROMPTS  # its places are in the small pictures
+    prompts = [prompt.format(subject=material.instance_prompt) for prompt in scenes]
     if config.validation.validation_prompt:
         prompts.insert(1, _filled(config, material, "validation_prompt"))
     prompts += sorted({images.prompt for images in material.prior})
-    count = config.validation.num_validation_images
+    count = _count(config)
     drawn = _pictures(config, trainer, material, prompts, count)
     rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     step = trainer.shown_step
@@ -53,14 +58,29 @@ def _pictures(config: TrainConfig, trainer: Trainer, material: Material, prompts
     family.to(trainer.processes.device)
     negative = _filled(config, material, "validation_negative_prompt") or None
     seeds = [validation.validation_seed + i for i in range(count)]
+    smaller = _smaller(config, family, material)
     with trainer.inference_mode(), torch.random.fork_rng():
         drawn = list(draw(
             family, [p for p in prompts for _ in seeds], seeds * len(prompts), sampling=validation.sampling(resolution),
             negative_prompt=negative, batch_size=config.prior.sample_batch_size,
-            precision=config.loop.mixed_precision,
+            precision=config.loop.mixed_precision, smaller=smaller,
         ))  # fmt: skip
     place_for_training(config, family, trainer.processes.device)
     return drawn
+
+
+def _smaller(config: TrainConfig, family: Family, material: Material) -> Given | None:
+    """What a later stage of a cascade makes large: the given pictures, or the photos made small. A picture for each seed."""
+    if not isinstance(family, SuperResolution):
+        return None
+    paths = [Path(path).expanduser() for path in config.validation.validation_images] or [photo.path for photo in material.photos]
+    side = (config.cropping.resolution or family.native_resolution) // family.ratio
+    return given_pictures(paths, family, side, first_seed=config.validation.validation_seed)
+
+
+def _count(config: TrainConfig) -> int:
+    """Pictures of each prompt."""
+    return len(config.validation.validation_images) or config.validation.num_validation_images
 
 
 def _filled(config: TrainConfig, material: Material, name: str) -> str:

@@ -14,13 +14,15 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.families.cascade import refuse_wrong_order
 from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
 from dreambooth.families.flow import Flow
 from dreambooth.families.names import known_model
-from dreambooth.files.folders import refuse_unwritable
+from dreambooth.families.source import relabel_errors
+from dreambooth.files.folders import expanded, refuse_unwritable
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
-from dreambooth.photos.load import PhotoError, PhotoFolder, load_with_facts
+from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.reporting.page import MAX_PHOTOS
@@ -30,7 +32,7 @@ from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.model import check_resolution
+from dreambooth.setup.model import check_resolution, prior_stages
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.crops import Cutter
 from dreambooth.training.masks import mask_of
@@ -91,6 +93,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
     kind.refuse_capitals(config.photos.identifier)
+    refuse_other_stage(config, kind)
     kind.refuse_precision(config.loop.mixed_precision)
     kind.refuse_precision(config.prior.prior_generation_precision, "--prior_generation_precision")
     if config.text.text_encoder_use_attention_mask:
@@ -117,6 +120,33 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
         for images in material.prior:
             images.refuse_unusable()
+            if kind.conditioning_channels and images.missing() and not config.prior.prior_stages:
+                reason = f"{kind.name} makes class images of smaller ones, and no stage before it is named."
+                fix = "Add --prior_stages MODEL (the untuned one), give photos of the class (--class_data_dir), or leave it out."
+                raise SettingError("--with_prior_preservation", reason, fix=fix)
+
+
+def refuse_other_stage(config: TrainConfig, kind: type[Family]) -> None:
+    """Raise SettingError for what only a stage that sees a smaller picture can do, and for what one cannot."""
+    if config.objective.noise_augmentation:
+        kind.refuse_no_augmentation()
+    if config.objective.class_labels_conditioning:
+        kind.refuse_no_class_labels()
+    given = config.validation.validation_images
+    if given and not kind.conditioning_channels:
+        raise SettingError("--validation_images", f"{kind.name} draws from text, not from pictures.", fix="Leave it out.")
+    for path in given:
+        load(expanded(path, "--validation_images"))
+    if not kind.conditioning_channels:
+        return
+    if config.watching.evaluate_every:
+        reason = f"{kind.name} makes small pictures large, and draws none of held-out prompts alone."
+        raise SettingError("--evaluate_every", reason, fix="Leave it out; `evaluate` scores a cascade of runs.")
+    stages = prior_stages(config)
+    for source in stages:
+        with relabel_errors("--prior_stages"):
+            source.refuse_missing()
+    refuse_wrong_order([*(family_of(source) for source in stages), kind], [*config.prior.prior_stages, str(config.model.folder())])
 
 
 def _check_photos(config: TrainConfig, material: Material, resolution: int) -> Iterator[Record]:

@@ -11,10 +11,12 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.files.atomic import write_text
 from dreambooth.files.entries import whole_entries
-from dreambooth.files.layouts import KOHYA_FILE, write_kohya
+from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.sums import write_sums
+from dreambooth.formats.kohya import write_beside
 from dreambooth.methods import Learner
 from dreambooth.run.card import card
+from dreambooth.run.export_facts import facts_of
 from dreambooth.run.material import Material
 from dreambooth.run.provenance import since
 from dreambooth.setup.config import TrainConfig
@@ -54,7 +56,7 @@ def write_result(config: TrainConfig, material: Material, learner: Learner, fold
         else:
             learner.save(partial, whole=True)
         if config.writes_kohya(type(learner.family)):
-            write_kohya(partial, prefixes=kohya_prefixes(learner.family))
+            write_beside(learner.family, partial, facts_of(config, record))
         write_text(partial / CARD, card(config, material, learner, record))
         written = sorted(path.name for path in partial.iterdir())
         write_sums(partial)
@@ -80,7 +82,7 @@ def _without_text_encoders(family: Family, save: Any) -> None:
 def kohya_prefixes(family: Family | type[Family]) -> dict[str, str]:
     """How kohya's tools name a family's parts; raises SettingError for a family that they name otherwise."""
     if not family.kohya_prefixes:
-        fix = "ComfyUI loads the diffusers file, whose factor it takes as 1: leave out --lora_alpha, too."
+        fix = "Export the run: dreambooth export RUN --as comfy (or kohya)."
         raise SettingError("--output_kohya_format", f"is for SD and SDXL, not {family.name}.", fix=fix)
     return dict(family.kohya_prefixes)
 

@@ -33,7 +33,7 @@ from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
-from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries
+from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
@@ -172,8 +172,9 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
     with recorded(record):
-        if shift := flow_shift(config, run.family):
-            record.note(flow_shift=shift)
+        stage = run.family.stage if run.family.stage > 1 else None
+        noted = {"flow_shift": flow_shift(config, run.family), "noise_levels": trained_levels(config, run.family), "stage": stage}
+        record.note(**{name: value for name, value in noted.items() if value})
         if processes.is_main:
             write_text(folder / CONFIG, write_yaml(config))
             session.open(config, record, start)

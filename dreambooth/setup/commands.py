@@ -17,6 +17,8 @@ def draw_command(run: Path, record: Mapping[str, Any]) -> str:
     name = run if best in (None, record.get("result_step")) else run.with_name(f"{run.name}@{best}")
     if name != run and name.exists():  # another folder, which is what this name means then
         name = run / f"checkpoint-{best}"
+    if record.get("stage", 1) > 1:  # one stage of a cascade, whose small pictures are to come from somewhere
+        return shell_words("dreambooth", "generate", "RUN_OF_THE_STAGE_BEFORE", f"{_subject(record)} on the beach", "--then", name)
     return shell_words("dreambooth", "generate", name, f"{_subject(record)} on the beach")
 
 

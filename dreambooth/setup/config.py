@@ -61,6 +61,8 @@ class Validation(Setting):
 
     validation_prompt: str | None = None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
+    validation_images: tuple[str, ...] = ()
+    """For a stage that makes small pictures large: those to draw from, one drawing of each; left out, the photos made small."""
     validation_negative_prompt: str | None = None
     """What those pictures should not show."""
     num_validation_images: Count = 4
@@ -196,6 +198,7 @@ class TrainConfig(Setting):
 
 FOLDERS = (
     ("model", "pretrained_model_name_or_path"), ("model", "pretrained_vae_name_or_path"), ("model", "tokenizer_name"),
+    ("model", "single_file_config"), ("model", "lora"),
     ("photos", "instance_data_dir"), ("photos", "concepts_list"), ("photos", "mask_dir"), ("prior", "class_data_dir"),
 )  # fmt: skip
 """Settings that may name something on this disk."""

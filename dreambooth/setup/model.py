@@ -10,10 +10,12 @@ from dreambooth.core.device import DTYPES, free_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.families import Family, ModelSource, family_of, fingerprint
 from dreambooth.families import sampling as sample
+from dreambooth.families.cascade import Stage
 from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
 
@@ -24,7 +26,23 @@ def how_drawn(config: TrainConfig) -> dict[str, Any]:
     arithmetic = str(DTYPES[prior_precision(config)]).removeprefix("torch.")
     if arithmetic == "float32" and config.loop.allow_tf32:
         arithmetic = "tfloat32"
-    return {"precision": arithmetic, **pipeline_of(config)}
+    before = {"stages": [fingerprint(stage.folder()) for stage in prior_stages(config)]} if config.prior.prior_stages else {}
+    return {"precision": arithmetic, **pipeline_of(config), **before}
+
+
+def prior_stages(config: TrainConfig) -> list[ModelSource]:
+    """The untuned stages of a cascade before this one."""
+    return [ModelSource(pretrained_model_name_or_path=name, cache_dir=config.model.cache_dir) for name in config.prior.prior_stages]
+
+
+def load_stages(config: TrainConfig, device: torch.device) -> Stage | None:
+    """What draws the small pictures of class images."""
+    before, sampling = None, config.prior.sampling(1).model_copy(update={"height": None, "width": None})
+    for source in prior_stages(config):
+        family = load_in(prior_precision(config), source)
+        family.to(device)
+        before = Stage(family, sampling, before, source.pretrained_model_name_or_path, prior_precision(config))
+    return before
 
 
 def pipeline_of(config: TrainConfig) -> dict[str, Any]:
@@ -141,6 +159,19 @@ def configure_tokenizers(family: Family, text: Text) -> None:
     family.configure_tokenizers(max_length=text.tokenizer_max_length, use_attention_mask=text.text_encoder_use_attention_mask)
 
 
+def trained_levels(config: TrainConfig, family: Family) -> tuple[int, int] | None:
+    """The lowest and highest level of noise on the small picture that a later stage of a cascade trains at; None for others."""
+    if not isinstance(family, SuperResolution) or config.objective.class_labels_conditioning:
+        return None
+    return family.levels(config.objective.noise_augmentation)
+
+
+def configure_conditioning(config: TrainConfig, family: Family) -> None:
+    """Have a later stage of a cascade train, and draw from then on, at the levels that the settings say."""
+    if isinstance(family, SuperResolution):
+        family.noise_levels = trained_levels(config, family)
+
+
 def check_fit(config: TrainConfig, family: Family) -> None:
     """See that the model can be trained and drawn as asked: the size of the pictures, the samplers, the objective."""
     with recipe_named(config):
@@ -152,6 +183,7 @@ def _check_fit(config: TrainConfig, family: Family) -> None:
     assert resolution
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(training_schedule(config, family))
+    trained_levels(config, family)
     sample.check(family, config.validation.sampling(resolution), negative_prompt=config.validation.validation_negative_prompt)
     if config.has_prior:
         sample.check(family, config.prior.sampling(resolution))

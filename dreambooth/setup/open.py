@@ -8,16 +8,17 @@ from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.source import relabel_errors
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.digests import file_digest
 from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.folders import expanded
 from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_inside
 from dreambooth.files.sums import SUMS, verified
+from dreambooth.formats.loras import add_lora, read_lora
 from dreambooth.methods import Learner
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
-from dreambooth.setup.loras import add_lora, read_lora
 from dreambooth.setup.model import configure_tokenizers, learning_parts, load_base, load_in, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
 from dreambooth.setup.trust import untrusted
@@ -37,6 +38,8 @@ class Opened:
     learner: Learner | None = None
     added: str | None = None
     """What a LoRA file has changed, in words."""
+    stages: "tuple[Opened, ...]" = ()
+    """Those before it, where it is the last one of a cascade."""
 
     @property
     def identifier(self) -> str | None:
@@ -73,6 +76,8 @@ class Opening:
     revision: str | None = None
     allow_pickle: bool = False
     verify: bool = True
+    single_file_config: str | None = None
+    """Configurations and tokenizers for a single file."""
 
 
 def open_model(name: str, how: Opening = Opening()) -> Opened:
@@ -84,9 +89,10 @@ def open_model(name: str, how: Opening = Opening()) -> Opened:
     if run:
         opened = _open_run(run, path, how)
     else:
-        refuse_no_model(name)
+        refuse_no_model(name, single_file_config=how.single_file_config, allow_pickle=how.allow_pickle)
         source = ModelSource(
-            pretrained_model_name_or_path=name, allow_pickle=how.allow_pickle, variant=how.variant, revision=how.revision
+            pretrained_model_name_or_path=name, allow_pickle=how.allow_pickle, variant=how.variant, revision=how.revision,
+            single_file_config=how.single_file_config,
         )  # fmt: skip
         with relabel_errors("run"):
             opened = Opened(load_in(how.precision or "no", source), source.pretrained_model_name_or_path)
@@ -104,9 +110,10 @@ def open_base(config: TrainConfig, device: str | None, precision: str | None) ->
     return Opened(family, config.model.pretrained_model_name_or_path)
 
 
-def refuse_no_model(name: str) -> None:
+def refuse_no_model(name: str, *, single_file_config: str | None = None, allow_pickle: bool = True) -> None:
     """Raise SettingError for what can be seen to be no model, with nothing loaded or downloaded; a run is another matter."""
-    path, source = Path(name).expanduser(), ModelSource(pretrained_model_name_or_path=name)
+    path = Path(name).expanduser()
+    source = ModelSource(pretrained_model_name_or_path=name, single_file_config=single_file_config, allow_pickle=allow_pickle)
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
@@ -116,7 +123,7 @@ def refuse_no_model(name: str) -> None:
             family_of(source)
 
 
-def find(name: str) -> tuple[Path, Path | None, TrainConfig | None]:
+def find(name: str, *, single_file_config: str | None = None) -> tuple[Path, Path | None, TrainConfig | None]:
     """Where a model lies that a user has named, and, where it is a run or a checkpoint of one, that run and its configuration.
 
     Raises SettingError for all that can be seen to be no model to draw with, with nothing loaded, downloaded or written.
@@ -125,7 +132,7 @@ def find(name: str) -> tuple[Path, Path | None, TrainConfig | None]:
     path = named(name)
     run = run_folder(path)
     if run is None:
-        refuse_no_model(name)
+        refuse_no_model(name, single_file_config=single_file_config)
         return path, None, None
     config = read_config(run)
     refuse_unfinished(run, path, config)
@@ -239,7 +246,8 @@ def _finish_replacing(run: Path) -> None:
 def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], precision: str | None) -> Opened:
     if config.method.trains_whole_parts and path == run:
         source = config.model.updated({("pretrained_model_name_or_path",): str(run), ("pretrained_vae_name_or_path",): None,
-                                       ("tokenizer_name",): None, ("variant",): None, ("revision",): None})  # fmt: skip
+                                       ("tokenizer_name",): None, ("variant",): None, ("revision",): None,
+                                       ("single_file_config",): None, ("lora",): None})  # fmt: skip
         family = family_of(source).load(source, replaced=_encoders_of_base(config))
         learner = None
     else:
@@ -247,6 +255,8 @@ def _loaded(run: Path, path: Path, config: TrainConfig, record: dict[str, Any], 
         learner = config.method.attach(family, learning_parts(config, family), seed=0)
         learner.load(path)
     configure_tokenizers(family, config.text)
+    if isinstance(family, SuperResolution) and (levels := record.get("noise_levels")):
+        family.noise_levels = levels[0], levels[1]
     for part in family.parts.values():
         part.requires_grad_(False).eval()
     return Opened(family, str(path), config, record, learner)

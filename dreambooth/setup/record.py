@@ -151,6 +151,8 @@ class Provenance(TypedDict, total=False):
     photos: list[PhotoRecord]
     class_images: list[ClassRecord]
     seconds: dict[str, float]
+    noise_levels: list[int]
+    stage: int
     choice: ChoiceRecord | None
 
 

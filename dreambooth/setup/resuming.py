@@ -8,6 +8,7 @@ from typing import Any
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
 from dreambooth.files.entries import INCOMING
+from dreambooth.files.leftovers import PREFIX
 from dreambooth.files.places import remove
 from dreambooth.schema import flags, get, is_set
 from dreambooth.setup.config import FOLDERS, TrainConfig, dump, rooted
@@ -90,7 +91,8 @@ def _refuse_occupied(config: TrainConfig, folder: Path) -> None:
     if checkpoints(folder) and not config.loop.resume_from_checkpoint:
         fix = "Go on with --resume_from_checkpoint latest, choose another folder, or pass --overwrite_output_dir."
         raise SettingError("--output_dir", f"{folder} holds the checkpoints of an earlier run.", fix=fix)
-    found = next((path for pattern in RESULTS for path in folder.glob(pattern)), folder / INCOMING)
+    there = (path for pattern in RESULTS for path in folder.glob(pattern) if not path.relative_to(folder).parts[0].startswith(PREFIX))
+    found = next(there, folder / INCOMING)
     if found.exists():
         fix = "Choose another folder, or pass --overwrite_output_dir."
         raise SettingError("--output_dir", f"{folder} holds a model already ({found.relative_to(folder)}).", fix=fix)

@@ -131,23 +131,23 @@ class Batches:
         shapes: dict[tuple[int, int], list[_Row]] = {}
         for row in rows:
             shapes.setdefault(row.crop.shape, []).append(row)
-        return [self._batch(some) for some in shapes.values()]
+        return [self._batch(update, some) for some in shapes.values()]
 
     def make(self, update: int, start: int, stop: int) -> Batch:
         """The same as one batch, for pictures that all have one shape."""
         [batch] = self.by_shape(update, start, stop)
         return batch
 
-    def _batch(self, rows: Sequence["_Row"]) -> Batch:
+    def _batch(self, update: int, rows: Sequence["_Row"]) -> Batch:
         """Rows of one shape."""
-        device = self.family.device
-        x = self.family.draw(self._moments(rows), _stack([r.posterior for r in rows], device))
-        eps = _stack([r.eps for r in rows], device)
-        u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("u", "z"))
+        device, moments = self.family.device, self._moments(rows)
+        eps, u, z = (_stack([getattr(r, name) for r in rows], device) for name in ("eps", "u", "z"))
+        rngs = (generator(self.seed, "conditioning", update, r.row) for r in rows)
         return Batch(
-            x=x, eps=eps, t=self.objective.timesteps(self.process, u, z),
-            weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
-            condition=self._condition(rows), photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
+            x=self.family.draw(moments, _stack([r.posterior for r in rows], device)), eps=eps,
+            t=self.objective.timesteps(self.process, u, z), weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
+            condition=self._condition(rows) | self.family.conditioning(moments, rngs),
+            photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:

@@ -3,13 +3,14 @@
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MaxLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.loss import flow_density, flow_weight, snr_weight
 from dreambooth.core.noise import NoiseSchedule, draw_timestep
+from dreambooth.families.superresolution import Variance
 from dreambooth.schema import Count, Guidance, Setting
 
 
@@ -42,8 +43,19 @@ class Objective(Setting):
     """Train below this timestep only: the noisiest steps, which lay a picture out, stay the base model's. A weighting_scheme's density is
     squeezed into the range."""
 
+    noise_augmentation: Annotated[tuple[Variance, ...], MaxLen(2)] = ()
+    """For stages that see a smaller picture: variance of the noise on it, which the network is told; of two, any in between. Left out, the
+    least that the model knows, which keeps the subject's fine detail."""
+    class_labels_conditioning: Literal["timesteps"] | None = None
+    """For DeepFloyd IF's stage II, as diffusers' script trains it: the noisy picture stands in the small one's place, its time in the
+    level's. For comparisons."""
     masked_loss: bool = False
     """Compare pictures where the subject is, by --mask_dir or the photos' transparency; the background teaches nothing."""
+
+    def refuse_contradictions(self) -> None:
+        if self.class_labels_conditioning and self.noise_augmentation:
+            reason = "no small picture is seen so, that could get noise."
+            raise SettingError("--class_labels_conditioning", reason, fix="Leave it out, or --noise_augmentation.")
 
     def unused(self) -> dict[str, str]:
         why = "times are not drawn so (--weighting_scheme)"

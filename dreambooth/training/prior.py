@@ -20,7 +20,7 @@ from pydantic import Field
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
-from dreambooth.families.sampling import Picture, Sampling, draw, whole_batches
+from dreambooth.families.sampling import Picture, Sampling, Smaller, draw, whole_batches
 from dreambooth.files.atomic import write_json
 from dreambooth.files.cache import cache_root
 from dreambooth.files.folders import refuse_unwritable
@@ -63,6 +63,8 @@ class Prior(Setting):
     """How many class images to train with."""
     sample_batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
+    prior_stages: tuple[str, ...] = ()
+    """For a later stage of a cascade: the untuned stages before it, which draw what it makes class images of."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = None
     """Precision in which class images are drawn; left out, that of the training."""
     prior_scheduler: str = "DDIMScheduler"
@@ -152,7 +154,7 @@ class ClassImages:
         if self.missing():
             refuse_unwritable(self.folder, "--class_data_dir")
 
-    def draw(self, family: Family, *, batch_size: int, precision: str) -> Iterator[Record]:
+    def draw(self, family: Family, *, batch_size: int, precision: str, smaller: Smaller | None = None) -> Iterator[Record]:
         """Draw what is missing: first those that were there and are damaged or gone. Interrupted, it goes on with the next seed."""
         manifest = self._manifest()
         lost = self._lost(manifest)
@@ -163,8 +165,8 @@ class ClassImages:
         while have < self.count:
             some = sorted(again) or range(manifest["next_seed"], manifest["next_seed"] + self.count - have)
             seeds = whole_batches(some, batch_size)[: 4 * batch_size]
-            words = [self.prompt] * len(seeds)
-            for picture in draw(family, words, seeds, sampling=self.sampling, batch_size=batch_size, precision=precision):
+            words, how = [self.prompt] * len(seeds), {"batch_size": batch_size, "precision": precision, "smaller": smaller}
+            for picture in draw(family, words, seeds, sampling=self.sampling, **how):
                 if have == self.count or not (picture.seed in again or picture.seed >= manifest["next_seed"]):
                     continue  # drawn for the batch alone
                 again.discard(picture.seed)

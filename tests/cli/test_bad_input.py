@@ -80,9 +80,9 @@ def test_an_unknown_family(command, pipelines, capsys, tmp_path):
     refused(capsys, command("--pretrained_model_name_or_path", str(folder)), "PixArtAlphaPipeline", "StableDiffusionPipeline")
 
 
-def test_a_single_file_checkpoint_where_a_folder_is_needed(command, capsys, tmp_path):
+def test_a_single_file_checkpoint_that_is_damaged(command, capsys, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    refused(capsys, command("--pretrained_model_name_or_path", str(tmp_path / "model.safetensors")), "single file", "from_single_file")
+    refused(capsys, command("--pretrained_model_name_or_path", str(tmp_path / "model.safetensors")), "cannot be read as safetensors")
 
 
 def test_a_hub_model_that_cannot_be_reached(command, capsys, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from dreambooth import families
 from dreambooth.core.errors import SettingError
 from dreambooth.families import FAMILIES, Family, ModelSource, family_of
+from dreambooth.families.superresolution import SuperResolution
 from tests import tiny
 
 PROMPTS = ["a sks dog", "a photo of a cat on the beach, in the snow"]
@@ -25,21 +26,32 @@ def latents(family: Family, seed: int = 3) -> torch.Tensor:
     return torch.randn(2, *family.latent_shape(16, 16), generator=torch.Generator().manual_seed(seed))
 
 
+def beside(family: Family, count: int = 2) -> dict[str, torch.Tensor]:
+    """The conditions of a picture that are not its prompt, [count, ...]: its size and crop, and a smaller one."""
+    geometry = {name: value.expand(count, -1) for name, value in family.geometry((32, 24), (8, 0), (16, 16)).items()}
+    if isinstance(family, SuperResolution):
+        family.noise_levels = family.levels((1e-3, 0.3))
+    return geometry | family.conditioning(family.encode(pixels(count)), [torch.Generator().manual_seed(5 + row) for row in range(count)])
+
+
 def condition_of(family: Family, prompts=PROMPTS) -> dict[str, torch.Tensor]:
-    output = family.geometry((32, 24), (8, 0), (16, 16))
-    return family.embed(family.tokenize(prompts)) | {name: value.expand(len(prompts), -1) for name, value in output.items()}
+    return family.embed(family.tokenize(prompts)) | beside(family, len(prompts))
 
 
 def test_every_other_file_of_the_package_is_one_family_of_the_index():
     files = {module.name for module in pkgutil.iter_modules(families.__path__)} - {
         "base",
+        "cascade",
         "complete",
         "fitting",
         "flow",
         "loading",
         "names",
+        "samplers",
         "sampling",
+        "single_file",
         "source",
+        "superresolution",
         "text",
         "video_latents",
     }
@@ -97,11 +109,13 @@ def same_weights(left: Family, right: Family) -> None:
 
 
 def test_encoding_gives_the_posterior_of_the_vae(family):
-    moments = family.encode(pixels())
-    mean, std = moments.chunk(2, dim=1)
+    if not family.vae_classes:
+        pytest.skip("it has none")
     channels, *sides = family.latent_shape(16, 16)
+    moments = family.encode(pixels())
+    mean, std = moments[:, : 2 * channels].chunk(2, dim=1)
     assert sides == [16 // family.vae_factor] * 2
-    assert moments.shape == (2, 2 * channels, *sides)
+    assert moments.shape == (2, 2 * channels + family.conditioning_channels, *sides)
     posterior = posterior_of(family)
     assert bool((std > 0).all()) or not posterior.std.any()
     for ours, theirs in ((mean, posterior.mean), (std, posterior.std)):
@@ -119,8 +133,10 @@ def posterior_of(family):
 
 
 def test_latents_are_drawn_from_the_posterior_shifted_and_scaled(family):
+    if not family.vae_classes:
+        pytest.skip("it has none")
     moments, noise = family.encode(pixels()), latents(family)
-    mean, std = moments.chunk(2, dim=1)
+    mean, std = moments[:, : 2 * noise.shape[1]].chunk(2, dim=1)
     shift, scale = family.normalization()
     x = family.draw(moments, noise)
     assert std.any() or family.name == "Sana"
@@ -128,9 +144,10 @@ def test_latents_are_drawn_from_the_posterior_shifted_and_scaled(family):
 
 
 def test_decoding_undoes_the_shift_and_the_scale(family):
-    moments = family.encode(pixels())
-    mean = moments.chunk(2, dim=1)[0]
-    again = family.decode(family.draw(moments, torch.zeros_like(mean)))
+    again = family.decode(family.draw(family.encode(pixels()), torch.zeros_like(latents(family))))
+    if not family.vae_classes:
+        assert torch.equal(again, pixels())
+        return
     theirs = family.pipe.vae.decode(posterior_of(family).mean).sample
     torch.testing.assert_close(again, theirs.view_as(again), rtol=0, atol=1e-5)
     assert again.shape == pixels().shape
@@ -172,7 +189,7 @@ def test_long_prompts_are_cut(family):
 
 
 def test_every_row_of_a_condition_belongs_to_one_prompt(family):
-    together, alone = condition_of(family), condition_of(family, PROMPTS[1:])
+    together, alone = (family.embed(family.tokenize(prompts)) for prompts in (PROMPTS, PROMPTS[1:]))
     for name, value in together.items():
         torch.testing.assert_close(value[1:], alone[name], rtol=0, atol=1e-5)
 
@@ -184,7 +201,8 @@ def test_predictions_are_shaped_like_latents_and_depend_on_all_their_conditions(
     assert out.shape == x.shape
     assert not torch.allclose(out, family.predict(x, time.flip(0), condition), atol=1e-6)
     for name, value in condition.items():
-        changed = ~value if value.dtype == torch.bool else value + torch.randn_like(value)
+        changed = ~value if value.dtype == torch.bool else value + torch.randn_like(value.float()).to(value.dtype)
+        changed = value.flip(0) if name == "noise_level" else changed
         other = family.predict(x, time, {**condition, name: changed})
         assert not torch.allclose(out, other, atol=1e-7), name
 
@@ -199,7 +217,7 @@ def test_rows_are_predicted_apart(family):
 
 def test_answers_from_token_ids_equal_those_from_embeddings(family):
     tokens, x, time = family.tokenize(PROMPTS), latents(family), family.process.times[torch.tensor([10, 900])]
-    output = {name: value.expand(2, -1) for name, value in family.geometry((32, 24), (8, 0), (16, 16)).items()}
+    output = beside(family)
     torch.testing.assert_close(family.answer(x, time, {**tokens, **output}), family.predict(x, time, {**family.embed(tokens), **output}))
 
 
@@ -239,7 +257,7 @@ def test_v_prediction_is_read_from_the_scheduler_of_the_base_model(pipelines):
 
 
 def test_resolutions_come_in_steps_that_the_denoiser_can_pack(pipelines):
-    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4, 2, 4]
+    assert [tiny.load(pipelines(name)).pixel_step for name in tiny.PIPELINES] == [2, 2, 4, 4, 4, 4, 4, 4, 4, 2, 4, 2, 4, 4]
 
 
 def test_another_vae_and_another_tokenizer_take_the_place_of_the_models_own(pipelines, tmp_path):

@@ -68,7 +68,7 @@ def test_a_network_with_more_inputs_than_latents_is_reported_by_what_it_is_for(b
         ("stable_diffusion", "StableDiffusionInpaintPipeline", "for inpainting"),
         ("stable_diffusion", "StableDiffusionInstructPix2PixPipeline", "for editing pictures"),
         ("stable_diffusion", "StableDiffusionDepth2ImgPipeline", "for following a depth map"),
-        ("stable_diffusion", "StableDiffusionUpscalePipeline", "an upscaler"),
+        ("stable_diffusion", "StableDiffusionLatentUpscalePipeline", "an upscaler"),
         ("stable_diffusion", "StableDiffusionControlNetPipeline", "for following another picture"),
         ("stable_diffusion", "StableUnCLIPPipeline", "for variations of a picture"),
         ("stable_diffusion", "StableDiffusionImageVariationPipeline", "for variations of a picture"),
@@ -98,6 +98,13 @@ def test_a_pipeline_for_another_task_is_reported_by_its_class(bare, name, pipeli
         ("sdxl", {"text_encoder_2": {"hidden_size": 48}}, "reads text of width 64; 80 come from text_encoder and text_encoder_2"),
         ("stable_diffusion", {"text_encoder": {"hidden_size": 48}}, "reads text of width 32; 48 come from text_encoder"),
         ("flux", {"text_encoder_2": {"d_model": 48}}, "reads text of width 32; 48 come from text_encoder_2"),
+        ("deepfloyd", {"text_encoder": {"d_model": 48}}, "reads text of width 32; 48 come from text_encoder"),
+        ("deepfloyd", {"unet": {"in_channels": 6}}, "this UNet takes 6 channels and gives 3; DeepFloyd IF's takes 3"),
+        ("deepfloyd", {"unet": {"class_embed_type": "timestep"}}, "class labels"),
+        ("deepfloyd_superresolution", {"unet": {"in_channels": 3}}, "this UNet takes 3 channels and gives 3"),
+        ("deepfloyd_superresolution", {"unet": {"class_embed_type": None}}, "this UNet takes no class label"),
+        ("upscaler", {"unet": {"in_channels": 4}}, "this UNet takes 4 channels and gives 4"),
+        ("deepfloyd_superresolution", {"index": {"image_noising_scheduler": [None, None]}}, "has no image_noising_scheduler"),
     ],
 )
 def test_networks_that_do_not_belong_together_are_refused(bare, name, changes, output):

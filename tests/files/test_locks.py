@@ -62,7 +62,7 @@ def test_the_name_of_a_killed_holder_is_forgotten_and_that_of_a_living_one_stays
 
 def test_what_a_killed_command_has_left_half_written_is_swept_wherever_commands_write(tmp_path):
     dead, others = prefix().replace(str(os.getpid()), "999999999"), [".partial-of-another-program", f"{prefix()}mine.png"]
-    for place in (tmp_path, tmp_path / "samples" / "final", tmp_path / "evaluation" / "class"):
+    for place in (tmp_path, tmp_path / "samples" / "final", tmp_path / "samples" / "evaluation" / "untuned"):
         place.mkdir(parents=True, exist_ok=True)
         for name in (f"{dead}0a1b2c3d.png", *others):
             (place / name).touch()

@@ -15,7 +15,8 @@ from dreambooth.core.batch import Batch
 from dreambooth.core.device import DTYPES
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import draw_timestep
-from dreambooth.families.sampling import Sampling, draw
+from dreambooth.families.sampling import Sampling
+from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod
 from dreambooth.run.train import train as run
@@ -32,6 +33,10 @@ def batch_of(family, prompts: list[str]) -> Batch:
     """Two rows whose text encoders learn."""
     x, eps = torch.randn(2, 2, *family.latent_shape(16, 16), generator=torch.Generator().manual_seed(2))
     output = {name: value.expand(2, -1) for name, value in family.geometry((16, 16), (0, 0), (16, 16)).items()}
+    if isinstance(family, SuperResolution):
+        family.noise_levels = family.levels(())
+        rngs = [torch.Generator().manual_seed(row) for row in range(2)]
+        output |= family.conditioning(family.encode(tiny.small_pictures(2, side=16)), rngs)
     t = draw_timestep(family.process, torch.tensor([0.2, 0.7]))
     return Batch(x, eps, t, torch.tensor([1.0, 1.0]), family.tokenize(prompts) | output, torch.arange(2))
 
@@ -134,7 +139,7 @@ def test_small_weights_learn_and_draw_over_a_base_in_half_precision(pair, precis
         assert any(bool(gradient.any()) for gradient in gradients)
     torch.testing.assert_close(errors[1], errors[0], rtol=0.05, atol=0)
     sampling = Sampling(num_inference_steps=2, height=16, scheduler="ddim")
-    (picture,) = draw(half, pair.prompts[:1], [0], sampling=sampling, precision=precision)
+    (picture,) = tiny.draw(half, pair.prompts[:1], [0], sampling=sampling, precision=precision)
     assert picture.finite
 
 

@@ -76,6 +76,8 @@ ROWS = (
     _both("report_to", "wandb", ("wandb",), "tensorboard"),
     _both("validation_prompt", "a dog", "a dog", None),
     _both("num_validation_images", "2", 2, 4),
+    _both("validation_images", "one.png", ("one.png",), None),
+    _both("class_labels_conditioning", "timesteps", "timesteps", None),
     _both("mixed_precision", "bf16", "bf16", None),
     _both("prior_generation_precision", "fp32", "fp32", None),
     _both("pre_compute_text_embeddings", "", True, False),
@@ -100,14 +102,12 @@ NOTHING_TO_DO = {
 }
 """Flags that are taken, and told to have nothing to do."""
 
-REFUSED = {"class_labels_conditioning": "timesteps", "validation_images": "one.png two.png"}
-"""Flags that are refused with their reason."""
-
 DIFFERENT = {
     "pretrained_model_name_or_path": ("toybox", "the embedded model, for a first look"),
     "with_prior_preservation": (None, "left out, it is on with --class_noun, which the scripts do not have"),
     "report_to": ((), "metrics.jsonl is always written; the scripts drop tensorboard silently where it is not installed"),
     "mixed_precision": ("no", "the scripts' None is what accelerate's configuration says, which is no when it says nothing"),
+    "validation_images": ((), "none, too"),
     "validation_steps": (None, "left out, 100 updates, or --validation_epochs"),
 }
 """Defaults that are not the scripts' own under `--preset diffusers`: ours, and why."""

@@ -53,18 +53,10 @@ def test_flag_without_a_job_says_so(flag, words, spelt):
     assert config.cropping.center_crop
 
 
-@each_spelling
-@pytest.mark.parametrize(("flag", "words"), table.REFUSED.items())
-def test_flag_is_refused_with_its_reason(flag, words, spelt, capsys):
-    assert train(spelt(flag), *words.split(), "--instance_data_dir", "photos") == 2
-    output = capsys.readouterr().err
-    assert f"--{flag}: " in output and "DeepFloyd" in output
-
-
 def test_the_table_is_complete():
     """61 flags in the full script, 59 in the one for LoRA, 65 together."""
     named = {row.flag: row for row in table.ROWS}
-    others = set(table.NOTHING_TO_DO) | set(table.REFUSED)
+    others = set(table.NOTHING_TO_DO)
     assert len(named) == len(table.ROWS) and not others & set(named)
     full = {name for name, row in named.items() if row.full is not table.ABSENT} | others
     lora = {name for name, row in named.items() if row.lora is not table.ABSENT} | others - {"set_grads_to_none"}
@@ -143,5 +135,5 @@ def test_flag_of_the_newer_scripts_is_known_or_refused_with_a_reason(flag):
 
 def test_the_page_for_people_from_diffusers_names_every_flag():
     page = (Path(__file__).parents[2] / "docs" / "from-diffusers.md").read_text(encoding="utf-8")
-    names = [row.flag for row in table.ROWS] + [*table.NOTHING_TO_DO, *table.REFUSED, *FORK]
+    names = [row.flag for row in table.ROWS] + [*table.NOTHING_TO_DO, *FORK]
     assert [name for name in names if f"`--{name}`" not in page] == []

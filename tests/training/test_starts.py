@@ -1,6 +1,7 @@
 """Where a run starts: nothing finished is replaced without a word, nothing damaged is gone on from, no two starts share a folder."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
+from dreambooth.files.leftovers import prefix
 from dreambooth.run import train as stream
 from dreambooth.run.train import train
 from dreambooth.setup.journal import read_records
@@ -59,6 +61,14 @@ def test_a_finished_run_without_checkpoints_is_not_overwritten(method, pipelines
         assert refused.value.setting == "--output_dir" and kept(tmp_path / "run") == before
     go(pipelines, tmp_path, tmp_path / "run", **base, seed=2, overwrite_output_dir=True)
     assert kept(tmp_path / "run") != before
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_what_a_killed_run_has_half_written_is_no_model(method, pipelines, tmp_path, run_folder):
+    folder, dead = tmp_path / "run", prefix().replace(str(os.getpid()), "999999999")
+    shutil.copytree(run_folder(method) / "checkpoint-2", folder / f"{dead}0a1b2c3d")
+    go(pipelines, tmp_path, folder, method=method, resume_from_checkpoint="latest")
+    assert (folder / "checkpoint-4").is_dir() and not list(folder.glob(".partial-*"))
 
 
 def test_a_base_model_is_no_place_for_a_result(pipelines, tmp_path):
@@ -183,6 +193,6 @@ def test_a_reader_that_takes_no_more_records_leaves_an_interrupted_run(pipelines
 def test_a_finished_run_says_so_only_when_its_report_is_there(pipelines, tmp_path, monkeypatch):
     seen = []
     real = stream.report
-    monkeypatch.setattr(stream, "report", lambda folder: (seen.append(status(folder).state), real(folder))[1])
+    monkeypatch.setattr(stream, "report", lambda folder, **more: (seen.append(status(folder).state), real(folder, **more))[1])
     go(pipelines, tmp_path, tmp_path / "run", max_train_steps=1)
     assert seen == [State.RUNNING] and status(tmp_path / "run").state is State.FINISHED

@@ -1,9 +1,8 @@
-"""What a file of weights is, by the names of its tensors; and a LoRA file of any program as pairs of small matrices by layer."""
+"""What a file of weights is, by the names of its tensors; and a LoRA file of any program as a change of each of its layers."""
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,27 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dreambooth.files.tensors import open_tensors
+from dreambooth.formats.changes import Change, LoHa, LoKr, OutputRotation, Pair, Whole, of_roles
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-DOWN = r"\.lora_A(?:\.\w+)?\.weight|\.lora_down\.weight|\.lora\.down\.weight|_lora\.down\.weight|\.lora_linear_layer\.down\.weight"
+DOWN = r"\.lora_A(?:\.\w+)?\.weight|\.lora_down\.weight|\.lora\.down\.weight|_lora\.down\.weight|\.lora_linear_layer\.down\.weight|\.lora_A"
 UP = DOWN.replace("lora_A", "lora_B").replace("down", "up")
 MAGNITUDE = r"\.dora_scale|\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?"
-ROLES = re.compile(rf"(?P<layer>.+?)(?:(?P<down>{DOWN})|(?P<up>{UP})|(?P<alpha>\.alpha)|(?P<magnitude>{MAGNITUDE}))$")
-"""How PEFT, diffusers (two namings, one of 2023) and kohya name the four tensors of a layer."""
+LYCORIS = "|".join((*LoHa.roles, *LoKr.roles, *OutputRotation.roles, *Whole.roles, "diff_b", "lora_mid.weight")).replace(".", r"\.")
+ROLES = re.compile(
+    rf"(?P<layer>.+?)(?:(?P<down>{DOWN})|(?P<up>{UP})|(?P<alpha>\.alpha)|(?P<magnitude>{MAGNITUDE})|\.(?P<other>{LYCORIS}))$"
+)
+"""How PEFT, diffusers (two namings, one of 2023), kohya and LyCORIS name the tensors of a layer."""
+FLOAT8 = tuple(
+    kind for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz") if (kind := getattr(torch, name, None))
+)
 
 OTHER_ADAPTERS = {
-    r"\.hada_w": "a LoHa", r"\.lokr_w": "a LoKr", r"\.oft_|^oft_": "an OFT", r"\.lora_mid\.": "a LoCon with a third matrix (lora_mid)",
-    r"\.on_input$|\.ia3_l": "an (IA)3", r"\.[ab][12]\.weight$": "a GLoRA", r"_custom_diffusion\.": "the file of a Custom Diffusion run",
-    r"^bundle_emb\.": "a LoRA with new words in it", r"^lora_controlnet$": "a ControlNet", r"\.diff(_b)?$": "a file of whole differences",
+    r"\.oft_R|\.oft_(?!blocks$)|^oft_": "an OFT of PEFT's, which turns a layer's inputs", r"\.on_input$|\.ia3_l": "an (IA)3",
+    r"\.[ab][12]\.weight$": "a GLoRA", r"_custom_diffusion\.": "the file of a Custom Diffusion run",
+    r"^bundle_emb\.": "a LoRA with new words in it", r"^lora_controlnet$": "a ControlNet",
+    r"\.(w|b)_norm$|\.set_weight$": "a LyCORIS file of norms",
+    r"scale_weight$|scaled_fp8$|\.weight_scale": "a file of scaled weights (fp8)",
 }  # fmt: skip
 OTHER_FILES = {
     r"^control_model\.|controlnet_|input_hint_block": "a ControlNet", r"^image_proj\.|^ip_adapter\.": "an IP-Adapter",
@@ -36,29 +44,6 @@ OTHER_FILES = {
 
 class NoLoRA(Exception):
     """A file that is no LoRA, or a damaged one; its text says what it is, to follow the file's name."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One layer's update, up @ down times alpha / rank, as its file holds it."""
-
-    down: Tensor
-    """[r, in ...]"""
-    up: Tensor
-    """[out, r ...]"""
-    names: tuple[str, str]
-    """What the two are called in the file."""
-    alpha: float | None = None
-    magnitude: Tensor | None = None
-    """DoRA's lengths, as they come."""
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]
-
-    def scaled(self, factor: float) -> "Pair":
-        """With the factor in `up`, and no alpha beside it."""
-        return replace(self, up=self.up * factor, alpha=None)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -83,8 +68,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def pairs_of(tensors: Mapping[str, Tensor]) -> dict[str, Pair]:
-    """The layers' updates by the layers' names in the file, in float32; raises NoLoRA where anything in it is something else."""
+def changes_of(tensors: Mapping[str, Tensor]) -> dict[str, Change]:
+    """The layers' changes by the layers' names in the file, in float32; raises NoLoRA where anything in it is something else.
+
+    The change of a layer's bias stands under the layer's name with `.bias` behind.
+    """
     layers: dict[str, dict[str, str]] = {}
     other = []
     for name in tensors:
@@ -92,33 +80,50 @@ def pairs_of(tensors: Mapping[str, Tensor]) -> dict[str, Pair]:
         if found is None:
             other.append(name)
             continue
-        role = next(role for role in ("down", "up", "alpha", "magnitude") if found[role])
-        if role in layers.setdefault(found["layer"], {}):
+        role = found["other"] or next(role for role in ("down", "up", "alpha", "magnitude") if found[role])
+        layer, role = (f"{found['layer']}.bias", "diff") if role == "diff_b" else (found["layer"], role)
+        if role in layers.setdefault(layer, {}):
             raise NoLoRA(f"holds two LoRAs in one file ({shortened(name)})")
-        layers[found["layer"]][role] = name
+        layers[layer][role] = name
     if other or not layers:
         raise NoLoRA(what_it_is(tensors, other))
-    return {layer: _pair(layer, roles, tensors) for layer, roles in layers.items()}
+    return {layer: _change(layer, roles, tensors) for layer, roles in layers.items()}
 
 
-def _pair(layer: str, roles: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Pair:
+def _change(layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Change:
     """One layer's tensors, whole and fitting each other."""
-    absent = [role for role in ("down", "up") if role not in roles]
-    if absent:
+    if any(tensors[name].dtype in FLOAT8 for name in names.values()):
+        raise NoLoRA("holds weights in 8 bits (fp8), which have lost what a LoRA is")
+    known = {"down": Pair.roles[0], "up": Pair.roles[1]}
+    own = {known.get(role, role): tensors[name].float() for role, name in names.items() if role not in ("alpha", "magnitude")}
+    absent = [role for role in ("down", "up") if role not in names]
+    if absent and own.keys() <= {*Pair.roles, "lora_mid.weight"}:
         raise NoLoRA(f"is incomplete: the {' and '.join(absent)} matrix of {shortened(layer)} is missing")
-    down, up = tensors[roles["down"]].float(), tensors[roles["up"]].float()
+    if set(own) == set(Pair.roles):
+        _see_a_pair(layer, *(own[role] for role in Pair.roles))
+    magnitude = tensors[names["magnitude"]].float() if "magnitude" in names else None
+    if not all(values.isfinite().all() for values in (*own.values(), magnitude) if values is not None):
+        raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")
+    alpha = _alpha(layer, tensors[names["alpha"]]) if "alpha" in names else None
+    try:
+        change = of_roles(own, alpha=alpha, magnitude=magnitude)
+    except (RuntimeError, ValueError, IndexError):
+        change = None
+    if change is None or not all(value.numel() for value in own.values()):
+        raise NoLoRA(f"is incomplete or damaged: {shortened(layer)} holds {shortened(', '.join(sorted(own)), 100)}")
+    return change
+
+
+def _see_a_pair(layer: str, down: Tensor, up: Tensor) -> None:
     if down.ndim not in (2, 4) or up.ndim not in (2, 4) or up.shape[1] != down.shape[0] or not down.numel() * up.numel():
         raise NoLoRA(f"is damaged: {list(down.shape)} and {list(up.shape)} of {shortened(layer)} are no pair of matrices")
-    alpha = None
-    if "alpha" in roles:
-        value = tensors[roles["alpha"]]
-        alpha = float(value) if value.numel() == 1 else math.nan
-        if not math.isfinite(alpha):
-            raise NoLoRA(f"is damaged: the alpha of {shortened(layer)} is no number")
-    magnitude = tensors[roles["magnitude"]].float() if "magnitude" in roles else None
-    if not all(values.isfinite().all() for values in (down, up, magnitude) if values is not None):
-        raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")
-    return Pair(down, up, (roles["down"], roles["up"]), alpha, magnitude)
+
+
+def _alpha(layer: str, value: Tensor) -> float:
+    alpha = float(value) if value.numel() == 1 else math.nan
+    if not math.isfinite(alpha):
+        raise NoLoRA(f"is damaged: the alpha of {shortened(layer)} is no number")
+    return alpha
 
 
 def what_it_is(tensors: Mapping[str, Any], other: list[str] | None = None) -> str:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.core.errors import SettingError
-from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE, to_kohya, write_kohya
+from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
+from dreambooth.formats.base import Facts
+from dreambooth.formats.kohya import write_beside
 from dreambooth.methods import LoRA
 from dreambooth.run.result import kohya_prefixes
 from tests import tiny
@@ -25,11 +26,15 @@ def learned(base, method: LoRA):
     return learner
 
 
+def written(learner, folder):
+    return write_beside(learner.family, folder, Facts("lora", "a sks dog"))
+
+
 @pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
 def test_diffusers_reads_kohyas_file_and_draws_the_same_picture(pipelines, tmp_path, name):
     learner = learned(pipelines(name), LORA)
     learner.save(tmp_path, whole=True)
-    path = write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family))
+    path = written(learner, tmp_path)
     assert path == tmp_path / KOHYA_FILE
     theirs = getattr(diffusers, type(learner.family.pipe).__name__).from_pretrained(pipelines(name), dtype=torch.float32)
     plain = tiny.picture(theirs)
@@ -67,7 +72,7 @@ def test_comfyui_finds_every_layer_and_adds_what_was_learned(pipelines, tmp_path
     """By its formula: weight += strength * alpha / rank * up @ down, for each of the layers that its table knows by the file's names."""
     learner = learned(pipelines(name), LORA.model_copy(update={"lora_layers": layers}))
     learner.save(tmp_path, whole=True)
-    theirs, ours = load_file(write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family))), load_file(tmp_path / DIFFUSERS_FILE)
+    theirs, ours = load_file(written(learner, tmp_path)), load_file(tmp_path / DIFFUSERS_FILE)
     stems = {key.partition(".")[0] for key in theirs}
     assert stems <= comfys_names(learner.family), sorted(stems - comfys_names(learner.family))[:3]
     assert len(theirs) == 3 * len(stems) and 2 * len(stems) == len(ours)
@@ -96,7 +101,7 @@ def test_the_diffusers_file_is_of_no_use_to_comfyui(pipelines, tmp_path):
 def test_names_are_those_that_kohyas_tools_and_comfyui_look_for(pipelines, tmp_path, name, first):
     learner = learned(pipelines(name), LORA)
     learner.save(tmp_path, whole=True)
-    tensors = load_file(write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family)))
+    tensors = load_file(written(learner, tmp_path))
     block = "down_blocks_0" if name == "stable_diffusion" else "down_blocks_1"
     assert f"lora_unet_{block}_attentions_0_transformer_blocks_0_attn1_to_out_0.lora_down.weight" in tensors
     assert f"{first}_text_model_encoder_layers_0_self_attn_q_proj.lora_up.weight" in tensors
@@ -108,19 +113,7 @@ def test_names_are_those_that_kohyas_tools_and_comfyui_look_for(pipelines, tmp_p
 def test_every_layer_carries_its_alpha(pipelines, tmp_path):
     learner = learned(pipelines("stable_diffusion"), LORA)
     learner.save(tmp_path, whole=True)
-    tensors = load_file(write_kohya(tmp_path, prefixes=kohya_prefixes(learner.family)))
+    tensors = load_file(written(learner, tmp_path))
     layers = {key.partition(".")[0] for key in tensors}
     assert {f"{layer}.alpha" for layer in layers} == {key for key in tensors if key.endswith(".alpha")}
     assert {tensors[f"{layer}.alpha"].item() for layer in layers} == {2.0}
-
-
-def test_dora_is_refused_since_its_readers_do_not_agree(pipelines, tmp_path):
-    learned(pipelines("stable_diffusion"), LoRA(use_dora=True)).save(tmp_path, whole=True)
-    with pytest.raises(SettingError, match="--output_kohya_format"):
-        write_kohya(tmp_path, prefixes={"unet": "lora_unet", "text_encoder": "lora_te"})
-    assert not (tmp_path / KOHYA_FILE).exists()
-
-
-def test_a_file_without_settings_counts_alpha_as_the_rank():
-    pair = {"unet.a.to_q.lora_A.weight": torch.zeros(4, 8), "unet.a.to_q.lora_B.weight": torch.zeros(8, 4)}
-    assert to_kohya(pair, {}, {"unet": "lora_unet"})["lora_unet_a_to_q.alpha"].item() == 4.0

@@ -6,18 +6,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
+from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.families import Family
-from dreambooth.files.layouts import write_kohya
-from dreambooth.files.lora_files import NoLoRA, pairs_of
+from dreambooth.formats.base import Facts
+from dreambooth.formats.fit import fit
+from dreambooth.formats.kohya import write_beside
+from dreambooth.formats.lora_files import NoLoRA, changes_of
+from dreambooth.formats.loras import LoRAFile, add_lora, merge_lora, read_lora
 from dreambooth.methods import LoHa, LoRA
-from dreambooth.run.result import kohya_prefixes
 from dreambooth.run.train import train
-from dreambooth.setup.loras import LoRAFile, add_lora, fit, read_lora
 from dreambooth.setup.open import Opening, open_model
 from tests import tiny
 from tests.training.runs import config
@@ -64,9 +67,10 @@ def made(pipelines, tmp_path_factory):
 
 def added(family, tensors, settings=None) -> dict[tuple[str, str], torch.Tensor]:
     """What tensors of a file add to each layer's weight."""
-    fitted = fit(family, LoRAFile("file", pairs_of(tensors), settings or {}))
+    fitted = fit(family, changes_of(tensors), settings or {})
+    assert not fitted.merged
     return {
-        (part, layer.replace("text_model.", "")): (one.up.flatten(1) @ one.down.flatten(1)) for part, layers in fitted.items()
+        (part, layer.replace("text_model.", "")): (one.up.flatten(1) @ one.down.flatten(1)) for part, layers in fitted.beside.items()
         for layer, one in layers.items()
     }  # fmt: skip
 
@@ -180,12 +184,12 @@ def test_stabilitys_names_of_blocks_find_the_same_layers(made):
 
 
 def test_black_forest_labs_fused_layers_are_taken_apart():
-    """As sd-scripts writes FLUX.1: q, k and v in one pair of matrices. diffusers' table has the real widths in it."""
+    """As sd-scripts writes FLUX.1: q, k and v in one pair of matrices."""
     with torch.device("meta"):
         transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=0)
     family = SimpleNamespace(
-        name="FLUX.1", denoiser_name="transformer", encoder_names=(), denoiser=transformer, parts={"transformer": transformer},
-        pipe=FluxPipeline,
+        name="FLUX.1", denoiser_name="transformer", denoiser_class="FluxTransformer2DModel", encoder_names=(), denoiser=transformer,
+        parts={"transformer": transformer},
     )  # fmt: skip
     down, up = torch.randn(2, 3072), torch.randn(9216, 2)
     stem = "lora_unet_double_blocks_0_img_attn_qkv"
@@ -199,7 +203,7 @@ def test_black_forest_labs_fused_layers_are_taken_apart():
 @pytest.mark.parametrize("base", ["stable_diffusion", "sdxl"])
 def test_kohyas_file_on_the_base_model_draws_what_the_run_draws(made, base, tmp_path):
     one = made(base)
-    path = write_kohya(one.folder, prefixes=kohya_prefixes(one.family))
+    path = write_beside(one.family, one.folder, Facts("lora", "a sks dog"))
     family = tiny.load(one.base)
     state = torch.get_rng_state()
     output = add_lora(family, read_lora(str(path)))
@@ -227,7 +231,7 @@ def test_a_lora_with_ranks_and_kinds_of_layers_of_its_own_acts_as_its_formula_sa
         file |= {f"unet.{layer}.lora_down.weight": 0.1 * down, f"unet.{layer}.lora_up.weight": up, f"unet.{layer}.alpha": torch.tensor(0.5)}
         with torch.no_grad():
             weight += 0.5 / rank * (up.flatten(1) @ (0.1 * down).flatten(1)).view_as(weight)
-    add_lora(family, LoRAFile("file", pairs_of(file), {}))
+    add_lora(family, LoRAFile("file", changes_of(file), {}))
     torch.testing.assert_close(tiny.picture(family.pipe), tiny.picture(plain.pipe), rtol=0, atol=1e-5)
 
 
@@ -244,7 +248,7 @@ def test_a_dora_gives_each_row_its_length(made, name):
                 lengths = 0.5 + torch.rand(len(weight), 1, generator=rng)
                 weight *= lengths / weight.norm(dim=1, keepdim=True)
                 file[f"unet.{layer}.{name}"] = lengths if name == "dora_scale" else lengths.flatten()
-    add_lora(family, LoRAFile("file", pairs_of(one.halves | file), {}))
+    add_lora(family, LoRAFile("file", changes_of(one.halves | file), {}))
     torch.testing.assert_close(tiny.picture(family.pipe), tiny.picture(plain.pipe), rtol=0, atol=1e-5)
 
 
@@ -287,17 +291,28 @@ WRONG = {
     "FLUX's": (lambda t: {f"transformer.transformer_blocks.0.attn.to_q.lora_{s}.weight": zeros(4, 4) for s in "AB"}, "1 of its 1 layers"),
     "a network it has not": (lambda t: renamed(t, also=[("text_encoder.", "text_encoder_2.")]), "12 of its"),
     "some lengths": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(8, 1)}, "has DoRA's lengths for 1 of"),
-    "lengths over inputs": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(1, 8)}, "lengths over the inputs"),
-    "a single length": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.tensor(1.0)}, "lengths over the inputs"),
+    "a single length": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.tensor(1.0)}, "lengths fit no side"),
+    "lengths of another width": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.ones(1, 9)}, "lengths fit no side"),
     "lengths that are not finite": (lambda t: t | {f"{stem_of(t)}.dora_scale": torch.full((8, 1), float("nan"))}, "not finite"),
     "two LoRAs": (lambda t: t | renamed(t, also=[("lora_A", "lora_down"), ("lora_B", "lora_up")]), "holds two LoRAs"),
     "one layer under two names": (lambda t: t | renamed(t, "base_model.model."), "names a layer twice"),
     "biases": (lambda t: t | {f"{stem_of(t)}.lora_B.bias": zeros(8)}, "1 tensors that are no part of a LoRA"),
-    "a norm": (lambda t: t | {"unet.conv_norm_out.diff": zeros(8)}, "is a file of whole differences"),
-    "LoHa": (lambda t: {"lora_unet_a.hada_w1_a": zeros(2, 2)}, "is a LoHa"),
-    "LoKr among LoRA": (lambda t: t | {"lycoris_a.lokr_w1": zeros(2, 2), "lycoris_a.lokr_w2": zeros(2, 2)}, "is a LoKr"),
-    "OFT": (lambda t: {"lora_unet_a.oft_blocks": zeros(2, 2, 2)}, "is an OFT"),
-    "LoCon's third matrix": (lambda t: t | {f"{stem_of(t)}.lora_mid.weight": zeros(4, 4, 3, 3)}, "is a LoCon"),
+    "a norm of another width": (lambda t: t | {"unet.conv_norm_out.diff": zeros(9)}, "is for another model: unet.conv_norm_out"),
+    "a bias that is not there": (lambda t: {f"{stem_of(t)}.diff_b": zeros(8)}, "which has none"),
+    "a norm as a pair": (
+        lambda t: {"unet.conv_norm_out.lora_down.weight": zeros(1, 8), "unet.conv_norm_out.lora_up.weight": zeros(8, 1)},
+        "which is no linear layer",
+    ),
+    "a part of LoHa": (lambda t: {"lora_unet_a.hada_w1_a": zeros(2, 2)}, "is incomplete or damaged: lora_unet_a holds hada_w1_a"),
+    "a part of LoKr": (lambda t: {"lora_unet_a.lokr_w1": zeros(2, 2)}, "is incomplete or damaged"),
+    "LoKr of another layer": (lambda t: t | {"lycoris_a.lokr_w1": zeros(2, 2), "lycoris_a.lokr_w2": zeros(2, 2)}, "is for another model"),
+    "OFT of another width": (lambda t: {f"{stem_of(t)}.oft_blocks": zeros(3, 3, 3)}, "is for another model"),
+    "PEFT's OFT": (lambda t: {f"{stem_of(t)}.oft_R.weight": zeros(2, 2)}, "is an OFT of PEFT's"),
+    "LoCon's third matrix beside a linear layer": (
+        lambda t: t | {f"{stem_of(t)}.lora_mid.weight": zeros(4, 4, 3, 3)}, "is for another model"
+    ),
+    "weights in 8 bits": (lambda t: {name: value.to(torch.float8_e4m3fn) for name, value in t.items()}, "in 8 bits (fp8)"),
+    "scaled weights": (lambda t: t | {f"{stem_of(t)}.scale_weight": torch.ones(1)}, "a file of scaled weights (fp8)"),
     "Custom Diffusion": (lambda t: {"a.attn2.processor.to_k_custom_diffusion.weight": zeros(2, 2)}, "Custom Diffusion"),
     "new words in it": (lambda t: t | {"bundle_emb.dog.string_to_param.*": zeros(1, 8)}, "a LoRA with new words"),
     "an embedding": (lambda t: {"<my-dog>": zeros(2, 8)}, "is a new word"),
@@ -401,7 +416,7 @@ def test_a_pickle_is_opened_when_it_may_be_and_holds_the_same(made, tmp_path):
     torch.save({"state_dict": one.halves}, path)
     assert "--allow_pickle" in refused(lambda: read_lora(str(path)))
     same(added(one.plain, {**one.halves}), one.delta())
-    assert len(read_lora(str(path), allow_pickle=True).pairs) == len(one.tensors) // 2
+    assert len(read_lora(str(path), allow_pickle=True).changes) == len(one.tensors) // 2
     for content in ([1, 2], {"a": "b"}):
         torch.save(content, path)
         assert "is a pickle of something else" in refused(lambda: read_lora(str(path), allow_pickle=True))
@@ -436,3 +451,132 @@ def test_a_lora_in_the_place_of_a_model_is_refused_with_what_it_is_for(made, cap
     assert main(["generate", path, "a dog"]) == 2
     output = capsys.readouterr().err
     assert "is a LoRA, which changes a base model and is none" in output and "--lora" in output
+
+
+def adds(family, tensors) -> dict[tuple[str, str], torch.Tensor]:
+    """What a file adds to weights when it is put on a model whole."""
+    before = {(part, name): value.clone() for part, module in family.parts.items() for name, value in module.named_parameters()}
+    merge_lora(family, LoRAFile("file", changes_of(tensors), {}))
+    after = {(part, name): value for part, module in family.parts.items() for name, value in module.named_parameters()}
+    return {key: (after[key] - before[key]).detach() for key in before if not torch.equal(after[key], before[key])}
+
+
+def test_lycoris_kinds_act_as_their_formulas_say(pipelines):
+    """LoHa (w1a w1b) * (w2a w2b) alpha / r; LoKr w1 x (w2a w2b) alpha / r, and with both factors whole no alpha; LoCon with a third
+    matrix; OFT turns outputs; differences of weights and biases are added."""
+    family, rng = tiny.load(pipelines("stable_diffusion")), torch.Generator().manual_seed(0)
+    block = "down_blocks_0_attentions_0_transformer_blocks_0"
+    stems = {name: f"lora_unet_{block}_{name.replace('.', '_')}" for name in ("attn1.to_q", "attn1.to_k", "attn1.to_v", "ff.net.2")}
+    weight = {name: family.denoiser.get_submodule(f"{block.replace('_0', '.0').replace('s.0_', 's.0.')}.{name}").weight.detach().clone()
+              for name in stems}  # fmt: skip
+    made = {name: (lambda *shape: torch.randn(*shape, generator=rng)) for name in stems}
+    out, inside = weight["attn1.to_q"].shape
+    loha = [made["attn1.to_q"](out, 3), made["attn1.to_q"](3, inside), made["attn1.to_q"](out, 3), made["attn1.to_q"](3, inside)]
+    w1, w2a, w2b, whole = torch.randn(2, 2), torch.randn(out // 2, 1), torch.randn(1, inside // 2), torch.randn(out // 2, inside // 2)
+    turn = 0.3 * torch.randn(2, len(weight["ff.net.2"]) // 2, len(weight["ff.net.2"]) // 2, generator=rng)
+    down, mid, up = torch.randn(2, 8, 1, 1), torch.randn(2, 2, 3, 3), torch.randn(8, 2, 1, 1)
+    conv = "lora_unet_down_blocks_0_resnets_0_conv1"
+    roles = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+    file = {f"{stems['attn1.to_q']}.{role}": value for role, value in zip(roles, loha, strict=True)} | {
+        f"{stems['attn1.to_q']}.alpha": torch.tensor(1.5),
+        f"{stems['attn1.to_k']}.lokr_w1": w1, f"{stems['attn1.to_k']}.lokr_w2_a": w2a, f"{stems['attn1.to_k']}.lokr_w2_b": w2b,
+        f"{stems['attn1.to_k']}.alpha": torch.tensor(0.5),
+        f"{stems['attn1.to_v']}.lokr_w1": w1, f"{stems['attn1.to_v']}.lokr_w2": whole, f"{stems['attn1.to_v']}.alpha": torch.tensor(0.5),
+        f"{stems['ff.net.2']}.oft_blocks": turn,
+        f"{conv}.lora_down.weight": down, f"{conv}.lora_mid.weight": mid, f"{conv}.lora_up.weight": up, f"{conv}.alpha": torch.tensor(1.0),
+        "lora_unet_conv_norm_out.diff": torch.ones(8), f"{conv}.diff_b": torch.full((8,), 2.0),
+    }  # fmt: skip
+    found = adds(family, file)
+    path = f"{block.replace('_0', '.0').replace('s.0_', 's.0.')}"
+    got = {name: found["unet", f"{path}.{name}.weight"] for name in stems}
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(got["attn1.to_q"], 0.5 * (loha[0] @ loha[1]) * (loha[2] @ loha[3]), **close)
+    torch.testing.assert_close(got["attn1.to_k"], 0.5 * torch.kron(w1, w2a @ w2b), **close)
+    torch.testing.assert_close(got["attn1.to_v"], torch.kron(w1, whole), **close)
+    q = turn - turn.mT
+    rotation = torch.block_diag(*((torch.eye(q.shape[1]) + one) @ (torch.eye(q.shape[1]) - one).inverse() for one in q))
+    torch.testing.assert_close(got["ff.net.2"], rotation.T @ weight["ff.net.2"] - weight["ff.net.2"], **close)
+    kernel = torch.einsum("or,rmkl,mi->oikl", up[..., 0, 0], mid, down[..., 0, 0]) / 2
+    torch.testing.assert_close(found["unet", f"{conv[10:].replace('_0', '.0').replace('s.0_', 's.0.')}.weight"], kernel, **close)
+    assert torch.equal(found["unet", "conv_norm_out.weight"], torch.ones(8)) and len(found) == 7
+
+
+def test_a_dora_over_inputs_gives_each_column_its_length(made):
+    one, family = made("stable_diffusion"), tiny.load(made("stable_diffusion").base)
+    lengths = {f"{n.removesuffix('.lora_A.weight')}.dora_scale": 2 + torch.rand(1, v.shape[1]) for n, v in one.tensors.items() if "_A" in n}
+    plain = tiny.load(one.base)
+    add_lora(family, LoRAFile("file", changes_of(one.halves | lengths), {}))
+    for (part, layer), delta in one.delta().items():
+        full = plain.parts[part].get_submodule(layer).weight.detach() + delta
+        name = f"{part}.{'text_model.' if part == 'text_encoder' else ''}{layer}.dora_scale"
+        expected = full * lengths[name] / full.norm(dim=0, keepdim=True)
+        torch.testing.assert_close(family.parts[part].get_submodule(layer).weight.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+NATIVE = [("sd3", "lora_unet_joint_blocks_0_x_block_attn_qkv", "transformer_blocks.0.attn.to_"),
+          ("flux2", "diffusion_model.double_blocks.0.img_attn.qkv", "transformer_blocks.0.attn.to_"),
+          ("z_image", "diffusion_model.layers.1.attention.qkv", "layers.1.attention.to_"),
+          ("flux", "lora_unet_double_blocks_0_img_attn_qkv", "transformer_blocks.0.attn.to_")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "name", "own"), NATIVE)
+@pytest.mark.parametrize("kind", ["lora", "lokr"])
+def test_a_fused_layer_of_any_kind_is_taken_apart(pipelines, base, name, own, kind):
+    """ai-toolkit, sd-scripts and LyCORIS train the first release's layers, in which queries, keys and values are one."""
+    family = tiny.load(pipelines(base))
+    inside = family.denoiser.get_submodule(f"{own}q").weight.shape[1]
+    rows = sum(len(family.denoiser.get_submodule(f"{own}{letter}").weight) for letter in "qkv")
+    if kind == "lora":
+        down, up = torch.randn(2, inside), torch.randn(rows, 2)
+        file, expected = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, up @ down
+    else:
+        w1, w2 = torch.randn(2, 2), torch.randn(rows // 2, inside // 2)
+        file, expected = {f"{name}.lokr_w1": w1, f"{name}.lokr_w2": w2}, torch.kron(w1, w2)
+    found = adds(family, file)
+    torch.testing.assert_close(
+        torch.cat([found["transformer", f"{own}{letter}.weight"] for letter in "qkv"]), expected, rtol=1e-4, atol=1e-5
+    )
+    assert len(found) == 3
+
+
+def test_half_of_the_layers_that_a_header_names_is_half_a_file(made, tmp_path):
+    one = made("sdxl")
+    half = {name: value for name, value in one.tensors.items() if "up_blocks" not in name}
+    with safe_open(one.folder / FILE, "pt") as file:
+        notes = file.metadata()
+    save_file(half, tmp_path / "half.safetensors", metadata=notes)
+    assert "is incomplete: it holds" in refused(lambda: add_lora(one.plain, read_lora(str(tmp_path / "half.safetensors"))))
+
+
+def test_a_run_learns_on_a_base_with_a_lora_and_is_drawn_and_resumed_so(made, tmp_path):
+    one = made("stable_diffusion")
+    settings = {"method": "lora", "rank": 1, "max_train_steps": 1, "output_dir": tmp_path / "run", "lora": str(one.folder / FILE)}
+    for _ in train(config(one.base, root=tmp_path, **settings, with_prior_preservation=False, class_prompt=None, learning_rate=1e-9)):
+        pass
+    opened = open_model(str(tmp_path / "run"))
+    torch.testing.assert_close(tiny.picture(opened.family.pipe), tiny.picture(one.family.pipe), rtol=0, atol=1e-4)
+    (tmp_path / "other.safetensors").write_bytes((one.folder / FILE).read_bytes()[:100])
+    with pytest.raises(SettingError, match="--lora"):
+        list(
+            train(config(one.base, root=tmp_path, **settings | {"lora": str(tmp_path / "other.safetensors"), "output_dir": tmp_path / "b"}))
+        )
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_base_model_with_a_lora_is_scored_beside_the_base_model(made, tmp_path):
+    """Other pictures than the base model's own, and not into a run's scores."""
+    one = made("stable_diffusion")
+    given = {
+        "run": str(one.base), "lora": str(one.folder / FILE), "class_noun": "dog", "identifier": "sks", "num_prompts": 1, "num_images": 1,
+        "class_samples": 0, "instance_data_dir": str(tiny.photos(tmp_path / "photos")), "output_dir": str(tmp_path / "out"),
+        "encoders": {"dino_encoder": "none", "clip_encoder": "none", "lpips_encoder": "none"}, "sampling": {"num_inference_steps": 2},
+    }  # fmt: skip
+    scores = [record for record in evaluate(EvaluateConfig.parse(given)) if isinstance(record, Scored)][-1].scores
+    pictures = {name: sorted((tmp_path / "out" / "samples" / "evaluation" / name).glob("*.png")) for name in ("tuned", "untuned")}
+    assert all(pictures.values()) and pictures["tuned"][0].read_bytes() != pictures["untuned"][0].read_bytes()
+    assert scores
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"1")
+    with pytest.raises(SettingError, match="--lora"):
+        list(evaluate(EvaluateConfig.parse({**given, "lora": str(broken), "output_dir": str(tmp_path / "other")})))
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,87 @@
+"""The table and the figure of the study: `python -m benchmarks.sr_finetuning.table OUT`.
+
+Each arm's mean over subjects (of seeds and scenes), and its difference from each of the arms it is held against, with 95 % intervals by
+drawing subjects with replacement, the same for both (a paired bootstrap).
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dreambooth.files.atomic import write_text
+from dreambooth.files.images import write_sheet
+from dreambooth.files.reading import read_json
+
+METRICS = {"fine_correlation": "fine part: correlation", "fine_energy": "its energy", "psnr": "PSNR, dB", "instance": "instance encoder"}
+AGAINST = ("bicubic", "control", "tuned, level 13")
+REPLICATES = 10_000
+
+Values = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""arm: metric: subject: its mean."""
+
+
+def values(folder: Path) -> Values:
+    """All rows, as means over the seeds of each subject; only of subjects that every arm has."""
+    rows = [read_json(path) for path in sorted((folder / "rows").glob("*.json"))]
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in rows:
+        for metric, value in row["mean"].items():
+            found.setdefault(row["arm"], {}).setdefault(metric, {}).setdefault(row["subject"], []).append(value)
+    whole = set.intersection(*(set(next(iter(metrics.values()))) for metrics in found.values()))
+    return {
+        arm: {metric: {name: float(np.mean(some[name])) for name in sorted(whole)} for metric, some in metrics.items()}
+        for arm, metrics in found.items()
+    }
+
+
+def difference(one: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, float, float]:
+    """Mean difference over the subjects, and its 95 % interval."""
+    each = np.array([one[name] - other[name] for name in one])
+    drawn = np.random.default_rng(0).choice(each, size=(REPLICATES, len(each)))
+    low, high = np.quantile(drawn.mean(1), [0.025, 0.975])
+    return float(each.mean()), float(low), float(high)
+
+
+def table(found: Values) -> str:
+    """Markdown."""
+    subjects = len(next(iter(found["bicubic"].values())))
+    order = [arm for arm in ("bicubic", *sorted(name for name in found if name.startswith("untuned")), "control") if arm in found]
+    order += sorted((arm for arm in found if arm.startswith("tuned")), key=lambda arm: int(arm.rsplit(" ", 1)[1]))
+    rule = "|---" * (1 + len(METRICS)) + "|"
+    lines = [f"| arm | {' | '.join(METRICS.values())} |", rule]
+    lines += [f"| {arm} | " + " | ".join(f"{np.mean([*found[arm][metric].values()]):.3f}" for metric in METRICS) + " |" for arm in order]
+    lines += ["", f"Differences, with 95 % intervals over {subjects} subjects:", "", f"| | {' | '.join(METRICS.values())} |", rule]
+    for other in AGAINST:
+        for arm in order:
+            if arm == other or other not in found or (other != "bicubic" and not arm.startswith("tuned")):
+                continue
+            cells = [difference(found[arm][metric], found[other][metric]) for metric in METRICS]
+            lines.append(f"| {arm} - {other} | " + " | ".join(f"{mean:+.3f} ({low:+.3f}, {high:+.3f})" for mean, low, high in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(folder: Path, path: Path, *, subjects: int = 4) -> None:
+    """The first scene of some subjects in every way, the truth first."""
+    known = sorted(one for one in (folder / "pictures").iterdir() if one.is_dir())[:subjects]
+    names = ["truth", "bicubic", "untuned, level 0", "control", "tuned, level 0", "tuned, level 13", "tuned, level 150", "tuned, level 250"]
+    rows = []
+    for name in names:
+        files = [one / f"0-{name}.png" for one in known]
+        if all(file.is_file() for file in files):
+            rows.append((name, [Image.open(file).convert("RGB") for file in files]))
+    write_sheet(path, rows, title="", footer="")
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    text = table(values(folder))
+    write_text(folder / "table.md", text)
+    figure(folder, folder / "figure.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
