@@ -5,16 +5,23 @@ images = run.generate("a [V] dog on the beach", num_images=4)
 """
 
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Unpack
 
 from PIL import Image
 
+from dreambooth.core.errors import Interrupted, SettingError
+from dreambooth.files.images import BROKEN
+from dreambooth.files.reading import needed_json
 from dreambooth.run.generate import Drawn, GenerateConfig, asked, opening
 from dreambooth.run.generate import generate as draw_pictures
 from dreambooth.run.train import train as train_records
+from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.setup.open import Opened, Opening
+from dreambooth.setup.runs import SHEETS, run_of
 from dreambooth.setup.stages import open_stages, stage_names
 from dreambooth.training.records import Done, Record
 
@@ -56,8 +63,31 @@ class Run:
         config = from_arguments(EvaluateConfig, {"run": str(self.path), **settings})
         return [record for record in evaluate(config) if isinstance(record, Scored)][-1].scores
 
+    @property
+    def scores(self) -> dict[str, Any]:
+        """`scores.json` of the last evaluation; raises SettingError where there was none."""
+        return needed_json(self.path / "scores.json", setting="run", fix="Call run.evaluate() first.")
+
+    def show(self) -> Image.Image:
+        """The run's contact sheet, which a notebook displays and `.show()` opens; raises SettingError where it has no picture yet."""
+        found = run_of(self.path, self.path.parent)
+        path = found.picture() if found else None
+        try:
+            with Image.open(path or self.path / SHEETS[0]) as image:
+                return image.convert("RGB")
+        except BROKEN:
+            fix = 'Draw one: run.generate("a [V] dog on the beach").'
+            raise SettingError("run", f"{self.path} holds no picture to show.", fix=fix) from None
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the run's picture beside its state, verdict and scores."""
+        from dreambooth.reporting.notebook import card
+
+        found = run_of(self.path, self.path.parent)
+        return card(found) if found else f"<code>{escape(repr(self))}</code>"
 
 
 def train(*, on_record: Callable[[Record], None] = lambda record: None, **settings: "Unpack[TrainKeywords]") -> Run:
@@ -83,6 +113,30 @@ def generate(run: str | Path, prompt: str | list[str], **settings: "Unpack[Gener
     return Run(path=run).generate(prompt, **settings)
 
 
-def watch(**settings: "Unpack[TrainKeywords]") -> Iterator[Record]:
+class Watched(Iterator[Record]):
+    """The records of a training, which `stop()` ends after the update under way, from another thread or cell, too."""
+
+    def __init__(self, config: TrainConfig):
+        self._stopped = Event()  # not this object itself: what is no longer iterated over has to end at once
+        self._records = train_records(config, stop=self._stopped.is_set)
+
+    def __next__(self) -> Record:
+        try:
+            return next(self._records)
+        except Interrupted:
+            if not self._stopped.is_set():
+                raise
+            raise StopIteration from None
+
+    def stop(self) -> None:
+        """Save and stop; the records end then. `resume_from_checkpoint="latest"` goes on."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop at once, without saving."""
+        self._records.close()
+
+
+def watch(**settings: "Unpack[TrainKeywords]") -> Watched:
     """`stream.train` by flat names: for record in dreambooth.watch(instance_data_dir="photos", class_noun="dog")."""
-    return train_records(train_config(**settings))
+    return Watched(train_config(**settings))

@@ -292,6 +292,10 @@ class GenerateKeywords(TypedDict, total=False):
     """What the pictures should not show."""
     num_images: int | None
     """Pictures of each prompt."""
+    grid: str | Path | None
+    """Rows and columns of one labelled sheet: two of prompt, seed, guidance_scale, num_inference_steps, checkpoint, lora_scale."""
+    grid_values: list[str | Path] | tuple[str | Path, ...] | str | None
+    """Values of an axis where they are not the usual ones: lora_scale=0.5,1 checkpoint=100,best."""
     seed: int | None
     """Seed of each prompt's first picture; the next ones count up."""
     batch_size: int | None

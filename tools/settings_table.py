@@ -5,8 +5,10 @@ from pathlib import Path
 
 from dreambooth.bench.config import BenchConfig
 from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.cache import CacheList, CachePrune
 from dreambooth.cli.demo import DemoConfig
 from dreambooth.cli.models import ListModels
+from dreambooth.cli.runs import RunsCompare, RunsList, RunsRemove, RunsShow, RunsTell
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
@@ -36,7 +38,8 @@ def page() -> str:
     others = {
         "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
         "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
-        "identifier": IdentifierSearch, "demo": DemoConfig,
+        "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
+        "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
     }  # fmt: skip
     parts += [_table(f"dreambooth {command}", tree) for command, tree in others.items()]
     return "\n".join(parts)

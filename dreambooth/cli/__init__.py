@@ -14,6 +14,8 @@ COMMANDS = {
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
     "export": "RUN -> a file for ComfyUI, A1111, kohya's tools or diffusers, read back and compared",
+    "runs": "list / show / compare / remove runs, and steer one that is training",
+    "cache": "list / prune what is kept for all runs: class images, digests, base models",
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare / caption a folder of photos",

@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
+from dreambooth.core.wording import duration
 from dreambooth.training import records
 
 
@@ -34,6 +35,8 @@ class Terminal:
         self.task: tuple[str, TaskID] | None = None
         self.loud = os.environ.get("RANK", "0") == "0"
         self.last_line = 0.0
+        self.began: tuple[str, float, int] | None = None
+        """The phase of the lines, when it was first seen, and how much was done by then."""
         if self.bars and self.loud:
             self.bars.start()
 
@@ -52,7 +55,7 @@ class Terminal:
         elif isinstance(record, records.Preview):
             self.say(f"{len(record.paths)} pictures in {record.paths[0].parent}")
         elif isinstance(record, records.Saved):
-            self.say(f"saved {record.path}")
+            self.say(f"saved {record.path}{f' ({record.why})' if record.why else ''}")
 
     def say(self, text: str, *, important: bool = False) -> None:
         """A line above the bars."""
@@ -75,12 +78,15 @@ class Terminal:
             self.bars.update(self.task[1], text=text)
 
     def _line(self, phase: str, done: int, total: int, text: str) -> None:
-        """Without a terminal: a line every ten seconds, and the last."""
-        if text or done == total:
-            now = time.monotonic()
-            if done == total or now - self.last_line > 10:
-                self.last_line = now
-                self.say(f"{phase} {done}/{total} {text}".rstrip())
+        """Without a terminal: a line every ten seconds with the time left, and the last."""
+        now = time.monotonic()
+        if self.began is None or self.began[0] != phase:
+            self.began = (phase, now, done)
+        if (text or done == total) and (done == total or now - self.last_line > 10):
+            self.last_line = now
+            moved = done - self.began[2]
+            left = f"{duration((now - self.began[1]) / moved * (total - done))} left" if moved > 0 and done < total else ""
+            self.say(" ".join(filter(None, (f"{phase} {done}/{total}", text, left))))
 
 
 def _numbers(values: dict[str, float]) -> str:

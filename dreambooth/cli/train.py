@@ -1,14 +1,14 @@
 """`dreambooth train`."""
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from types import FrameType
 
 from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.notify import notifying
 from dreambooth.cli.parse import help_text, named_method, read_flags
 from dreambooth.cli.show import Terminal
-from dreambooth.core.errors import Interrupted
 from dreambooth.core.trees import at, merged
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.run.train import train
@@ -17,12 +17,12 @@ from dreambooth.setup.commands import draw_command
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, from_file
 from dreambooth.setup.trust import DEEDS
-from dreambooth.training.records import Done, Progress
+from dreambooth.training.records import Done, Record
 
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
 
-A value that is left out comes from the recipe of the base model and the method; the defaults below are those of diffusers' scripts, and --preset diffusers uses them as they are. --config FILE reads settings from YAML first (every run writes a complete config.yaml); --debug shows tracebacks. Flags may be written with - or _. [V] in any prompt stands for the identifier."""  # noqa: E501
+A value that is left out comes from the recipe of the base model and the method; the defaults below are those of diffusers' scripts, and --preset diffusers uses them as they are. --config FILE reads settings from YAML first (every run writes a complete config.yaml); --notify CMD runs a command when the training has ended, however, with DREAMBOOTH_RUN, DREAMBOOTH_STATE and DREAMBOOTH_CAUSE in its environment; --debug shows tracebacks. Flags may be written with - or _. [V] in any prompt stands for the identifier."""  # noqa: E501
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(tree, usage=USAGE, intro=INTRO))
         return 0
-    values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config",))
+    values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config", "notify"))
     if "config" in others:
         given = {name: at(values, flags(TrainConfig)[name].path) for name in DEEDS}
         tree, said = from_file(Path(others["config"]).expanduser(), given, named_method(argv))
@@ -40,18 +40,21 @@ def main(argv: Sequence[str]) -> int:
     terminal, stop = Terminal(), _signals()
     for remark in remarks:
         terminal.say(remark)
-    records = train(config, stop=stop)
+    with notifying(others.get("notify"), config.output_dir):
+        _drain(train(config, stop=stop), terminal)
+    return 0
+
+
+def _drain(records: Generator[Record, None, None], terminal: Terminal) -> None:
+    """Show records to the end."""
     try:
         for record in records:
             terminal.take(record)
-            if isinstance(record, Progress) and stop():
-                records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again to go on."))
             if isinstance(record, Done):
                 _goodbye(terminal, record)
     finally:
         records.close()
         terminal.close()
-    return 0
 
 
 def _goodbye(terminal: Terminal, done: Done) -> None:

@@ -49,6 +49,12 @@ def size(count: int | float) -> str:
     return f"{number} {('byte' if number == '1' else 'bytes', 'KiB', 'MiB', 'GiB')[power]}"
 
 
+def duration(seconds: float) -> str:
+    """A time in the two units in which it is read best: 2 h 5 min, 3 min 20 s, 12 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def _quoted(word: str) -> str:
     """Double quotes, which all shells know, where they keep a word as it is; else what a POSIX shell needs."""
     if word and not re.search(r"[^\w@%+=:,./-]", word, re.ASCII):

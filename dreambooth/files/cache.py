@@ -5,6 +5,11 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 
+CLASS_IMAGES, DIGESTS = "class_images", "digests"
+"""Folders below the root."""
+MANIFEST = "class_images.json"
+"""In a folder of class images: which they are, and how they were made."""
+
 
 def cache_root() -> Path:
     """$DREAMBOOTH_CACHE, or dreambooth below $XDG_CACHE_HOME or ~/.cache; raises SettingError where nobody says where home is."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.files.atomic import write_json
-from dreambooth.files.cache import cache_root
+from dreambooth.files.cache import DIGESTS, cache_root
 from dreambooth.files.reading import Damaged, TypedDict, read_json
 
 WORTH_REMEMBERING = 2**20
@@ -73,7 +73,7 @@ def _noted(path: Path) -> Note | None:
 
 def _place(path: Path) -> Path:
     name = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:32]
-    return cache_root() / "digests" / f"{name}.json"
+    return cache_root() / DIGESTS / f"{name}.json"
 
 
 def _seen(path: Path) -> tuple[int, int, int, int, int]:

@@ -105,3 +105,35 @@ def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title:
     """A contact sheet as PNG, whole or not at all."""
     with whole_file(path) as partial:
         contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
+
+
+def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: Sequence[str], *, footer: str) -> Image.Image:
+    """Rows and columns of pictures, each with its label: columns above, rows at the left."""
+    font, line = ImageFont.load_default(TEXT), TEXT + 5
+    heads = [_label(label, font) for label in columns]
+    left, top = MARGIN + TILE, MARGIN + max(map(len, heads)) * line + 4
+    step = TILE + MARGIN // 2
+    width = left + len(columns) * step + MARGIN // 2
+    ends = wrapped(written_out(footer), font, width - 2 * MARGIN)
+    sheet = Image.new("RGB", (width, top + len(rows) * step + len(ends) * line + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, words in enumerate(heads):
+        draw.multiline_text((left + column * step, MARGIN), "\n".join(words), INK, font=font, spacing=line - TEXT)
+    for row, (label, images) in enumerate(rows):
+        draw.multiline_text((MARGIN, top + row * step), "\n".join(_label(label, font)), INK, font=font, spacing=line - TEXT)
+        for column, image in enumerate(images):
+            sheet.paste(fit(image), (left + column * step, top + row * step))
+    draw.multiline_text((MARGIN, top + len(rows) * step), "\n".join(ends), GREY, font=font, spacing=line - TEXT)
+    return sheet
+
+
+def _label(text: str, font: Any) -> list[str]:
+    """A label in at most six lines beside or above a tile."""
+    lines = wrapped(written_out(text), font, TILE - MARGIN)
+    return lines if len(lines) <= 6 else [*lines[:5], f"{lines[5]} ..."]
+
+
+def write_grid(path: Path, rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: Sequence[str], *, footer: str) -> None:
+    """A labelled grid as PNG, whole or not at all."""
+    with whole_file(path) as partial:
+        grid_sheet(rows, columns, footer=footer).save(partial, "PNG")

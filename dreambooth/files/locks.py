@@ -39,6 +39,17 @@ def waiting_for(lock: FileLock, *, seconds: float = 1.0) -> Iterator[None]:
             yield
 
 
+def is_held(folder: Path) -> bool:
+    """Whether somebody is at work in a folder; where that cannot be asked, it may be."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0, thread_local=False):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 @contextmanager
 def claimed(folder: Path, verb: str, *, setting: str = "--output_dir") -> Iterator[None]:
     """A block in which no other process trains, evaluates or exports in `folder`; the folder is made where it is missing.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
+from dreambooth.core.wording import duration
 from dreambooth.files.atomic import write_text
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
@@ -228,7 +229,7 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
         ("Updates", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
-        ("Training", _duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
+        ("Training", duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
 
@@ -249,11 +250,6 @@ def _state(record: Mapping[str, Any]) -> str:
     """How a run ended; nothing while it is at work: this page is written by the run itself, as its last deed."""
     status = status_of(record)
     return "" if status.state.is_active or not record.get("state") else str(status)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _seed(path: Path) -> int:

@@ -1,7 +1,8 @@
 """`generate`: pictures from a run, a checkpoint, a pipeline or a LoRA, with a contact sheet."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.load import scan
 from dreambooth.prompts.placeholder import fill, read_prompts
+from dreambooth.run.axes import Grid, Subject, read_grid
 from dreambooth.run.gallery import Gallery
-from dreambooth.schema import Count, Seed, Setting, is_set
+from dreambooth.run.grid import GridRequest, draw_grid
+from dreambooth.schema import Count, Seed, Setting, flags, is_set
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
 from dreambooth.setup.stages import (
+    Found,
     find_stages,
     is_cascade,
     open_stages,
@@ -39,7 +43,7 @@ class GenerateConfig(Setting):
     """Draw pictures with a run, a checkpoint of a run, a pipeline folder or a Hub model."""
 
     positional = ("run", "prompt")
-    prose = ("prompt",)
+    prose = ("prompt", "grid_values")
 
     run: str
     """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
@@ -57,6 +61,10 @@ class GenerateConfig(Setting):
     """What the pictures should not show."""
     num_images: Count = 4
     """Pictures of each prompt."""
+    grid: str | None = None
+    """Rows and columns of one labelled sheet: two of prompt, seed, guidance_scale, num_inference_steps, checkpoint, lora_scale."""
+    grid_values: tuple[str, ...] = ()
+    """Values of an axis where they are not the usual ones: lora_scale=0.5,1 checkpoint=100,best."""
     seed: Seed = 0
     """Seed of each prompt's first picture; the next ones count up."""
     batch_size: Count = 4
@@ -103,6 +111,7 @@ class Asked:
     pictures: tuple[Path, ...] = ()
     """Small ones to make large."""
     doubts: tuple[str, ...] = ()
+    grid: Grid | None = None
 
 
 def asked(config: GenerateConfig) -> Asked:
@@ -139,13 +148,16 @@ def asked(config: GenerateConfig) -> Asked:
         raise SettingError("--output_dir", reason, fix="Leave it out, or name a folder below samples.")
     refuse_unwritable(folder, "--output_dir")
     pictures = scan(config.from_folder).photos if config.from_folder else ()
-    return Asked(filled, negative, folder, pictures, tuple(strangers(stages)))
+    return Asked(filled, negative, folder, pictures, tuple(strangers(stages)), _grid(config, filled, stages))
 
 
 def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Drawn]:
     """Draw every prompt with seeds seed, seed + 1 ...; PNGs carry their settings. The last record is `Drawn`."""
     wanted = asked(config)
     prompts, negative, folder = list(wanted.prompts), wanted.negative_prompt, wanted.folder
+    if wanted.grid:
+        yield Drawn(*(yield from draw_grid(_grid_request(config, wanted, wanted.grid), opened)))
+        return
     if opened is None:
         yield Message(f"Loading {named(config.run)} ...")
         opened = open_stages(stage_names(config.run, config.then), opening(config))
@@ -177,6 +189,29 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         how = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
         write_sheet(gallery.sheet, rows, title="", footer=f"{opened.name} · {how} · seeds {seeds[0]}-{seeds[-1]}")
     yield Drawn(tuple(pictures), tuple(gallery.path(place) for place in range(len(pictures))), gallery.sheet)
+
+
+def _grid(config: GenerateConfig, prompts: Sequence[str], stages: Sequence[Found]) -> Grid | None:
+    """The grid that was asked for, with its axes filled in."""
+    if config.grid is None:
+        if config.grid_values:
+            raise SettingError("--grid_values", "there is no grid.", fix="Name its axes, as in --grid prompt,lora_scale.")
+        return None
+    if len(stages) > 1 or config.from_folder or is_cascade(config.run):
+        raise SettingError("--grid", "a grid is drawn by one model, and this request has several stages.", fix="Leave out one of the two.")
+    model = stages[0]
+    run = model.run if model.run == model.path else None
+    given = frozenset(name for name, flag in flags(GenerateConfig).items() if is_set(config, flag.path))
+    seeds = [config.seed + i for i in range(config.num_images)]
+    return read_grid(config.grid, config.grid_values, Subject(config.run, run, model.config, config.lora, prompts, seeds, given))
+
+
+def _grid_request(config: GenerateConfig, wanted: Asked, grid: Grid) -> GridRequest:
+    """All that decides a grid; the model's own name, where no checkpoints vary, is what `open_model` calls it."""
+    return GridRequest(
+        grid, str(named(config.run)), opening(config), wanted.prompts[0], config.seed, wanted.negative_prompt, wanted.folder,
+        config.batch_size, config.mixed_precision, partial(sampling_of, config),
+    )  # fmt: skip
 
 
 def _draw_missing(gallery: Gallery, family: Family, how: Mapping[str, Any]) -> Generator[Message | Progress, None, list[Picture]]:

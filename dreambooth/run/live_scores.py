@@ -65,7 +65,8 @@ class Watcher:
         trainer.best_checkpoint = folder / f"checkpoint-{chosen['step']}" if chosen else None
 
     def first(self) -> Iterator[Record]:
-        """The untuned model's scores, which all later ones are held against; nothing when a resumed run has them."""
+        """Where the curves are, and the untuned model's scores, which all later ones are held against; a resumed run has them."""
+        yield Message(f"Live curves: {self.page.path} (open it in a browser; it refreshes itself).")
         if 0 in self.live.curve:
             return
         frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()
@@ -83,6 +84,7 @@ class Watcher:
         yield self._evaluate(step)
         chosen = self.choice()
         if chosen and chosen["step"] == step < self.trainer.total:
+            yield Message(str(chosen["why"]))
             yield from self.trainer.save_best(self.folder)
         elif chosen and chosen["step"] < step:  # perhaps one that was due anyway, and led by less than noise
             self.trainer.best_checkpoint = self.folder / f"checkpoint-{chosen['step']}"

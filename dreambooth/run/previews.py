@@ -24,8 +24,8 @@ FINAL_PROMPTS = ("{subject}", "{subject} on the beach", "{subject} in the snow",
 
 
 def preview(config: TrainConfig, trainer: Trainer, material: Material, folder: Path) -> Preview:
-    """The validation prompt, drawn with the weights as they are."""
-    prompt = _filled(config, material, "validation_prompt")
+    """The validation prompt, or the photos' own where there is none, drawn with the weights as they are."""
+    prompt = _filled(config, material, "validation_prompt") or material.instance_prompt
     pictures = _pictures(config, trainer, material, [prompt], _count(config))
     place = folder / "samples" / f"step-{trainer.step:06d}"
     paths = write_pictures(place, [(prompt, pictures)], extra={"step": trainer.step})
@@ -93,6 +93,12 @@ def _footer(config: TrainConfig, sampler: str) -> str:
     model = config.model.pretrained_model_name_or_path
     how = f"{sampler}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
     return f"{model} · {config.method.kind} · {how}"
+
+
+def is_due(config: TrainConfig, step: int, every: int) -> bool:
+    """Whether the validation prompt is drawn after so many updates. After none it shows the untuned model."""
+    validation = config.validation
+    return bool(validation.validation_prompt) and step % every == 0 and step >= validation.validation_min_steps
 
 
 def preview_interval(config: TrainConfig, trainer: Trainer) -> int:

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from dreambooth.run.trackers import Tracker, open_trackers
 from dreambooth.setup.config import TrainConfig, dump
 from dreambooth.setup.journal import Journal
 from dreambooth.setup.record import RunRecord
+from dreambooth.setup.steering import Asked, Steering
+from dreambooth.training.loop import Trainer
+from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Record
 
 
@@ -24,7 +28,7 @@ class Backlog:
         return
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """A start of a training."""
 
@@ -33,6 +37,22 @@ class Session:
     held: ExitStack
     """What lasts until the run has ended."""
     stop: Callable[[], bool]
+    steering: Steering | None = None
+    """What its folder takes in, from when the run is recorded there; for the first process alone."""
+    is_alone: bool = True
+    """Whether no other process waits for what this one does."""
+
+    def steer(self, folder: Path, processes: Ranks) -> None:
+        """Let the run's folder steer it; the first process reads what is asked for."""
+        self.is_alone, self.steering = processes.count == 1, Steering(folder) if processes.is_main else None
+
+    def wants_stop(self) -> bool:
+        """Whether it is to save and stop, by a signal, its caller, or its folder."""
+        return self.stop() or bool(self.steering and self.steering.wants_stop())
+
+    def stops_early(self) -> bool:
+        """The same before the training: what one of several processes alone was asked for, the others would wait through."""
+        return self.wants_stop() if self.is_alone else self.stop()
 
     def open(self, config: TrainConfig, record: RunRecord, step: int) -> None:
         """Let trackers, journal and record observe a run that goes on from a step; the journal also gets what was said before."""
@@ -46,3 +66,18 @@ class Session:
         for tracker in trackers:
             self.held.callback(tracker.close)
         self.observers[:] = [*trackers, journal, record]
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A training's answer to what it is asked for while it goes on; several processes do the same after the same update."""
+
+    steering: Steering | None
+    stop: Callable[[], bool]
+    processes: Ranks
+
+    def asked(self, trainer: Trainer) -> Asked:
+        """What is to be done after this update."""
+        if self.processes.count > 1 and trainer.step % trainer.loop.log_interval:
+            return Asked(0)
+        return Asked(self.processes.agreed(self.steering.take() if self.steering else 0))

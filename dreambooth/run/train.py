@@ -1,13 +1,12 @@
 """Photos in, personal model out: training as a generator of records, which the command line, pages and notebooks read."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from dreambooth.core.device import reserved_mib
+from dreambooth.core.device import choose_kernels, reserved_mib
+from dreambooth.core.errors import Interrupted
 from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.files.atomic import writable_folder, write_text
@@ -25,10 +24,10 @@ from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
-from dreambooth.run.previews import final_pictures, preview, preview_interval
+from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
-from dreambooth.run.session import Backlog, Session
+from dreambooth.run.session import Backlog, Session, Steered
 from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
@@ -36,10 +35,11 @@ from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_abso
 from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
+from dreambooth.setup.steering import Asked
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
-from dreambooth.training.records import Done, Message, Record, Saved, Step
+from dreambooth.training.records import Done, Message, Progress, Record, Saved, Step
 from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
 
@@ -58,10 +58,13 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
     """
     with ExitStack() as held:
         session = Session([Backlog()], held, stop)
-        for record in _train(config, session):
-            for observer in session.observers:
-                observer.take(record)
-            yield record
+        with closing(_train(config, session)) as records:
+            for record in records:
+                for observer in session.observers:
+                    observer.take(record)
+                yield record
+                if isinstance(record, Progress) and session.stops_early():
+                    records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again."))
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Prepared:
     """What it is scored with while it goes on."""
 
 
-def _train(config: TrainConfig, session: Session) -> Iterator[Record]:
+def _train(config: TrainConfig, session: Session) -> Generator[Record, None, None]:
     """The request understood, the folder claimed, the model loaded; then the run."""
     check(config)
     unused = unused_settings(config)
@@ -116,9 +119,7 @@ def _train(config: TrainConfig, session: Session) -> Iterator[Record]:
         yield from warnings(changed_since(material, start.checkpoint))
     yield from refuse_too_large(config, processes.device)
     encoders = load_encoders(config, processes.device)
-    if config.loop.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    choose_kernels(deterministic=config.loop.deterministic, tf32=config.loop.allow_tf32)
     yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
     prepared = yield from _load(config, material, processes, start.checkpoint, encoders)
     yield from _run(prepared, session)
@@ -171,6 +172,7 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         folder, origin(config, run.material, base=run.base, seed=run.seed, device=str(processes.device), processes=processes.count),
         spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
+    session.steer(folder, processes)
     with recorded(record):
         stage = run.family.stage if run.family.stage > 1 else None
         noted = {"flow_shift": flow_shift(config, run.family), "noise_levels": trained_levels(config, run.family), "stage": stage}
@@ -258,32 +260,33 @@ def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, sess
         watcher = Watcher(run.config, trainer, run.material, run.encoders, run.config.output_dir, record.values)
         session.observers.append(watcher.page)
         session.held.callback(watcher.page.close)
-    yield from _updates(run, trainer, watcher, record.watching(session.stop))
+    yield from _updates(run, trainer, watcher, Steered(session.steering, record.watching(session.wants_stop), run.processes))
     trainer.sums.finish()
     if watcher and run.config.watching.keep_best:
         yield from watcher.take_best()
 
 
-def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, stop: Callable[[], bool]) -> Iterator[Record]:
+def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: Steered) -> Iterator[Record]:
     """All updates, each followed by the pictures and scores that are due."""
-    main, validation, folder = run.processes.is_main, run.config.validation, run.config.output_dir
-    every = preview_interval(run.config, trainer)
+    main, folder, every = run.processes.is_main, run.config.output_dir, preview_interval(run.config, trainer)
     if watcher:
-        yield Message(f"Live curves: {watcher.page.path} (open it in a browser; it refreshes itself).")
         yield from watcher.first()
-    for record in trainer.updates(folder, stop=stop):
+    if main and trainer.step == 0 and is_due(run.config, 0, every):
+        yield preview(run.config, trainer, run.material, folder)
+    for record in trainer.updates(folder, stop=steered.stop):
         yield record
-        if not isinstance(record, Step) or not main:
+        if not isinstance(record, Step):
             continue
-        is_due = record.step % every == 0 and record.step >= validation.validation_min_steps
-        if validation.validation_prompt and is_due:
+        asked = steered.asked(trainer)
+        if main and (is_due(run.config, record.step, every) or Asked.SAMPLE in asked):
             yield preview(run.config, trainer, run.material, folder)
-        if watcher:
+        if main and watcher:
             yield from watcher.after(record.step)
-            if watcher.has_enough:
-                if trainer.moments.every is None:  # the end has come early, and is a moment to save all the same
-                    yield from trainer.save(folder)
-                return
+        is_enough = bool(main and watcher and watcher.has_enough)
+        if asked & (Asked.SAVE | Asked.FINISH) or (is_enough and trainer.moments.every is None):  # an early end is a moment to save, too
+            yield from trainer.save(folder, why="the training ends early" if is_enough else "asked for")
+        if is_enough or Asked.FINISH in asked:
+            return
 
 
 def _last(records: Iterator[Record | Batches]) -> Iterator[Record]:

@@ -8,7 +8,7 @@ A line is a JSON object with `time` (seconds since 1970) and `kind`:
     step       step, total, and the numbers when they were read from the device (steps in between are not written)
     scores     step, total, and the values of an evaluation pass
     preview    step, paths, prompts
-    saved      step, path
+    saved      step, path, why
     end        state, cause
 
 A run that goes on from an earlier checkpoint leaves its lines behind that step in the file; `read_records` leaves them out.
@@ -142,7 +142,7 @@ def _line(record: Record, folder: Path) -> dict[str, Any] | None:
             paths = [_inside(path, folder) for path in record.paths]
             return {"kind": "preview", "step": record.step, "paths": paths, "prompts": list(record.prompts)}
         case Saved():
-            return {"kind": "saved", "step": record.step, "path": _inside(record.path, folder)}
+            return {"kind": "saved", "step": record.step, "path": _inside(record.path, folder), "why": record.why}
     return None
 
 

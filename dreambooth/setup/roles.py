@@ -18,7 +18,7 @@ from dreambooth.training.subjects import prompts_of, subjects
 PARTS = (
     "unet", "transformer", "vae", "text_encoder*", "tokenizer*", "scheduler", "feature_extractor", "image_encoder", "safety_checker",
 )  # fmt: skip
-RUN_WRITES = (*PARTS, "checkpoint-*", ".partial-*", "samples/step-*", "samples/final", "samples/evaluation")
+RUN_WRITES = (*PARTS, "checkpoint-*", ".partial-*", "requests", "samples/step-*", "samples/final", "samples/evaluation")
 """Names below a run's folder that training and evaluation write, replace or delete."""
 
 

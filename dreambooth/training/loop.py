@@ -152,15 +152,15 @@ class Trainer:
             may_agree = self.processes.count == 1 or self.step % self.loop.log_interval == 0
             is_due = self.moments.due(self.step) or (may_agree and bool(self.processes.agreed(int(self.moments.overdue()))))
             if is_due:
-                yield from self.save(output_dir)
+                yield from self.save(output_dir, why=self.moments.why(self.step))
             if may_agree and self.processes.any(stop()):
                 if not is_due:
-                    yield from self.save(output_dir)
+                    yield from self.save(output_dir, why="stopping")
                 self.sums.finish()
                 raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
 
-    def save(self, output_dir: Path) -> Iterator[Record]:
-        """A checkpoint of this moment, by the main process."""
+    def save(self, output_dir: Path, *, why: str) -> Iterator[Record]:
+        """A checkpoint of this moment, by the main process; its record says why it was taken."""
         self.metric_buffer.check(self._last())
         folder = output_dir / f"checkpoint-{self.step}"
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
@@ -172,7 +172,7 @@ class Trainer:
         self.moments.saved()
         self.last_checkpoint = folder
         if not is_there:
-            yield Saved(self.step, folder)
+            yield Saved(self.step, folder, why)
 
     def save_best(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment as the best so far; the one before it goes, unless it was due anyway.
@@ -185,7 +185,7 @@ class Trainer:
             self._write(folder)
             self.moments.saved()
             self.last_checkpoint = folder
-            yield Saved(self.step, folder)
+            yield Saved(self.step, folder, "the best so far")
         if before and before != folder and not self.moments.owns(before):
             remove_checkpoint(before)
         self.moments.prune(output_dir, newest=folder, best=folder)

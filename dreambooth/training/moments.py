@@ -24,6 +24,12 @@ class Moments:
         """Whether the count of updates asks for it: the same in every process."""
         return step % self.every == 0 if self.every else step in self.quarters
 
+    def why(self, step: int) -> str:
+        """Why a run is saved after an update, in a few words."""
+        if self.every:
+            return f"every {self.every} updates"
+        return "a quarter of the run" if step in self.quarters else f"{MINUTES} minutes after the last"
+
     def overdue(self) -> bool:
         """Whether the clock asks for it. Clocks differ from process to process, so the first one's has to decide for all."""
         return self.every is None and time.monotonic() - self.since >= MINUTES * 60

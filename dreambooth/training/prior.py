@@ -22,7 +22,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families.base import Family
 from dreambooth.families.sampling import Picture, Sampling, Smaller, draw, whole_batches
 from dreambooth.files.atomic import write_json
-from dreambooth.files.cache import cache_root
+from dreambooth.files.cache import CLASS_IMAGES, MANIFEST, cache_root
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.images import is_whole_png, read_settings, save_png
 from dreambooth.files.places import is_inside
@@ -31,7 +31,6 @@ from dreambooth.photos.load import load, scan
 from dreambooth.schema import Count, Guidance, Setting, Share
 from dreambooth.training.records import Message, Progress, Record
 
-MANIFEST = "class_images.json"
 NAME = r"^[0-9]{5,18}\.png$"
 """Of a picture that was drawn here: its seed, and no way out of the folder."""
 
@@ -242,7 +241,7 @@ def shared_folder(made_with: Mapping[str, Any], *, weights: str) -> Path:
 
     `weights` is the precision in which the model's own weights lay: rounded ones draw other bits.
     """
-    return cache_root() / "class_images" / set_digest({**made_with, "weights": weights})
+    return cache_root() / CLASS_IMAGES / set_digest({**made_with, "weights": weights})
 
 
 def set_digest(made_with: Mapping[str, Any]) -> str:

@@ -57,6 +57,8 @@ class Saved:
 
     step: int
     path: Path
+    why: str = ""
+    """Why a checkpoint was taken now, in a few words; nothing for the output."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_validation_prompt_draws(place):
     flags = TWO_STEPS.replace("--max_train_steps 2", "--max_train_steps 4")
     assert here.train("train_dreambooth", f"{flags} --validation_prompt dog --validation_steps 2 --validation_scheduler DDPMScheduler") == 0
     drawn = sorted(path.parent.name for path in (here.out / "samples").glob("step-*/*.png"))
-    assert drawn == ["step-000002", "step-000004"]
+    assert drawn == ["step-000000", "step-000002", "step-000004"]
 
 
 def test_validation_epochs_count_photos(place):
@@ -91,7 +91,7 @@ def test_validation_epochs_count_photos(place):
     here = place()
     flags = TWO_STEPS.replace("--max_train_steps 2", "--max_train_steps 9")
     assert here.train("train_dreambooth_lora", f"{flags} --validation_prompt dog --validation_epochs 1") == 0
-    assert sorted(path.name for path in (here.out / "samples").glob("step-*")) == ["step-000004", "step-000008"]
+    assert sorted(path.name for path in (here.out / "samples").glob("step-*")) == ["step-000000", "step-000004", "step-000008"]
 
 
 def test_num_train_epochs_count_photos(place):

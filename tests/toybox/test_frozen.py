@@ -19,7 +19,7 @@ from dreambooth.toybox.world.captions import training_caption
 SHEET = Path(__file__).parent / "frozen_world.png"
 SIDE, ACROSS = 64, 8
 CAPTIONS = "cc07b1074d5b5369a515a0e8b56996a96bbcaf6cc04fb190c4d413d9188f9b69"
-ENCODER = "7333a7d14900400ec4911d348793cea86af879bb4e2546b4708ad6a4939748a1"
+ENCODER = "d6cacf236a93c6386a72924124c6d51695ea854f1b16aca164b6d552924c52ab"
 
 
 def frozen_pictures() -> np.ndarray:
