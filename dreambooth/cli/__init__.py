@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare / caption a folder of photos",
+    "plan": "MODEL -> the memory that a training needs, before anything is downloaded",
     "models": "base models by short name: licence, gate, size, recipe",
     "identifier": "rank rare tokens of a model's tokenizers",
     "demo": "the whole story on the embedded toybox, offline, in minutes",

@@ -39,6 +39,13 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, DTYPES[precision], cache_enabled=True)
 
 
+def choose_kernels(*, deterministic: bool, tf32: bool) -> None:
+    """Have torch use deterministic kernels, where there are any, and TF32 for float32 matrix work on NVIDIA GPUs, or not."""
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
 def reserved_mib(device: torch.device) -> float | None:
     """Peak memory taken on a CUDA device, MiB; None where torch keeps no such count."""
     return torch.accelerator.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None

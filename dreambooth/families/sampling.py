@@ -181,12 +181,24 @@ def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> "list[tup
         return None
 
 
-@torch.no_grad()
 def _batch(
     family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str,
     small: Sequence[torch.Tensor],
 ) -> list[tuple[Image.Image, torch.Tensor]]:  # fmt: skip
     """Pictures of one call of the pipeline, each also as it was before it was rounded, in about [-1, 1]."""
+    out = call(family, prompts, seeds, sampling, negative_prompt, precision, small).cpu()
+    black, white = family.picture_range
+    levels = (((out - black) / (white - black)).nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pixels = out if black < 0 else out * 2 - 1
+    return [(Image.fromarray(array), one) for array, one in zip(levels, pixels, strict=True)]
+
+
+@torch.no_grad()
+def call(
+    family: Family, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, negative_prompt: str | None, precision: str,
+    small: Sequence[torch.Tensor] = (),
+) -> torch.Tensor:  # fmt: skip
+    """One call of the pipeline: pictures as it makes them, float32 [b, 3, H, W], still on the device."""
     options: dict[str, Any] = {"eta": sampling.eta}
     if small:
         options |= family.small_kwargs(torch.stack([*small]).to(family.device))
@@ -200,14 +212,10 @@ def _batch(
     negative = [unwanted] * len(prompts) if unwanted else None
     options |= family.pipeline_kwargs(sampling.guidance_scale, negative) | family.prompt_kwargs(prompts, negative)
     with autocast(family.device, precision), _decoder(family, precision):
-        out = family.pipe(
+        return family.pipe(
             num_inference_steps=sampling.num_inference_steps, output_type="pt",
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], **options,
-        ).images.float().cpu()  # fmt: skip
-    black, white = family.picture_range
-    levels = (((out - black) / (white - black)).nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    pixels = out if black < 0 else out * 2 - 1
-    return [(Image.fromarray(array), one) for array, one in zip(levels, pixels, strict=True)]
+        ).images.float()  # fmt: skip
 
 
 @contextmanager

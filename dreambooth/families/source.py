@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
+CONFIGURATIONS = ("model_index.json", RECIPE, "*/config.json", "*/scheduler_config.json", "*/tokenizer_config.json")
+"""The files of a pipeline that say what its networks are."""
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 """What diffusers and transformers raise for files that are missing, damaged or half written."""
 
@@ -109,6 +111,14 @@ class ModelSource(Setting):
             raise _no_pipeline(folder)
         return folder
 
+    def configurations(self) -> "ModelSource":
+        """The same model without its weights: of one that is not here its configurations alone are downloaded."""
+        if self.is_here:
+            return self
+        refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True, short_names=known_models())
+        folder = _download_configurations(self)  # type: ignore[arg-type]
+        return self.updated({("pretrained_model_name_or_path",): str(folder), ("revision",): None})
+
     def index(self) -> dict[str, Any]:
         """`model_index.json`: the pipeline's class and its parts."""
         return needed_json(self.folder() / "model_index.json", setting=FLAG, fix="Save or download the pipeline again.")
@@ -149,18 +159,41 @@ def relabel_errors(setting: str) -> Iterator[None]:
 def _download(source: ModelSource) -> Path:
     """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from huggingface_hub import constants, errors, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     name = source.pretrained_model_name_or_path
     known = known_model(name)
     is_cached = isinstance(try_to_load_from_cache(name, "model_index.json", cache_dir=source.cache_dir, revision=source.revision), str)
     if known and not is_cached:
         log.warning("%s", known.terms())
-    try:
+    with _explained(source):
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
             use_safetensors=None if source.allow_pickle else True, **dict.fromkeys(UNUSED),
         )  # fmt: skip
+    return Path(path)
+
+
+@cache
+def _download_configurations(source: ModelSource) -> Path:
+    """What a Hub model's parts are, without their weights, in the cache."""
+    from huggingface_hub import snapshot_download
+
+    with _explained(source):
+        path = snapshot_download(
+            source.pretrained_model_name_or_path, revision=source.revision, cache_dir=source.cache_dir, allow_patterns=list(CONFIGURATIONS)
+        )
+    return Path(path)
+
+
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    """A block that asks the Hub; raises SettingError saying why a model is not to be had."""
+    from huggingface_hub import constants, errors
+
+    name = source.pretrained_model_name_or_path
+    try:
+        yield
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
         cache = Path(source.cache_dir or constants.HF_HUB_CACHE)
         denied = next((cause for cause in _causes(error) if isinstance(cause, PermissionError)), None)
@@ -190,7 +223,6 @@ def _download(source: ModelSource) -> Path:
         reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
         fix = nearest_folder(Path(name)) or "Connect, or give the path of a pipeline folder."
         raise SettingError(FLAG, reason, fix=fix) from None
-    return Path(path)
 
 
 def _no_pipeline(folder: Path) -> SettingError:

@@ -18,7 +18,6 @@ from dreambooth.photos.load import load, load_with_facts
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
-    _prior_precision,
     configure_conditioning,
     configure_tokenizers,
     how_drawn,
@@ -27,6 +26,7 @@ from dreambooth.setup.model import (
     load_stages,
     place_for_encoding,
     place_for_training,
+    prior_precision,
     stored_precision,
     training_schedule,
 )
@@ -110,7 +110,7 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
 
 def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Ranks) -> Iterator[Record]:
     """Draw the class images that are missing; the first process does it, the others wait."""
-    own, precision = config.loop.mixed_precision, _prior_precision(config)
+    own, precision = config.loop.mixed_precision, prior_precision(config)
     if processes.is_main:
         for images in material.prior:
             yield from images.mend()

@@ -5,9 +5,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from dreambooth.core.device import reserved_mib
+from dreambooth.core.device import choose_kernels, reserved_mib
 from dreambooth.core.errors import Interrupted
 from dreambooth.evaluation.results import retire
 from dreambooth.families import Family, family_of, fingerprint
@@ -21,6 +19,7 @@ from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
+from dreambooth.run.fit import refuse_too_large
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
@@ -118,10 +117,9 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
+    yield from refuse_too_large(config, processes.device)
     encoders = load_encoders(config, processes.device)
-    if config.loop.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cuda.matmul.allow_tf32 = config.loop.allow_tf32
+    choose_kernels(deterministic=config.loop.deterministic, tf32=config.loop.allow_tf32)
     yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
     prepared = yield from _load(config, material, processes, start.checkpoint, encoders)
     yield from _run(prepared, session)

@@ -1,7 +1,7 @@
 """A loaded family made ready: its parts in the precisions that training and drawing need, the method attached."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from dreambooth.setup.config import Text, TrainConfig, recipe_named
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
     """All that decides beside model, prompt and sampler what class images look like, none left out for being a default; but not what
     decides roundings alone: the device, and how many are drawn at a time."""
-    arithmetic = str(DTYPES[_prior_precision(config)]).removeprefix("torch.")
+    arithmetic = str(DTYPES[prior_precision(config)]).removeprefix("torch.")
     if arithmetic == "float32" and config.loop.allow_tf32:
         arithmetic = "tfloat32"
     before = {"stages": [fingerprint(stage.folder()) for stage in prior_stages(config)]} if config.prior.prior_stages else {}
@@ -39,9 +39,9 @@ def load_stages(config: TrainConfig, device: torch.device) -> Stage | None:
     """What draws the small pictures of class images."""
     before, sampling = None, config.prior.sampling(1).model_copy(update={"height": None, "width": None})
     for source in prior_stages(config):
-        family = load_in(_prior_precision(config), source)
+        family = load_in(prior_precision(config), source)
         family.to(device)
-        before = Stage(family, sampling, before, source.pretrained_model_name_or_path, _prior_precision(config))
+        before = Stage(family, sampling, before, source.pretrained_model_name_or_path, prior_precision(config))
     return before
 
 
@@ -50,14 +50,14 @@ def pipeline_of(config: TrainConfig) -> dict[str, Any]:
     return {**config.text.reading, "variant": config.model.variant, "vae": None, "tokenizer": None, **replaced(config.model)}
 
 
-def _prior_precision(config: TrainConfig) -> str:
+def prior_precision(config: TrainConfig) -> str:
     return config.prior.prior_generation_precision or config.loop.mixed_precision
 
 
 def stored_precision(config: TrainConfig) -> str:
     """In which precision the weights lie that class images are drawn with: `lighten` may have rounded them for the training."""
     own = config.loop.mixed_precision
-    is_rounded = DTYPES[_prior_precision(config)] == DTYPES[own] and not config.method.trains_whole_parts
+    is_rounded = DTYPES[prior_precision(config)] == DTYPES[own] and not config.method.trains_whole_parts
     return str(DTYPES[own if is_rounded else "no"]).removeprefix("torch.")
 
 
@@ -78,7 +78,16 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
     return learner
 
 
-def load_base(config: TrainConfig, precision: str | None = None) -> Family:
+Load = Callable[[ModelSource, Mapping[str, torch.dtype]], Family]
+"""How a family is loaded, in float32 but for parts of a named precision."""
+
+
+def load_weights(source: ModelSource, dtypes: Mapping[str, torch.dtype]) -> Family:
+    """A family with its weights."""
+    return family_of(source).load(source, dtypes=dtypes)
+
+
+def load_base(config: TrainConfig, precision: str | None = None, *, load: Load = load_weights) -> Family:
     """A run's base model, each part in the precision it will be trained with (`precision`, or the run's own), from its first moment on.
 
     Frozen networks lie in half precision, as they are computed with anyway, when only something small in or beside them learns. All is
@@ -87,19 +96,19 @@ def load_base(config: TrainConfig, precision: str | None = None) -> Family:
     """
     method, precision = config.method, precision or config.loop.mixed_precision
     if method.trains_whole_parts:
-        return load_in("no", config.model)
+        return load_in("no", config.model, load=load)
     denoiser = family_of(config.model).denoiser_name
-    family = load_in(precision, config.model, unrounded=[denoiser] if method.learned_in_place else [])
+    family = load_in(precision, config.model, unrounded=[denoiser] if method.learned_in_place else [], load=load)
     if method.learned_in_place:
         _round(family.denoiser, DTYPES[precision], but=method.learned_in_place)
     return family
 
 
-def load_in(precision: str, source: ModelSource, *, unrounded: Collection[str] = ()) -> Family:
+def load_in(precision: str, source: ModelSource, *, unrounded: Collection[str] = (), load: Load = load_weights) -> Family:
     """A model whose denoiser and text encoders lie in `precision`, but for `unrounded` ones and for the VAE (SDXL's overflows in half)."""
     kind = family_of(source)
     names = {kind.denoiser_name, *kind.encoder_names}.difference(unrounded)
-    return kind.load(source, dtypes=dict.fromkeys(names, DTYPES[precision]))
+    return load(source, dict.fromkeys(names, DTYPES[precision]))
 
 
 def _round(part: Any, dtype: torch.dtype, *, but: tuple[str, ...]) -> None:

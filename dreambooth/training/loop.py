@@ -58,6 +58,8 @@ class Loop(Setting):
     """Updates between two readings of the numbers from the device."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
+    fit_check: bool = True
+    """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
     """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
     checkpoints_total_limit: Count | None = None

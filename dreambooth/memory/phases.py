@@ -1,0 +1,198 @@
+"""The peak memory of every phase of a run, learned by running the phase itself on networks without numbers."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from dreambooth.core.batch import Batch
+from dreambooth.families.samplers import make_scheduler, sampler
+from dreambooth.families.sampling import Sampling, call
+from dreambooth.families.superresolution import SuperResolution
+from dreambooth.memory.count import Alive, Peak, fake
+from dreambooth.memory.networks import Mode, changing, load
+from dreambooth.methods import Learner
+from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.model import (
+    attach,
+    check_fit,
+    configure_conditioning,
+    configure_tokenizers,
+    draws_pictures,
+    idle_parts,
+    learning_parts,
+    load_base,
+    prior_precision,
+    training_schedule,
+)
+from dreambooth.training.batches import text_table
+from dreambooth.training.ema import Average
+from dreambooth.training.step import Update, forward_backward
+
+PROMPT = "a photo of a dog"
+ENCODED_AT_ONCE = 4
+"""Pictures that are encoded at a time."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a run at its highest."""
+
+    name: str
+    peak: Peak
+
+
+class Rehearsal:
+    """A run on networks without numbers. Each phase is a method, whose peak counts what then lies on the device, too."""
+
+    def __init__(self, config: TrainConfig, *, on_cpu: bool, mode: Mode | None = None):
+        """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
+        rehearse with numbers."""
+        self.mode, self.on_cpu = mode or fake(), on_cpu
+        self.family = load_base(config, load=partial(load, mode=self.mode))
+        if not config.cropping.resolution:
+            config = config.updated({("cropping", "resolution"): self.family.native_resolution})
+        self.config = config
+        self.side = config.cropping.resolution or 0
+        check_fit(config, self.family)
+        configure_conditioning(config, self.family)
+        configure_tokenizers(self.family, config.text)
+        self.learning = learning_parts(config, self.family)
+        with torch.random.fork_rng(devices=[]), changing(self.mode):
+            self.learner: Learner = attach(config, self.family, seed=0)
+            self.states = self._states()
+        self.learner.mode(train=True)
+        self._drawn: dict[tuple[bool, str], Peak] = {}
+
+    @property
+    def trainable(self) -> int:
+        """How many numbers learn."""
+        return self.learner.num_weights
+
+    def phases(self) -> Iterator[Phase]:
+        """All phases that this run has, in order."""
+        config = self.config
+        if config.has_prior:
+            yield Phase("class images", self.drawing(config.prior.sampling(self.side), prior_precision(config)))
+        yield Phase("encoding", self.encoding())
+        yield Phase("training", self.training())
+        if draws_pictures(config):
+            drawn = self.drawing(config.validation.sampling(self.side), config.loop.mixed_precision)
+            yield Phase("previews", with_states(drawn, sum(state.nbytes for state in self.states)))
+        yield Phase("saving", self.saving())
+
+    def drawing(self, sampling: Sampling, precision: str) -> Peak:
+        """One call of diffusers' pipeline with as many pictures as are drawn at a time; two steps of it, for all are alike.
+
+        No sampler keeps more than a few latents, so that pictures of one guidance and precision are drawn once for all samplers.
+        """
+        key = (sampling.guidance_scale > 1, precision)
+        if key not in self._drawn:
+            count, few = self.config.prior.sample_batch_size, sampling.model_copy(update={"num_inference_steps": 2})
+            self.learner.mode(train=False)
+            using = sampler(self.family, make_scheduler(self.family, few.scheduler))
+            with self._counting(self.family.parts) as alive, using, self.family.drawing([PROMPT]):
+                call(self.family, [PROMPT] * count, list(range(count)), few, None, precision, self._small(count))
+            self.learner.mode(train=True)
+            self._drawn[key] = alive.peak
+        return self._drawn[key]
+
+    def encoding(self) -> Peak:
+        """The VAE over as many pictures as are encoded at a time, and the text encoders over two prompts."""
+        there = [name for name in self.family.parts if self.on_cpu or name != self.family.denoiser_name]
+        with self._counting(there) as alive, torch.no_grad():
+            if self.config.cropping.cache_latents:
+                self.family.encode(torch.zeros(ENCODED_AT_ONCE, 3, self.side, self.side))
+            text_table(self.family, [PROMPT] * 2, learning=self.learning)
+        return alive.peak
+
+    def training(self) -> Peak:
+        """One update: the first has no optimizer state yet, so it is one of the others."""
+        loop, config = self.config.loop, self.config
+        idle = idle_parts(config, self.family)
+        stays = self.on_cpu and (draws_pictures(config) or config.method.trains_whole_parts)
+        there = [name for name in self.family.parts if stays or name not in idle]
+        with self._counting(self.family.parts):
+            batch = self._batch()
+        with self._counting(there, states=True) as alive:
+            for tensor in tree_leaves([vars(batch)]):
+                if isinstance(tensor, torch.Tensor):
+                    alive.add(tensor, "batch")
+            parameters = [p for some in self.learner.parameters().values() for p in some]
+            with alive.gradients(parameters):
+                forward_backward(
+                    self.family, batch, process=training_schedule(config, self.family), objective=config.objective,
+                    pieces=loop.gradient_accumulation_steps, precision=loop.mixed_precision,
+                )  # fmt: skip
+            for parameter in parameters:
+                parameter.grad = None
+        return alive.peak
+
+    def saving(self) -> Peak:
+        """What lies on the device when it is saved; files are written from there, tensor by tensor."""
+        with self._counting(self.family.parts if self.on_cpu else self.learner.parts, states=True) as alive:
+            return alive.peak
+
+    def weights(self) -> Mapping[str, int]:
+        """Bytes of every part as it is loaded."""
+        return {name: sum(t.nbytes for t in (*part.parameters(), *part.buffers())) for name, part in self.family.parts.items()}
+
+    def _batch(self) -> Batch:
+        """An update of this process: photos, and as many class images."""
+        loop = self.config.loop
+        rows = loop.train_batch_size * loop.gradient_accumulation_steps * (2 if self.config.has_prior else 1)
+        with torch.no_grad():
+            table = text_table(self.family, [PROMPT], learning=self.learning)
+            square = (self.side, self.side)
+            geometry = self.family.geometry(square, (0, 0), square)
+            shape = (rows, *self.family.latent_shape(*square))
+            condition = {name: torch.cat([one] * rows) for name, one in {**table, **geometry}.items()}
+            if self.family.conditioning_channels:
+                moments = self.family.encode(torch.zeros(rows, 3, *square))
+                condition |= self.family.conditioning(moments, (torch.Generator() for _ in range(rows)))
+            mask = torch.ones(rows, 1, *shape[2:]) if self.config.objective.masked_loss else None
+            long = torch.zeros(rows, dtype=torch.long)
+            return Batch(
+                x=torch.randn(shape), eps=torch.randn(shape), t=long, weight=torch.ones(rows), condition=condition, photo=long, mask=mask
+            )
+
+    def _small(self, count: int) -> list[torch.Tensor]:
+        """The small pictures that a stage of a cascade makes large; none for a model that draws from text alone."""
+        if not isinstance(self.family, SuperResolution):
+            return []
+        return list(self.family.small_pictures(torch.zeros(count, 3, self.side, self.side)))
+
+    def _states(self) -> list[torch.Tensor]:
+        """What the optimizer and a moving average keep, as they make it; of other libraries' optimizers, by what they say they keep."""
+        parameters, optimization = self.learner.parameters(), self.config.optimization
+        flat = [p for some in parameters.values() for p in some]
+        kept: list[torch.Tensor] = []
+        if optimization.chosen.package:
+            kept = [torch.empty(p.numel() * optimization.chosen.state_bytes, dtype=torch.uint8) for p in flat]
+        else:
+            optimizer = optimization.build(parameters, device=torch.device("cpu"), pictures_per_update=1)
+            for p in flat:
+                p.grad = torch.zeros_like(p)
+            Update(optimizer, max_grad_norm=1.0, precision="no", device=torch.device("cpu")).apply()
+            kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+        return kept + (Average(flat, self.config.loop.ema_decay, self.learner.after_update).values if self.config.loop.use_ema else [])
+
+    @contextmanager
+    def _counting(self, parts: Iterable[str], *, states: bool = False) -> Iterator[Alive]:
+        """A block that is counted, with these parts and, `states`, the optimizer's state on the device."""
+        alive, family = Alive(), self.family
+        with torch.random.fork_rng(devices=[]), changing(self.mode), alive:
+            for name in parts:
+                kind = "weights" if name == family.denoiser_name else "text encoders" if name in family.encoder_names else "VAE"
+                alive.add_module(family.parts[name], kind)
+            for state in self.states if states else []:
+                alive.add(state, "optimizer")
+            yield alive
+
+
+def with_states(peak: Peak, size: int) -> Peak:
+    """A peak of networks alone, with the optimizer's state of so many bytes beside them."""
+    return Peak(peak.bytes + size, {**peak.parts, "optimizer": size})
