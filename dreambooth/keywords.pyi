@@ -206,6 +206,8 @@ class TrainKeywords(TypedDict, total=False):
     """Updates between two readings of the numbers from the device."""
     device: str | Path | None
     """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
+    fit_check: bool | None
+    """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: int | None
     """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
     checkpoints_total_limit: int | None
