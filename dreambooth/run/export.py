@@ -17,6 +17,7 @@ from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json
 from dreambooth.files.digests import file_digest
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import sweep
 from dreambooth.formats import FORMATS
 from dreambooth.formats.base import FLAG, Facts, Format, Result
 from dreambooth.formats.learned import changes_in
@@ -114,7 +115,9 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     exported = yield from _write(config, format, result, out, sampling, device)
     readers = dict(format.readers(family, method))
     if run:
-        write_json(record_place(run, path, config.format), exported.record | {"readers": list(readers)})
+        place = record_place(run, path, config.format)
+        sweep(place.parent)  # the file itself may be elsewhere, and its folder has been swept
+        write_json(place, exported.record | {"readers": list(readers)})
     yield Exported(out, exported.record, (*exported.lines, *_in_words(readers, result.facts.trigger, out)))
 
 
