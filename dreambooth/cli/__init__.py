@@ -33,7 +33,7 @@ Usage: dreambooth COMMAND ...
 
 {commands}
 
-  dreambooth COMMAND --help    all settings of a command, with their defaults
+  dreambooth COMMAND --help    what a command takes, with defaults and examples
   dreambooth --version
 
 Start here:
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     """Do what the words say."""
+    if argv[:1] == ["help"] and argv[1:2] and argv[1] in COMMANDS:
+        argv = [argv[1], "--help", *argv[2:]]
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())))
