@@ -90,7 +90,8 @@ def help_text(tree: type[Setting], *, usage: str, intro: str, hidden: Sequence[s
 
 
 def _entry(flag: Flag) -> str:
-    head = f"  --{flag.name}" + ("" if flag.is_switch else f" {flag.type_name}")
+    value = f"[{flag.type_name}]" if flag.alone else flag.type_name
+    head = f"  --{flag.name}" + ("" if flag.is_switch else f" {value}")
     notes = []
     if flag.kinds:
         notes.append(f"{' and '.join(flag.kinds)} only")
@@ -112,6 +113,8 @@ def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], give
         return flag, given[0] if given else True
     if flag.is_list:
         return flag, flag.items(given or _many(words))
+    if flag.alone and given is None and (not words or words[0].startswith("-")):
+        return flag, flag.alone
     return flag, _one(name, given, words)
 
 
