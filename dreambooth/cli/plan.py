@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from dreambooth.cli.aliases import ALIASES
-from dreambooth.cli.parse import help_text, named_method, read_flags
+from dreambooth.cli.help import Page, help_text, help_topic
+from dreambooth.cli.parse import named_method, read_flags
+from dreambooth.cli.train import RECIPES
 from dreambooth.core.device import parse_memory, pick_device
 from dreambooth.core.trees import merged
 from dreambooth.core.wording import size
@@ -24,7 +26,16 @@ from dreambooth.setup.model import silence_libraries
 USAGE = "dreambooth plan MODEL [--method lora] [--resolution 512] [--memory 12GB] [--json] [any setting of `dreambooth train`]"
 INTRO = """What a training would need: the peak memory of each phase and what it is made of, learned by running the step on tensors without numbers. Only the model's configurations are read; nothing is loaded, and of the Hub only they are downloaded.
 
---memory 12GB asks for a card of that size, of which the driver has its part; without it the plan is for this machine. --json prints it for programs. All settings of `dreambooth train` count as they do there; without photos, a subject with class images is assumed (--no-with_prior_preservation plans without)."""  # noqa: E501
+All settings of `dreambooth train` count as they do there; without photos, a subject with class images is assumed (--no-with_prior_preservation plans without)."""  # noqa: E501
+OTHERS = {
+    "memory 12GB": "Plan for a card of this size, of which the driver has its part; automatic: this machine.",
+    "json": "Print it for programs.",
+    "config FILE": "Read settings from YAML first.",
+}
+EXAMPLES = (
+    "dreambooth plan sdxl --method lora --memory 12GB",
+    "dreambooth plan flux-dev --method lora --resolution 768 --memory 24GB --json",
+)
 PHOTOS = 5
 """As many as a subject has, where none are given."""
 
@@ -32,8 +43,8 @@ PHOTOS = 5
 def main(argv: Sequence[str]) -> int:
     """Plan the memory of a training."""
     tree = config_type(named_method(argv))
-    if "--help" in argv or "-h" in argv:
-        print(help_text(tree, usage=USAGE, intro=INTRO))
+    if (topic := help_topic(argv)) is not None:
+        print(help_text(tree, Page(USAGE, INTRO, EXAMPLES, OTHERS, RECIPES), topic))
         return 0
     words = [word for word in argv if word != "--json"]
     if words and not words[0].startswith("-"):

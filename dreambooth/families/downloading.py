@@ -32,7 +32,7 @@ def downloaded(source: "ModelSource") -> Path:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     name = source.pretrained_model_name_or_path
-    _say_terms(source)
+    _say_terms(source)  # type: ignore[arg-type]
     with _explained(source):
         path = DiffusionPipeline.download(
             name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
@@ -64,7 +64,7 @@ def downloaded_configurations(source: "ModelSource") -> Path:
     """What a Hub model's parts are, without their weights, in the cache."""
     from huggingface_hub import snapshot_download
 
-    _say_terms(source)
+    _say_terms(source)  # type: ignore[arg-type]
     with _explained(source):
         path = snapshot_download(
             source.pretrained_model_name_or_path, revision=source.revision, cache_dir=source.cache_dir, allow_patterns=list(CONFIGURATIONS)

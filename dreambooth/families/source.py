@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import field_validator
 from safetensors import SafetensorError
@@ -22,7 +22,7 @@ from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.formats.loras import read_lora
-from dreambooth.schema import Setting
+from dreambooth.schema import BASIC, Setting
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 class ModelSource(Setting):
     """The base model"""
 
-    pretrained_model_name_or_path: str = TOYBOX
-    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); left out, the
-    embedded toybox."""
+    pretrained_model_name_or_path: Annotated[str, BASIC] = TOYBOX
+    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`);
+    automatic: the embedded toybox, which draws its own rendered world and no real photos."""
     lora: str | None = None
     """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | None = None

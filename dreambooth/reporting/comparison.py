@@ -1,6 +1,5 @@
 """Two to four runs side by side in one page: pictures of equal prompts and seeds, settings that differ, scores with their intervals."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dreambooth.files.places import is_inside
 from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
-from dreambooth.prompts.placeholder import PLACEHOLDER
+from dreambooth.prompts.placeholder import PLACEHOLDER, generalized
 from dreambooth.reporting.inline import file_uri
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, rows
@@ -94,17 +93,8 @@ def _drawn(run: FoundRun, config: Mapping[str, Any]) -> Drawn:
         notes = read_settings(path) if is_inside(path, run.folder) else {}
         prompt, seed = notes.get("prompt"), notes.get("seed")
         if isinstance(prompt, str) and isinstance(seed, int):
-            found[_general(prompt, identifier, noun), seed] = path
+            found[generalized(prompt, identifier, noun), seed] = path
     return found
-
-
-def _general(prompt: str, identifier: str | None, noun: str) -> str:
-    """A prompt as it would be written for any run. A learned word stands for the noun too: "a <my-dog>" is "a [V] dog"."""
-    if not identifier:
-        return prompt
-    general = re.sub(rf"(?<!\w){re.escape(identifier)}(?!\w)", PLACEHOLDER, prompt)
-    has_no_noun = noun and identifier.startswith("<") and f"{PLACEHOLDER} {noun}" not in general
-    return general.replace(PLACEHOLDER, f"{PLACEHOLDER} {noun}") if has_no_noun else general
 
 
 def _prompts(common: Sequence[tuple[str, int]], drawn: Sequence[Drawn]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dreambooth.core.errors import DreamboothError
 from dreambooth.files.atomic import write_text
+from dreambooth.metrics import METRICS
 from dreambooth.reporting.curves import LIVE, charts
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import metric_rows
@@ -70,4 +71,4 @@ class ProgressPage:
         if not passes:
             return []
         first, last = passes[0], passes[-1]
-        return [(title, f"{first[name]:.3f} → {last[name]:.3f}") for name, title in LIVE.items() if name in first and name in last]
+        return [(METRICS[name].title, f"{first[name]:.3f} → {last[name]:.3f}") for name in LIVE if name in first and name in last]

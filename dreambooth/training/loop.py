@@ -18,7 +18,7 @@ from dreambooth.core.errors import Interrupted
 from dreambooth.core.wording import size
 from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
-from dreambooth.schema import Count, Seed, Setting, Updates
+from dreambooth.schema import BASIC, Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
 from dreambooth.training.metric_buffer import MetricBuffer, Rows
@@ -35,20 +35,20 @@ class Loop(Setting):
 
     alone: ClassVar[Mapping[str, str]] = {"fit": "device"}
 
-    max_train_steps: Updates | None = None
-    """Updates in all; left out, --num_train_epochs decides."""
+    max_train_steps: Annotated[Updates | None, BASIC] = None
+    """Steps in all; automatic: as many as --num_train_epochs makes."""
     num_train_epochs: Updates = 1
-    """Times that every photo is shown, when --max_train_steps is left out."""
+    """Times that every photo is shown, where --max_train_steps is not given."""
     train_batch_size: Count = 4
-    """Photos per process and piece; with prior preservation as many class images join them."""
+    """Photos of a step, or of each of its parts, per process; with prior preservation as many class images join them."""
     gradient_accumulation_steps: Count = 1
-    """Pieces an update is computed in: the same result as one large batch, with the memory of a piece."""
+    """Parts that a step is computed in: the same result as one large batch, with the memory of a part."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the arithmetic; weights that learn stay in float32."""
     seed: Seed | None = None
-    """Decides every draw; left out, one is chosen and recorded."""
+    """Decides every draw; automatic: one is chosen and recorded."""
     deterministic: bool = False
     """Use only deterministic kernels, so that GPU runs repeat bit for bit; slower."""
     allow_tf32: bool = False
@@ -58,19 +58,19 @@ class Loop(Setting):
     ema_decay: Annotated[float, Gt(0), Lt(1)] = 0.999
     """Highest decay of that average; it grows from (1 + step) / (10 + step)."""
     log_interval: Updates = 10
-    """Updates between two readings of the numbers from the device."""
+    """Steps between two readings of the numbers from the device."""
     device: str | None = None
-    """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
     fit: str | None = None
     """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient
     checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
     fit_check: bool = True
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
-    """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
+    """Steps between two checkpoints; automatic: one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
     checkpoints_total_limit: Count | None = None
-    """Newest checkpoints to keep, beside the best by --evaluate_every; left out, 2, with --checkpointing_steps all of them."""
-    resume_from_checkpoint: str | None = None
+    """Newest checkpoints to keep, beside the best by --evaluate_every; automatic: 2, and with --checkpointing_steps all of them."""
+    resume_from_checkpoint: Annotated[str | None, BASIC] = None
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
     allow_changed_settings: bool = False
     """Resume although other settings than --max_train_steps have changed."""
