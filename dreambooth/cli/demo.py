@@ -9,11 +9,12 @@ from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
 from dreambooth.files.folders import refuse_unwritable
-from dreambooth.files.images import save_png, write_sheet
+from dreambooth.files.images import LEAST_COLUMNS, Row, photos_row, save_png, write_sheet
 from dreambooth.run.generate import Drawn, GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
 from dreambooth.setup.given import train_config
+from dreambooth.setup.record import RECORD
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, render_photos, scene_of_prompt
 from dreambooth.training.records import Done, Message, Record
 
@@ -38,7 +39,7 @@ class DemoConfig(Setting):
     num_images: Count = 4
     """Pictures of each prompt."""
     max_train_steps: Updates | None = None
-    """Updates; left out, the toybox's own recipe."""
+    """Updates; automatic: the toybox's own recipe."""
     seed: Seed = 0
     """Decides every draw of the training, and is the first picture's seed."""
 
@@ -58,12 +59,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demo(config: DemoConfig) -> Iterator[Record]:
-    """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
+    """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come.
+
+    What an earlier start has made is not made again; raises SettingError where that was another demo's.
+    """
     subject, folder = _subject(config.subject), Path(config.output_dir).expanduser()
     refuse_unwritable(folder, "--output_dir")
-    settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
-    photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"
+    settings = {
+        "pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed,
+        "resume_from_checkpoint": "latest" if (run / RECORD).is_file() else None,
+    }  # fmt: skip
+    photos = _photos(subject, folder / "photos" / subject.name)
     for record in train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
         if not isinstance(record, Done):
             yield record
@@ -94,17 +101,14 @@ def _photos(subject: Subject, folder: Path) -> Path:
 
 def _sheet(folder: Path, subject: Subject, prompts: list[str], drawn: Drawn, count: int) -> Path:
     """Photos, then every prompt: the rendered truth first, then what the personal model draws."""
-    photos = [Image.fromarray(pixels) for pixels in render_photos(subject, 128)]
-    rows: list[tuple[str, list[Image.Image]]] = [(f"the photos of {subject.name}", photos[: count + 1])]
+    rows: list[Row] = [photos_row(render_photos(subject, 128), Image.fromarray)]
     for number, prompt in enumerate(prompts):
         pictures = [picture.image for picture in drawn.pictures[number * count : (number + 1) * count]]
-        if "[V]" in prompt:
-            truth = Image.fromarray(render(*scene_of_prompt(prompt, subject), 128))
-            rows.append((f"{prompt}   (first the rendered truth, then the personal model)", [truth, *pictures]))
-        else:
-            rows.append((f"{prompt}   (the class must not become the subject)", pictures))
+        truth = Image.fromarray(render(*scene_of_prompt(prompt, subject), 128)) if "[V]" in prompt else None
+        rows.append((prompt if truth else f"{prompt}   (the class must not become the subject)", [truth, *pictures]))
     path = folder / "contact_sheet.png"
     write_sheet(
-        path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model"
-    )
+        path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model",
+        columns=max(count + 1, LEAST_COLUMNS), heads={0: "the rendered truth", 1: "the personal model"},
+    )  # fmt: skip
     return path

@@ -41,12 +41,12 @@ class PhotosPrepare(Setting):
     crop: Cropping = "subject"
     """Cut the square around the subject, around the centre, or cut nothing and only bring the shorter side to the resolution."""
     fill: Annotated[float, Gt(0), Le(1)] | None = None
-    """Go nearer until the subject takes this share of the square's side; left out, the largest square is cut."""
+    """Go nearer until the subject takes this share of the square's side; automatic: the largest square is cut."""
     detector: str | None = None
     """Find the subject with this detector (a folder or Hub id that transformers loads: YOLOS, RT-DETR, OWLv2, Grounding DINO, or one of
     faces); masks and transparency are believed before it, and where it sees none the subject is what stands out."""
     detect: str | None = None
-    """The word that the detector looks for: the class noun, or face; left out, the surest object of any kind."""
+    """The word that the detector looks for: the class noun, or face; automatic: the surest object of any kind."""
     background: str = "white"
     """What transparent parts are filled with: a colour (white, grey, #a0c0ff), or average for the mean of the photo's own colours."""
     caption: str | None = None
@@ -64,7 +64,7 @@ class Prepared:
     size: tuple[int, int]
     """Of the original, upright."""
     box: Box
-    """What was cut out, in pixels of the original."""
+    """What was kept, in pixels of the original."""
     subject: Subject
     found: str
     """How the subject was found: mask, detector or contrast (what stands out)."""
@@ -252,10 +252,10 @@ def _preview(done: list[Prepared], out: Path) -> Path:
         image.thumbnail((464, 464), Image.Resampling.LANCZOS, reducing_gap=3)
         (width, height), (left, top, right, bottom) = one.size, one.box
         cut = (left / width, top / height, right / width, bottom / height)
-        note = f"{right - left} x {bottom - top} pixels cut out"
+        note = f"{right - left} x {bottom - top} pixels kept"
         boxes = ((one.subject.box, COLOURS["ok"]), (cut, COLOURS["info"]))
         tiles.append(Tile(image, f"{shown(one.source.name)}  {width} x {height}", (("info", note),), boxes))
-    heading = [("info", "Green: where the subject seems to be. Blue: what was cut out.")]
+    heading = [("info", "Green: where the subject seems to be. Blue: what was kept.")]
     buffer = draw(tiles, title=f"Crops of {len(done)} photos", heading=heading, left_out=len(done) - len(tiles))
     write(out, "preview/crops.png", buffer, {"preview/crops.png"})
     return out / "preview" / "crops.png"
