@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -58,17 +58,18 @@ class ProgressPage:
         choice = self.choice() or {}
         chosen = choice.get("step")
         text = template("progress.html").render(
-            title=self.title, step=self.step, total=self.total, seconds=0 if ended else REFRESH, facts=self._facts(), chosen=chosen,
-            clock=datetime.now().strftime("%H:%M:%S"), written=int(time.time()), silence=SILENCE, why=choice.get("why"),
+            title=self.title, step=self.step, total=self.total, seconds=0 if ended else REFRESH, facts=first_and_last(self.rows),
+            chosen=chosen, clock=datetime.now().strftime("%H:%M:%S"), written=int(time.time()), silence=SILENCE, why=choice.get("why"),
             is_toybox=self.is_toybox, charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
         )  # fmt: skip
         write_text(self.path, text)
         self.written = time.monotonic()
 
-    def _facts(self) -> list[tuple[str, str]]:
-        """Each score before training and at the last evaluation pass."""
-        passes = [row for row in self.rows if "dino" in row]
-        if not passes:
-            return []
-        first, last = passes[0], passes[-1]
-        return [(METRICS[name].title, f"{first[name]:.3f} → {last[name]:.3f}") for name in LIVE if name in first and name in last]
+
+def first_and_last(rows: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
+    """Each score before training and at the last evaluation pass."""
+    passes = [row for row in rows if "dino" in row]
+    if not passes:
+        return []
+    first, last = passes[0], passes[-1]
+    return [(METRICS[name].title, f"{first[name]:.3f} → {last[name]:.3f}") for name in LIVE if name in first and name in last]
