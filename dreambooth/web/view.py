@@ -14,7 +14,7 @@ from dreambooth.core.wording import duration, size
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
 from dreambooth.reporting.curves import Chart, charts
-from dreambooth.reporting.progress import first_and_last
+from dreambooth.reporting.progress import Found, first_and_last
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import RECORDS, metric_rows, read_records
 from dreambooth.setup.runs import FoundRun
@@ -69,7 +69,7 @@ class RunView:
     """Bytes of the records that this view has read: where its events go on."""
     previews: Sequence[tuple[int, list[str]]] = ()
     charts: Sequence[Chart] = ()
-    scores: Sequence[tuple[str, str]] = ()
+    scores: Sequence[Found] = ()
     messages: Sequence[tuple[float, str, bool]] = ()
     log: str = ""
 
