@@ -46,7 +46,7 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     paths = write_pictures(folder / "samples" / "final", rows, extra={"step": step})
     photos = [fit(photo.read()) for photo in material.photos[:count]]
     sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
-    title = f"{material.instance_prompt}: {step} updates"
+    title = f"{material.instance_prompt}: {step} steps"
     write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))
     yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
 

@@ -14,7 +14,7 @@ from dreambooth.core.batch import spans
 from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved_mib
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted, RunError
-from dreambooth.core.wording import size
+from dreambooth.core.wording import resume_command, size
 from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
 from dreambooth.schema import BASIC, Count, Seed, Setting, Updates
@@ -157,7 +157,7 @@ class Trainer:
                 if not is_due:
                     yield from self.save(output_dir, why="stopping")
                 self.sums.finish()
-                raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
+                raise Interrupted(f"Stopped after step {self.step}; the state is saved. Go on: {resume_command(output_dir)}")
 
     def save(self, output_dir: Path, *, why: str) -> Iterator[Record]:
         """A checkpoint of this moment, by the main process; its record says why it was taken."""
@@ -232,7 +232,7 @@ class Trainer:
             return error
         peak = reserved_mib(self.processes.device)
         at_peak = f" (peak {size(peak * 2**20)})" if peak else ""
-        return RunError(f"Out of memory in training update {self.step + 1}{at_peak}. {self._lean_flags()} Finished checkpoints are kept.")
+        return RunError(f"Out of memory in training step {self.step + 1}{at_peak}. {self._lean_flags()} Finished checkpoints are kept.")
 
     def _lean_flags(self) -> str:
         loop = self.loop

@@ -25,7 +25,7 @@ def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
     page.write()
     text = (tmp_path / PROGRESS).read_text()
     assert 'http-equiv="refresh"' in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
-    assert "Update 30 of 1000" in text and "best so far" in text and "0.400 → 0.600" in text
+    assert "Step 30 of 1000" in text and "best so far" in text and "0.400 → 0.600" in text
     assert len(re.findall("<svg", text)) == 4 and text.count('class="mark"') == 4, "loss, fidelity, prompts, diversity"
     page.close()
     text = (tmp_path / PROGRESS).read_text()
