@@ -23,7 +23,7 @@ from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.help import Page, help_text, help_topic
-from dreambooth.cli.parse import named_method, read_flags
+from dreambooth.cli.parse import named_method, read_flags, refuse_missing
 from dreambooth.cli.progress import Jobs
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.core.trees import at
@@ -50,7 +50,10 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(BenchConfig, Page(USAGE, INTRO.format(plans=", ".join(plans())), EXAMPLES), topic))
         return 0
     own, rest = _parted(argv)
-    config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
+    values = read_flags(own, BenchConfig)[0]
+    if not at(values, ("pack",), False):
+        refuse_missing(BenchConfig, values, f"dreambooth bench PLAN ... Plans: {', '.join(plans())}; or a YAML file of your own.")
+    config = BenchConfig.parse(values)
     training, remarks = _training(rest)
     if config.pack:
         return _pack(config, training)
