@@ -104,10 +104,12 @@ class Row:
     """Prompt -> small pictures kept for the page, as paths relative to the bench's output folder, in order of their seeds."""
     made: dict[str, str] = field(default_factory=dict)
     """Versions, device, end."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """Of a row of `batch`: its verdict, the figures that it stands on, and the file that was made, with its SHA-256."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "result"}
 
 
 @dataclass(frozen=True)

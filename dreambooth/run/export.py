@@ -44,7 +44,7 @@ class ExportConfig(Setting):
 
     run: str
     """The run's folder, RUN@300 or RUN@best for one of its checkpoints; as pipeline or single_file also a pipeline folder or a Hub id."""
-    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora"]
+    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora", "space"]
     """What is written."""
     output: str | None = None
     """The file, or a folder to put it into; left out, RUN/export/FORMAT/RUN.safetensors."""
@@ -105,11 +105,13 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     )  # fmt: skip
     opened = open_model(config.run, how)
     models = RunModels(family, own, folder)
+    sampling = _sampling(opened)
+    drawing = sampling.model_dump(include={"num_inference_steps", "guidance_scale", "height", "width"}, exclude_none=True)
     result = Result(
-        opened.family, opened.learner, changes_in(opened.family), models, _facts(out, run, own),
+        opened.family, opened.learner, changes_in(opened.family), models, replace(_facts(out, run, own), drawing=drawing),
         {name: _stored(folder / name) for name in opened.family.parts}, config.rank or 0,
     )  # fmt: skip
-    sampling = _sampling(opened)
+    sampling = sampling.model_copy(update={"num_inference_steps": min(sampling.num_inference_steps, STEPS)})
     opened = None  # the result holds the model, and lets go of it when another one is needed
     exported = yield from _write(config, format, result, out, sampling, device)
     readers = dict(format.readers(family, method))
@@ -195,10 +197,9 @@ def _facts(out: Path, run: Path | None, config: TrainConfig | None) -> Facts:
 
 
 def _sampling(opened: Opened) -> Sampling:
-    """As the run draws its previews, in few steps."""
+    """As the run draws its previews."""
     run, native = opened.config, opened.family.native_resolution
-    own = run.validation.sampling(run.cropping.resolution or native) if run else Sampling(guidance_scale=opened.family.guidance_scale)
-    return own.model_copy(update={"num_inference_steps": min(own.num_inference_steps, STEPS)})
+    return run.validation.sampling(run.cropping.resolution or native) if run else Sampling(guidance_scale=opened.family.guidance_scale)
 
 
 def _stored(folder: Path) -> torch.dtype:

@@ -34,4 +34,7 @@ def facts_of(config: TrainConfig, record: Mapping[str, Any]) -> Facts:
     trigger = min(record.get("instance_prompts") or [config.photos.identifier or "a photo"], key=len)
     is_here = base == TOYBOX or Path(base).expanduser().exists()
     digest = (record.get("base_model") or {}).get("sha256")
-    return Facts(method_of(config), trigger, base=None if is_here else base, base_digest=digest, notes={**values, **counts})
+    return Facts(
+        method_of(config), trigger, base=None if is_here else base, base_digest=digest, identifier=config.photos.identifier,
+        notes={**values, **counts},
+    )  # fmt: skip
