@@ -7,7 +7,7 @@ from typing import Literal, TypedDict
 class TrainKeywords(TypedDict, total=False):
     config: str | Path | None
     pretrained_model_name_or_path: str | Path | None
-    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); left out, the embedded toybox."""
+    """A diffusers pipeline folder, a single file of SD or SDXL, a model id on the Hub, or a short name (`dreambooth models`); automatic: the embedded toybox, which draws its own rendered world and no real photos."""
     lora: str | Path | None
     """A LoRA file, its folder or a Hub id, that is added to the base model's weights first; what is learned comes on top."""
     revision: str | Path | None
@@ -31,25 +31,25 @@ class TrainKeywords(TypedDict, total=False):
     class_noun: str | Path | None
     """What the subject is: dog, backpack, teapot ... It makes the prompts and turns prior preservation on."""
     identifier: str | Path | None
-    """The rare word [V] that will mean the subject; left out, it is picked from the model's tokenizers."""
+    """The rare word [V] that will mean the subject; automatic: it is picked from the model's tokenizers."""
     identifier_tokens: int | None
     """Rare tokens of an identifier that is picked, a word each. More of them hold more of the subject, and more of its photos' places."""
     concept: Literal["object", "style"] | None
     """Whether the photos share an object ("a [V] dog") or a style ("a painting in the style of [V]")."""
     instance_prompt: str | Path | None
-    """What every photo is called; left out, made from the class noun. [V] stands for the identifier."""
+    """What every photo is called; automatic: made from the class noun. [V] stands for the identifier."""
     class_prompt: str | Path | None
-    """What the prior's pictures are called; left out, made from the class noun."""
+    """What the prior's pictures are called; automatic: made from the class noun."""
     concepts_list: str | Path | None
     """JSON file of several subjects: a list of {instance_prompt, class_prompt, instance_data_dir, class_data_dir, num_class_images}."""
     use_captions: bool | None
     """A .txt or .caption beside a photo says what it shows, instead of the instance prompt."""
     mask_dir: str | Path | None
-    """For --masked_loss: masks named as their photos, white where the subject is; left out, `masks` beside them, or their transparency."""
+    """For --masked_loss: masks named as their photos, white where the subject is; automatic: `masks` beside them, or their transparency."""
     ignore_photo_errors: bool | None
     """Train although the check of the photos found errors; unreadable photos are then left out."""
     resolution: int | None
-    """Side in pixels of the square that is trained on; left out, the base model's own size."""
+    """Side in pixels of the square that is trained on; automatic: the base model's own size."""
     aspect_ratio_buckets: bool | None
     """Train photos in shapes near their own, of the area of a square of --resolution and at most about 2:1, instead of cutting squares."""
     center_crop: bool | None
@@ -63,7 +63,7 @@ class TrainKeywords(TypedDict, total=False):
     image_interpolation_mode: Literal["lanczos", "bicubic", "bilinear", "nearest", "box", "hamming"] | None
     """Filter for making pictures smaller or larger."""
     with_prior_preservation: bool | None
-    """Add the prior's term to the loss (Eq. 2); left out, on when there is a class noun."""
+    """Add the prior's term to the loss (Eq. 2); automatic: on where there is a class noun."""
     class_data_dir: str | Path | None
     """Folder of class images; drawn into it when there are too few. Left out, a cache that all runs share."""
     num_class_images: int | None
@@ -73,7 +73,7 @@ class TrainKeywords(TypedDict, total=False):
     prior_stages: list[str | Path] | tuple[str | Path, ...] | str | None
     """For a later stage of a cascade: the untuned stages before it, which draw what it makes class images of."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None
-    """Precision in which class images are drawn; left out, that of the training."""
+    """Precision in which class images are drawn; automatic: that of the training."""
     prior_scheduler: str | Path | None
     """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
     prior_eta: float | None
@@ -85,17 +85,17 @@ class TrainKeywords(TypedDict, total=False):
     method: str | Path | None
     """How the model learns the subject. full: Every weight of the denoiser learns; the result is a whole pipeline. lora: Small matrices beside the frozen weights learn; a small file for diffusers, and for SD and SDXL one for ComfyUI and A1111. textual_inversion: One new word learns, in every text encoder; the result is a few vectors that diffusers, ComfyUI and A1111 load. custom_diffusion: Keys and values of cross-attention learn, and a new word: 5 % of a UNet; diffusers loads the result. loha: The elementwise product of two small pairs of matrices learns beside the frozen weights; PEFT loads the result. lokr: The Kronecker product of two small matrices learns beside the frozen weights, the smallest file of all; PEFT loads the result. oft: A rotation of the frozen weights' inputs learns; PEFT loads the result."""
     lora_layers: str | Path | None
-    """Names of the denoiser's layers to change, with commas between; left out, its attention's projections."""
+    """Names of the denoiser's layers to change, with commas between; automatic: its attention's projections."""
     rank: int | None
     """Rank r of the update B A. More can be learned, and the file grows in proportion."""
     lora_alpha: float | None
-    """The update counts lora_alpha / rank; left out, it is the rank, so that the factor is 1."""
+    """The update counts lora_alpha / rank; automatic: the rank, so that the factor is 1."""
     lora_dropout: float | None
     """Share of a layer's inputs that LoRA does not see in a step."""
     use_dora: bool | None
     """Learn each output row's length apart from its direction (DoRA): more faithful at low rank, slower."""
     placeholder_token: str | Path | None
-    """The new word, which [V] stands for; left out, --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
+    """The new word, which [V] stands for; automatic: --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
     initializer_token: str | Path | None
     """Where the new word starts: its vectors are this word's tokens, in turn. Left out, the last word of the class noun."""
     num_vectors: int | None
@@ -107,11 +107,11 @@ class TrainKeywords(TypedDict, total=False):
     decompose_factor: int | None
     """Side of the smaller factor; -1 makes both as equal as the layer allows, a small number learns more."""
     oft_blocks: int | None
-    """Blocks of the rotation in each layer: fewer can learn more. The paper has 4."""
+    """Blocks of the rotation in each layer, or the nearest number that divides its inputs: fewer can learn more. The paper has 4."""
     prior_loss_weight: float | None
     """Weight lambda of the prior's term in Eq. 2 of the paper, which uses 1."""
     snr_gamma: float | None
-    """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; left out, none. Not for flows."""
+    """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; automatic: none. Not for flows."""
     offset_noise: float | None
     """Strength of noise that is constant over each channel, which lets pictures become darker and brighter. Alone it means 0.1."""
     weighting_scheme: Literal["none", "sigma_sqrt", "logit_normal", "mode", "cosmap"] | None
@@ -123,7 +123,7 @@ class TrainKeywords(TypedDict, total=False):
     mode_scale: float | None
     """Scale of the mode draw of times."""
     flow_shift: float | Literal["dynamic"] | None
-    """For flows: by how much the times that are trained are shifted towards noise, 1 being not at all, or `dynamic` for what the model's scheduler shifts pictures of this size by; left out, as its scheduler trains. kohya's --discrete_flow_shift."""
+    """For flows: by how much the times that are trained are shifted towards noise, 1 being not at all, or `dynamic` for what the model's scheduler shifts pictures of this size by; automatic: as its scheduler trains. kohya's --discrete_flow_shift."""
     train_guidance_scale: float | None
     """For guidance-distilled flows (FLUX.1 dev): the network's guidance input while it trains; diffusers' `--guidance_scale`."""
     min_timestep: int | None
@@ -141,13 +141,13 @@ class TrainKeywords(TypedDict, total=False):
     learning_rate: float | None
     """Learning rate of the denoiser. Full fine-tuning wants 1e-6 ... 5e-6, LoRA about 1e-4."""
     text_encoder_lr: float | None
-    """Learning rate of the text encoder; left out, the denoiser's."""
+    """Learning rate of the text encoder; automatic: the denoiser's."""
     scale_lr: bool | None
-    """Multiply the learning rate by pictures per update: batch size x accumulation x processes."""
+    """Multiply the learning rate by pictures per step: batch size x accumulation x processes."""
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] | None
     """How the learning rate changes over the run."""
     lr_warmup_steps: int | None
-    """Updates in which the rate grows from 0, for the schedules that warm up (all but constant)."""
+    """Steps in which the rate grows from 0, for the schedules that warm up (all but constant)."""
     lr_num_cycles: int | None
     """Hard restarts of cosine_with_restarts."""
     lr_power: float | None
@@ -163,7 +163,7 @@ class TrainKeywords(TypedDict, total=False):
     adam_epsilon: float | None
     """Added to the second moment's root."""
     prodigy_beta3: float | None
-    """Prodigy: decay of its step size estimate; left out, the root of beta2."""
+    """Prodigy: decay of its step size estimate; automatic: the root of beta2."""
     prodigy_decouple: bool | None
     """Prodigy: decouple the weight decay, as AdamW does."""
     prodigy_use_bias_correction: bool | None
@@ -177,23 +177,23 @@ class TrainKeywords(TypedDict, total=False):
     pre_compute_text_embeddings: bool | None
     """Run the text encoder once per prompt. Always so while it does not learn; only its contradiction is checked."""
     tokenizer_max_length: int | None
-    """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
+    """Tokens that a prompt is padded or cut to; automatic: the tokenizer's own length."""
     text_encoder_use_attention_mask: bool | None
     """Let the text encoder attend to real tokens only, not at padding (Stable Diffusion alone)."""
     max_train_steps: int | None
-    """Updates in all; left out, --num_train_epochs decides."""
+    """Steps in all; automatic: as many as --num_train_epochs makes."""
     num_train_epochs: int | None
-    """Times that every photo is shown, when --max_train_steps is left out."""
+    """Times that every photo is shown, where --max_train_steps is not given."""
     train_batch_size: int | None
-    """Photos per process and piece; with prior preservation as many class images join them."""
+    """Photos of a step, or of each of its parts, per process; with prior preservation as many class images join them."""
     gradient_accumulation_steps: int | None
-    """Pieces an update is computed in: the same result as one large batch, with the memory of a piece."""
+    """Parts that a step is computed in: the same result as one large batch, with the memory of a part."""
     gradient_checkpointing: bool | None
     """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
     """Precision of the arithmetic; weights that learn stay in float32."""
     seed: int | None
-    """Decides every draw; left out, one is chosen and recorded."""
+    """Decides every draw; automatic: one is chosen and recorded."""
     deterministic: bool | None
     """Use only deterministic kernels, so that GPU runs repeat bit for bit; slower."""
     allow_tf32: bool | None
@@ -203,15 +203,17 @@ class TrainKeywords(TypedDict, total=False):
     ema_decay: float | None
     """Highest decay of that average; it grows from (1 + step) / (10 + step)."""
     log_interval: int | None
-    """Updates between two readings of the numbers from the device."""
+    """Steps between two readings of the numbers from the device."""
     device: str | Path | None
-    """cpu, cuda, cuda:1, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
+    fit: str | Path | None
+    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
     fit_check: bool | None
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: int | None
-    """Updates between two checkpoints; left out, one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
+    """Steps between two checkpoints; automatic: one at each quarter of the run and ten minutes after the last: `kill -9` loses no more."""
     checkpoints_total_limit: int | None
-    """Newest checkpoints to keep, beside the best by --evaluate_every; left out, 2, with --checkpointing_steps all of them."""
+    """Newest checkpoints to keep, beside the best by --evaluate_every; automatic: 2, and with --checkpointing_steps all of them."""
     resume_from_checkpoint: str | Path | None
     """Go on from `latest` or from a checkpoint-N by name, bit for bit."""
     allow_changed_settings: bool | None
@@ -221,17 +223,17 @@ class TrainKeywords(TypedDict, total=False):
     validation_prompt: str | Path | None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_images: list[str | Path] | tuple[str | Path, ...] | str | None
-    """For a stage that makes small pictures large: those to draw from, one drawing of each; left out, the photos made small."""
+    """For a stage that makes small pictures large: those to draw from, one drawing of each; automatic: the photos made small."""
     validation_negative_prompt: str | Path | None
     """What those pictures should not show."""
     num_validation_images: int | None
     """How many pictures are drawn each time."""
     validation_steps: int | None
-    """Updates between two drawings; left out, 100."""
+    """Steps between two drawings; automatic: 100."""
     validation_epochs: int | None
     """Epochs between two drawings, instead of --validation_steps."""
     validation_min_steps: int | None
-    """No drawing before this update."""
+    """No drawing before this step."""
     validation_scheduler: str | Path | None
     """Sampler of those pictures, as `generate --scheduler` names them."""
     validation_inference_steps: int | None
@@ -243,7 +245,7 @@ class TrainKeywords(TypedDict, total=False):
     skip_final_inference: bool | None
     """Do not draw the contact sheet at the end."""
     evaluate_every: int | None
-    """Updates between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
+    """Steps between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
     evaluation_share: float | None
     """Largest share of the time that evaluation passes may take; one that would exceed it is left out."""
     stop_early: bool | None
@@ -251,13 +253,13 @@ class TrainKeywords(TypedDict, total=False):
     keep_best: bool | None
     """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
     dino_encoder: str | Path | None
-    """DINO: a transformers ViT (or ResNet) folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
+    """DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
     clip_encoder: str | Path | None
-    """CLIP: a transformers CLIP folder or Hub id; left out, the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
+    """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
-    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."""
+    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."""
     output_dir: str | Path | None
-    """Folder of the run; left out, dreambooth-model or lora-dreambooth-model."""
+    """Folder of the run; automatic: dreambooth-model or lora-dreambooth-model."""
     overwrite_output_dir: bool | None
     """Train although the folder holds an earlier run, whose checkpoints are then deleted."""
     logging_dir: str | Path | None
@@ -267,15 +269,15 @@ class TrainKeywords(TypedDict, total=False):
     push_to_hub: bool | None
     """Upload the result and its last pictures to the Hub when the run is done; never the photos, nor what names this machine."""
     hub_token: str | None
-    """Token for the Hub; left out, HF_TOKEN or that of `hf auth login`, which no list of processes shows. It is never written to disk."""
+    """Token for the Hub; automatic: HF_TOKEN or that of `hf auth login`, which no list of processes shows. It is never written to disk."""
     hub_model_id: str | Path | None
-    """Name on the Hub; left out, the folder's."""
+    """Name on the Hub; automatic: the folder's."""
     hub_private: bool | None
     """Make the model private on the Hub."""
     skip_save_text_encoder: bool | None
     """Leave the text encoder out of the saved pipeline."""
     output_kohya_format: bool | None
-    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); left out, it is written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
+    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); automatic: it is written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
     preset: Literal["recipe", "diffusers"] | None
     """Where values come from that are left out: the base model's recipe, or the defaults of diffusers' scripts."""
     trust_code: bool | None
@@ -289,7 +291,7 @@ class GenerateKeywords(TypedDict, total=False):
     from_folder: str | Path | None
     """Folder of small pictures that RUN, a later stage, makes large: instead of a stage before it. One drawing of each, or --num_images."""
     noise_augmentation: float | None
-    """Variance of the noise on the small pictures of later stages; left out, as each was trained, which is best."""
+    """Variance of the noise on the small pictures of later stages; automatic: as each was trained, which is best."""
     negative_prompt: str | Path | None
     """What the pictures should not show."""
     num_images: int | None
@@ -303,15 +305,15 @@ class GenerateKeywords(TypedDict, total=False):
     batch_size: int | None
     """Pictures drawn at a time; halved by itself when memory runs out."""
     output_dir: str | Path | None
-    """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
+    """Folder of the pictures; automatic: RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
     lora: str | Path | None
     """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model."""
     identifier: str | Path | None
     """What [V] stands for, where the model does not say."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
-    """Precision of the arithmetic; left out, that of the run."""
+    """Precision of the arithmetic; automatic: that of the run."""
     device: str | Path | None
-    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
     variant: str | Path | None
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | Path | None
@@ -331,15 +333,15 @@ class GenerateKeywords(TypedDict, total=False):
     eta: float | None
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
     height: int | None
-    """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
+    """Height of the pictures in pixels; automatic: the model's own size (for a run: the size it was trained at)."""
     width: int | None
-    """Width of the pictures in pixels; left out, as height."""
+    """Width of the pictures in pixels; automatic: as height."""
 
 class EvaluateKeywords(TypedDict, total=False):
     num_images: int | None
     """Pictures of each prompt."""
     num_prompts: int | None
-    """Prompts, spread evenly over the list; left out, all of them."""
+    """Prompts, spread evenly over the list; automatic: all of them."""
     prompt_list: Literal["auto", "object", "live", "toybox"] | None
     """DreamBench's 25 prompts for objects or live subjects, or those that the toybox can show; auto goes by class noun and base model."""
     applications: list[Literal["recontextualisation", "art_rendition", "novel_view", "property_modification", "accessorisation", "expression", "comics"]] | tuple[Literal["recontextualisation", "art_rendition", "novel_view", "property_modification", "accessorisation", "expression", "comics"], ...] | str | None
@@ -353,21 +355,21 @@ class EvaluateKeywords(TypedDict, total=False):
     untuned: bool | None
     """Draw the same with the untuned model; without it there is no verdict."""
     class_noun: str | Path | None
-    """What the subject is; left out, as in the run."""
+    """What the subject is; automatic: as in the run."""
     identifier: str | Path | None
-    """What [V] stands for; left out, as in the run."""
+    """What [V] stands for; automatic: as in the run."""
     instance_data_dir: str | Path | None
-    """Folder of the subject's photos; left out, as in the run."""
+    """Folder of the subject's photos; automatic: as in the run."""
     output_dir: str | Path | None
-    """Folder of scores, report and pictures; left out, the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
+    """Folder of scores, report and pictures; automatic: the run's own, and RUN/evaluation/checkpoint-N for a checkpoint."""
     batch_size: int | None
     """Pictures drawn at a time; halved by itself when memory runs out."""
     lora: str | Path | None
     """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model; the untuned model goes without it."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
-    """Precision of the drawing; left out, that of the run."""
+    """Precision of the drawing; automatic: that of the run."""
     device: str | Path | None
-    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
     single_file_config: str | Path | None
     """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
@@ -375,11 +377,11 @@ class EvaluateKeywords(TypedDict, total=False):
     verify: bool | None
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     dino_encoder: str | Path | None
-    """DINO: a transformers ViT (or ResNet) folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
+    """DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
     clip_encoder: str | Path | None
-    """CLIP: a transformers CLIP folder or Hub id; left out, the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
+    """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
-    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."""
+    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."""
     num_inference_steps: int | None
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
     guidance_scale: float | None
@@ -389,6 +391,6 @@ class EvaluateKeywords(TypedDict, total=False):
     eta: float | None
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
     height: int | None
-    """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
+    """Height of the pictures in pixels; automatic: the model's own size (for a run: the size it was trained at)."""
     width: int | None
-    """Width of the pictures in pixels; left out, as height."""
+    """Width of the pictures in pixels; automatic: as height."""

@@ -34,7 +34,7 @@ def _keywords(verb: str, tree: type[Setting], *, without: tuple[str, ...] = (), 
 
 
 def _line(flag: Flag) -> str:
-    return f"    {flag.name}: {' | '.join(dict.fromkeys([*_types(flag.annotation), 'None']))}\n    {_quoted(flag.help)}"
+    return f"    {flag.name}: {' | '.join(dict.fromkeys([*_types(flag.annotation), 'None']))}\n    {_quoted(flag.sentences)}"
 
 
 def _types(annotation: Any) -> list[str]:

@@ -31,17 +31,20 @@ In YAML a value is read as behind its flag: `no`, `1e-4` and `007` are what they
 without a value and a branch whose lines are all commented out are left out. A name that stands twice is refused.
 """
 
+SECTIONS: dict[str, type[Setting]] = {
+    "train": TrainConfig, "generate": GenerateConfig,
+    "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
+    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
+    "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
+    "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
+}  # fmt: skip
+"""The commands of the page in their order, each with its settings."""
+
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases(), _table("dreambooth generate", GenerateConfig)]
-    others = {
-        "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-        "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
-        "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
-        "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
-    }  # fmt: skip
-    parts += [_table(f"dreambooth {command}", tree) for command, tree in others.items()]
+    parts = [HEAD, _table("dreambooth train", TrainConfig), _aliases()]
+    parts += [_table(f"dreambooth {command}", tree) for command, tree in SECTIONS.items() if tree is not TrainConfig]
     return "\n".join(parts)
 
 
@@ -59,7 +62,7 @@ def _table(title: str, tree: type[Setting]) -> str:
 def _row(flag: Flag) -> str:
     default = "" if flag.default in (None, (), "") else f"`{flag.default}`"
     only = f" ({' and '.join(flag.kinds)} only)" if flag.kinds else ""
-    text = " ".join(flag.help.split()).replace("|", "\\|")
+    text = flag.sentences.replace("|", "\\|")
     return f"| `--{flag.name}` | `{'.'.join(flag.path)}` | {flag.type_name.replace('|', ' or ')} | {default} | {text}{only} |"
 
 

@@ -11,7 +11,7 @@ from dreambooth.training.prior import ClassImages, set_digest
 
 
 def class_images(job: Job, config: TrainConfig) -> tuple[Path | None, bool]:
-    """The folder to train with (None without a prior), and whether other jobs have drawn it already."""
+    """The folder to train with (None without a prior), and whether its pictures are there already."""
     if not config.has_prior:
         return None, False
     prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)

@@ -7,7 +7,7 @@ from pydantic import field_validator, model_validator
 
 from dreambooth.bench.executors import AnyExecutor, Inline
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Count, Seed, Setting
+from dreambooth.schema import BASIC, Count, Seed, Setting
 
 
 class BenchConfig(Setting):
@@ -15,29 +15,29 @@ class BenchConfig(Setting):
 
     positional = ("plan",)
 
-    plan: str = ""
+    plan: Annotated[str, BASIC] = ""
     """A shipped plan by name, or a YAML file; it comes first, before the flags of training."""
-    dataset_dir: str | None = None
-    """DreamBench's folder, or a folder of subject folders with subjects.csv; left out, the toybox's held-out subjects."""
-    output_dir: str = "bench"
+    dataset_dir: Annotated[str | None, BASIC] = None
+    """DreamBench's folder, or a folder of subject folders with subjects.csv; automatic: the toybox's held-out subjects."""
+    output_dir: Annotated[str, BASIC] = "bench"
     """Folder of rows, tables and what is kept of the models. Started again on it, only what is missing is done."""
-    seeds: tuple[Seed, ...] = (0,)
+    seeds: Annotated[tuple[Seed, ...], BASIC] = (0,)
     """Training seeds; every subject is learned once with each."""
     subjects: tuple[str, ...] = ()
-    """Subjects by name; left out, as many as --num_subjects says."""
-    num_subjects: Count | None = None
-    """The first so many subjects, in an order that takes one of each class, then a second of each; left out, as the plan says, or all."""
+    """Subjects by name; automatic: as many as --num_subjects says."""
+    num_subjects: Annotated[Count | None, BASIC] = None
+    """The first so many subjects, in an order that takes one of each class, then a second of each; automatic: as the plan says, or all."""
     num_prompts: Count | None = None
-    """Prompts of the evaluation, spread evenly over the list; left out, as the plan says, or all."""
+    """Prompts of the evaluation, spread evenly over the list; automatic: as the plan says, or all."""
     num_images: Count | None = None
-    """Pictures of each prompt; left out, as the plan says, or 4."""
+    """Pictures of each prompt; automatic: as the plan says, or 4."""
     class_samples: Annotated[int, Ge(0), Le(10**6)] | None = None
-    """Pictures of the class alone, for PRES; left out, as the plan says, or 64."""
-    keep: str | None = None
-    """What stays of each model: everything, adapter, delta:RANK, or scores; left out, as the plan says."""
-    dry_run: bool = False
-    """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few updates and pictures are tried."""
-    tables_only: bool = False
+    """Pictures of the class alone, for PRES; automatic: as the plan says, or 64."""
+    keep: Annotated[str | None, BASIC] = None
+    """What stays of each model: everything, adapter, delta:RANK, or scores; automatic: as the plan says."""
+    dry_run: Annotated[bool, BASIC] = False
+    """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few steps and pictures are tried."""
+    tables_only: Annotated[bool, BASIC] = False
     """Draw the tables from the rows that are there and do no job, also while another bench is at work on the folder."""
     pack: bool = False
     """Without a plan: put all rows and small pictures of --output_dir into two files for each plan, to be committed or sent, and do no job.

@@ -47,13 +47,13 @@ class Arm(Setting):
     sweep: dict[str, list[Any]] | list[dict[str, Any]] = Field(default_factory=dict)
     """Fields with the values that they take: all combinations of a mapping, or the listed ones. Each makes an arm of its own."""
     num_photos: Count | None = None
-    """Learn from the first so many photos; left out, from all."""
+    """Learn from the first so many photos; automatic: from all."""
     noun: Literal["correct", "none", "wrong"] = "correct"
     """What the subject is called beside the identifier; wrong is another class of the dataset, none leaves the prior out, too."""
     identifier_kind: Literal["rare", "common", "random", "sks"] = "rare"
     """What [V] is: a rare token of the model's own, an ordinary word, random characters, or the field's habit."""
     keep: str | None = None
-    """What stays of each model: everything, adapter, delta:RANK, scores; left out, as the plan says."""
+    """What stays of each model: everything, adapter, delta:RANK, scores; automatic: as the plan says."""
 
     @field_validator("sweep", mode="before")
     @classmethod
@@ -83,11 +83,11 @@ class Plan(Setting):
     paper: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Arm -> metric -> the paper's value; also "real photos", "real photos, with self-pairs" and "untuned"."""
     baseline: str | None = None
-    """The arm that others are tested against; left out, the first."""
+    """The arm that others are tested against; automatic: the first."""
     keep: str = "scores"
     """What stays of each model: everything, adapter, delta:RANK, or scores only."""
     num_subjects: Count | None = None
-    """Subjects, when the command line names none; left out, all."""
+    """Subjects, when the command line names none; automatic: all."""
     notes: tuple[str, ...] = ()
     """Sentences below the table."""
 

@@ -62,7 +62,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     pictures = _small(job, folder, found)
     examined = time.perf_counter()
     if found.shared:
-        shared["untuned pictures"] = f"{found.shared} drawn by other jobs"
+        shared["untuned pictures"] = f"{found.shared} were there already"
     size = kept.make(folder, allow_pickle=job.config.model.allow_pickle)
     trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
     everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
@@ -106,7 +106,7 @@ def refuse_other_files(job: Job) -> None:
 def learn(
     job: Job, folder: Path, stop: Stop, *, is_result: bool = False
 ) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
-    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what other jobs had drawn.
+    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what was drawn before it.
 
     `is_result`: the run itself is what is wanted and not its scores alone, so that it also writes files for other programs.
     """
@@ -116,7 +116,7 @@ def learn(
         record = read_record(run)
         if record.get("state") == "finished":
             return record, {}
-    drawn, by_others = class_images(job, config)
+    drawn, there = class_images(job, config)
     own: dict[tuple[str, ...], Any] = {
         ("photos", "instance_data_dir"): _photos(job, folder), ("output", "output_dir"): str(run),
         ("validation", "skip_final_inference"): bool(job.evaluation) or not is_result,  # pictures are drawn afterwards
@@ -126,7 +126,7 @@ def learn(
     own |= {("loop", "resume_from_checkpoint"): "latest"} if checkpoints(run) else {}
     own |= {} if is_result or "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
     yield from moves(job, train(job.config.updated(own), stop=stop))
-    return read_record(run), {"class images": "drawn by another job"} if by_others else {}
+    return read_record(run), {"class images": "were there already"} if there else {}
 
 
 def _photos(job: Job, folder: Path) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": "MODEL -> the memory that a training needs, before anything is downloaded",
     "models": "base models by short name: licence, gate, size, recipe",
     "identifier": "rank rare tokens of a model's tokenizers",
+    "ui": "the same in a browser: photos dropped, runs watched, pictures drawn, files exported",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
     "toybox": "render / pretrain / verify the embedded world",
 }
@@ -34,7 +35,7 @@ Usage: dreambooth COMMAND ...
 
 {commands}
 
-  dreambooth COMMAND --help    all settings of a command, with their defaults
+  dreambooth COMMAND --help    what a command takes, with defaults and examples
   dreambooth --version
 
 Start here:
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: list[str]) -> int:
     """Do what the words say."""
+    if argv[:1] == ["help"] and argv[1:2] and argv[1] in COMMANDS:
+        argv = [argv[1], "--help", *argv[2:]]
     if not argv or argv[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())))

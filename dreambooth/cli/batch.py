@@ -11,7 +11,8 @@ from dreambooth.bench.batch.run import Decided, Ended, batch, dry
 from dreambooth.bench.executors import GRACE_SECONDS, Inline
 from dreambooth.bench.job import Job, Row, Stop
 from dreambooth.cli.bench import interruptible, parted, training_flags
-from dreambooth.cli.parse import help_text, read_flags, settings_from
+from dreambooth.cli.help import Page, help_text, help_topic
+from dreambooth.cli.parse import read_flags, settings_from
 from dreambooth.cli.progress import Jobs
 from dreambooth.cli.runs import confirm
 from dreambooth.core.errors import Interrupted, SettingError
@@ -23,6 +24,11 @@ USAGE = """dreambooth batch TABLE.csv [--output_dir OUT] [--accept RULE] [--retr
 INTRO = """A personal model for each row of a table: subject, class, photos, and any flag of `dreambooth train` as a column of its own. Started again, only what is new or changed is done.
 
 Results are scored; --accept says which are good enough, --retry how the others are learned once more. Flags of `dreambooth train` go to every row that does not say otherwise (docs/batch.md). Exit code 3: finished, but some rows have no accepted model."""  # noqa: E501
+EXAMPLES = (
+    "dreambooth batch products.csv --pretrained_model_name_or_path sdxl --method lora --output_dir models --dry_run",
+    'dreambooth batch products.csv --accept "verdict != overfitted and fidelity > 0.5" --retry learning_rate=x0.5',
+    "dreambooth batch remove mug-blue --output_dir models",
+)
 INSTEAD = {
     "class_noun": "The column class says it.", "instance_data_dir": "The column photos says it.",
     "push_to_hub": "Upload what was accepted.",
@@ -33,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     """Batch as the flags say."""
     if argv[:1] == ["remove"]:
         return _remove(argv[1:])
-    if "--help" in argv or "-h" in argv:
-        print(help_text(BatchConfig, usage=USAGE, intro=INTRO))
+    if (topic := help_topic(argv)) is not None:
+        print(help_text(BatchConfig, Page(USAGE, INTRO, EXAMPLES), topic))
         return 0
     own, rest = parted(argv, BatchConfig)
     config = BatchConfig.parse({"table": "", **read_flags(own, BatchConfig)[0]})

@@ -23,7 +23,8 @@ from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
-from dreambooth.cli.parse import help_text, named_method, read_flags
+from dreambooth.cli.help import Page, help_text, help_topic
+from dreambooth.cli.parse import named_method, read_flags
 from dreambooth.cli.progress import Jobs
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.core.trees import at
@@ -37,14 +38,20 @@ INTRO = """Many subjects, several ways of learning, several seeds: one table, as
 
 Plans: {plans}; or a YAML file of your own (docs/bench.md). Flags of `dreambooth train` go to every job; what an arm of the plan says itself counts more. Exit code 3: finished, but some jobs failed."""  # noqa: E501
 
+EXAMPLES = (
+    "dreambooth bench table3 --num_subjects 5 --seeds 0 1 --dry_run",
+    "dreambooth bench table1 --dataset_dir dreambooth/dataset --pretrained_model_name_or_path sd15 --output_dir bench",
+    "dreambooth bench my-plan.yaml --tables_only",
+)
+
 
 INSTEAD = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}
 
 
 def main(argv: Sequence[str]) -> int:
     """Bench as the flags say."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text(BenchConfig, usage=USAGE, intro=INTRO.format(plans=", ".join(plans()))))
+    if (topic := help_topic(argv)) is not None:
+        print(help_text(BenchConfig, Page(USAGE, INTRO.format(plans=", ".join(plans())), EXAMPLES), topic))
         return 0
     own, rest = parted(argv, BenchConfig)
     config = BenchConfig.parse(read_flags(own, BenchConfig)[0])

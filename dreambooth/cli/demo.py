@@ -14,6 +14,7 @@ from dreambooth.run.generate import Drawn, GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
 from dreambooth.setup.given import train_config
+from dreambooth.setup.record import RECORD
 from dreambooth.toybox.world import ANIMALS, Subject, held_out_subjects, render, render_photos, scene_of_prompt
 from dreambooth.training.records import Done, Message, Record
 
@@ -38,7 +39,7 @@ class DemoConfig(Setting):
     num_images: Count = 4
     """Pictures of each prompt."""
     max_train_steps: Updates | None = None
-    """Updates; left out, the toybox's own recipe."""
+    """Updates; automatic: the toybox's own recipe."""
     seed: Seed = 0
     """Decides every draw of the training, and is the first picture's seed."""
 
@@ -58,12 +59,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demo(config: DemoConfig) -> Iterator[Record]:
-    """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come."""
+    """Photos rendered, a personal model trained, its pictures drawn beside the ground truth; records as they come.
+
+    What an earlier start has made is not made again; raises SettingError where that was another demo's.
+    """
     subject, folder = _subject(config.subject), Path(config.output_dir).expanduser()
     refuse_unwritable(folder, "--output_dir")
-    settings = {"pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed, "overwrite_output_dir": True}
-    photos = _photos(subject, folder / "photos" / subject.name)
     run = folder / "run"
+    settings = {
+        "pretrained_model_name_or_path": "toybox", "class_noun": subject.noun, "seed": config.seed,
+        "resume_from_checkpoint": "latest" if (run / RECORD).is_file() else None,
+    }  # fmt: skip
+    photos = _photos(subject, folder / "photos" / subject.name)
     for record in train(train_config(instance_data_dir=photos, output_dir=run, max_train_steps=config.max_train_steps, **settings)):
         if not isinstance(record, Done):
             yield record

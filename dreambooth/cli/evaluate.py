@@ -15,10 +15,12 @@ INTRO = (
     "photos. Writes scores.json, scores.csv, a contact sheet and report.html. Interrupted, it goes on with the pictures that are missing."
 )
 
+EXAMPLES = ("dreambooth evaluate my-dog", "dreambooth evaluate my-dog@300 --num_prompts 8 --num_images 2 --class_samples 16")
+
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate as the flags say."""
-    config = settings_from(argv, EvaluateConfig, usage=USAGE, intro=INTRO)
+    config = settings_from(argv, EvaluateConfig, usage=USAGE, intro=INTRO, examples=EXAMPLES)
     if config is None:
         return 0
     terminal = Terminal()

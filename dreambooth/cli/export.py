@@ -14,11 +14,13 @@ INTRO = (
 )
 ALIASES = {"as": Alias("format")}
 
+EXAMPLES = ("dreambooth export my-dog --as comfy", "dreambooth export my-dog@best --as single_file --save_precision fp16")
+
 
 def main(argv: Sequence[str]) -> int:
     """Export as the flags say."""
     try:
-        config = settings_from(argv, ExportConfig, usage=USAGE, intro=INTRO, aliases=ALIASES)
+        config = settings_from(argv, ExportConfig, usage=USAGE, intro=INTRO, aliases=ALIASES, examples=EXAMPLES)
         if config is None:
             return 0
         terminal = Terminal()

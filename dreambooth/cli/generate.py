@@ -13,10 +13,16 @@ INTRO = (
     "stage of a cascade make the pictures larger."
 )
 
+EXAMPLES = (
+    'dreambooth generate my-dog "a [V] dog on the beach"',
+    'dreambooth generate my-dog@best "a [V] dog in the snow" --num_images 8 --seed 100',
+    'dreambooth generate my-dog "a [V] dog" "an oil painting of a [V] dog" --grid prompt,checkpoint',
+)
+
 
 def main(argv: Sequence[str]) -> int:
     """Draw as the flags say."""
-    config = settings_from(argv, GenerateConfig, usage=USAGE, intro=INTRO, aliases={"from": Alias("from_folder")})
+    config = settings_from(argv, GenerateConfig, usage=USAGE, intro=INTRO, aliases={"from": Alias("from_folder")}, examples=EXAMPLES)
     if config is None:
         return 0
     terminal = Terminal()

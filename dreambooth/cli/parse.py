@@ -1,11 +1,11 @@
 """Flags from a tree of settings: `--learning_rate` and `--learning-rate` are one flag, pydantic reads the values."""
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from dreambooth.cli.help import HELP, Page, help_text, help_topic
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at, place
 from dreambooth.schema import Flag, Setting, flags, nearest
@@ -25,7 +25,7 @@ class Alias:
 
 def subcommand(group: str, argv: Sequence[str], commands: Mapping[str, Callable[[Sequence[str]], int]], *, usage: str) -> int:
     """Hand over to the command of a group that the first word names, or print how they are used; raises SettingError for another word."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in HELP:
         print(usage)
         return 0
     if argv[0] not in commands:
@@ -75,33 +75,6 @@ def named_method(argv: Sequence[str]) -> str | None:
     return None
 
 
-def help_text(tree: type[Setting], *, usage: str, intro: str, hidden: Sequence[str] = ()) -> str:
-    """`--help`: all flags in their groups, with type, default and one sentence each."""
-    parts = [f"Usage: {usage}\n", *(textwrap.fill(p, 100) + "\n" for p in intro.split("\n\n"))]
-    group = None
-    for flag in flags(tree).values():
-        if flag.name in hidden:
-            continue
-        if flag.group != group:
-            group = flag.group
-            parts.append(f"{group or 'General'}\n")
-        parts.append(_entry(flag))
-    return "\n".join(parts)
-
-
-def _entry(flag: Flag) -> str:
-    head = f"  --{flag.name}" + ("" if flag.is_switch else f" {flag.type_name}")
-    notes = []
-    if flag.kinds:
-        notes.append(f"{' and '.join(flag.kinds)} only")
-    if flag.is_switch and flag.default is True:
-        notes.append(f"on; off with --no-{flag.name}")
-    elif flag.default not in (None, False, (), "") and not flag.is_switch:
-        notes.append(f"default {flag.default:g}" if isinstance(flag.default, float) else f"default {flag.default}")
-    text = " ".join(flag.help.split()) + (f" [{'; '.join(notes)}]" if notes else "")
-    return f"{head}\n{textwrap.fill(text, 100, initial_indent=' ' * 8, subsequent_indent=' ' * 8)}\n"
-
-
 def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], given: list[str] | None, words: list[str]) -> tuple[Flag, Any]:
     if name not in known and name.startswith("no_") and name[3:] in known and known[name[3:]].is_switch:
         return known[name[3:]], False
@@ -112,6 +85,8 @@ def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], give
         return flag, given[0] if given else True
     if flag.is_list:
         return flag, flag.items(given or _many(words))
+    if flag.alone and given is None and (not words or words[0].startswith("-")):
+        return flag, flag.alone
     return flag, _one(name, given, words)
 
 
@@ -174,14 +149,20 @@ def _is_number(word: str) -> bool:
 
 
 def settings_from(
-    argv: Sequence[str], tree: type[AnySetting], *, usage: str, intro: str = "", aliases: Mapping[str, Alias] | None = None
+    argv: Sequence[str],
+    tree: type[AnySetting],
+    *,
+    usage: str,
+    intro: str = "",
+    aliases: Mapping[str, Alias] | None = None,
+    examples: Sequence[str] = (),
 ) -> AnySetting | None:
     """The settings that the words say; None when help was asked for and has been printed."""
-    if "--help" in argv or "-h" in argv:
-        hidden = [alias.flag for alias in (aliases or {}).values() if isinstance(alias.flag, str)]
-        print(help_text(tree, usage=usage, intro=intro or tree.__doc__ or "", hidden=hidden))
-        for name, alias in (aliases or {}).items():
-            meaning = next((flag.help for flag in flags(tree).values() if flag.name == alias.flag), "")
-            print(f"  --{name}\n        {meaning}")
+    topic, aliases = help_topic(argv), aliases or {}
+    if topic is not None:
+        others = {name: flag for name, alias in aliases.items() if (flag := flags(tree).get(str(alias.flag)))}
+        heads = {name if flag.is_switch else f"{name} {flag.type_name}": flag.summary for name, flag in others.items()}
+        page = Page(usage, intro, examples, heads)
+        print(help_text(tree, page, topic, hidden=[flag.name for flag in others.values()]))
         return None
     return tree.parse(read_flags(argv, tree, aliases=aliases)[0])

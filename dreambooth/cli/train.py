@@ -6,10 +6,12 @@ from pathlib import Path
 from types import FrameType
 
 from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.help import Page, help_text, help_topic
 from dreambooth.cli.notify import notifying
-from dreambooth.cli.parse import help_text, named_method, read_flags
+from dreambooth.cli.parse import named_method, read_flags
 from dreambooth.cli.show import Terminal
 from dreambooth.core.trees import at, merged
+from dreambooth.families import FAMILIES
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.run.train import train
 from dreambooth.schema import flags
@@ -22,14 +24,26 @@ from dreambooth.training.records import Done, Record
 USAGE = "dreambooth train --instance_data_dir PHOTOS --class_noun NOUN --pretrained_model_name_or_path MODEL [--output_dir RUN] ..."
 INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBooth, Ruiz et al. 2023). Photos and a class noun are enough.
 
-A value that is left out comes from the recipe of the base model and the method; the defaults below are those of diffusers' scripts, and --preset diffusers uses them as they are. --config FILE reads settings from YAML first (every run writes a complete config.yaml); --notify CMD runs a command when the training has ended, however, with DREAMBOOTH_RUN, DREAMBOOTH_STATE and DREAMBOOTH_CAUSE in its environment; --debug shows tracebacks. Flags may be written with - or _. [V] in any prompt stands for the identifier."""  # noqa: E501
+What you do not give comes from the recipe of the base model and the method (--preset diffusers: from diffusers' scripts). [V] in any prompt stands for the subject. Flags may be written with - or _."""  # noqa: E501
+OTHERS = {
+    "config FILE": "Read settings from YAML first; every run writes a complete config.yaml.",
+    "notify COMMAND": "Run a command when the training has ended, however, with DREAMBOOTH_RUN, DREAMBOOTH_STATE and DREAMBOOTH_CAUSE in its environment.",  # noqa: E501
+    "debug": "Show tracebacks.",
+}
+EXAMPLES = (
+    "dreambooth train --instance_data_dir photos --class_noun dog --pretrained_model_name_or_path sd15 --output_dir my-dog",
+    "dreambooth train --instance_data_dir photos --class_noun mug --pretrained_model_name_or_path sdxl --method lora",
+    "dreambooth train --instance_data_dir paintings --concept style --pretrained_model_name_or_path sd15 --output_dir my-style",
+    "dreambooth train --config my-dog/config.yaml --resume_from_checkpoint latest",
+)
+RECIPES = frozenset(name for family in FAMILIES for recipe in family.recipe.values() for name in recipe)
 
 
 def main(argv: Sequence[str]) -> int:
     """Train as the flags say."""
     tree = config_type(named_method(argv))
-    if "--help" in argv or "-h" in argv:
-        print(help_text(tree, usage=USAGE, intro=INTRO))
+    if (topic := help_topic(argv)) is not None:
+        print(help_text(tree, Page(USAGE, INTRO, EXAMPLES, OTHERS, RECIPES), topic))
         return 0
     values, others, remarks = read_flags(argv, tree, aliases=ALIASES, extra=("config", "notify"))
     if "config" in others:

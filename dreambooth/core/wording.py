@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HALF = re.compile("[\ud800-\udfff]")
@@ -26,6 +26,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """A "did you mean" sentence for a name that does not exist, or nothing when no name is near."""
     close = difflib.get_close_matches(name[:100], list(names), n=1, cutoff=0.6)
     return f"Did you mean {close[0]}?" if close else ""
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """Names to choose from, as a sentence lists them: lora, loha or lokr."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def shortened(text: str, limit: int = 120) -> str:

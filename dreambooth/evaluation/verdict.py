@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dreambooth.evaluation.selection import Choice
+from dreambooth.metrics import between
 
 LEARNED, FAITHFUL = 0.45, 0.65
 FOLLOWS, OBEYS = 0.75, 0.5
@@ -103,9 +104,9 @@ def relative(scores: Table, untuned: Table, real: Table) -> dict[str, float | No
     dino, dino0, ceiling = _value(scores, "dino"), _value(untuned, "dino"), _value(real, "dino")
     pres, pres0 = _value(scores, "pres"), _value(untuned, "pres")
     return {
-        "fidelity": _between(dino, dino0, ceiling),
-        "obedience": _between(_value(scores, "clip_t"), _value(untuned, "clip_t_chance"), _value(untuned, "clip_t")),
-        "collapse": _between(pres, pres0, ceiling),
+        "fidelity": between(dino, dino0, ceiling),
+        "obedience": between(_value(scores, "clip_t"), _value(untuned, "clip_t_chance"), _value(untuned, "clip_t")),
+        "collapse": between(pres, pres0, ceiling),
         "diversity": _ratio(_value(scores, "div"), _value(untuned, "div")),
         "class_diversity": _ratio(_value(scores, "div_class"), _value(untuned, "div_class")),
         "copying": _value(scores, "copying"),
@@ -216,12 +217,6 @@ def _listed(ways: Sequence[str], word: str) -> str:
 
 def _value(table: Table, name: str) -> float | None:
     return (table.get(name) or {}).get("value")
-
-
-def _between(value: float | None, zero: float | None, one: float | None) -> float | None:
-    if value is None or zero is None or one is None or one - zero < 1e-3:
-        return None
-    return (value - zero) / (one - zero)
 
 
 def _ratio(value: float | None, of: float | None) -> float | None:

@@ -76,6 +76,8 @@ class Family(Reader):
     """Latents along a side of its pictures, where the denoiser's configuration does not say it."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
+    deep_inputs: ClassVar[tuple[str, ...]] = ()
+    """Linear layers of the denoiser whose inputs have four dimensions. PEFT's OFT takes such inputs for pictures, and fails."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     lora_snippet: ClassVar[str] = 'pipe.load_lora_weights(".")'
     """Lines of Python that put a LoRA, in the folder they run in, on diffusers' pipeline `pipe`."""

@@ -28,6 +28,7 @@ class Krea2(VideoLatents):
         "img_in", "final_layer.linear", "to_k", "to_q", "to_v", "to_out.0", "to_gate", "ff.up", "ff.down", "text_fusion.projector",
         "txt_in.linear_1", "txt_in.linear_2", "time_embed.linear_1", "time_embed.linear_2", "time_mod_proj",
     )  # fmt: skip
+    deep_inputs = ("text_fusion.projector",)
     recipe: ClassVar[Recipe] = recipes(lora={"learning_rate": 3e-4, "rank": 32}, max_train_steps=1000)
     """LoRA's values are the makers', in diffusers' README for Krea 2. The other methods' are FLUX.1's, and untested here."""
     terms = (

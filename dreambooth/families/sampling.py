@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from dreambooth.core.wording import shortened, shown
 from dreambooth.families.base import Family
 from dreambooth.families.samplers import make_scheduler, reaches_the_end, sampler
 from dreambooth.prompts.placeholder import refuse_unreadable
-from dreambooth.schema import Count, Guidance, Pixels, Setting, Share, get, is_set
+from dreambooth.schema import BASIC, Count, Guidance, Pixels, Setting, Share, get, is_set
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 class Sampling(Setting):
     """How pictures are drawn"""
 
-    num_inference_steps: Count = 30
+    num_inference_steps: Annotated[Count, BASIC] = 30
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
-    guidance_scale: Guidance = 7.5
+    guidance_scale: Annotated[Guidance, BASIC] = 7.5
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev takes about 3.5 as an input."""
     scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
     eta: Share = 0.0
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
-    height: Pixels | None = None
-    """Height of the pictures in pixels; left out, the model's own size (for a run: the size it was trained at)."""
-    width: Pixels | None = None
-    """Width of the pictures in pixels; left out, as height."""
+    height: Annotated[Pixels | None, BASIC] = None
+    """Height of the pictures in pixels; automatic: the model's own size (for a run: the size it was trained at)."""
+    width: Annotated[Pixels | None, BASIC] = None
+    """Width of the pictures in pixels; automatic: as height."""
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     def given_by(self, sources: Mapping[str, str]) -> "Sampling":

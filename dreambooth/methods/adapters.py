@@ -26,7 +26,7 @@ class AdapterMethod(Method, ABC):
     """A method of PEFT's"""
 
     lora_layers: str | None = None
-    """Names of the denoiser's layers to change, with commas between; left out, its attention's projections."""
+    """Names of the denoiser's layers to change, with commas between; automatic: its attention's projections."""
 
     @abstractmethod
     def peft(self, targets: list[str]) -> Any:

@@ -14,7 +14,7 @@ class LoHa(AdapterMethod):
     rank: Annotated[int, Ge(1), Le(4096)] = 4
     """Rank r of each of the two factors."""
     lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
-    """The update counts lora_alpha / rank; left out, it is the rank."""
+    """The update counts lora_alpha / rank; automatic: the rank."""
 
     def peft(self, targets: list[str]) -> Any:
         from peft import LoHaConfig

@@ -14,7 +14,7 @@ class LoKr(AdapterMethod):
     rank: Annotated[int, Ge(1), Le(4096)] = 4
     """Rank r of the larger factor."""
     lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
-    """The update counts lora_alpha / rank; left out, it is the rank."""
+    """The update counts lora_alpha / rank; automatic: the rank."""
     decompose_factor: Annotated[int, Ge(-1), Le(10**6)] = -1
     """Side of the smaller factor; -1 makes both as equal as the layer allows, a small number learns more."""
 

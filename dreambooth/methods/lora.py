@@ -13,6 +13,7 @@ from dreambooth.files.layouts import DIFFUSERS_FILE as WEIGHTS
 from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
 from dreambooth.methods.base import Learner
+from dreambooth.schema import BASIC
 
 DORA = "programs that read kohya's names do not agree on DoRA, so no file is for all of them."
 MAGNITUDE, OUTER = "lora_magnitude_vector", "text_model"
@@ -22,10 +23,10 @@ class LoRA(AdapterMethod):
     """Small matrices beside the frozen weights learn; a small file for diffusers, and for SD and SDXL one for ComfyUI and A1111."""
 
     kind: Literal["lora"] = "lora"
-    rank: Annotated[int, Ge(1), Le(4096)] = 4
+    rank: Annotated[int, Ge(1), Le(4096), BASIC] = 4
     """Rank r of the update B A. More can be learned, and the file grows in proportion."""
     lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
-    """The update counts lora_alpha / rank; left out, it is the rank, so that the factor is 1."""
+    """The update counts lora_alpha / rank; automatic: the rank, so that the factor is 1."""
     lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of a layer's inputs that LoRA does not see in a step."""
     use_dora: bool = False

@@ -134,7 +134,7 @@ class WordMethod(Method, ABC):
     """A method that adds a word"""
 
     placeholder_token: str | None = None
-    """The new word, which [V] stands for; left out, --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
+    """The new word, which [V] stands for; automatic: --identifier in angle brackets, or `<my-dog>` for the class noun dog."""
     initializer_token: str | None = None
     """Where the new word starts: its vectors are this word's tokens, in turn. Left out, the last word of the class noun."""
     num_vectors: Annotated[int, Ge(1), Le(75)] = 1

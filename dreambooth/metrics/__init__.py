@@ -1,6 +1,6 @@
 """The metrics, one file each. A new one is its file and its name here; the contract tests then run over it untouched."""
 
-from dreambooth.metrics.base import Encoders, EvalImages, GeneratedImage, Metric, PerSampleValues, Undefined
+from dreambooth.metrics.base import Encoders, EvalImages, GeneratedImage, Metric, PerSampleValues, Undefined, between
 from dreambooth.metrics.broken import Broken
 from dreambooth.metrics.clip_i import ClipI
 from dreambooth.metrics.clip_t import ClipT, ClipTChance, ClipTWithIdentifier
@@ -20,4 +20,15 @@ SCALES: tuple[Metric, ...] = (ClipTChance(),)
 """What other figures are read on."""
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*SCORES, *DETECTORS, *SCALES)}
 
-__all__ = ["DETECTORS", "METRICS", "SCORES", "Encoders", "EvalImages", "GeneratedImage", "Metric", "PerSampleValues", "Undefined"]
+__all__ = [
+    "DETECTORS",
+    "METRICS",
+    "SCORES",
+    "Encoders",
+    "EvalImages",
+    "GeneratedImage",
+    "Metric",
+    "PerSampleValues",
+    "Undefined",
+    "between",
+]

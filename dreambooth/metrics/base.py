@@ -182,3 +182,10 @@ def images(shots: Sequence[GeneratedImage]) -> list[Image.Image]:
 def rows(shots: Sequence[GeneratedImage]) -> Int[Tensor, "n"]:
     """The number of each picture's prompt."""
     return torch.tensor([shot.row for shot in shots], dtype=torch.long)
+
+
+def between(value: float | None, zero: float | None, one: float | None) -> float | None:
+    """Where a score lies on a scale of two others, 0 at the first and 1 at the second; None where one is missing or they are equal."""
+    if value is None or zero is None or one is None or one - zero < 1e-3:
+        return None
+    return (value - zero) / (one - zero)

@@ -41,12 +41,12 @@ class PhotosPrepare(Setting):
     crop: Cropping = "subject"
     """Cut the square around the subject, around the centre, or cut nothing and only bring the shorter side to the resolution."""
     fill: Annotated[float, Gt(0), Le(1)] | None = None
-    """Go nearer until the subject takes this share of the square's side; left out, the largest square is cut."""
+    """Go nearer until the subject takes this share of the square's side; automatic: the largest square is cut."""
     detector: str | None = None
     """Find the subject with this detector (a folder or Hub id that transformers loads: YOLOS, RT-DETR, OWLv2, Grounding DINO, or one of
     faces); masks and transparency are believed before it, and where it sees none the subject is what stands out."""
     detect: str | None = None
-    """The word that the detector looks for: the class noun, or face; left out, the surest object of any kind."""
+    """The word that the detector looks for: the class noun, or face; automatic: the surest object of any kind."""
     background: str = "white"
     """What transparent parts are filled with: a colour (white, grey, #a0c0ff), or average for the mean of the photo's own colours."""
     caption: str | None = None

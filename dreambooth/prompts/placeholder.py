@@ -47,6 +47,15 @@ def fill(prompt: str, identifier: str | None, *, setting: str = "prompt", replac
     return prompt.replace(PLACEHOLDER, identifier)
 
 
+def generalized(prompt: str, identifier: str | None, noun: str) -> str:
+    """A prompt as it would be written for any run. A learned word stands for the noun too: "a <my-dog>" is "a [V] dog"."""
+    if not identifier:
+        return prompt
+    general = re.sub(rf"(?<!\w){re.escape(identifier)}(?!\w)", PLACEHOLDER, prompt)
+    has_no_noun = noun and identifier.startswith("<") and f"{PLACEHOLDER} {noun}" not in general
+    return general.replace(PLACEHOLDER, f"{PLACEHOLDER} {noun}") if has_no_noun else general
+
+
 def refuse_unreadable(prompt: str, setting: str) -> None:
     """Raise SettingError for bytes that are no UTF-8, as a terminal of another encoding hands them over: no tokenizer reads them."""
     if HALF.search(prompt):

@@ -7,10 +7,14 @@ from itertools import accumulate
 
 from markupsafe import Markup, escape
 
+from dreambooth.metrics import METRICS
+
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 46, 12, 12, 30
 MOST = 400
 """Points of a drawn line; a screen shows no more."""
-LIVE = {"dino": "DINO", "clip_t": "CLIP-T", "pres": "PRES", "div": "DIV", "copying": "Copies"}
+LIVE = ("dino", "clip_t", "pres", "div", "copying")
+"""Metrics of the evaluation passes."""
+LOSSES = (("loss_subject", "subject", "error on your photos"), ("loss_prior", "prior", "error on the class images"))
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Curve:
 
     name: str
     points: tuple[tuple[float, float], ...]
+    meaning: str = ""
+    """What it says, in a few words."""
     smooth: bool = False
     """Whether the values are noisy: then they stand faintly behind their running mean."""
 
@@ -29,16 +35,17 @@ class Chart:
 
     title: str
     svg: Markup
-    names: tuple[str, ...]
+    legend: tuple[tuple[str, str], ...]
+    """Name and meaning of each curve, in order."""
 
 
 def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) -> list[Chart]:
     """What a run's metrics.jsonl shows: the loss, and the scores of its evaluation passes; with a mark at the chosen step."""
     found = []
-    loss = [_curve(rows, key, name, smooth=True) for key, name in (("loss_subject", "subject"), ("loss_prior", "prior"))]
+    loss = [_curve(rows, key, name, meaning, smooth=True) for key, name, meaning in LOSSES]
     found.append(_chart("Loss per picture", loss, chosen))
     for title, keys in (("Fidelity and copying", ("dino", "pres", "copying")), ("Prompt fidelity", ("clip_t",)), ("Diversity", ("div",))):
-        found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, LIVE[key]) for key in keys], chosen))
+        found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, METRICS[key].title, meaning(key)) for key in keys], chosen))
     return [chart for chart in found if chart]
 
 
@@ -88,14 +95,20 @@ def scale(low: float, high: float) -> tuple[float, float, list[float]]:
     return bottom, top, [bottom + i * step for i in range(count + 1)]
 
 
-def _curve(rows: Sequence[Mapping[str, float]], key: str, name: str, *, smooth: bool = False) -> Curve:
+def meaning(metric: str) -> str:
+    """What a metric says, and which way is better."""
+    better = METRICS[metric].better
+    return METRICS[metric].meaning if better == "neither" else f"{METRICS[metric].meaning}; {better} is better"
+
+
+def _curve(rows: Sequence[Mapping[str, float]], key: str, name: str, words: str, *, smooth: bool = False) -> Curve:
     points = [(float(row["step"]), float(row[key])) for row in rows if isinstance(row.get(key), (int, float)) and math.isfinite(row[key])]
-    return Curve(name, tuple(points), smooth)
+    return Curve(name, tuple(points), words, smooth)
 
 
 def _chart(title: str, curves: Sequence[Curve], mark: float | None) -> Chart | None:
     kept = [curve for curve in curves if len(curve.points) > 1]
-    return Chart(title, draw(kept, mark=mark), tuple(curve.name for curve in kept)) if kept else None
+    return Chart(title, draw(kept, mark=mark), tuple((curve.name, curve.meaning) for curve in kept)) if kept else None
 
 
 def _running_mean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -33,6 +33,7 @@ class PromptScores(TypedDict):
 
     prompt: str
     scores: dict[str, Score]
+    untuned: NotRequired[dict[str, Score]]
 
 
 @open_shape

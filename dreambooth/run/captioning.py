@@ -41,7 +41,7 @@ class PhotosCaption(Setting):
     max_new_tokens: Annotated[int, Ge(1), Le(1000)] = 40
     """Longest caption, in the model's tokens."""
     device: str | None = None
-    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
     dry_run: bool = False
     """Print the captions and write nothing."""
 

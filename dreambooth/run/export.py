@@ -17,6 +17,7 @@ from dreambooth.families.sampling import Sampling, draw
 from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json
 from dreambooth.files.digests import file_digest
 from dreambooth.files.disk import disk_errors
+from dreambooth.files.leftovers import sweep
 from dreambooth.formats import FORMATS
 from dreambooth.formats.base import FLAG, Facts, Format, Result
 from dreambooth.formats.learned import changes_in
@@ -47,19 +48,19 @@ class ExportConfig(Setting):
     format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora", "space"]
     """What is written."""
     output: str | None = None
-    """The file, or a folder to put it into; left out, RUN/export/FORMAT/RUN.safetensors."""
+    """The file, or a folder to put it into; automatic: RUN/export/FORMAT/RUN.safetensors."""
     save_precision: SavePrecision | None = None
-    """Precision of the written weights; left out, fp32 for small files, and that of the base model's own files for whole models."""
+    """Precision of the written weights; automatic: fp32 for small files, and that of the base model's own files for whole models."""
     overwrite: bool = False
     """Replace a file of this name; without it an existing one stays, and nothing is written."""
     rank: Count | None = None
-    """Rank of the low-rank difference, of --as lora alone; left out, 64."""
+    """Rank of the low-rank difference, of --as lora alone; automatic: 64."""
     compare: bool = True
     """Read back what was written, and compare its pictures with the run's own before it takes its place."""
     seed: Seed = 0
     """Seed of the pictures that are compared."""
     device: str | None = None
-    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
     single_file_config: str | None = None
     """For a single file in the place of a run: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
@@ -116,7 +117,9 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
     exported = yield from _write(config, format, result, out, sampling, device)
     readers = dict(format.readers(family, method))
     if run:
-        write_json(record_place(run, path, config.format), exported.record | {"readers": list(readers)})
+        place = record_place(run, path, config.format)
+        sweep(place.parent)  # the file itself may be elsewhere, and its folder has been swept
+        write_json(place, exported.record | {"readers": list(readers)})
     yield Exported(out, exported.record, (*exported.lines, *_in_words(readers, result.facts.trigger, out)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
@@ -20,7 +20,7 @@ from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.axes import Grid, Subject, read_grid
 from dreambooth.run.gallery import Gallery
 from dreambooth.run.grid import GridRequest, draw_grid
-from dreambooth.schema import Count, Seed, Setting, flags, is_set
+from dreambooth.schema import BASIC, Count, Seed, Setting, flags, is_set
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import refuse_mixed_pictures
@@ -45,40 +45,40 @@ class GenerateConfig(Setting):
     positional = ("run", "prompt")
     prose = ("prompt", "grid_values")
 
-    run: str
+    run: Annotated[str, BASIC]
     """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a pipeline folder, or a Hub id."""
-    prompt: tuple[str, ...] = ()
+    prompt: Annotated[tuple[str, ...], BASIC] = ()
     """One or more prompts; [V] stands for the run's identifier."""
-    prompts: str | None = None
+    prompts: Annotated[str | None, BASIC] = None
     """Text file with one prompt a line."""
     then: tuple[str, ...] = ()
     """Models that make the pictures larger, in their order: what RUN may be, for the later stages of a cascade."""
     from_folder: str | None = None
     """Folder of small pictures that RUN, a later stage, makes large: instead of a stage before it. One drawing of each, or --num_images."""
     noise_augmentation: Variance | None = None
-    """Variance of the noise on the small pictures of later stages; left out, as each was trained, which is best."""
-    negative_prompt: str | None = None
+    """Variance of the noise on the small pictures of later stages; automatic: as each was trained, which is best."""
+    negative_prompt: Annotated[str | None, BASIC] = None
     """What the pictures should not show."""
-    num_images: Count = 4
+    num_images: Annotated[Count, BASIC] = 4
     """Pictures of each prompt."""
-    grid: str | None = None
+    grid: Annotated[str | None, BASIC] = None
     """Rows and columns of one labelled sheet: two of prompt, seed, guidance_scale, num_inference_steps, checkpoint, lora_scale."""
     grid_values: tuple[str, ...] = ()
     """Values of an axis where they are not the usual ones: lora_scale=0.5,1 checkpoint=100,best."""
-    seed: Seed = 0
+    seed: Annotated[Seed, BASIC] = 0
     """Seed of each prompt's first picture; the next ones count up."""
     batch_size: Count = 4
     """Pictures drawn at a time; halved by itself when memory runs out."""
-    output_dir: str | None = None
-    """Folder of the pictures; left out, RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
+    output_dir: Annotated[str | None, BASIC] = None
+    """Folder of the pictures; automatic: RUN/samples/generated (one below it for a checkpoint), else ./generated, beside what is there."""
     lora: str | None = None
     """A LoRA file or folder, or RUN@300 or RUN@best, to put on the model."""
     identifier: str | None = None
     """What [V] stands for, where the model does not say."""
     mixed_precision: Precision | None = None
-    """Precision of the arithmetic; left out, that of the run."""
+    """Precision of the arithmetic; automatic: that of the run."""
     device: str | None = None
-    """cpu, cuda, mps ...; left out, the accelerator of this machine."""
+    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
     variant: str | None = None
     """Variant of a pipeline's weight files, such as fp16; a run knows its own."""
     revision: str | None = None

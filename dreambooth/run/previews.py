@@ -5,17 +5,21 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.evaluation.subject import is_toybox
 from dreambooth.families import Family
 from dreambooth.families.cascade import Given
 from dreambooth.families.sampling import Picture, draw
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.images import fit, write_sheet
-from dreambooth.prompts.placeholder import fill
+from dreambooth.prompts.placeholder import fill, generalized
+from dreambooth.reporting.pictures import Subject
+from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.gallery import write_pictures
 from dreambooth.run.material import Material
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import place_for_training
+from dreambooth.setup.record import RunRecord
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Preview, Record
 
@@ -108,3 +112,14 @@ def preview_interval(config: TrainConfig, trainer: Trainer) -> int:
         per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)
         return validation.validation_epochs * per_epoch
     return validation.validation_steps or 100
+
+
+def progress_page(config: TrainConfig, trainer: Trainer, material: Material, record: RunRecord) -> ProgressPage:
+    """The page of a run that goes on, with what an earlier start has noted."""
+    subject = Subject(material.identifier, config.photos.class_noun or "")
+    page = ProgressPage(
+        record, subject=subject, title=generalized(material.instance_prompt, material.identifier, subject.noun), total=trainer.total,
+        every=config.watching.evaluate_every, is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
+    )  # fmt: skip
+    page.resume(trainer.step)
+    return page

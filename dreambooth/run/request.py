@@ -25,7 +25,7 @@ from dreambooth.photos.check import quick, shared_out
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
-from dreambooth.reporting.page import MAX_PHOTOS
+from dreambooth.reporting.pictures import MAX_PHOTOS
 from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings

@@ -19,12 +19,12 @@ from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
-from dreambooth.run.fit import refuse_too_large
+from dreambooth.run.fit import explained, fitted
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
-from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval
+from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval, progress_page
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
 from dreambooth.run.session import Backlog, Session, Steered
@@ -103,6 +103,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
         yield Message(TOYBOX_NOTE)
     yield from warnings(unused)
     material = yield from request.read(config)
+    config = yield from fitted(config, processes, start, of_hub=True)
     kind = family_of(config.model)  # a Hub model is downloaded here
     config = with_absolute_paths(resolve(config, kind))
     yield from request.fit(config, kind, material)
@@ -117,7 +118,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
-    yield from refuse_too_large(config, processes.device)
+    config = yield from fitted(config, processes, start, of_hub=False)
     encoders = load_encoders(config, processes.device)
     choose_kernels(deterministic=config.loop.deterministic, tf32=config.loop.allow_tf32)
     yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
@@ -256,10 +257,11 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
 def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, session: Session) -> Iterator[Record]:
     """All updates, with pictures and scores in between, neither of which changes what is learned; then the best, where it was asked for."""
     watcher = None
+    if run.processes.is_main:
+        page = session.show(progress_page(run.config, trainer, run.material, record))
+        yield Message(f"Progress: {page.path} (open it in a browser; it refreshes itself).")
     if run.encoders and run.processes.is_main:
         watcher = Watcher(run.config, trainer, run.material, run.encoders, run.config.output_dir, record.values)
-        session.observers.append(watcher.page)
-        session.held.callback(watcher.page.close)
     yield from _updates(run, trainer, watcher, Steered(session.steering, record.watching(session.wants_stop), run.processes))
     trainer.sums.finish()
     if watcher and run.config.watching.keep_best:
@@ -273,7 +275,7 @@ def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: 
         yield from watcher.first()
     if main and trainer.step == 0 and is_due(run.config, 0, every):
         yield preview(run.config, trainer, run.material, folder)
-    for record in trainer.updates(folder, stop=steered.stop):
+    for record in explained(trainer.updates(folder, stop=steered.stop), run.config, run.processes.device):
         yield record
         if not isinstance(record, Step):
             continue

@@ -21,7 +21,7 @@ from dreambooth.families.source import RECIPE
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.methods import AnyMethod, Full
 from dreambooth.metrics.encoders import EncoderSettings
-from dreambooth.schema import Count, Guidance, Seed, Setting, Updates, flags, get, is_set
+from dreambooth.schema import BASIC, Count, Guidance, Seed, Setting, Updates, flags, get, is_set
 from dreambooth.setup.trust import refuse_unteachable, untrusted
 from dreambooth.training.crops import Cropping
 from dreambooth.training.loop import Loop
@@ -41,7 +41,7 @@ class Text(Setting):
     pre_compute_text_embeddings: bool = False
     """Run the text encoder once per prompt. Always so while it does not learn; only its contradiction is checked."""
     tokenizer_max_length: Count | None = None
-    """Tokens that a prompt is padded or cut to; left out, the tokenizer's own length."""
+    """Tokens that a prompt is padded or cut to; automatic: the tokenizer's own length."""
     text_encoder_use_attention_mask: bool = False
     """Let the text encoder attend to real tokens only, not at padding (Stable Diffusion alone)."""
 
@@ -59,20 +59,20 @@ class Text(Setting):
 class Validation(Setting):
     """Pictures drawn while it trains"""
 
-    validation_prompt: str | None = None
+    validation_prompt: Annotated[str | None, BASIC] = None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_images: tuple[str, ...] = ()
-    """For a stage that makes small pictures large: those to draw from, one drawing of each; left out, the photos made small."""
+    """For a stage that makes small pictures large: those to draw from, one drawing of each; automatic: the photos made small."""
     validation_negative_prompt: str | None = None
     """What those pictures should not show."""
     num_validation_images: Count = 4
     """How many pictures are drawn each time."""
     validation_steps: Updates | None = None
-    """Updates between two drawings; left out, 100."""
+    """Steps between two drawings; automatic: 100."""
     validation_epochs: Updates | None = None
     """Epochs between two drawings, instead of --validation_steps."""
     validation_min_steps: Annotated[int, Ge(0), Le(10**9)] = 0
-    """No drawing before this update."""
+    """No drawing before this step."""
     validation_scheduler: str = "DPMSolverMultistepScheduler"
     """Sampler of those pictures, as `generate --scheduler` names them."""
     validation_inference_steps: Count = 25
@@ -98,8 +98,8 @@ class Validation(Setting):
 class Watching(Setting):
     """Scores while it trains"""
 
-    evaluate_every: Updates | None = None
-    """Updates between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
+    evaluate_every: Annotated[Updates | None, BASIC] = None
+    """Steps between two evaluations on held-out prompts: DINO, CLIP-T, PRES and DIV over time, and at the end the best checkpoint."""
     evaluation_share: Annotated[float, Gt(0), Lt(1)] = 0.25
     """Largest share of the time that evaluation passes may take; one that would exceed it is left out."""
     stop_early: bool = False
@@ -119,8 +119,8 @@ class Watching(Setting):
 class Output(Setting):
     """Where the result goes"""
 
-    output_dir: str | None = None
-    """Folder of the run; left out, dreambooth-model or lora-dreambooth-model."""
+    output_dir: Annotated[str | None, BASIC] = None
+    """Folder of the run; automatic: dreambooth-model or lora-dreambooth-model."""
     overwrite_output_dir: bool = False
     """Train although the folder holds an earlier run, whose checkpoints are then deleted."""
     logging_dir: str = "logs"
@@ -130,15 +130,15 @@ class Output(Setting):
     push_to_hub: bool = False
     """Upload the result and its last pictures to the Hub when the run is done; never the photos, nor what names this machine."""
     hub_token: SecretStr | None = None
-    """Token for the Hub; left out, HF_TOKEN or that of `hf auth login`, which no list of processes shows. It is never written to disk."""
+    """Token for the Hub; automatic: HF_TOKEN or that of `hf auth login`, which no list of processes shows. It is never written to disk."""
     hub_model_id: str | None = None
-    """Name on the Hub; left out, the folder's."""
+    """Name on the Hub; automatic: the folder's."""
     hub_private: bool = False
     """Make the model private on the Hub."""
     skip_save_text_encoder: bool = False
     """Leave the text encoder out of the saved pipeline."""
     output_kohya_format: bool | None = None
-    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); left out, it is
+    """Write a second LoRA file in kohya's names, the only ones in which ComfyUI and A1111 know a UNet's layers (SD, SDXL); automatic: it is
     written, but not with DoRA, on whose names they do not agree, nor with --preset diffusers."""
 
     def refuse_contradictions(self) -> None:
@@ -156,7 +156,7 @@ class TrainConfig(Setting):
     photos: Photos = Photos()
     cropping: Cropping = Cropping()
     prior: Prior = Prior()
-    method: AnyMethod = Full()
+    method: Annotated[AnyMethod, BASIC] = Full()
     """How the model learns the subject."""
     objective: Objective = Objective()
     optimization: Optimization = Optimization()

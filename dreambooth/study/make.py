@@ -40,9 +40,9 @@ class StudyMake(Setting):
     output_dir: str
     """Folder of the study: questionnaires/ to be sent to people, key.json to be kept."""
     photos: str | None = None
-    """Folder of the photos that are shown for reference, or one with a folder for each subject; left out, as the runs say."""
+    """Folder of the photos that are shown for reference, or one with a folder for each subject; automatic: as the runs say."""
     num_questionnaires: Count | None = None
-    """Different questionnaires; left out, as many as the pictures fill, 24 at most."""
+    """Different questionnaires; automatic: as many as the pictures fill, 24 at most."""
     comparisons: Count = 25
     """Pairs in each questionnaire."""
     trick_questions: Annotated[int, Ge(0), Le(10**6)] = 0

@@ -73,7 +73,7 @@ class StudyTable(Setting):
     min_raters: Count = 2
     """A pair that fewer people have answered is left out of a question, and counted as such."""
     max_missed: Annotated[int, Ge(0), Le(10**6)] | None = None
-    """Who answers more trick questions wrongly is left out of everything, and named; left out, everybody counts."""
+    """Who answers more trick questions wrongly is left out of everything, and named; automatic: nobody is."""
 
 
 @dataclass(frozen=True)

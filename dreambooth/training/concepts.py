@@ -36,11 +36,11 @@ class Concept(Setting):
     instance_data_dir: Text
     """Folder of its photos."""
     class_prompt: Text | None = None
-    """What its class images are called; left out, as --class_prompt says."""
+    """What its class images are called; automatic: as --class_prompt says."""
     class_data_dir: Text | None = None
-    """Folder of its class images; left out, as --class_data_dir says."""
+    """Folder of its class images; automatic: as --class_data_dir says."""
     num_class_images: Count | None = None
-    """How many class images; left out, as --num_class_images says."""
+    """How many class images; automatic: as --num_class_images says."""
 
 
 def read_concepts(path: Path) -> list[Concept]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth.core.draws import generator
-from dreambooth.schema import Setting
+from dreambooth.schema import BASIC, Setting
 
 RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
@@ -27,8 +27,8 @@ LONGEST = 2.25
 class Cropping(Setting):
     """How pictures are cut to size"""
 
-    resolution: Annotated[int, Ge(8), Le(8192)] | None = None
-    """Side in pixels of the square that is trained on; left out, the base model's own size."""
+    resolution: Annotated[Annotated[int, Ge(8), Le(8192)] | None, BASIC] = None
+    """Side in pixels of the square that is trained on; automatic: the base model's own size."""
     aspect_ratio_buckets: bool = False
     """Train photos in shapes near their own, of the area of a square of --resolution and at most about 2:1, instead of cutting squares."""
     center_crop: bool = False

@@ -20,7 +20,7 @@ class Objective(Setting):
     prior_loss_weight: Annotated[float, Ge(0), Le(1e6)] = 1.0
     """Weight lambda of the prior's term in Eq. 2 of the paper, which uses 1."""
     snr_gamma: Annotated[float, Gt(0), Le(1e6)] | None = None
-    """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; left out, none. Not for flows."""
+    """Min-SNR weighting with this gamma (Hang et al. 2023 use 5), each picture by its own timestep; automatic: none. Not for flows."""
     offset_noise: Annotated[float, Ge(0), Le(1000)] = 0.0
     """Strength of noise that is constant over each channel, which lets pictures become darker and brighter. Alone it means 0.1."""
     weighting_scheme: Literal["none", "sigma_sqrt", "logit_normal", "mode", "cosmap"] = "none"
@@ -33,7 +33,7 @@ class Objective(Setting):
     """Scale of the mode draw of times."""
     flow_shift: Annotated[float, Gt(0), Le(1000)] | Literal["dynamic"] | None = None
     """For flows: by how much the times that are trained are shifted towards noise, 1 being not at all, or `dynamic` for what the model's
-    scheduler shifts pictures of this size by; left out, as its scheduler trains. kohya's --discrete_flow_shift."""
+    scheduler shifts pictures of this size by; automatic: as its scheduler trains. kohya's --discrete_flow_shift."""
     train_guidance_scale: Guidance = 3.5
     """For guidance-distilled flows (FLUX.1 dev): the network's guidance input while it trains; diffusers' `--guidance_scale`."""
 

@@ -16,7 +16,7 @@ from pydantic import field_validator
 from torch import nn
 
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Count, Setting
+from dreambooth.schema import BASIC, Count, Setting
 
 Unit = Annotated[float, Ge(0), Lt(1)]
 Groups = list[dict[str, Any]]
@@ -107,16 +107,16 @@ class Optimization(Setting):
 
     optimizer: Literal["adamw", "prodigy"] = "adamw"
     """adamw, or prodigy, which finds its learning rate by itself (give it --learning_rate 1)."""
-    learning_rate: Annotated[float, Gt(0), Le(1000)] = 5e-6
+    learning_rate: Annotated[float, Gt(0), Le(1000), BASIC] = 5e-6
     """Learning rate of the denoiser. Full fine-tuning wants 1e-6 ... 5e-6, LoRA about 1e-4."""
     text_encoder_lr: Annotated[float, Gt(0), Le(1000)] | None = None
-    """Learning rate of the text encoder; left out, the denoiser's."""
+    """Learning rate of the text encoder; automatic: the denoiser's."""
     scale_lr: bool = False
-    """Multiply the learning rate by pictures per update: batch size x accumulation x processes."""
+    """Multiply the learning rate by pictures per step: batch size x accumulation x processes."""
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"] = "constant"
     """How the learning rate changes over the run."""
     lr_warmup_steps: Annotated[int, Ge(0), Le(10**9)] = 500
-    """Updates in which the rate grows from 0, for the schedules that warm up (all but constant)."""
+    """Steps in which the rate grows from 0, for the schedules that warm up (all but constant)."""
     lr_num_cycles: Count = 1
     """Hard restarts of cosine_with_restarts."""
     lr_power: Annotated[float, Gt(0), Le(100)] = 1.0
@@ -132,7 +132,7 @@ class Optimization(Setting):
     adam_epsilon: Annotated[float, Gt(0), Le(1)] = 1e-8
     """Added to the second moment's root."""
     prodigy_beta3: Unit | None = None
-    """Prodigy: decay of its step size estimate; left out, the root of beta2."""
+    """Prodigy: decay of its step size estimate; automatic: the root of beta2."""
     prodigy_decouple: bool = True
     """Prodigy: decouple the weight decay, as AdamW does."""
     prodigy_use_bias_correction: bool = True

@@ -55,7 +55,7 @@ class Prior(Setting):
     """Prior preservation: pictures of the class, so that the model does not forget what a dog is"""
 
     with_prior_preservation: bool | None = None
-    """Add the prior's term to the loss (Eq. 2); left out, on when there is a class noun."""
+    """Add the prior's term to the loss (Eq. 2); automatic: on where there is a class noun."""
     class_data_dir: str | None = None
     """Folder of class images; drawn into it when there are too few. Left out, a cache that all runs share."""
     num_class_images: Count = 100
@@ -65,7 +65,7 @@ class Prior(Setting):
     prior_stages: tuple[str, ...] = ()
     """For a later stage of a cascade: the untuned stages before it, which draw what it makes class images of."""
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None = None
-    """Precision in which class images are drawn; left out, that of the training."""
+    """Precision in which class images are drawn; automatic: that of the training."""
     prior_scheduler: str = "DDIMScheduler"
     """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
     prior_eta: Share = 1.0

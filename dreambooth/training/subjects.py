@@ -13,33 +13,33 @@ from dreambooth.files.folders import expanded
 from dreambooth.photos.load import PhotoFile, PhotoFolder, caption_of, captions_in, scan
 from dreambooth.photos.photo import Photo
 from dreambooth.prompts.placeholder import PLACEHOLDER, STYLE_CLASS, STYLE_PROMPT, class_prompt, fill, holds_placeholder, instance_prompt
-from dreambooth.schema import Setting
+from dreambooth.schema import BASIC, Setting
 from dreambooth.training.concepts import Concept, entry_name, read_concepts
 
 
 class Photos(Setting):
     """The photos and what they show"""
 
-    instance_data_dir: str | None = None
+    instance_data_dir: Annotated[str | None, BASIC] = None
     """Folder of the subject's photos; 3-5 are enough."""
-    class_noun: str | None = None
+    class_noun: Annotated[str | None, BASIC] = None
     """What the subject is: dog, backpack, teapot ... It makes the prompts and turns prior preservation on."""
     identifier: str | None = None
-    """The rare word [V] that will mean the subject; left out, it is picked from the model's tokenizers."""
+    """The rare word [V] that will mean the subject; automatic: it is picked from the model's tokenizers."""
     identifier_tokens: Annotated[int, Ge(1), Le(3)] = 1
     """Rare tokens of an identifier that is picked, a word each. More of them hold more of the subject, and more of its photos' places."""
-    concept: Literal["object", "style"] = "object"
+    concept: Annotated[Literal["object", "style"], BASIC] = "object"
     """Whether the photos share an object ("a [V] dog") or a style ("a painting in the style of [V]")."""
     instance_prompt: str | None = None
-    """What every photo is called; left out, made from the class noun. [V] stands for the identifier."""
+    """What every photo is called; automatic: made from the class noun. [V] stands for the identifier."""
     class_prompt: str | None = None
-    """What the prior's pictures are called; left out, made from the class noun."""
+    """What the prior's pictures are called; automatic: made from the class noun."""
     concepts_list: str | None = None
     """JSON file of several subjects: a list of {instance_prompt, class_prompt, instance_data_dir, class_data_dir, num_class_images}."""
     use_captions: bool = True
     """A .txt or .caption beside a photo says what it shows, instead of the instance prompt."""
     mask_dir: str | None = None
-    """For --masked_loss: masks named as their photos, white where the subject is; left out, `masks` beside them, or their transparency."""
+    """For --masked_loss: masks named as their photos, white where the subject is; automatic: `masks` beside them, or their transparency."""
     ignore_photo_errors: bool = False
     """Train although the check of the photos found errors; unreadable photos are then left out."""
 

@@ -5,12 +5,12 @@ Victims are forked from a process that has imported the libraries, so a kill cos
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -50,21 +50,28 @@ class Trial:
 
 
 def undisturbed(victim: Victim, world: World, work: Path) -> Undisturbed:
-    """Run a victim once; raises AssertionError when it fails by itself."""
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    """Run a victim twice; raises AssertionError when it fails by itself, or leaves other bytes the second time.
+
+    Once in this process, so that it has imported what its children need: that takes longer than all that they do.
+    """
+    log = work.parent / f"{work.name}.log"
+    victim.begin(world, work)
+    with log.open("a") as said, redirect_stdout(said), redirect_stderr(said):
+        assert main(victim.words(world, work)) == 0, f"{victim.name} failed undisturbed; see {log}"
+    here = result(work)
+    victim.begin(world, work)
     count = work.with_suffix(".count")
     began = time.monotonic()
     ended = _forked(lambda: _counted(victim.words(world, work), work, count), work)
-    assert ended == 0, f"{victim.name} ended with {ended} undisturbed; see {work}.log"
-    return Undisturbed(result(work), int(count.read_text()), time.monotonic() - began)
+    assert ended == 0, f"{victim.name} ended with {ended} undisturbed; see {log}"
+    assert result(work) == here, f"{victim.name} leaves other bytes each time"
+    return Undisturbed(here, int(count.read_text()), time.monotonic() - began)
 
 
 def trial(victim: Victim, world: World, work: Path, calm: Undisturbed, seed: int, *, real: bool = False) -> Trial:
     """Kill once to three times, each time starting again; then let it end, and compare."""
     rng, found = random.Random(f"{victim.name} {seed}"), Trial(victim.name, seed, 0)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    victim.begin(world, work)
     for number in range(rng.choice((1, 1, 1, 2, 3))):
         words = (victim.again if number else victim.words)(world, work)
         ended = _killed(words, work, calm, rng, found, real=real)
@@ -73,7 +80,7 @@ def trial(victim: Victim, world: World, work: Path, calm: Undisturbed, seed: int
         if ended != -signal.SIGKILL:
             found.wrong.append(f"start {number + 1} ended with {ended}")
         found.kills += ended == -signal.SIGKILL
-        found.wrong += _false_state(work, calm)
+        found.wrong += () if victim.needs else _false_state(work, calm)  # whose run was finished before
     ended = _forked(lambda: main(victim.again(world, work)), work)
     if ended != 0:
         found.wrong.append(f"the last start ended with {ended}")

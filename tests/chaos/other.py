@@ -42,8 +42,7 @@ def flip(victim: Victim, world: World, work: Path, calm: Undisturbed, seed: int)
 def full_disk(victim: Victim, world: World, work: Path, calm: Undisturbed, seed: int) -> Trial:
     """No file may become larger than some bytes; the start after it, with room, ends as if nothing had been."""
     rng, found = random.Random(f"disk {victim.name} {seed}"), Trial(victim.name, seed, 0)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    victim.begin(world, work)
     most = int(10 ** rng.uniform(2, 5.5))
     found.where.append(f"files of at most {most} bytes")
     _judge(work, _forked(lambda: _limited(victim.words(world, work), most), work), found, allowed=(0, 1, 2))
@@ -59,8 +58,7 @@ def full_disk(victim: Victim, world: World, work: Path, calm: Undisturbed, seed:
 def race(victim: Victim, world: World, work: Path, calm: Undisturbed, seed: int) -> Trial:
     """Two starts of one command at once: one ends well, the other is refused or finds nothing to do."""
     found = Trial(victim.name, seed, 0, ["two starts at once"])
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    victim.begin(world, work)
     pid = os.fork()
     if pid == 0:
         code = 70
@@ -86,7 +84,7 @@ def _copied(victim: Victim, world: World, work: Path, calm: Undisturbed) -> None
     kept = work.with_name(f"{work.name}-finished-{victim.name}")
     shutil.rmtree(work, ignore_errors=True)
     if not kept.exists():
-        work.mkdir(parents=True)
+        victim.begin(world, work)
         assert _forked(lambda: main(victim.words(world, work)), work) == 0
         work.rename(kept)
     shutil.copytree(kept, work)

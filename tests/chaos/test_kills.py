@@ -11,7 +11,10 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("world")).build()
 
 
-@pytest.mark.parametrize(("name", "kills"), [("full", 3), ("lora", 3), ("generate", 2)])
+KILLS = {"full": 2, "lora": 2, "later stage": 1, "generate": 1, "export kohya": 2}
+
+
+@pytest.mark.parametrize(("name", "kills"), KILLS.items())
 def test_a_command_that_is_killed_and_started_again_ends_as_if_it_had_not_been(name, kills, world, tmp_path):
     victim = VICTIMS[name]
     calm = undisturbed(victim, world, tmp_path / "work")

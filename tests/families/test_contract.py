@@ -207,6 +207,16 @@ def test_predictions_are_shaped_like_latents_and_depend_on_all_their_conditions(
         assert not torch.allclose(out, other, atol=1e-7), name
 
 
+def test_layers_that_see_four_dimensions_are_known(family):
+    """PEFT's OFT takes such inputs for pictures."""
+    deep = set()
+    for name, module in family.denoiser.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, inputs, name=name: deep.add(name) if inputs[0].ndim == 4 else None)
+    family.predict(latents(family), family.process.times[torch.tensor([10, 900])], condition_of(family))
+    assert deep == set(family.deep_inputs)
+
+
 def test_rows_are_predicted_apart(family):
     condition = condition_of(family)
     x, time = latents(family), family.process.times[torch.tensor([10, 900])]

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError
+from dreambooth.files.leftovers import prefix
 from dreambooth.files.names import plain
 from dreambooth.formats.base import rounded
 from dreambooth.run.export import ExportConfig, Exported, export
@@ -159,6 +160,15 @@ def test_a_killed_export_leaves_the_old_file_whole(learned, tmp_path):
     assert path.read_bytes() == b"the old one" or path.stat().st_size > 1000
     assert main(["export", str(run), "--as", "comfy", "--output", str(path), "--overwrite"]) == 0
     assert list(tmp_path.iterdir()) == [path], "what the killed one has left half written is swept"
+
+
+def test_the_record_that_a_killed_export_has_left_half_written_is_swept(learned, tmp_path):
+    run = learned("stable_diffusion", **LORA)
+    half = run / "export" / f"{prefix().replace(str(os.getpid()), '999999999')}ab.json"
+    half.parent.mkdir(exist_ok=True)
+    half.touch()
+    assert main(["export", str(run), "--as", "comfy", "--output", str(tmp_path / "dog.safetensors"), "--no-compare"]) == 0
+    assert not half.exists()
 
 
 def test_the_trigger_of_a_checkpoint_is_its_runs_and_its_name_has_the_step(learned):

@@ -22,7 +22,7 @@ METHODS = {
 FAMILIES_OF = {
     "textual_inversion": ["stable_diffusion", "sdxl", "flux"], "custom_diffusion": ["stable_diffusion", "sdxl"],
     "dora": ["stable_diffusion", "sdxl", "flux", "sd3", "krea2", "pixart_sigma"], "loha": ["sdxl", "z_image", "sana"],
-    "lokr": ["flux", "qwen_image"], "oft": ["stable_diffusion", "flux2", "pixart_sigma"],
+    "lokr": ["flux", "qwen_image"], "oft": ["stable_diffusion", "krea2", "pixart_sigma"],
 }  # fmt: skip
 """New words need a pipeline that loads them, Custom Diffusion cross-attention; PEFT's kin share their code, and share out the families to
 save time. The rest: everywhere."""

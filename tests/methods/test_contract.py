@@ -17,7 +17,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import draw_timestep
 from dreambooth.families.sampling import Sampling, draw
 from dreambooth.families.superresolution import SuperResolution
-from dreambooth.methods import LoRA, Method
+from dreambooth.methods import OFT, LoRA, Method
 from dreambooth.methods.adapters import AdapterMethod
 from dreambooth.run.train import train as run
 from dreambooth.training.objective import Objective
@@ -249,3 +249,17 @@ def test_a_run_in_half_precision_draws_what_it_showed(pipelines, tmp_path, setti
     (picture,) = (tmp_path / "run" / "samples" / "step-000003").glob("*.png")
     (again,) = generate(tmp_path / "run", "a dog", num_images=1)
     assert again.tobytes() == Image.open(picture).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "setting"),
+    [
+        ("krea2", {"lora_layers": "to_q,projector"}, "--lora_layers"), ("krea2", {"lora_layers": "text_fusion.projector"}, "--lora_layers"),
+        ("stable_diffusion", {"oft_blocks": 64}, "--oft_blocks"), ("sd3", {"oft_blocks": 10**6, "lora_layers": "to_q"}, "--oft_blocks"),
+    ],
+)  # fmt: skip
+def test_an_oft_that_can_turn_nothing_or_would_fail_at_the_first_step_is_refused(pipelines, base, settings, setting):
+    family = tiny.load(pipelines(base))
+    with pytest.raises(SettingError) as refused:
+        OFT(**settings).attach(family, [family.denoiser_name], seed=0)
+    assert refused.value.setting == setting

@@ -13,7 +13,9 @@ from dreambooth.files.images import save_png
 from dreambooth.photos.load import photo_hash
 from dreambooth.reporting import report
 from dreambooth.reporting.curves import MOST, Curve, charts, draw, scale
-from dreambooth.reporting.inline import data_uri
+from dreambooth.reporting.inline import data_uri, file_uri
+from dreambooth.reporting.pictures import LARGE
+from dreambooth.reporting.ranking import ranked, weakest
 from dreambooth.reporting.table import is_comparable, strip
 from dreambooth.setup.journal import metric_rows
 from tests import tiny
@@ -30,7 +32,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "action") and value]
-        if tag not in ("meta", "img", "link", "br"):
+        if tag not in ("meta", "img", "input", "link", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -95,10 +97,13 @@ def test_a_first_report_without_scores(run):
     page = Page(path.read_text())
     assert path == run / "report.html" and not page.open
     assert page.links and all(link.startswith("data:image/") for link in page.links), "nothing is fetched from elsewhere"
-    assert len(page.links) == 3 + 4 + 1
+    assert len(page.links) == 3 + 2 + 4 + 1, "photos, the first of each prompt, all that were drawn, a preview"
     assert "not scored yet" in page.text and "dreambooth evaluate my-dog" in page.text and "1 min 15 s" in page.text
     assert "Which checkpoint" not in page.text
-    assert page.text.count("a sks dog") >= 2 and "Loss per picture" in page.text and "rendered world" not in page.text
+    assert page.text.count("a [V] dog 1") == 2 and "sks dog" not in page.text.split("All settings")[0], (
+        "[V], not the words that it stands for"
+    )
+    assert "Loss per picture" in page.text and "rendered world" not in page.text
     assert "http" not in path.read_text().replace("http-equiv", "")
 
 
@@ -121,16 +126,96 @@ def test_a_report_with_scores(run):
     assert "<b>fewer</b>" not in text and "&lt;on&gt;" in text, "words from outside are no markup"
     assert "not comparable" in page.text and "0.668 (0.774)" in page.text and "0.700 (0.760)" in page.text and "0.550 to 0.650" in page.text
     assert "one picture has no diversity" in page.text and "75 %" in page.text
-    assert len(page.links) == 3 + 2 * 2 + 2 + 1, "photos, the evaluation's seeds of tuned and untuned and of the class, a preview"
+    assert len(page.links) == 3 + 2 * 2 + 2 + 1 + 2, (
+        "photos, the evaluation's seeds of tuned and untuned and of the class, a preview, the best"
+    )
+    assert "loading=" not in text, "pictures that wait to be scrolled to are grey in print"
     assert "samples" not in page.text, "the pictures of the training give way"
 
 
-def test_the_toybox_says_so_first_and_last(run):
+def with_prompts(table: dict, *found: tuple[float | None, float | None]) -> dict:
+    """Scores with a prompt for each (DINO, CLIP-T), on a scale of untuned DINO 0.2, photos 0.8; CLIP-T chance 0.1, untuned 0.3."""
+
+    def one(dino, clip_t):
+        return {name: {"value": value} for name, value in (("dino", dino), ("clip_t", clip_t)) if value is not None}
+
+    table["untuned"] = one(0.2, 0.3) | {"clip_t_chance": {"value": 0.1}}
+    table["real_photos"]["without_self_pairs"] = one(0.8, None)
+    table["per_prompt"] = [
+        {"prompt": f"a [V] dog {row}", "kind": "place", "scores": one(*values), "untuned": one(0.2, 0.3)}
+        for row, values in enumerate(found)
+    ]
+    return table
+
+
+def test_the_prompts_are_ranked_on_the_verdicts_scales_and_the_weakest_says_in_what():
+    table = with_prompts(scores(), (0.5, 0.3), (0.8, 0.28), (0.8, 0.14), (0.68, 0.35))
+    assert [prompt.row for prompt in ranked(table)] == [1, 3, 0, 2]
+    assert weakest(table) == (2, "of 4 prompts, above all in the prompt: fidelity 100%, follows the prompt 20%.")
+    table = with_prompts(scores(), (0.8, 0.3), (0.3, 0.4), (0.7, 0.3))
+    assert weakest(table) == (1, "of 3 prompts, above all in the subject: fidelity 17%, follows the prompt 150%.")
+
+
+def test_no_prompt_is_called_the_weakest_of_two_or_without_a_scale():
+    assert weakest(with_prompts(scores(), (0.8, 0.3), (0.3, 0.3))) is None
+    table = with_prompts(scores(), (0.8, None), (0.3, None), (0.4, None))
+    assert weakest(table) == (1, "of 3 prompts, above all in the subject: fidelity 17%.")
+    table["untuned"] = {}
+    assert weakest(table) is None and ranked(table) == []
+
+
+def test_the_best_pictures_stand_beside_the_photos_and_the_weakest_prompt_is_marked(run):
+    (run / "scores.json").write_text(json.dumps(with_prompts(scores(), (0.3, 0.3), (0.8, 0.3), (0.7, 0.3), (0.5, 0.3), (0.6, 0.3))))
+    for row in range(5):
+        for seed in range(2):
+            save_png(run / "samples" / "evaluation" / "tuned" / f"{row:02d}-seed{seed}.png", picture(10 * row + seed), {})
+    text = report(run).read_text()
+    best = re.search(r'<div class="best">(.*?)</div>', text, re.DOTALL)[1]
+    shown = re.findall(r'<img src="([^"]+)"', best)
+    assert shown == [file_uri(run / f"samples/evaluation/tuned/{row:02d}-seed0.png", LARGE) for row in (1, 2, 4, 3)]
+    weak = re.findall(r'<article class="card prompt weak">.*?</article>', text, re.DOTALL)
+    assert len(weak) == 1 and "dog 0" in Page(weak[0]).text and "weakest" in Page(weak[0]).text
+    order = [text.index(words) for words in ('class="sentence"', "The photos", "The best it draws", ">Scores<", ">Prompt by prompt<")]
+    assert order == sorted(order)
+
+
+def test_a_class_that_has_not_changed_is_a_full_bar(run):
+    table = scores()
+    table["verdict"]["figures"] = {"collapse": -0.1}
+    (run / "scores.json").write_text(json.dumps(table))
+    text = report(run).read_text()
+    assert 'class="good" style="width: 100%"' in text and "Class kept100 %" in Page(text).text
+    table["verdict"]["figures"] = {"collapse": 0.8}
+    (run / "scores.json").write_text(json.dumps(table))
+    assert 'class="bad" style="width: 20%"' in report(run).read_text()
+
+
+def test_the_pictures_of_the_training_begin_with_the_untuned_model(run):
+    for step in (0, *range(20, 120, 10)):
+        save_png(run / "samples" / f"step-{step:06d}" / "00-seed0.png", picture(step), {"prompt": "a sks dog on <grass>"})
+    text = report(run).read_text()
+    shown = re.findall(r'class="who">(step[^<]*)<', text)
+    assert shown[0] == "step 0, untuned" and shown[-1] == "step 110" and len(shown) == 8 and "dog on &lt;grass&gt;" in text
+
+
+def test_a_click_enlarges_a_picture_and_another_one_puts_it_back(browser, run):
+    page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.goto(report(run).as_uri())
+    first = page.locator(".zoom img").first
+    small = first.bounding_box()
+    first.click()
+    large = first.bounding_box()
+    assert small["width"] < 200 and (large["width"], large["height"]) == (1000, 700)
+    page.mouse.click(500, 350)
+    assert first.bounding_box() == small
+
+
+def test_the_toybox_says_so_first_and_once(run):
     table = scores()
     table["subject"]["toybox"] = True
     (run / "scores.json").write_text(json.dumps(table))
     text = Page(report(run).read_text()).text
-    assert text.count("say nothing about real models") == 2
+    assert text.count("say nothing about real models") == 1
     body = text.split("}")[-1]
     assert body.strip().startswith("toybox") and "--pretrained_model_name_or_path" in text
 
@@ -151,7 +236,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_curves_of_a_run(run):
     found = charts(metric_rows(run))
     assert [c.title.split(" on ")[0] for c in found] == ["Loss per picture", "Fidelity and copying", "Prompt fidelity", "Diversity"]
-    assert found[1].names == ("DINO", "PRES")
+    assert [name for name, _ in found[1].legend] == ["DINO", "PRES"] and "lower is better" in found[1].legend[1][1]
     assert charts(metric_rows(run / "none")) == []
 
 

@@ -36,12 +36,12 @@ class Ray(Executor):
     address: str = "auto"
     """The cluster: auto (the one that this machine belongs to), HOST:PORT, or local to start one on this machine alone."""
     workers: Annotated[int, Ge(1), Le(10_000)] | None = None
-    """Jobs at a time; left out, what the cluster holds; on this machine alone what its GPUs hold, or 2 on the CPU. A cluster that grows
+    """Jobs at a time; automatic: what the cluster holds; on this machine alone what its GPUs hold, or 2 on the CPU. A cluster that grows
     on demand needs the number."""
     retries: Annotated[int, Ge(0), Le(1000)] = 2
     """How often a job whose worker or machine died is tried again, from its last checkpoint."""
     gpus_per_job: Annotated[float, Ge(0), Le(1)] | None = None
-    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; left out, a whole one."""
+    """Part of a GPU that one job takes: 0.25 puts four on each, 0 stays on the CPU; automatic: a whole one."""
     cpus_per_job: Annotated[float, Gt(0), Le(10_000)] = 1.0
     """Cores that one job takes, and its number of threads; on this machine alone, jobs share all cores."""
     storage: str | None = None

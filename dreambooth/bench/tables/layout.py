@@ -28,6 +28,6 @@ class Layout:
     untrained: tuple[str, ...] = ()
     """Arms that train nothing: every training seed gives the same."""
     baseline: str | None = None
-    """The arm that every other arm is tested against; left out, the first one."""
+    """The arm that every other arm is tested against; automatic: the first one."""
     notes: tuple[str, ...] = ()
     """Sentences below the table."""

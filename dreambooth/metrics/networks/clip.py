@@ -24,7 +24,7 @@ class Clip(Network):
 
     name = "clip"
     title = "CLIP"
-    help = "CLIP: a transformers CLIP folder or Hub id; left out, the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."  # noqa: E501
+    help = "CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."  # noqa: E501
     beside = "clip"
     published = "openai/clip-vit-base-patch32"
 

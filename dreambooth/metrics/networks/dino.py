@@ -22,7 +22,7 @@ class Dino(Network):
 
     name = "dino"
     title = "DINO"
-    help = "DINO: a transformers ViT (or ResNet) folder or Hub id; left out, the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."  # noqa: E501
+    help = "DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."  # noqa: E501
     beside = "instance"
     published = "facebook/dino-vits16"
 

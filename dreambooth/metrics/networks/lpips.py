@@ -20,7 +20,7 @@ class Lpips(Network):
 
     name = "lpips"
     title = "Perceptual distance"
-    help = "Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); left out, the toybox's, else none."
+    help = "Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."
     beside = "perceptual"
     published = NONE
 

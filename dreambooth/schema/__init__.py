@@ -7,17 +7,19 @@ place in YAML (`method: {kind: lora, rank: 8}`), its keyword argument and its ro
 import re
 import types
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from dreambooth.core.errors import SettingError, redacted
+from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import place
-from dreambooth.core.wording import nearest, shortened
+from dreambooth.core.wording import nearest
+from dreambooth.schema.flag import Flag, items_of, members_of
+from dreambooth.schema.refusal import refusal
 
 _LISTS = {tuple, list, dict}
 
@@ -29,6 +31,9 @@ Pixels = Annotated[int, Ge(1), Le(8192)]
 Share = Annotated[float, Ge(0), Le(1)]
 Guidance = Annotated[float, Ge(0), Le(1000)]
 
+BASIC = Field(json_schema_extra={"level": "basic"})
+"""Marks a setting that most people need: `name: Annotated[str, BASIC]`. All others are advanced."""
+
 
 class Setting(BaseModel):
     """A frozen value which knows its job. Its docstring heads its group of flags, its fields' docstrings are their help."""
@@ -37,9 +42,10 @@ class Setting(BaseModel):
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
-
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
+    alone: ClassVar[Mapping[str, str]] = {}
+    """What fields of text mean that the command line may also give without a value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +64,9 @@ class Setting(BaseModel):
     @classmethod
     def _plain(cls, value: Any) -> Any:
         """-0.0 is 0: one value has one text, in files and in the keys of caches. A zero byte is in no text."""
-        if any("\0" in one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)):
+        if isinstance(value, tuple):
+            return tuple(map(cls._plain, value))
+        if isinstance(value, str) and "\0" in value:
             raise ValueError("it holds a zero byte, which is no text and no name of a file")
         return 0.0 if isinstance(value, float) and value == 0 else value
 
@@ -76,7 +84,7 @@ class Setting(BaseModel):
         try:
             return cls.model_validate(_with_kinds(cls, dict(values)))
         except ValidationError as error:
-            raise _explain(cls, error) from None
+            raise refusal(flags(cls), cls.positional, error) from None
 
     def updated(self, values: Mapping[tuple[str, ...], Any]) -> Self:
         """A copy with some leaves changed, validated anew; what was set by hand before still counts as set by hand."""
@@ -84,54 +92,6 @@ class Setting(BaseModel):
         for path, value in values.items():
             place(tree, path, value)
         return self.parse(tree)
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One leaf of a tree of settings, as the command line and the documentation see it."""
-
-    name: str
-    path: tuple[str, ...]
-    annotation: Any
-    default: Any
-    help: str
-    group: str
-    kinds: dict[str, Any] = field(default_factory=dict)
-    """For a leaf that only some members of a union have: their kinds, each with its default."""
-
-    is_prose: bool = False
-
-    @property
-    def is_switch(self) -> bool:
-        return bool in members_of(self.annotation) and not self.choices
-
-    @property
-    def is_secret(self) -> bool:
-        return SecretStr in members_of(self.annotation)
-
-    @property
-    def is_list(self) -> bool:
-        return any(get_origin(member) in (tuple, list) for member in members_of(self.annotation))
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return tuple(str(c) for m in members_of(self.annotation) if get_origin(m) is Literal for c in get_args(m))
-
-    def items(self, words: Sequence[str]) -> list[str]:
-        """The items of a list, which may also stand in one word with commas between them; in free text a comma is a comma."""
-        return _items(words, is_prose=self.is_prose)
-
-    @property
-    def type_name(self) -> str:
-        """The kind of value in a reader's words: `{no, fp16, bf16}`, `number`, `text` ..."""
-        words, members = {int: "integer", float: "number", str: "text", bool: "switch"}, members_of(self.annotation)
-        if self.choices:
-            return " or ".join([*(words[m] for m in members if m in words), "{" + ", ".join(self.choices) + "}"])
-        for member in members:
-            inner = get_args(member)[0] if get_origin(member) in (tuple, list) and get_args(member) else member
-            if inner in words:
-                return words[inner] + (" ..." if self.is_list else "")
-        return "text" + (" ..." if self.is_list else "")
 
 
 def flags(tree: type[Setting]) -> dict[str, Flag]:
@@ -146,7 +106,8 @@ def extended(tree: type[Setting], branch: str, member: type[Setting], kind: str)
     new: Any = create_model  # its typed overloads do not know fields that are named at run time
     known = new(member.__name__, __base__=member, __doc__=member.__doc__, kind=(Literal[kind], kind))
     info = tree.model_fields[branch]
-    union = Annotated[Union[(*_settings_of(info.annotation), known)], Field(discriminator="kind")]
+    kept: dict[str, Any] = {"description": info.description, "json_schema_extra": info.json_schema_extra}
+    union = Annotated[Union[(*_settings_of(info.annotation), known)], Field(discriminator="kind", **kept)]
     return new(tree.__name__, __base__=tree, __doc__=tree.__doc__, **{branch: (union, info.default)})
 
 
@@ -167,19 +128,6 @@ def get(setting: Setting, path: tuple[str, ...]) -> Any:
     return value
 
 
-def members_of(annotation: Any) -> tuple[Any, ...]:
-    """The types a field may have, with Annotated and unions taken apart and None left out."""
-    if get_origin(annotation) is Annotated:
-        return members_of(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(m for arg in get_args(annotation) for m in members_of(arg) if m is not type(None))
-    return (annotation,)
-
-
-def _items(words: Sequence[str], *, is_prose: bool) -> list[str]:
-    return list(words) if is_prose else [item.strip() for word in words for item in word.split(",") if item.strip()]
-
-
 def _may_be_empty(info: FieldInfo) -> bool:
     """Whether a field holds a branch, a list or a mapping, and no None of its own."""
     has_none = get_origin(info.annotation) in (Union, types.UnionType) and type(None) in get_args(info.annotation)
@@ -191,7 +139,7 @@ def _as_meant(info: FieldInfo, value: Any, *, is_prose: bool) -> Any:
     members = members_of(info.annotation)
     kinds = _LISTS & set(map(get_origin, members))
     if kinds and dict not in kinds and isinstance(value, str | int | float):
-        return _items([value], is_prose=is_prose) if isinstance(value, str) else [value]
+        return items_of([value], is_prose=is_prose) if isinstance(value, str) else [value]
     if members == (int,) and isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?[eE]\+?[0-9]{1,2}", value):
         return int(float(value)) if float(value).is_integer() else value
     return value
@@ -211,26 +159,41 @@ def _leaves(tree: type[Setting], path: tuple[str, ...], group: str) -> Iterator[
         branches = _settings_of(info.annotation)
         if not branches:
             default = None if info.is_required() else info.get_default(call_default_factory=True)
-            yield Flag(name, here, _annotation(info), default, help_text, group, is_prose=name in tree.prose)
+            yield Flag(
+                name,
+                here,
+                _annotation(info),
+                default,
+                help_text,
+                group,
+                is_prose=name in tree.prose,
+                level=_level(info),
+                alone=tree.alone.get(name),
+            )
         elif len(branches) == 1:
             yield from _leaves(branches[0], here, _title(branches[0]))
         else:
-            yield from _union_leaves(branches, here, info.get_default(call_default_factory=True), help_text)
+            yield from _union_leaves(branches, here, info, help_text)
 
 
-def _union_leaves(branches: list[type[Setting]], path: tuple[str, ...], default: Any, help_text: str) -> Iterator[Flag]:
+def _union_leaves(branches: list[type[Setting]], path: tuple[str, ...], info: FieldInfo, help_text: str) -> Iterator[Flag]:
     """The leaves of a discriminated union: `--method` chooses the member, the members' leaves are merged by name."""
-    kinds = {b.model_fields["kind"].default: b for b in branches}
+    kinds, default = {b.model_fields["kind"].default: b for b in branches}, info.get_default(call_default_factory=True)
     group = _title(branches[0].__mro__[1])
-    help_text += "".join(f" {kind}: {_title(member)}" for kind, member in kinds.items())
+    titles = {kind: _title(member) for kind, member in kinds.items()}
     merged: dict[str, Flag] = {}
     for kind, member in kinds.items():
         for leaf in _leaves(member, path, group):
             name = leaf.path[-1]
             if name != "kind":
                 merged.setdefault(name, leaf).kinds[kind] = leaf.default
-    yield Flag(path[-1], (*path, "kind"), str, default.kind if default else None, help_text, group)
+    yield Flag(path[-1], (*path, "kind"), str, default.kind if default else None, help_text, group, members=titles, level=_level(info))
     yield from merged.values()
+
+
+def _level(info: FieldInfo) -> Literal["basic", "advanced"]:
+    extra = info.json_schema_extra
+    return "basic" if isinstance(extra, dict) and extra.get("level") == "basic" else "advanced"
 
 
 def _annotation(info: Any) -> Any:
@@ -264,36 +227,3 @@ def _with_kinds(tree: type[Setting], values: dict[str, Any]) -> dict[str, Any]:
             chosen = by_kind[str(value["kind"])]
         values[name] = _with_kinds(chosen, value)
     return values
-
-
-def _explain(tree: type[Setting], error: ValidationError) -> SettingError:
-    """The first of pydantic's findings as a sentence which names the flag."""
-    first = error.errors()[0]
-    all_flags = flags(tree)
-    path = tuple(str(p) for p in first["loc"] if not isinstance(p, int))
-    matching = [f for f in all_flags.values() if _same_place(f, path)]
-    name = f"--{matching[0].name}" if matching else ".".join(path)
-    kind, given = first["type"], first.get("input")
-    if kind == "extra_forbidden":
-        own = [f for f in all_flags.values() if f.kinds and f.path[-1] == path[-1] and f.path[0] == path[0]]
-        if own:
-            holders = " or ".join(f"--{own[0].path[-2]} {k}" for k in own[0].kinds)
-            return SettingError(f"--{own[0].name}", f"has no effect here; it belongs to {holders}.", fix=f"Add {holders}, or leave it out.")
-        known = all_flags.get(path[-1])
-        if known:
-            place_of = "".join(f"{branch}: {{" for branch in known.path[:-1]) + f"{known.path[-1]}: ..." + "}" * (len(known.path) - 1)
-            return SettingError(path[-1], "it stands in another place.", fix=f"In YAML: {place_of}")
-        return SettingError(path[-1], "there is no such setting.", fix=nearest(path[-1], all_flags))
-    if kind == "missing":
-        return SettingError(name, "is needed.", fix=matching[0].help.split("\n")[0] if matching else "")
-    if given is None:
-        return SettingError(name, "has no value.", fix="Give one, or leave it out.")
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    is_plain = kind != "value_error" and not any(flag.is_secret for flag in matching)
-    return SettingError(name, f"{message}, got {shortened(redacted(repr(given)))}." if is_plain else f"{message}.")
-
-
-def _same_place(flag: Flag, path: tuple[str, ...]) -> bool:
-    """Whether a flag stands at pydantic's path, which also names union members on its way."""
-    rest = iter(path)
-    return bool(path) and all(step in rest for step in flag.path) and flag.path[-1] in path
