@@ -39,6 +39,8 @@ class Facts:
     base_digest: str | None = None
     identifier: str | None = None
     """The words that [V] stands for."""
+    subject: str = ""
+    """The instance prompt with [V] in the place of the identifier."""
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """How the run draws its previews: size, steps, guidance."""
     notes: Mapping[str, Any] = field(default_factory=dict)

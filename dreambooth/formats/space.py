@@ -17,7 +17,6 @@ from dreambooth.files.atomic import write_text
 from dreambooth.files.escaping import markdown
 from dreambooth.formats.base import SMALL, Facts, Format, Result, Written, lighten
 from dreambooth.formats.pipeline import rounds, whole, why_no_weights
-from dreambooth.prompts.placeholder import PLACEHOLDER
 
 if TYPE_CHECKING:
     from dreambooth.families.base import Family
@@ -56,7 +55,7 @@ class Space(Format):
         family.save(path / MODEL)
         facts = result.facts
         title = facts.title or "A personal model"
-        subject = facts.trigger.replace(facts.identifier, PLACEHOLDER) if facts.identifier else facts.trigger
+        subject = facts.subject or facts.trigger
         settings = {
             "title": title, "identifier": facts.identifier, "example": f"{subject} on the beach", "base": facts.base,
             "drawing": {"num_images": 4, **facts.drawing},

@@ -8,7 +8,7 @@ from pydantic import field_validator
 from dreambooth.bench.config import BenchConfig
 from dreambooth.bench.executors import AnyExecutor, Inline
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import Count, Setting
+from dreambooth.schema import BASIC, Count, Setting
 
 
 class BatchConfig(Setting):
@@ -17,15 +17,15 @@ class BatchConfig(Setting):
     positional = ("table",)
     prose = ("retry",)
 
-    table: str
-    """CSV with the columns subject, class, photos (a folder; left out, the subject's name), and any flag of train as a further column."""
-    output_dir: str = "batch"
+    table: Annotated[str, BASIC]
+    """CSV with the columns subject, class, photos (a folder; empty: the subject's name), and any flag of train as a further column."""
+    output_dir: Annotated[str, BASIC] = "batch"
     """Folder of the models, index.csv and index.html. Started again on it, only what is new or changed is done."""
-    accept: str | None = None
+    accept: Annotated[str | None, BASIC] = None
     """Rule over the scores and the verdict by which a result is accepted, such as "verdict != overfitted and fidelity > 0.5"."""
-    retry: tuple[str, ...] = ()
+    retry: Annotated[tuple[str, ...], BASIC] = ()
     """Settings with which a result that is not accepted is learned once more: learning_rate=x0.5 max_train_steps=600."""
-    evaluate: bool = True
+    evaluate: Annotated[bool, BASIC] = True
     """Score every result, beside the untuned model and the photos: without that there is neither verdict nor --accept."""
     prompts: str | None = None
     """Text file with the prompts of the scores, one a line; {noun} stands for the row's class."""
@@ -35,9 +35,9 @@ class BatchConfig(Setting):
     """Pictures of each prompt."""
     class_samples: Annotated[int, Ge(0), Le(10**6)] = 16
     """Pictures of the class alone; 0 leaves PRES and the class's diversity out."""
-    keep: Literal["adapter", "everything"] = "adapter"
+    keep: Annotated[Literal["adapter", "everything"], BASIC] = "adapter"
     """adapter: what was learned, its record, scores and report; everything: also the checkpoints and the pictures that were scored."""
-    dry_run: bool = False
+    dry_run: Annotated[bool, BASIC] = False
     """Say what is new, what is done and what cannot be done, and do nothing."""
     executor: AnyExecutor = Inline()
     """Where the rows are done."""
