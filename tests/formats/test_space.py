@@ -67,7 +67,7 @@ def test_a_space_is_replaced_by_another_and_no_other_folder_is(learned, tmp_path
 
 
 def test_a_new_word_has_no_space(learned, capsys):
-    run = learned("stable_diffusion", method="textual_inversion", initializer_token="dog")
+    run = learned("stable_diffusion", method="textual_inversion", initializer_token="dog", instance_prompt="a photo of [V]")
     assert main(["export", str(run), "--as", "space"]) == 2 and "embedding" in capsys.readouterr().err
 
 
