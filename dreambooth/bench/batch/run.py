@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from dreambooth.bench.batch.accept import VERDICT, NotMeasured
-from dreambooth.bench.batch.index import ACCEPTED, FAILED, FINISHED, PERSON, Entry, write_index
+from dreambooth.bench.batch.index import ACCEPTED, FAILED, FINISHED, PERSON, Entry, read_index, write_index
 from dreambooth.bench.batch.jobs import SECOND, Request, job_of
 from dreambooth.bench.batch.products import BadRow, Product, changed_rows, read_products
 from dreambooth.bench.batch.subjects import BY_SUBJECT, Subjects
@@ -67,12 +67,14 @@ class Turn:
         self.text = read_text(request.table, "table")
         self.todo = iter(enumerate(self.products))
         self.subjects = Subjects(self.root)
-        self.entries = [Entry(row.subject) for row in self.products]
+        earlier = {entry.subject: entry for entry in read_index(self.root)}
+        self.entries = [earlier.get(row.subject) or Entry(row.subject) for row in self.products]
+        """Until a row's turn comes, what the last start has said of it: that is about what is there."""
         self.places: dict[str, int] = {}
         """Where in the table a job's row stands, by the job's key, while it is done."""
         self.again: deque[Job] = deque()
         self.news: deque[Decided] = deque()
-        self.written = 0.0
+        self.written = time.monotonic()
 
     def jobs(self) -> Iterator[Job]:
         """The jobs to do, one at a time: second tries as soon as they are known, then the next row."""
@@ -109,6 +111,7 @@ class Turn:
                 if job:
                     self.subjects.begin(job)
                     self.places[job.key] = place
+                    self.entries[place] = Entry(product.subject)
                 return job
         except DreamboothError as error:
             where = f"line {product.line}: " if isinstance(error, SettingError) else ""

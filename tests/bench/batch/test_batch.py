@@ -195,6 +195,17 @@ def test_stopped_it_says_how_far_it_is_and_goes_on_from_there(shop):
     assert set(shop.statuses(shop.run()).values()) == {"finished"}
 
 
+def test_stopped_at_once_the_index_still_says_what_is_there(shop):
+    """Every start began with an index on which all rows were waiting."""
+    shop.write("mug-blue,mug,photos/mug-blue,0.6", "shoe,shoe,photos/shoe,0.9", head=RATES)
+    shop.run()
+    shop.write("shoe,shoe,photos/shoe,0.7", "mug-blue,mug,photos/mug-blue,0.6", "mug-red,mug,photos/mug-red,", head=RATES)
+    with pytest.raises(Interrupted):
+        list(batch(shop.request(), work=fake_work, stop=lambda: True))
+    found = {name: row["status"] for name, row in index(shop).items()}
+    assert found == {"shoe": "waiting", "mug-blue": "finished", "mug-red": "waiting"}
+
+
 def test_a_customer_is_removed_with_photos_row_pictures_and_digests_and_nobody_else(shop, tmp_path):
     shop.write("mug-blue,mug,photos/mug-blue", "shoe,shoe,photos/shoe")
     shop.run()
