@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "RUN -> a file for ComfyUI, A1111, kohya's tools or diffusers, read back and compared",
     "runs": "list / show / compare / remove runs, and steer one that is training",
     "cache": "list / prune what is kept for all runs: class images, digests, base models",
+    "batch": "TABLE.csv -> one personal model for each row, with a rule of acceptance",
     "bench": "many subjects x methods x seeds -> the paper's tables",
     "study": "blinded questionnaires from two runs or arms, and the table from the answers",
     "photos": "check / prepare / caption a folder of photos",

@@ -49,15 +49,17 @@ class Scored:
         return self.scores["verdict"]["sentence"]
 
 
-def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Scored]:
+def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str | None = None) -> Iterator[Message | Progress | Scored]:
     """Draw the suite with the tuned and the untuned model at equal seeds, score everything, write it down; the last record is `Scored`.
 
+    `name` is what the model is called in scores and sheets; left out, by its folder.
     Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
     Raises SettingError before anything is drawn for encoders, photos or words that are missing.
     """
     folder = refuse(config)
     silence_libraries()
     subject = _examined(config)
+    subject = replace(subject, name=name) if name else subject
     if config.lora:
         digest = file_digest(find_file(str(named(config.lora, "--lora")), allow_pickle=config.allow_pickle))
         own = hashlib.sha256(f"{subject.weights}\0{digest}".encode()).hexdigest()
