@@ -33,7 +33,7 @@ TRIAL_STEPS, TRIAL_PICTURES = 3, 2
 UNTUNED = "untuned"
 Kind = tuple[str, str]
 """Base model's digest and method; what one update takes with one model says nothing of another."""
-SMALL_BYTES = 60_000
+SMALL_BYTES = 100_000
 """A row and its small pictures."""
 LATENT_PIXELS = 8
 """Pixels to a latent in every family that there is."""

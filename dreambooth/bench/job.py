@@ -102,8 +102,18 @@ class Row:
     kept_bytes: int = 0
     pictures: dict[str, list[str]] = field(default_factory=dict)
     """Prompt -> small pictures kept for the page, as paths relative to the bench's output folder, in order of their seeds."""
+    untuned_pictures: dict[str, list[str]] = field(default_factory=dict)
+    """The same of the model before training, at equal seeds; none in rows of an earlier version."""
+    photo: str = ""
+    """One of the subject's photos, small, in the same way."""
     made: dict[str, str] = field(default_factory=dict)
     """Versions, device, end."""
+
+    @property
+    def pictured(self) -> list[str]:
+        """The paths of all its pictures."""
+        every = [*self.pictures.values(), *self.untuned_pictures.values(), [self.photo] if self.photo else []]
+        return [name for some in every for name in some]
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     with interruptible(GRACE_SECONDS if isinstance(config.executor, Inline) else None) as stop:
         ended = drawn_anew(request) if config.tables_only else _shown(request, stop)
     print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
-    for path in ended.tables:
+    for path in ended.tables[:1]:  # the page, beside which the others lie
         print(path)
     if ended.why_no_tables:
         print(f"The tables are printed above and not written: {ended.why_no_tables}", file=sys.stderr)
