@@ -9,7 +9,7 @@ from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
 from dreambooth.core.errors import SettingError
 from dreambooth.files.folders import refuse_unwritable
-from dreambooth.files.images import save_png, write_sheet
+from dreambooth.files.images import LEAST_COLUMNS, Row, photos_row, save_png, write_sheet
 from dreambooth.run.generate import Drawn, GenerateConfig, generate
 from dreambooth.run.train import train
 from dreambooth.schema import Count, Seed, Setting, Updates, nearest
@@ -101,17 +101,14 @@ def _photos(subject: Subject, folder: Path) -> Path:
 
 def _sheet(folder: Path, subject: Subject, prompts: list[str], drawn: Drawn, count: int) -> Path:
     """Photos, then every prompt: the rendered truth first, then what the personal model draws."""
-    photos = [Image.fromarray(pixels) for pixels in render_photos(subject, 128)]
-    rows: list[tuple[str, list[Image.Image]]] = [(f"the photos of {subject.name}", photos[: count + 1])]
+    rows: list[Row] = [photos_row(render_photos(subject, 128), Image.fromarray)]
     for number, prompt in enumerate(prompts):
         pictures = [picture.image for picture in drawn.pictures[number * count : (number + 1) * count]]
-        if "[V]" in prompt:
-            truth = Image.fromarray(render(*scene_of_prompt(prompt, subject), 128))
-            rows.append((f"{prompt}   (first the rendered truth, then the personal model)", [truth, *pictures]))
-        else:
-            rows.append((f"{prompt}   (the class must not become the subject)", pictures))
+        truth = Image.fromarray(render(*scene_of_prompt(prompt, subject), 128)) if "[V]" in prompt else None
+        rows.append((prompt if truth else f"{prompt}   (the class must not become the subject)", [truth, *pictures]))
     path = folder / "contact_sheet.png"
     write_sheet(
-        path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model"
-    )
+        path, rows, title=f"toybox: DreamBooth on {subject.name}", footer="toybox: a demonstration on rendered pictures, not a real model",
+        columns=max(count + 1, LEAST_COLUMNS), heads={0: "the rendered truth", 1: "the personal model"},
+    )  # fmt: skip
     return path

@@ -14,7 +14,7 @@ from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.escaping import csv_text
-from dreambooth.files.images import fit, write_sheet
+from dreambooth.files.images import LEAST_COLUMNS, photos_row, write_sheet
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.metrics import Encoders, EvalImages, PerSampleValues
@@ -64,14 +64,16 @@ def write_all(folder: Path, subject: Examined, table: dict[str, Any], evidence: 
     write_text(folder / TABLE, as_csv(table))
     title = f"{subject.name}: {table['verdict']['word']}"
     footer = " · ".join(filter(None, [
-        "toybox" if subject.is_toybox else "", "left: tuned, right: untuned, equal seeds" if untuned else "",
+        "toybox" if subject.is_toybox else "", "equal seeds" if untuned else "",
+        f"[V] is {subject.identifier}" if subject.identifier else "",
         f"seeds {table['protocol']['seeds'][0]}-{table['protocol']['seeds'][1]}",
     ]))  # fmt: skip
-    rows = [("photos", [fit(photo.read()) for photo in subject.photos[: 2 * table["protocol"]["images_per_prompt"]]])]
+    rows, count = [photos_row(subject.photos, lambda photo: photo.read())], table["protocol"]["images_per_prompt"]
     for number, entry in enumerate(table["per_prompt"]):
-        mine = [shot.image for shot in evidence.drawn if shot.row == number]
-        rows.append((entry["prompt"], mine + [shot.image for shot in (untuned.drawn if untuned else ()) if shot.row == number]))
-    write_sheet(folder / SHEET, rows, title=title, footer=footer)
+        shots = [shot for drawn in (evidence, untuned) if drawn for shot in drawn.drawn]
+        rows.append((entry["prompt"], [shot.image for shot in shots if shot.row == number]))
+    heads = {0: "tuned", count: "untuned"} if untuned else None
+    write_sheet(folder / SHEET, rows, title=title, footer=footer, columns=max(count * (2 if untuned else 1), LEAST_COLUMNS), heads=heads)
     return report(folder, run=subject.run)
 
 

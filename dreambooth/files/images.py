@@ -3,7 +3,7 @@
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dreambooth.core.wording import written_out
 from dreambooth.files.atomic import whole_file
 from dreambooth.files.reading import Damaged, parse_json
 
-MARGIN, TEXT, TILE = 12, 13, 192
+MARGIN, TEXT, TILE, HEAD, LEAST_COLUMNS, MOST_PHOTOS = 12, 13, 192, 30, 4, 24
 BROKEN = (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, or half of one, or a trap."""
 PAPER, INK, GREY = (250, 249, 246), (32, 33, 36), (110, 112, 118)
@@ -49,31 +49,54 @@ def is_whole_png(path: Path) -> bool:
     return True
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], *, title: str = "", footer: str = "") -> Image.Image:
-    """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp."""
-    tile = TILE
-    columns = max((len(images) for _, images in rows), default=1)
-    width = 2 * MARGIN + columns * tile + (columns - 1) * (MARGIN // 2)
+Row = tuple[str, Sequence[Image.Image | None]]
+"""A label, and pictures side by side; None leaves a place free."""
+
+
+def contact_sheet(
+    rows: Sequence[Row], *, title: str = "", footer: str = "", columns: int = 0, heads: Mapping[int, str] | None = None
+) -> Image.Image:
+    """Rows of pictures under their labels, on paper; small pictures are enlarged by whole pixels so that they stay crisp.
+
+    A row of more than `columns` pictures goes on in the next line (0: none does). `heads` are the words above columns, by the number of
+    the first one that they stand for; they begin with the second row.
+    """
+    heads = dict(heads or {})
+    columns = columns or max((len(images) for _, images in rows), default=1)
+    places = [MARGIN + column * (TILE + MARGIN // 2) + MARGIN * sum(0 < first <= column for first in heads) for column in range(columns)]
+    width, line = places[-1] + TILE + MARGIN, TEXT + 5
     font, head = ImageFont.load_default(TEXT), ImageFont.load_default(TEXT + 5)
     labels = [wrapped(written_out(label), font, width - 2 * MARGIN) for label, _ in rows]
-    line = TEXT + 5
-    top = MARGIN + (30 if title else 0)
-    height = top + sum(len(label) * line + tile + MARGIN for label in labels) + (line + MARGIN if footer else 0)
-    sheet = Image.new("RGB", (width, height), PAPER)
+    lines = [max(1, -(-len(images) // columns)) for _, images in rows]
+    top = MARGIN + (HEAD if title else 0)
+    step = TILE + MARGIN // 2
+    height = top + sum(len(label) * line + count * step + MARGIN // 2 for label, count in zip(labels, lines, strict=True))
+    sheet = Image.new("RGB", (width, height + (HEAD if heads else 0) + (line + MARGIN if footer else 0)), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
         draw.text((MARGIN, MARGIN - 2), written_out(title), INK, font=head)
     y = top
-    for label, (_, images) in zip(labels, rows, strict=True):
+    for number, (label, (_, images)) in enumerate(zip(labels, rows, strict=True)):
+        if number == 1:
+            for column, words in heads.items():
+                draw.text((places[column], y), words, INK, font=head)
+            y += HEAD if heads else 0
         for words in label:
             draw.text((MARGIN, y), words, INK, font=font)
             y += line
-        for column, image in enumerate(images):
-            sheet.paste(fit(image), (MARGIN + column * (tile + MARGIN // 2), y))
-        y += tile + MARGIN
+        for place, image in enumerate(images):
+            if image is not None:
+                sheet.paste(fit(image), (places[place % columns], y + place // columns * step))
+        y += lines[number] * step + MARGIN // 2
     if footer:
         draw.text((MARGIN, y), written_out(footer), GREY, font=font)
     return sheet
+
+
+def photos_row(photos: Sequence[Any], pixels: Callable[[Any], Image.Image]) -> Row:
+    """The first row of a contact sheet: the photos that were learned from, all of them unless there are very many."""
+    shown = [fit(pixels(photo)) for photo in photos[:MOST_PHOTOS]]
+    return "photos" if len(shown) == len(photos) else f"{len(shown)} of {len(photos)} photos", shown
 
 
 def fit(image: Image.Image) -> Image.Image:
@@ -101,10 +124,12 @@ def wrapped(text: str, font: Any, width: int) -> list[str]:
     return [line for line in lines if line]
 
 
-def write_sheet(path: Path, rows: Sequence[tuple[str, Sequence[Any]]], *, title: str, footer: str) -> None:
+def write_sheet(
+    path: Path, rows: Sequence[Row], *, title: str, footer: str, columns: int = 0, heads: Mapping[int, str] | None = None
+) -> None:
     """A contact sheet as PNG, whole or not at all."""
     with whole_file(path) as partial:
-        contact_sheet(rows, title=title, footer=footer).save(partial, "PNG")
+        contact_sheet(rows, title=title, footer=footer, columns=columns, heads=heads).save(partial, "PNG")
 
 
 def grid_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]], columns: Sequence[str], *, footer: str) -> Image.Image:

@@ -64,7 +64,7 @@ class Prepared:
     size: tuple[int, int]
     """Of the original, upright."""
     box: Box
-    """What was cut out, in pixels of the original."""
+    """What was kept, in pixels of the original."""
     subject: Subject
     found: str
     """How the subject was found: mask, detector or contrast (what stands out)."""
@@ -252,10 +252,10 @@ def _preview(done: list[Prepared], out: Path) -> Path:
         image.thumbnail((464, 464), Image.Resampling.LANCZOS, reducing_gap=3)
         (width, height), (left, top, right, bottom) = one.size, one.box
         cut = (left / width, top / height, right / width, bottom / height)
-        note = f"{right - left} x {bottom - top} pixels cut out"
+        note = f"{right - left} x {bottom - top} pixels kept"
         boxes = ((one.subject.box, COLOURS["ok"]), (cut, COLOURS["info"]))
         tiles.append(Tile(image, f"{shown(one.source.name)}  {width} x {height}", (("info", note),), boxes))
-    heading = [("info", "Green: where the subject seems to be. Blue: what was cut out.")]
+    heading = [("info", "Green: where the subject seems to be. Blue: what was kept.")]
     buffer = draw(tiles, title=f"Crops of {len(done)} photos", heading=heading, left_out=len(done) - len(tiles))
     write(out, "preview/crops.png", buffer, {"preview/crops.png"})
     return out / "preview" / "crops.png"

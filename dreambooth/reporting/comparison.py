@@ -11,12 +11,14 @@ from dreambooth.core.wording import shown
 from dreambooth.files.atomic import write_text
 from dreambooth.files.folders import is_same
 from dreambooth.files.images import read_settings
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.metrics import METRICS
 from dreambooth.prompts.placeholder import PLACEHOLDER, generalized
 from dreambooth.reporting.inline import file_uri
+from dreambooth.reporting.pictures import photo_uris
 from dreambooth.reporting.shapes import SCORES
 from dreambooth.reporting.table import detector_rows, rows
 from dreambooth.reporting.templates import template
@@ -25,11 +27,11 @@ from dreambooth.setup.runs import FoundRun
 
 PLACES = ("samples/generated", "samples/final", "samples/evaluation/tuned")
 """Where a run's pictures lie; of one prompt and seed the last counts, whose settings an evaluation has fixed."""
-MOST_PROMPTS, MOST_SEEDS = 25, 4
+MOST_PROMPTS, MOST_SEEDS, MOST_PHOTOS = 25, 4, 6
 SAMPLING = ("num_inference_steps", "guidance_scale", "sampler", "eta", "height", "width", "negative_prompt", "lora", "precision")
 PROTOCOL = ("encoders", "prompts", "images_per_prompt", "seeds", "class_samples", "own_prompts")
 """What has to be equal for scores to be held against each other."""
-ELSEWHERE = ("output", "watching")
+ELSEWHERE = ("output", "watching", "validation")
 """Branches of the settings that do not decide what is learned."""
 MARK = '<meta name="generator" content="dreambooth runs compare">'
 
@@ -65,7 +67,7 @@ def compare(runs: Sequence[FoundRun], path: Path) -> Comparison:
     write_text(path, template("comparison.html").render(
         mark=MARK, runs=[_head(run, found) for run, found in zip(runs, scores, strict=True)], prompts=_prompts(common, drawn),
         more=max(0, len({prompt for prompt, _ in common}) - MOST_PROMPTS), settings=differing, metrics=_metrics(scores),
-        uneven=_uneven(scores),
+        uneven=_uneven(scores), photos=_photos(runs, configs), is_toybox=any(_base(run) == TOYBOX for run in runs),
     ))  # fmt: skip
     return Comparison(path, len(common), len(differing))
 
@@ -98,15 +100,15 @@ def _drawn(run: FoundRun, config: Mapping[str, Any]) -> Drawn:
 
 
 def _prompts(common: Sequence[tuple[str, int]], drawn: Sequence[Drawn]) -> list[dict[str, Any]]:
-    """Each prompt with a row for each seed: a picture of every run, and what they were drawn with otherwise."""
+    """Each prompt with a row of pictures for every run, at equal seeds, and what they were drawn with otherwise."""
     found = []
     for prompt in list(dict.fromkeys(prompt for prompt, _ in common))[:MOST_PROMPTS]:
         keys = [key for key in common if key[0] == prompt][:MOST_SEEDS]
         notes = [read_settings(one[keys[0]]) for one in drawn]
         unequal = [name for name in SAMPLING if len({str(note.get(name)) for note in notes}) > 1]
         words = [f"{name.replace('_', ' ')}: {' / '.join(str(note.get(name, '–')) for note in notes)}" for name in unequal]
-        seeds = [(seed, [file_uri(one[prompt, seed]) for one in drawn]) for _, seed in keys]
-        found.append({"prompt": prompt, "seeds": seeds, "unequal": words})
+        rows = [[(file_uri(one[key]), key[1]) for key in keys] for one in drawn]
+        found.append({"prompt": prompt, "rows": rows, "count": len(keys), "unequal": words})
     return found
 
 
@@ -141,13 +143,22 @@ def _scores(run: FoundRun) -> dict[str, Any]:
     return needed_json(path, SCORES, setting="run", fix=f"Write it anew: dreambooth evaluate {run.name}.")
 
 
+def _photos(runs: Sequence[FoundRun], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The photos, where all runs have learned from the same; some of them, to hold the pictures against."""
+    learned = [{photo["sha256"] for photo in run.record.get("photos") or ()} for run in runs]
+    return photo_uris(configs[0], runs[0].record)[:MOST_PHOTOS] if all(one == learned[0] for one in learned) else []
+
+
+def _base(run: FoundRun) -> str:
+    return str((run.record.get("base_model") or {}).get("name", ""))
+
+
 def _head(run: FoundRun, scores: Mapping[str, Any]) -> dict[str, Any]:
     verdict = scores.get("verdict") or {}
-    base = str((run.record.get("base_model") or {}).get("name", ""))
     return {
         "name": run.name, "state": str(run.status or "unknown"), "remark": run.remark, "word": verdict.get("word", ""),
         "sentence": verdict.get("sentence", ""), "step": run.record.get("result_step", run.record.get("step", "")),
-        "method": run.record.get("method", ""), "base": Path(base).name,
+        "method": run.record.get("method", ""), "base": Path(_base(run)).name,
     }  # fmt: skip
 
 

@@ -51,9 +51,13 @@ class Subject:
     identifier: str | None
     noun: str
 
+    def general(self, prompt: str) -> str:
+        """A prompt with [V] for the identifier."""
+        return generalized(prompt, self.identifier, self.noun)
+
     def prompt(self, picture: Path) -> str:
-        """A picture's own prompt, with [V] for the identifier."""
-        return generalized(str(read_settings(picture).get("prompt", "")), self.identifier, self.noun)
+        """What a picture shows."""
+        return self.general(str(read_settings(picture).get("prompt", "")))
 
 
 def photo_uris(config: Mapping[str, Any], record: Mapping[str, Any], photos: Sequence[Photo] = ()) -> list[str]:

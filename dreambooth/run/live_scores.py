@@ -1,6 +1,6 @@
 """Scores while a run goes on: `--evaluate_every N` scores held-out prompts every N updates, and at the end names the checkpoint to keep.
 
-The curves stand in `progress.html` in the run's folder, a page that refreshes itself.
+`progress.html` draws them.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,9 @@ import torch
 from dreambooth.core.errors import SettingError
 from dreambooth.evaluation.live import LiveScores, read_curve
 from dreambooth.evaluation.protocol import held_out
-from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.metrics.encoders import LoadedEncoders
-from dreambooth.prompts.placeholder import PLACEHOLDER, class_prompt
-from dreambooth.reporting.progress import ProgressPage
+from dreambooth.prompts.placeholder import class_prompt
 from dreambooth.run.material import Material
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import place_for_training
@@ -55,18 +53,12 @@ class Watcher:
             replaced=config.replaced_noun,
         )  # fmt: skip
         self.live.curve |= read_curve(folder)
-        self.page = ProgressPage(
-            folder, title=f"a {PLACEHOLDER} {noun}", total=trainer.total, choice=self.choice,
-            is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
-        )  # fmt: skip
-        self.page.resume(trainer.step)
         self._choose()
         chosen = self.choice()
         trainer.best_checkpoint = folder / f"checkpoint-{chosen['step']}" if chosen else None
 
     def first(self) -> Iterator[Record]:
-        """Where the curves are, and the untuned model's scores, which all later ones are held against; a resumed run has them."""
-        yield Message(f"Live curves: {self.page.path} (open it in a browser; it refreshes itself).")
+        """The untuned model's scores, which all later ones are held against; a resumed run has them."""
         if 0 in self.live.curve:
             return
         frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()

@@ -5,17 +5,21 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.evaluation.subject import is_toybox
 from dreambooth.families import Family
 from dreambooth.families.cascade import Given
 from dreambooth.families.sampling import Picture, draw
 from dreambooth.families.superresolution import SuperResolution
-from dreambooth.files.images import fit, write_sheet
+from dreambooth.files.images import LEAST_COLUMNS, photos_row, write_sheet
 from dreambooth.prompts.placeholder import fill
+from dreambooth.reporting.pictures import Subject
+from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.gallery import write_pictures
 from dreambooth.run.material import Material
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import place_for_training
+from dreambooth.setup.record import RunRecord
 from dreambooth.training.loop import Trainer
 from dreambooth.training.records import Preview, Record
 
@@ -38,16 +42,18 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     prompts = [prompt.format(subject=material.instance_prompt) for prompt in scenes]
     if config.validation.validation_prompt:
         prompts.insert(1, _filled(config, material, "validation_prompt"))
-    prompts += sorted({images.prompt for images in material.prior})
+    prompts = list(dict.fromkeys([*prompts, *sorted({images.prompt for images in material.prior})]))
     count = _count(config)
     drawn = _pictures(config, trainer, material, prompts, count)
     rows = [(prompt, drawn[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
     step = trainer.shown_step
     paths = write_pictures(folder / "samples" / "final", rows, extra={"step": step})
-    photos = [fit(photo.read()) for photo in material.photos[:count]]
-    sheet = [("photos", photos), *((label, [picture.image for picture in pictures]) for label, pictures in rows)]
-    title = f"{material.instance_prompt}: {step} updates"
-    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=_footer(config, drawn[0].settings["sampler"]))
+    subject = subject_of(config, material)
+    sheet = [photos_row(material.photos, lambda photo: photo.read())]
+    sheet += [(subject.general(label), [picture.image for picture in pictures]) for label, pictures in rows]
+    title = f"{subject.general(material.instance_prompt)}: {step} updates"
+    footer = " · ".join([_footer(config, drawn[0].settings["sampler"]), *([f"[V] is {subject.identifier}"] if subject.identifier else [])])
+    write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=footer, columns=max(count, LEAST_COLUMNS))
     yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
 
 
@@ -108,3 +114,19 @@ def preview_interval(config: TrainConfig, trainer: Trainer) -> int:
         per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)
         return validation.validation_epochs * per_epoch
     return validation.validation_steps or 100
+
+
+def subject_of(config: TrainConfig, material: Material) -> Subject:
+    """What the prompts call the subject."""
+    return Subject(material.identifier, config.photos.class_noun or "")
+
+
+def progress_page(config: TrainConfig, trainer: Trainer, material: Material, record: RunRecord) -> ProgressPage:
+    """The page of a run that goes on, with what an earlier start has noted."""
+    subject = subject_of(config, material)
+    page = ProgressPage(
+        record, subject=subject, title=subject.general(material.instance_prompt), total=trainer.total,
+        every=config.watching.evaluate_every, is_toybox=is_toybox(config.model.pretrained_model_name_or_path),
+    )  # fmt: skip
+    page.resume(trainer.step)
+    return page

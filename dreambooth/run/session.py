@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.trackers import Tracker, open_trackers
 from dreambooth.setup.config import TrainConfig, dump
 from dreambooth.setup.journal import Journal
@@ -66,6 +67,12 @@ class Session:
         for tracker in trackers:
             self.held.callback(tracker.close)
         self.observers[:] = [*trackers, journal, record]
+
+    def show(self, page: ProgressPage) -> ProgressPage:
+        """Let a page observe the run until it has ended."""
+        self.observers.append(page)
+        self.held.callback(page.close)
+        return page
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
-from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval
+from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval, progress_page
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
 from dreambooth.run.session import Backlog, Session, Steered
@@ -257,10 +257,11 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
 def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, session: Session) -> Iterator[Record]:
     """All updates, with pictures and scores in between, neither of which changes what is learned; then the best, where it was asked for."""
     watcher = None
+    if run.processes.is_main:
+        page = session.show(progress_page(run.config, trainer, run.material, record))
+        yield Message(f"Progress: {page.path} (open it in a browser; it refreshes itself).")
     if run.encoders and run.processes.is_main:
         watcher = Watcher(run.config, trainer, run.material, run.encoders, run.config.output_dir, record.values)
-        session.observers.append(watcher.page)
-        session.held.callback(watcher.page.close)
     yield from _updates(run, trainer, watcher, Steered(session.steering, record.watching(session.wants_stop), run.processes))
     trainer.sums.finish()
     if watcher and run.config.watching.keep_best:

@@ -1,6 +1,7 @@
 """`dreambooth runs` and `dreambooth cache`: what they list, compare and delete, and what they refuse."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 from dreambooth.cli import main
 from dreambooth.files.images import save_png
 from dreambooth.files.locks import claimed
+from dreambooth.photos.load import photo_hash
 from dreambooth.setup.states import own_process
+from tests import tiny
 from tests.setup.test_runs import made
 
 
@@ -64,13 +67,30 @@ def test_a_comparison_pairs_equal_prompts_and_seeds_whatever_the_identifiers_are
     run(tmp_path, "a", pictures=[("a sks dog in the snow", 0), ("a sks dog", 5)])
     other = run(tmp_path, "b<i>", identifier="ohwx", pictures=[("a ohwx dog in the snow", 0), ("a ohwx dog", 6)])
     word = run(tmp_path, "c", identifier="<dog>", pictures=[("a <dog> in the snow", 0)])
-    (other / "config.yaml").write_text("photos: {class_noun: dog}\nmethod: {rank: 8}\noutput: {output_dir: elsewhere}\n")
+    (other / "config.yaml").write_text(
+        "photos: {class_noun: dog}\nmethod: {rank: 8}\noutput: {output_dir: elsewhere}\nvalidation: {x: 1}\n"
+    )
     page = tmp_path / "page.html"
     assert main(["runs", "compare", "a", "b<i>", "c", "--root", str(tmp_path), "--output", str(page)]) == 0
     assert capsys.readouterr().out.startswith("1 ") and word.exists()
     text = page.read_text()
-    assert text.count("<img") == 3 and "method.rank" in text and "output_dir" not in text and "<i>" not in text
+    assert text.count("<img") == 3 and "method.rank" in text and "output_dir" not in text and "validation" not in text and "<i>" not in text
     assert main(["runs", "compare", "a", "b<i>", "--root", str(tmp_path), "--output", str(page)]) == 0, "its own page is written anew"
+
+
+def test_a_comparison_has_a_row_for_each_run_a_column_for_each_seed_and_the_photos_that_all_learned_from(tmp_path):
+    photos = tiny.photos(tmp_path / "photos", count=2)
+    learned = [{"name": path.name, "sha256": photo_hash(path)} for path in sorted(photos.iterdir())]
+    for name in ("a", "b"):
+        folder = run(tmp_path, name, photos=learned, pictures=[("a sks dog", seed) for seed in (0, 3, 7)])
+        (folder / "config.yaml").write_text(f"photos: {{instance_data_dir: {photos}}}\n")
+    run(tmp_path, "c", photos=learned[:1], pictures=[("a sks dog", 0)])
+    for others, count in ((["b"], 2), (["b", "c"], 0)):
+        page = tmp_path / f"{len(others)}.html"
+        assert main(["runs", "compare", "a", *others, "--root", str(tmp_path), "--output", str(page)]) == 0
+        assert page.read_text().count('alt="photo ') == count, "photos that not all have learned from are nobody's measure"
+    text = (tmp_path / "1.html").read_text()
+    assert re.findall(r'alt="([ab], seed [0-9])"', text) == ["a, seed 0", "a, seed 3", "a, seed 7", "b, seed 0", "b, seed 3", "b, seed 7"]
 
 
 def test_scores_of_unequal_evaluations_are_not_held_against_each_other(tmp_path):

@@ -41,10 +41,11 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert next(line["step"] for line in lines if "dino" in line) == 0
     page = (tmp_path / "watched" / "progress.html").read_text()
-    assert "Update 4 of 4, ended" in page and f"best: update {record['choice']['step']}" in page and "refresh" not in page
+    assert "Update 4 of 4" in page and ">finished<" in page and f"best: update {record['choice']['step']}" in page and "refresh" not in page
     output = [record.text for record in records if isinstance(record, Message)]
     assert any(str(tmp_path / "watched" / "progress.html") in text for text in output)
-    assert not (tmp_path / "plain" / "progress.html").exists(), "without looks there is nothing to show that the bar does not"
+    plain = (tmp_path / "plain" / "progress.html").read_text()
+    assert ">finished<" in plain and "held-out prompts" not in plain, "without an evaluation there are no scores"
 
 
 def test_the_page_of_an_interrupted_run_ends_and_goes_on_with_it(pipelines, encoder_flags, tmp_path):
@@ -54,11 +55,13 @@ def test_the_page_of_an_interrupted_run_ends_and_goes_on_with_it(pipelines, enco
     with pytest.raises(Interrupted):
         list(train(stopped, stop=lambda: (tmp_path / "run" / "checkpoint-2").is_dir()))
     page = (tmp_path / "run" / "progress.html").read_text()
-    assert "Update 2 of 4, ended" in page
+    assert "Update 2 of 4" in page and ">interrupted<" in page
     list(train(config(pipelines("stable_diffusion"), root=tmp_path, resume_from_checkpoint="latest", **given)))
     again = (tmp_path / "run" / "progress.html").read_text()
     first = page.split("<dt>DINO</dt><dd>")[1].split(" ")[0]
-    assert "Update 4 of 4, ended" in again and f"<dt>DINO</dt><dd>{first} →" in again, "the untuned model's look is still there"
+    assert "Update 4 of 4" in again and ">finished<" in again and f"<dt>DINO</dt><dd>{first} →" in again, (
+        "the untuned model's look is still there"
+    )
 
 
 def test_encoders_that_are_not_there_are_reported_before_the_training(pipelines, tmp_path):

@@ -5,15 +5,28 @@ import re
 import time
 from collections.abc import Callable
 
+from dreambooth.files.images import save_png
+from dreambooth.reporting.pictures import Subject
 from dreambooth.reporting.progress import PAUSE, PROGRESS, SILENCE, ProgressPage
+from dreambooth.setup.record import RunRecord
+from dreambooth.setup.states import State
 from dreambooth.training.records import Preview, Scores, Step
+from tests.metrics.encoders import picture
 from tests.reporting.test_report import Page
 
 LOOK = {"dino": 0.4, "clip_t": 0.3, "pres": 0.4, "div": 0.5, "copying": 0.0}
 
 
-def page_of(folder, chosen=None, total=1000) -> ProgressPage:
-    return ProgressPage(folder, title="a [V] <dog>", total=total, choice=lambda: chosen)
+def page_of(folder, chosen=None, total=1000, **settings) -> ProgressPage:
+    record = RunRecord(folder, {"choice": chosen, "phase": "training"}, writes=False)
+    return ProgressPage(record, subject=Subject("sks", "dog"), title="a [V] <dog>", total=total, **settings)
+
+
+def ended(page: ProgressPage, state: State, cause: str = "") -> str:
+    """What the page says once its run has ended."""
+    page.record.end(state, cause)
+    page.close()
+    return page.path.read_text()
 
 
 def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
@@ -25,11 +38,10 @@ def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
     page.write()
     text = (tmp_path / PROGRESS).read_text()
     assert 'http-equiv="refresh"' in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
-    assert "Update 30 of 1000" in text and "best so far" in text and "0.400 → 0.600" in text
+    assert "Update 30 of 1000" in text and ">training<" in text and "best so far" in text and "0.400 → 0.600" in text
     assert len(re.findall("<svg", text)) == 4 and text.count('class="mark"') == 4, "loss, fidelity, prompts, diversity"
-    page.close()
-    text = (tmp_path / PROGRESS).read_text()
-    assert "refresh" not in text and "30 of 1000, ended" in text and "best: update 20" in text
+    text = ended(page, State.FINISHED)
+    assert "refresh" not in text and ">finished<" in text and "best: update 20" in text
     assert not list(tmp_path.glob(".partial-*"))
 
 
@@ -51,7 +63,7 @@ def test_the_page_is_there_from_the_first_numbers_and_not_written_at_every_step(
 
 
 def test_the_toybox_says_so(tmp_path):
-    page = ProgressPage(tmp_path, title="a [V] dog", total=10, choice=lambda: None, is_toybox=True)
+    page = page_of(tmp_path, is_toybox=True)
     page.write()
     assert "say nothing about real models" in Page(page.path.read_text()).text
     page_of(tmp_path).write()
@@ -104,5 +116,58 @@ def test_a_page_whose_run_was_killed_says_that_nothing_is_new(browser, tmp_path,
         page.goto((tmp_path / PROGRESS).as_uri())
         shown.append(page.inner_text("#silent") if page.is_visible("#silent") else "")
     assert shown[0] == "" and "Nothing new for 11 minutes" in shown[1] and "--resume_from_checkpoint latest" in shown[1]
-    page_of(tmp_path).close()
+    ended(page_of(tmp_path), State.INTERRUPTED)
     assert "silent" not in (tmp_path / PROGRESS).read_text(), "a run that has ended is not missed"
+
+
+def test_before_the_first_evaluation_the_page_says_when_it_comes(tmp_path):
+    page = page_of(tmp_path, every=150)
+    page.take(Step(10, 1000, {"loss_subject": 0.3}))
+    page.write()
+    assert "First evaluation of what it learns at update 150" in Page(page.path.read_text()).text
+    page.take(Scores(0, 1000, LOOK | {"dino": 0.38}))
+    page.take(Step(160, 1000, {"loss_subject": 0.3}))
+    page.write()
+    text = Page(page.path.read_text()).text
+    assert "0.380" in text and "→" not in text and "at update 300" in text, "an evaluation that took too long was left out"
+    page.take(Scores(300, 1000, LOOK | {"dino": 0.5}))
+    page.write()
+    text = Page(page.path.read_text()).text
+    assert "0.380 → 0.500" in text and "First evaluation" not in text and "looks like the subject; higher is better" in text
+    for other in (page_of(tmp_path), page_of(tmp_path, every=150)):
+        ended(other, State.FAILED, "no memory left")
+        assert "evaluation" not in Page(other.path.read_text()).text.lower(), "nobody asked for one, or none comes any more"
+
+
+def test_pictures_stand_by_step_with_the_untuned_model_first(tmp_path):
+    page = page_of(tmp_path)
+    for step in (0, 40, 80):
+        paths = [tmp_path / "samples" / f"step-{step:06d}" / f"00-seed{seed}.png" for seed in range(6)]
+        for path in paths:
+            save_png(path, picture(step), {"prompt": "a sks dog on <sand>"})
+        page.take(Preview(step, tuple(paths), ("",) * 6))
+    text = page.path.read_text()
+    assert re.findall(r'class="who">(step[^<]*)<', text) == ["step 0, untuned", "step 40", "step 80"] and text.count("<img") == 3 * 4
+    assert "[V]" in text and "sks" not in text and "&lt;sand&gt;" in text and all(link.startswith("data:") for link in Page(text).links)
+    later = page_of(tmp_path)
+    later.resume(80)
+    later.write()
+    assert later.path.read_text().count("<img") == 3 * 4, "a run that goes on has those of its earlier start"
+
+
+def test_the_page_says_how_long_it_takes_and_how_it_ended(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    page = page_of(tmp_path, total=400)
+    page.record.spent = 60.0
+    page.take(Step(100, 400, {"loss_subject": 0.3}))
+    assert " left<" not in page.path.read_text(), "one update says nothing about the pace"
+    now[0] += 50
+    page.take(Step(200, 400, {"loss_subject": 0.3}))
+    text = Page(page.path.read_text()).text
+    assert "1 min 0 s of training" in text and "about 1 min 40 s left" in text
+    text = ended(page, State.FAILED, "CUDA is out of memory")
+    assert ">failed<" in text and "CUDA is out of memory." in text and " left<" not in text and "report.html" not in text
+    (tmp_path / "report.html").touch()
+    text = ended(page, State.FINISHED)
+    assert 'href="report.html"' in text and "goes on" not in text

@@ -3,8 +3,10 @@
 import json
 
 from dreambooth.evaluation.live import read_curve
+from dreambooth.reporting.pictures import Subject
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.setup.journal import METRICS, RECORDS, Journal, metric_rows, read_records
+from dreambooth.setup.record import RunRecord
 from dreambooth.setup.states import State, Status
 from dreambooth.training.records import Message, Preview, Progress, Saved, Scores, Step
 
@@ -80,7 +82,7 @@ def test_every_reader_of_curves_leaves_out_what_a_later_start_went_back_behind(t
     start(tmp_path, 0, *passes, Step(6, 9, {"loss": 1.0}))
     start(tmp_path, 3, Step(4, 9, {"loss": 2.0}))
     assert sorted(read_curve(tmp_path)) == [0, 3]
-    page = ProgressPage(tmp_path, title="a dog", total=9, choice=lambda: None)
+    page = ProgressPage(RunRecord(tmp_path, {}, writes=False), subject=Subject(None, "dog"), title="a dog", total=9)
     page.resume(3)
     assert [row["step"] for row in page.rows] == [0, 3]
 

@@ -58,6 +58,17 @@ def test_a_real_bench_has_its_tables_and_its_figure_and_becomes_a_study(finished
     assert study.pairs == 2 * 2 * 2 and {c["subject"] for c in key_of(study)["comparisons"]} == {"dog7", "toy1"}
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_reference_is_as_large_as_the_two_pictures_and_only_a_keyboard_gets_hints(browser, tmp_path, width):
+    study = made(bench_folder(tmp_path / "bench"), num_questionnaires=1, comparisons=4)
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(study.questionnaires[0].as_uri())
+    assert page.is_visible("kbd >> nth=0") == page.is_visible(".keys") == (width == 1280)
+    page.fill("#rater", "Zoë")
+    page.click("text=Start")
+    assert len({page.locator(f"#{name}").bounding_box()["width"] for name in ("photo", "A", "B")}) == 1
+
+
 def test_a_person_answers_in_a_browser_and_the_table_holds_it(browser, tmp_path, capsys):
     """Keyboard and mouse, back and forth, a reload in the middle, both downloads; nothing leaves the page."""
     study = made(bench_folder(tmp_path / "bench"), num_questionnaires=1, comparisons=4)
