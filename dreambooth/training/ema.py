@@ -19,7 +19,7 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after update `step` (from 1)."""
         decay = min(self.max_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, self.parameters, 1 - decay)
+        torch._foreach_lerp_(self.values, self.parameters, 1 - decay)  # type: ignore[arg-type]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -34,4 +34,4 @@ class Average:
 
     @torch.no_grad()
     def _put(self, values: Sequence[Tensor]) -> None:
-        torch._foreach_copy_(self.parameters, list(values))
+        torch._foreach_copy_(self.parameters, list(values))  # type: ignore[arg-type]
