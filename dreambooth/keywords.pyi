@@ -206,6 +206,8 @@ class TrainKeywords(TypedDict, total=False):
     """Steps between two readings of the numbers from the device."""
     device: str | Path | None
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
+    fit: str | Path | None
+    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
     fit_check: bool | None
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: int | None

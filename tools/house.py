@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODULES, LAYERS, FUNCTION, FILE, REPEATED = 24, 13, 60, 300, 0.01
-"""Limits: modules and packages at the top, layers, lines of a function, lines of a file, share of lines that are repeated."""
+MODULES, LAYERS, FUNCTION, FILE, REPEATED = 25, 13, 60, 300, 0.01
+"""Limits: modules and packages at the top, layers, lines of a function, lines of a file, share of lines that are repeated.
+
+The 25th module is `web`: the browser is a second face beside `cli`, with an extra of its own, and neither knows the other's insides."""
 RUN = 6
 """So many equal lines in a row count as repeated; fewer are what two similar signatures or calls have in common."""
 

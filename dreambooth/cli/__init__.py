@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "MODEL -> the memory that a training needs, before anything is downloaded",
     "models": "base models by short name: licence, gate, size, recipe",
     "identifier": "rank rare tokens of a model's tokenizers",
+    "ui": "the same in a browser: photos dropped, runs watched, pictures drawn, files exported",
     "demo": "the whole story on the embedded toybox, offline, in minutes",
     "toybox": "render / pretrain / verify the embedded world",
 }

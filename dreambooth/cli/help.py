@@ -103,7 +103,8 @@ def _argument(flag: Flag) -> str:
 
 
 def _entry(flag: Flag, page: Page, *, head: str = "") -> str:
-    head = head or f"  --{flag.name}" + ("" if flag.is_switch else f" {flag.type_name}")
+    value = f"[{flag.type_name}]" if flag.alone else flag.type_name
+    head = head or f"  --{flag.name}" + ("" if flag.is_switch else f" {value}")
     notes = []
     if flag.kinds:
         notes.append(f"with --{flag.path[-2]} {alternatives(list(flag.kinds))}")

@@ -85,6 +85,8 @@ def _value(name: str, known: dict[str, Flag], aliases: Mapping[str, Alias], give
         return flag, given[0] if given else True
     if flag.is_list:
         return flag, flag.items(given or _many(words))
+    if flag.alone and given is None and (not words or words[0].startswith("-")):
+        return flag, flag.alone
     return flag, _one(name, given, words)
 
 

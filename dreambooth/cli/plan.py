@@ -11,11 +11,12 @@ from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.help import Page, help_text, help_topic
 from dreambooth.cli.parse import named_method, read_flags
 from dreambooth.cli.train import RECIPES
-from dreambooth.core.device import pick_device
+from dreambooth.core.device import parse_memory, pick_device
 from dreambooth.core.trees import merged
 from dreambooth.core.wording import size
 from dreambooth.families import family_of
-from dreambooth.memory.estimate import estimate, free_bytes, parse_memory, rehearse
+from dreambooth.memory.estimate import estimate, free_bytes, rehearse, with_configurations
+from dreambooth.memory.fitting import fitting, least_estimate
 from dreambooth.run.plan import needed_bytes
 from dreambooth.schema import is_set
 from dreambooth.setup.config import TrainConfig, resolve
@@ -52,8 +53,10 @@ def main(argv: Sequence[str]) -> int:
     if "config" in others:
         tree, said = from_file(Path(others["config"]).expanduser(), {}, named_method(argv))
         values = merged(said, values)
-    limit = parse_memory(others["memory"]) if "memory" in others else None
-    print(_plan(tree.parse(values), limit, as_json="--json" in argv))
+    config = tree.parse(values)
+    size_of_fit = config.loop.fit if config.loop.fit != "device" else None
+    memory = others.get("memory") or size_of_fit
+    print(_plan(config, parse_memory(memory) if memory else None, as_json="--json" in argv))
     return 0
 
 
@@ -63,17 +66,20 @@ def _plan(config: TrainConfig, limit: int | None, *, as_json: bool) -> str:
     if not (config.photos.class_noun or is_set(config, ("prior", "with_prior_preservation"))):
         config = config.updated({("photos", "class_noun"): "dog"})
     name = config.model.pretrained_model_name_or_path
-    config = config.updated({("model", "pretrained_model_name_or_path"): config.model.configurations().pretrained_model_name_or_path})
+    config = with_configurations(config)
     silence_libraries()
     kind = family_of(config.model)
-    config = resolve(config, kind)
+    config, limit = resolve(config, kind), limit or free_bytes(device)
+    fit = config.loop.fit and fitting(config, device, limit=limit, plain=least_estimate(config, device, limit=limit))
+    asked, config = config, config.updated(fit.changes if fit else {})
     rehearsal = rehearse(config, device)
-    found = estimate(rehearsal, device, limit=limit or free_bytes(device))
+    found = estimate(rehearsal, device, limit=limit)
     config, loop = rehearsal.config, config.loop
     disk = needed_bytes(config, rehearsal.trainable, rehearsal.family, loop.steps(PHOTOS, loop.train_batch_size))
     if as_json:
         facts: dict[str, Any] = {"model": name, "family": kind.name, "method": config.method.kind, "resolution": config.cropping.resolution}
-        return json.dumps({**facts, "trainable": rehearsal.trainable, **found.as_json(), "disk_gib": round(disk / 2**30, 3)}, indent=1)
+        facts |= {"trainable": rehearsal.trainable, **found.as_json(), "fit": fit.flags if fit else None}
+        return json.dumps({**facts, "disk_gib": round(disk / 2**30, 3)}, indent=1)
     batch = f"{loop.train_batch_size} photos" + (" and as many class images" if config.has_prior else "")
     how = (
         f"{config.method.kind}, {config.cropping.resolution} px, {batch} at a time, {'with' if loop.gradient_checkpointing else 'without'}"
@@ -83,6 +89,7 @@ def _plan(config: TrainConfig, limit: int | None, *, as_json: bool) -> str:
         ("model", f"{name} ({kind.name})"),
         ("settings", f"{how} gradient checkpointing, {precision}; {rehearsal.trainable:,} weights learn"),
         *found.lines(), ("disk", size(disk)),
+        *([("fit", fit.explained(asked) or "nothing has to be changed")] if fit else []),
     ]  # fmt: skip
     width = max(len(what) for what, _ in lines)
     return "\n".join(f"  {what:<{width}}  {how}" for what, how in lines)

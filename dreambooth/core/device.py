@@ -1,16 +1,18 @@
 """Which device, and in which precision: asked once, named nowhere else."""
 
 import ctypes
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 
-from dreambooth.core.errors import SettingError
+from dreambooth.core.errors import RunError, SettingError
 
 Precision = Literal["no", "fp16", "bf16"]
 
 DTYPES = {"no": torch.float32, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def pick_device(wanted: str | None = None) -> torch.device:
@@ -51,11 +53,24 @@ def reserved_mib(device: torch.device) -> float | None:
     return torch.accelerator.max_memory_reserved(device) / 2**20 if device.type == "cuda" else None
 
 
+class OutOfMemory(RunError):
+    """Memory ran out; the text says where."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on an accelerator or in torch's CPU allocator."""
     texts = ("out of memory", "can't allocate memory", "not enough memory")
     is_torch = isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_torch
+
+
+def parse_memory(text: str, setting: str = "--memory") -> int:
+    """Bytes from 12GB, 12 GiB, 800MB; units are those in which memory is sold, powers of 1024. Raises SettingError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    count = int(float(found[1]) * UNITS[found[2].upper()]) if found else 0
+    if count < 1 << 20:
+        raise SettingError(setting, f"{text!r} is no amount of memory.", fix="Write 12GB, say.")
+    return count
 
 
 def keep_freed_memory() -> None:

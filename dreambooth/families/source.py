@@ -2,10 +2,9 @@
 
 import json
 import logging
-import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +13,12 @@ from safetensors import SafetensorError
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.complete import WEIGHTS, Part, refuse_links
-from dreambooth.families.names import hub_id, known_model, known_models, say_what_is_taken
+from dreambooth.families.downloading import FLAG, RECIPE, UNUSED, downloaded, downloaded_configurations
+from dreambooth.families.names import hub_id, known_models, say_what_is_taken
 from dreambooth.families.single_file import converted, refuse_single_file
 from dreambooth.files.digests import file_digest, remembered_digest, tree_digest
-from dreambooth.files.disk import failing, in_words
 from dreambooth.files.packaged import TOYBOX, toybox
-from dreambooth.files.pretrained import nearest_folder, refuse_missing_folder
+from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.formats.loras import read_lora
@@ -27,11 +26,6 @@ from dreambooth.schema import BASIC, Setting
 
 log = logging.getLogger(__name__)
 
-FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
-"""Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
-CONFIGURATIONS = ("model_index.json", RECIPE, "*/config.json", "*/scheduler_config.json", "*/tokenizer_config.json")
-"""The files of a pipeline that say what its networks are."""
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError)
 """What diffusers and transformers raise for files that are missing, damaged or half written."""
 
@@ -106,17 +100,17 @@ class ModelSource(Setting):
         say_what_is_taken(name)
         if not path.is_dir():
             refuse_missing_folder(name, FLAG, needs_owner=True, short_names=known_models())
-        folder = path if path.is_dir() else _download(self)  # type: ignore[arg-type]
+        folder = path if path.is_dir() else downloaded(self)  # type: ignore[arg-type]
         if not (folder / "model_index.json").is_file():
             raise _no_pipeline(folder)
         return folder
 
     def configurations(self) -> "ModelSource":
         """The same model without its weights: of one that is not here its configurations alone are downloaded."""
-        if self.is_here:
+        if self.is_here or self.single_file:
             return self
         refuse_missing_folder(self.pretrained_model_name_or_path, FLAG, needs_owner=True, short_names=known_models())
-        folder = _download_configurations(self)  # type: ignore[arg-type]
+        folder = downloaded_configurations(self)  # type: ignore[arg-type]
         return self.updated({("pretrained_model_name_or_path",): str(folder), ("revision",): None})
 
     def index(self) -> dict[str, Any]:
@@ -155,76 +149,6 @@ def relabel_errors(setting: str) -> Iterator[None]:
         raise SettingError(setting, error.reason, fix=error.fix) from None
 
 
-@cache
-def _download(source: ModelSource) -> Path:
-    """A Hub model's folder in the cache, asked for once; raises SettingError saying why it is not to be had."""
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from huggingface_hub import try_to_load_from_cache
-
-    name = source.pretrained_model_name_or_path
-    known = known_model(name)
-    is_cached = isinstance(try_to_load_from_cache(name, "model_index.json", cache_dir=source.cache_dir, revision=source.revision), str)
-    if known and not is_cached:
-        log.warning("%s", known.terms())
-    with _explained(source):
-        path = DiffusionPipeline.download(
-            name, revision=source.revision, variant=source.variant, cache_dir=source.cache_dir,
-            use_safetensors=None if source.allow_pickle else True, **dict.fromkeys(UNUSED),
-        )  # fmt: skip
-    return Path(path)
-
-
-@cache
-def _download_configurations(source: ModelSource) -> Path:
-    """What a Hub model's parts are, without their weights, in the cache."""
-    from huggingface_hub import snapshot_download
-
-    with _explained(source):
-        path = snapshot_download(
-            source.pretrained_model_name_or_path, revision=source.revision, cache_dir=source.cache_dir, allow_patterns=list(CONFIGURATIONS)
-        )
-    return Path(path)
-
-
-@contextmanager
-def _explained(source: ModelSource) -> Iterator[None]:
-    """A block that asks the Hub; raises SettingError saying why a model is not to be had."""
-    from huggingface_hub import constants, errors
-
-    name = source.pretrained_model_name_or_path
-    try:
-        yield
-    except (OSError, ValueError, errors.HfHubHTTPError) as error:
-        cache = Path(source.cache_dir or constants.HF_HUB_CACHE)
-        denied = next((cause for cause in _causes(error) if isinstance(cause, PermissionError)), None)
-        problem = failing(error, cache) or (in_words(denied, cache) if denied else None)
-        if problem:
-            raise SettingError(
-                "--cache_dir", str(problem), fix="Models are kept there; another place for them is --cache_dir or HF_HOME."
-            ) from None
-        for cause in _causes(error):  # diffusers wraps most of them in an OSError of its own
-            if isinstance(cause, errors.GatedRepoError):
-                fix = f"Accept its licence at https://huggingface.co/{name}, then `hf auth login`."
-                raise SettingError(FLAG, f"{name} is gated.", fix=fix) from None
-            if isinstance(cause, errors.RepositoryNotFoundError):
-                fix = nearest_folder(Path(name)) or "Check the name; for a private model `hf auth login` first."
-                raise SettingError(FLAG, f"the Hub knows no model {name}.", fix=fix) from None
-            if isinstance(cause, errors.RevisionNotFoundError):
-                raise SettingError("--revision", f"{name} has no revision {source.revision!r}.") from None
-            if isinstance(cause, errors.LocalEntryNotFoundError):
-                break  # nobody could be asked
-            if isinstance(cause, errors.EntryNotFoundError):
-                fix = "Name a base model here; if this is a LoRA, draw with `dreambooth generate BASE --lora NAME`."
-                raise SettingError(FLAG, f"{name} has no model_index.json, so it is no diffusers pipeline.", fix=fix) from None
-        if "safetensors" in str(error):
-            fix = "Pass --allow_pickle if you trust it."
-            raise SettingError(FLAG, f"{name} has no safetensors weights.", fix=fix) from None
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0") else ""
-        reason = f"{name} is neither a folder here nor in the cache, and the Hub cannot be reached{offline}."
-        fix = nearest_folder(Path(name)) or "Connect, or give the path of a pipeline folder."
-        raise SettingError(FLAG, reason, fix=fix) from None
-
-
 def _no_pipeline(folder: Path) -> SettingError:
     """What a folder without model_index.json is, where its own files say so."""
     kind = None
@@ -240,13 +164,6 @@ def _no_pipeline(folder: Path) -> SettingError:
     if list(folder.glob("*lora*.safetensors")) or (folder / "adapter_config.json").is_file():
         hint = "It looks like LoRA weights; name their base model here, and draw with `dreambooth generate BASE --lora FOLDER`."
     return SettingError(FLAG, f"{folder} holds no model_index.json, so it is not a diffusers pipeline folder.", fix=hint)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it came from."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def replaced(source: ModelSource) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """What a run needs of a device and of the machine, phase by phase, and whether that is there."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Any
 
 import torch
 
-from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import size
 from dreambooth.memory.phases import Phase, Rehearsal
 from dreambooth.setup.config import TrainConfig
@@ -21,7 +19,6 @@ CONTEXT: Mapping[str, int] = {"cuda": 512 << 20, "xpu": 512 << 20, "mps": 0, "cp
 ROUNDING: Mapping[str, float] = {"cpu": 1.1, "cuda": 1.05, "xpu": 1.05, "mps": 1.05}
 """What is held for each byte that tensors have: by the allocator, and by kernels for themselves. Measured on a CPU with networks in the
 shape of SD1.5 at 256 px, where it is 1.01 to 1.17 (`python -m benchmarks.memory --measure`); on GPUs assumed, and not measured."""
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,10 @@ class Estimate:
         """Bytes of the device that a phase takes, with what counting tensors cannot know."""
         base = PROCESS if self.device == "cpu" else CONTEXT.get(self.device, 0)
         return int(phase.peak.bytes * ROUNDING.get(self.device, 1.05)) + base
+
+    def need_of(self, name: str) -> int:
+        """The same of a phase by its name; nothing for one that is not among them."""
+        return max((self.need(phase) for phase in self.phases if phase.name == name), default=0)
 
     @property
     def highest(self) -> Phase:
@@ -103,18 +104,13 @@ def estimate(rehearsal: Rehearsal, device: torch.device, *, limit: int | None) -
 
 def rehearse(config: TrainConfig, device: torch.device) -> Rehearsal:
     """The run without numbers, from its model's configurations."""
+    return Rehearsal(with_configurations(config), on_cpu=device.type == "cpu")
+
+
+def with_configurations(config: TrainConfig) -> TrainConfig:
+    """With the model's configurations alone in its place, where it is not on this disk."""
     source = config.model.configurations()
-    config = config.updated({("model", name): getattr(source, name) for name in ("pretrained_model_name_or_path", "revision")})
-    return Rehearsal(config, on_cpu=device.type == "cpu")
-
-
-def parse_memory(text: str, setting: str = "--memory") -> int:
-    """Bytes from 12GB, 12 GiB, 800MB; units are those in which memory is sold, powers of 1024. Raises SettingError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
-    count = int(float(found[1]) * UNITS[found[2].upper()]) if found else 0
-    if count < 1 << 20:
-        raise SettingError(setting, f"{text!r} is no amount of memory.", fix="Write 12GB, say.")
-    return count
+    return config.updated({("model", name): getattr(source, name) for name in ("pretrained_model_name_or_path", "revision")})
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -131,6 +127,11 @@ def free_bytes(device: torch.device) -> int | None:
         most, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
         found = min(most - used, found or most)
     return found
+
+
+def installed_bytes(device: torch.device) -> int | None:
+    """All bytes of a CUDA device, free or not; None for others, whose memory belongs to every program."""
+    return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else None
 
 
 def _gib(count: int) -> float:

@@ -1,6 +1,6 @@
 """The peak memory of every phase of a run, learned by running the phase itself on networks without numbers."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,14 +27,13 @@ from dreambooth.setup.model import (
     load_base,
     prior_precision,
     training_schedule,
+    vae_names,
 )
-from dreambooth.training.batches import text_table
+from dreambooth.training.batches import encoded_at_once, text_table
 from dreambooth.training.ema import Average
 from dreambooth.training.step import Update, forward_backward
 
 PROMPT = "a photo of a dog"
-ENCODED_AT_ONCE = 4
-"""Pictures that are encoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,25 @@ class Rehearsal:
         """How many numbers learn."""
         return self.learner.num_weights
 
-    def phases(self) -> Iterator[Phase]:
-        """All phases that this run has, in order."""
-        config = self.config
-        if config.has_prior:
-            yield Phase("class images", self.drawing(config.prior.sampling(self.side), prior_precision(config)))
-        yield Phase("encoding", self.encoding())
-        yield Phase("training", self.training())
-        if draws_pictures(config):
-            drawn = self.drawing(config.validation.sampling(self.side), config.loop.mixed_precision)
-            yield Phase("previews", with_states(drawn, sum(state.nbytes for state in self.states)))
-        yield Phase("saving", self.saving())
+    def phases(self, *, first: str | None = None) -> Iterator[Phase]:
+        """All phases that this run has, in order, but for one that is wanted `first`."""
+        peaks: dict[str, Callable[[], Peak]] = {
+            "class images": self.class_images, "encoding": self.encoding, "training": self.training, "previews": self.previews,
+            "saving": self.saving,
+        }  # fmt: skip
+        has = {"class images": self.config.has_prior, "previews": draws_pictures(self.config)}
+        for name in sorted(peaks, key=lambda name: name != first):
+            if has.get(name, True):
+                yield Phase(name, peaks[name]())
+
+    def class_images(self) -> Peak:
+        """Drawing class images with the untuned model."""
+        return self.drawing(self.config.prior.sampling(self.side), prior_precision(self.config))
+
+    def previews(self) -> Peak:
+        """Drawing pictures of what is being trained, whose optimizer stays where it is."""
+        drawn = self.drawing(self.config.validation.sampling(self.side), self.config.loop.mixed_precision)
+        return with_states(drawn, sum(state.nbytes for state in self.states))
 
     def drawing(self, sampling: Sampling, precision: str) -> Peak:
         """One call of diffusers' pipeline with as many pictures as are drawn at a time; two steps of it, for all are alike.
@@ -101,13 +108,20 @@ class Rehearsal:
         return self._drawn[key]
 
     def encoding(self) -> Peak:
-        """The VAE over as many pictures as are encoded at a time, and the text encoders over two prompts."""
-        there = [name for name in self.family.parts if self.on_cpu or name != self.family.denoiser_name]
-        with self._counting(there) as alive, torch.no_grad():
-            if self.config.cropping.cache_latents:
-                self.family.encode(torch.zeros(ENCODED_AT_ONCE, 3, self.side, self.side))
+        """The VAE over as many pictures as are encoded at a time, then the text encoders over two prompts."""
+        peaks: list[Peak] = []
+        square = (self.side, self.side)
+        if self.config.cropping.cache_latents:
+            with self._counting(self._there_to_encode(vae_names(self.family))) as alive, torch.no_grad():
+                self.family.encode(torch.zeros(encoded_at_once(square), 3, *square))
+            peaks.append(alive.peak)
+        with self._counting(self._there_to_encode(self.family.encoder_names)) as alive, torch.no_grad():
             text_table(self.family, [PROMPT] * 2, learning=self.learning)
-        return alive.peak
+        return max([*peaks, alive.peak], key=lambda peak: peak.bytes)
+
+    def _there_to_encode(self, parts: Iterable[str]) -> list[str]:
+        """What lies on the device while these parts are asked."""
+        return list(self.family.parts if self.on_cpu else parts)
 
     def training(self) -> Peak:
         """One update: the first has no optimizer state yet, so it is one of the others."""

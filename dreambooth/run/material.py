@@ -29,6 +29,7 @@ from dreambooth.setup.model import (
     prior_precision,
     stored_precision,
     training_schedule,
+    vae_names,
 )
 from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
 from dreambooth.training.crops import Cutter, Picture, bucket_shapes
@@ -145,7 +146,7 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     photos, prior, cutter = ImageSet(), ImageSet(), cutter_of(config, family, seed)
     encoder = family if config.cropping.cache_latents else None
     configure_conditioning(config, family)  # not before class images are drawn, by the untuned model
-    place_for_encoding(family, processes.device)
+    place_for_encoding(family, processes.device, vae_names(family))
     class_images = [(path, images.prompt) for images in material.prior for path in complete(images)]
     drawn = (Picture(path.name, load(path), [_place(prompts, prompt)]) for path, prompt in class_images)
     try:
@@ -156,8 +157,9 @@ def make_batches(config: TrainConfig, material: Material, family: Family, proces
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise RunError("Out of memory while encoding pictures. Lower --resolution, or pass --no-cache_latents.") from error
+        raise RunError("Out of memory while encoding one picture. Lower --resolution.") from error
     yield from warnings(_blurred(photos, cutter.resolution) if family.conditioning_channels else [])
+    place_for_encoding(family, processes.device, family.encoder_names)
     text = text_table(family, prompts, learning=learning_parts(config, family))
     per_update = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes.count
     place_for_training(config, family, processes.device)

@@ -12,6 +12,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
 from dreambooth.families.source import replaced
 from dreambooth.files.digests import file_digest
+from dreambooth.memory.levers import PATHS
 from dreambooth.run.material import Material
 from dreambooth.schema import get
 from dreambooth.setup.config import TrainConfig
@@ -51,9 +52,11 @@ def contents(config: TrainConfig, material: Material, base: str) -> dict[str, An
 
 
 def as_chosen(config: TrainConfig, checkpoint: Path) -> TrainConfig:
-    """The configuration with what the run had found itself: a seed, an identifier, the model's own resolution."""
+    """The configuration with what the run had found itself: a seed, an identifier, the model's own resolution, and what --fit chose."""
     settings = read_state(checkpoint)["settings"]
     found = {path: at(settings, path) for path in CHOSEN if get(config, path) is None}
+    if config.loop.fit:  # the device's free memory may be another by now
+        found |= {path: at(settings, path, get(config, path)) for path in PATHS}
     return config.updated({path: value for path, value in found.items() if value is not None})
 
 

@@ -19,7 +19,7 @@ from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
-from dreambooth.run.fit import refuse_too_large
+from dreambooth.run.fit import explained, fitted
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import Watcher, load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
@@ -103,6 +103,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
         yield Message(TOYBOX_NOTE)
     yield from warnings(unused)
     material = yield from request.read(config)
+    config = yield from fitted(config, processes, start, of_hub=True)
     kind = family_of(config.model)  # a Hub model is downloaded here
     config = with_absolute_paths(resolve(config, kind))
     yield from request.fit(config, kind, material)
@@ -117,7 +118,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
     if start.checkpoint:
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
-    yield from refuse_too_large(config, processes.device)
+    config = yield from fitted(config, processes, start, of_hub=False)
     encoders = load_encoders(config, processes.device)
     choose_kernels(deterministic=config.loop.deterministic, tf32=config.loop.allow_tf32)
     yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
@@ -274,7 +275,7 @@ def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: 
         yield from watcher.first()
     if main and trainer.step == 0 and is_due(run.config, 0, every):
         yield preview(run.config, trainer, run.material, folder)
-    for record in trainer.updates(folder, stop=steered.stop):
+    for record in explained(trainer.updates(folder, stop=steered.stop), run.config, run.processes.device):
         yield record
         if not isinstance(record, Step):
             continue

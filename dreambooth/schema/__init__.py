@@ -42,9 +42,10 @@ class Setting(BaseModel):
 
     positional: ClassVar[tuple[str, ...]] = ()
     """Fields that the command line also takes by position, in this order; the last one takes all that is left when it is a list."""
-
     prose: ClassVar[tuple[str, ...]] = ()
     """Lists of free text, in whose items a comma is a comma."""
+    alone: ClassVar[Mapping[str, str]] = {}
+    """What fields of text mean that the command line may also give without a value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -158,7 +159,17 @@ def _leaves(tree: type[Setting], path: tuple[str, ...], group: str) -> Iterator[
         branches = _settings_of(info.annotation)
         if not branches:
             default = None if info.is_required() else info.get_default(call_default_factory=True)
-            yield Flag(name, here, _annotation(info), default, help_text, group, is_prose=name in tree.prose, level=_level(info))
+            yield Flag(
+                name,
+                here,
+                _annotation(info),
+                default,
+                help_text,
+                group,
+                is_prose=name in tree.prose,
+                level=_level(info),
+                alone=tree.alone.get(name),
+            )
         elif len(branches) == 1:
             yield from _leaves(branches[0], here, _title(branches[0]))
         else:

@@ -28,6 +28,8 @@ class Flag:
     members: dict[str, str] = field(default_factory=dict)
     """Of a flag that chooses a member of a union: their kinds, each with what it is."""
     is_prose: bool = False
+    alone: str | None = None
+    """What it means on the command line without a value; None where it needs one."""
     level: Literal["basic", "advanced"] = "advanced"
     """Whether most people need it: what is basic is shown first, by `--help` and by the web page."""
 

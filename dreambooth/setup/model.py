@@ -119,12 +119,17 @@ def _round(part: Any, dtype: torch.dtype, *, but: tuple[str, ...]) -> None:
         parameter.data = value
 
 
-def place_for_encoding(family: Family, device: torch.device) -> None:
-    """What reads pictures and prompts on the device, and the denoiser elsewhere: they need not fit there together."""
+def vae_names(family: Family) -> list[str]:
+    """The parts that read pictures: neither the denoiser nor a text encoder."""
+    return [name for name in family.parts if name not in (family.denoiser_name, *family.encoder_names)]
+
+
+def place_for_encoding(family: Family, device: torch.device, parts: Collection[str]) -> None:
+    """What reads pictures, or prompts, on the device, and all else elsewhere: they need not fit there together."""
     if device.type != "cpu":
-        family.to(torch.device("cpu"), parts=[family.denoiser_name])
+        family.to(torch.device("cpu"), parts=[name for name in family.parts if name not in parts])
         free_memory(device)
-    family.to(device, parts=[name for name in family.parts if name != family.denoiser_name])
+    family.to(device, parts=parts)
 
 
 def place_for_training(config: TrainConfig, family: Family, device: torch.device) -> None:

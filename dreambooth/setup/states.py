@@ -55,7 +55,12 @@ class Status:
 
 def own_process() -> dict[str, Any]:
     """This process, so that others can tell whether it is still alive: pid, when it began, host and boot."""
-    return {"pid": os.getpid(), "began": _began(os.getpid()), "host": socket.gethostname(), "boot": _boot()}
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> dict[str, Any]:
+    """The same for another process of this machine."""
+    return {"pid": pid, "began": _began(pid), "host": socket.gethostname(), "boot": _boot()}
 
 
 def is_alive(process: Mapping[str, Any]) -> bool | None:

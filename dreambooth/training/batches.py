@@ -13,12 +13,16 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dreambooth.core.batch import Batch, picture_weights
+from dreambooth.core.device import free_memory, is_out_of_memory
 from dreambooth.core.draws import endless_order, generator
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
 from dreambooth.training.crops import Crop, Cutter, Picture, as_pixels
 from dreambooth.training.objective import Objective
 from dreambooth.training.records import Progress, Record
+
+ENCODED_PIXELS = 512 * 512
+"""Of pictures that are encoded together."""
 
 
 @dataclass
@@ -49,13 +53,31 @@ class ImageSet:
         self.names.append(picture.name)
 
 
+def encoded_at_once(shape: tuple[int, int]) -> int:
+    """How many pictures of a height and width are encoded together, 4 or fewer: as many as take less memory than one of 512 pixels, of
+    which a VAE's layers hold 0.6 GiB. A function of the shape alone, so that a run that goes on has the same bits."""
+    return max(1, min(4, ENCODED_PIXELS // (shape[0] * shape[1])))
+
+
+def _encode(family: Family, crops: Sequence[Crop]) -> Tensor:
+    """Moments of cuts of one shape; in halves where memory runs out."""
+    try:
+        return family.encode(as_pixels(crops, family.device))
+    except Exception as error:
+        if len(crops) == 1 or not is_out_of_memory(error):
+            raise
+    free_memory(family.device)  # the error is gone by now, and what it held with it
+    middle = len(crops) // 2
+    return torch.cat([_encode(family, crops[:middle]), _encode(family, crops[middle:])])
+
+
 @torch.no_grad()
 def fill_image_set(
-    image_set: ImageSet, pictures: Iterable[Picture], cutter: Cutter, family: Family | None, *, count: int, what: str, batch_size: int = 4
+    image_set: ImageSet, pictures: Iterable[Picture], cutter: Cutter, family: Family | None, *, count: int, what: str
 ) -> Iterator[Record]:
     """Cut `count` pictures to size as they are read, so that one at a time is held decoded, whatever its size.
 
-    With a family their cuts are encoded at once, a few at a time, into the set's `moments`, and their pixels let go.
+    With a family their cuts are encoded at once, `encoded_at_once`, into the set's `moments`, and their pixels let go.
     """
     some: list[Tensor] = []
     encoded, phase = 0, f"{'encoding' if family else 'reading'} {what}"
@@ -63,9 +85,12 @@ def fill_image_set(
         yield Progress(phase, number, count)
         image_set.add(picture, cutter)
         is_last = number == count - 1
-        while family and (len(image_set.crops) - encoded >= batch_size or (is_last and encoded < len(image_set.crops))):
-            alike = list(_of_one_shape(image_set.crops[encoded : encoded + batch_size]))
-            some.append(family.encode(as_pixels(alike, family.device)))
+        while family and encoded < len(image_set.crops):
+            at_once = encoded_at_once(image_set.crops[encoded].shape)
+            if len(image_set.crops) - encoded < at_once and not is_last:
+                break
+            alike = list(_of_one_shape(image_set.crops[encoded : encoded + at_once]))
+            some.append(_encode(family, alike))
             image_set.crops[encoded : encoded + len(alike)] = [replace(cut, pixels=None) for cut in alike]
             encoded += len(alike)
     shapes = {one.shape[1:] for one in some}

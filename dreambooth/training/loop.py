@@ -2,18 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Gt, Lt
+from pydantic import field_validator
 
 from dreambooth.core.batch import spans
-from dreambooth.core.device import is_out_of_memory, keep_freed_memory, reserved_mib
+from dreambooth.core.device import OutOfMemory, is_out_of_memory, keep_freed_memory, parse_memory, reserved_mib
 from dreambooth.core.draws import key
-from dreambooth.core.errors import Interrupted, RunError
+from dreambooth.core.errors import Interrupted
 from dreambooth.core.wording import size
 from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
@@ -31,6 +32,8 @@ from dreambooth.training.step import Update, forward_backward, sum_over_processe
 
 class Loop(Setting):
     """The training loop"""
+
+    alone: ClassVar[Mapping[str, str]] = {"fit": "device"}
 
     max_train_steps: Annotated[Updates | None, BASIC] = None
     """Steps in all; automatic: as many as --num_train_epochs makes."""
@@ -58,6 +61,9 @@ class Loop(Setting):
     """Steps between two readings of the numbers from the device."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
+    fit: str | None = None
+    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient
+    checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
     fit_check: bool = True
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
@@ -70,6 +76,16 @@ class Loop(Setting):
     """Resume although other settings than --max_train_steps have changed."""
     verify: bool = True
     """Hold the bytes of a checkpoint against their digests before going on from it."""
+
+    @field_validator("fit", mode="before")
+    @classmethod
+    def _switched(cls, value: Any) -> Any:
+        """`fit: true` in YAML and Python is the device's memory."""
+        return {True: "device", False: None}.get(value, value) if isinstance(value, bool) else value
+
+    def refuse_contradictions(self) -> None:
+        if self.fit and self.fit != "device":
+            parse_memory(self.fit, "--fit")
 
     def unused(self) -> dict[str, str]:
         return {} if self.use_ema else {"ema_decay": "no average is kept (--use_ema)"}
@@ -232,19 +248,7 @@ class Trainer:
             return error
         peak = reserved_mib(self.processes.device)
         at_peak = f" (peak {size(peak * 2**20)})" if peak else ""
-        return RunError(f"Out of memory in training update {self.step + 1}{at_peak}. {self._lean_flags()} Finished checkpoints are kept.")
-
-    def _lean_flags(self) -> str:
-        loop = self.loop
-        flags = [
-            (not loop.gradient_checkpointing, "--gradient_checkpointing"),
-            (loop.train_batch_size > 1, f"--train_batch_size 1 --gradient_accumulation_steps {loop.train_batch_size}"),
-            (loop.mixed_precision == "no", "--mixed_precision bf16"),
-            (self.optimizer.eight_bit is not None, "--use_8bit_adam"),
-            (self.inputs.settings.get("method", {}).get("kind") == "full", "--method lora"),
-            (True, "a smaller --resolution"),
-        ]
-        return "To need less, cheapest first: " + ", ".join(flag for wanted, flag in flags if wanted) + "."
+        return OutOfMemory(f"Out of memory in training update {self.step + 1}{at_peak}.")
 
 
 def choose_seed(seed: int | None) -> tuple[int, list[Record]]:

@@ -24,7 +24,8 @@ def no_network(monkeypatch, tmp_path):
     def asked(wanted):
         raise AssertionError(f"the Hub was asked for {wanted.pretrained_model_name_or_path}")
 
-    monkeypatch.setattr(source, "_download", asked)
+    monkeypatch.setattr(source, "downloaded", asked)
+    monkeypatch.setattr(source, "downloaded_configurations", asked)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "sd15").mkdir(parents=True)
     (tmp_path / "file").touch()
@@ -262,7 +263,8 @@ def hub(monkeypatch, pipelines):
         fetched.append(wanted.pretrained_model_name_or_path)
         return pipelines("stable_diffusion")
 
-    monkeypatch.setattr(source, "_download", download)
+    monkeypatch.setattr(source, "downloaded", download)
+    monkeypatch.setattr(source, "downloaded_configurations", lambda wanted: pipelines("stable_diffusion"))
     return fetched
 
 

@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import diffusers
+import huggingface_hub
 import pytest
 
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
-from dreambooth.families import FAMILIES, ModelSource, family_of, names, source
+from dreambooth.families import FAMILIES, ModelSource, downloading, family_of, names, source
 from dreambooth.families.names import UNKNOWN, hub_id, known_model, known_models
 from dreambooth.run import request
 from dreambooth.setup.given import train_config
@@ -25,7 +26,8 @@ HERE = {pipeline for family in FAMILIES for pipeline in family.pipelines}
 def once_again():
     """What is said once a process is said once a test."""
     names.say_what_is_taken.cache_clear()
-    source._download.cache_clear()
+    for one in (downloading.downloaded, downloading.downloaded_configurations, downloading._say_terms):
+        one.cache_clear()
 
 
 @pytest.fixture
@@ -102,6 +104,22 @@ def test_every_command_takes_a_short_name_and_says_its_terms_before_the_download
     assert "black-forest-labs/FLUX.1-dev is neither a folder here nor in the cache" in output.err + output.out
 
 
+def test_configurations_in_the_cache_do_not_keep_the_terms_from_being_said(in_folder, tmp_path, monkeypatch, caplog):
+    """`plan` has left them there; the weights are still to be downloaded."""
+    cached = tmp_path / "snapshot" / "model_index.json"
+    cached.parent.mkdir()
+    cached.write_text("{}")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(cached))
+    for weights in (False, True):
+        if weights:
+            (cached.parent / "unet.safetensors").write_bytes(b"")
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), pytest.raises(SettingError):
+            ModelSource(pretrained_model_name_or_path="sdxl", cache_dir=f"{tmp_path}/{weights}").folder()
+        said = [record.getMessage() for record in caplog.records if "stable-diffusion-xl" in record.getMessage()]
+        assert bool(said) != weights
+
+
 def test_what_is_not_confirmed_is_no_sentence_of_ours(in_folder):
     terms = known_models()["klein-4b"].terms()
     assert "gated" not in terms and "Apache-2.0" in terms
@@ -140,7 +158,7 @@ def test_a_run_of_that_name_is_drawn_from(in_folder, pipelines, capsys):
 
 
 def test_a_model_of_a_family_that_is_not_here_is_refused_without_its_download(in_folder, monkeypatch):
-    monkeypatch.setattr(source, "_download", lambda source: pytest.fail("tens of gigabytes for nothing"))
+    monkeypatch.setattr(source, "downloaded", lambda source: pytest.fail("tens of gigabytes for nothing"))
     strange = next((name for name, model in known_models().items() if model.pipeline not in HERE), None)
     if strange is None:
         pytest.skip("all of them are here")

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from dreambooth.cli import main
+from dreambooth.core.device import parse_memory
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, family_of
-from dreambooth.memory.estimate import Estimate, parse_memory
+from dreambooth.memory.estimate import Estimate
 from dreambooth.memory.phases import Rehearsal
 from dreambooth.setup.config import TrainConfig, resolve
 from tests import tiny

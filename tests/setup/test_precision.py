@@ -149,13 +149,15 @@ def test_only_parts_that_nobody_asks_again_leave(settings, left, pipelines, tmp_
     assert {name for name, part in family.parts.items() if next(part.parameters()).is_meta} == left
 
 
-def test_beside_an_accelerator_the_denoiser_waits_while_pictures_and_prompts_are_encoded(pipelines, tmp_path, monkeypatch):
+def test_beside_an_accelerator_only_what_is_asked_lies_on_it(pipelines, tmp_path, monkeypatch):
     """They need not fit there together: klein 9B takes 17 GiB, its encoder 14."""
     given = config(pipelines("flux2"), root=tmp_path, method="lora", skip_final_inference=False)
     family, where = load_base(given), dict[str, str]()
     monkeypatch.setattr(family, "to", lambda device, *, parts: where.update(dict.fromkeys(parts, device.type)))
     monkeypatch.setattr(model, "free_memory", lambda device: None)
-    place_for_encoding(family, torch.device("cuda"))
-    assert where == {"transformer": "cpu", "vae": "cuda", "text_encoder": "cuda"}
+    place_for_encoding(family, torch.device("cuda"), ["vae"])
+    assert where == {"transformer": "cpu", "vae": "cuda", "text_encoder": "cpu"}
+    place_for_encoding(family, torch.device("cuda"), ["text_encoder"])
+    assert where == {"transformer": "cpu", "vae": "cpu", "text_encoder": "cuda"}
     place_for_training(given, family, torch.device("cuda"))
     assert where == {"transformer": "cuda", "vae": "cpu", "text_encoder": "cpu"}

@@ -10,7 +10,7 @@ from dreambooth.families import ModelSource, family_of
 from dreambooth.run.material import gather, make_batches
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.training.batches import Batches
+from dreambooth.training.batches import Batches, encoded_at_once
 from dreambooth.training.crops import Cropping, Cutter, as_pixels
 from dreambooth.training.ranks import Ranks
 from tests import tiny
@@ -138,3 +138,25 @@ def test_pictures_cut_as_they_are_read_are_encoded_as_all_at_once(pipelines, tmp
     assert len(crops) == 40 and torch.equal(cached.photos.moments, torch.cat(encoded))
     assert not any(cut.pixels is not None for cut in cached.photos.crops)
     assert [(cut.original, cut.corner) for cut in cached.photos.crops] == [(cut.original, cut.corner) for cut in crops]
+
+
+def test_encoding_goes_on_in_halves_where_memory_runs_out(pipelines, photos, monkeypatch):
+    settings, seen = {"instance_data_dir": str(photos)}, []
+    whole = batches(pipelines, settings).photos.moments
+    kind = family_of(ModelSource.parse({"pretrained_model_name_or_path": str(pipelines("stable_diffusion"))}))
+    own = kind.encode
+
+    def small(self, pixels):
+        seen.append(len(pixels))
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return own(self, pixels)
+
+    monkeypatch.setattr(kind, "encode", small)
+    assert torch.allclose(batches(pipelines, settings).photos.moments, whole, atol=1e-5)
+    assert seen == [4, 2, 1, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("side", "count"), [(64, 4), (256, 4), (512, 1), (1024, 1)])
+def test_large_pictures_are_encoded_one_by_one_whatever_is_free(side, count):
+    assert encoded_at_once((side, side)) == count

@@ -1,0 +1,71 @@
+"""Settings that make a training need less memory: what each acts on and what it costs, the cheapest first.
+
+A new one is its line in `LEVERS`: the plan counts what it saves by running the step with it, so that nothing else has to be known.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from dreambooth.schema import flags
+from dreambooth.setup.config import TrainConfig
+
+Changes = Mapping[tuple[str, ...], Any]
+"""Settings by their place in the tree."""
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A way to need less memory."""
+
+    acts_on: tuple[str, ...]
+    """Of what a peak is made of, the parts that it makes smaller."""
+    cost: str
+    """What it costs, for people."""
+    changes: Callable[[TrainConfig], Changes]
+    """What it sets, beside the settings at hand; nothing where it has nothing to do, or cannot be."""
+
+
+def _checkpointing(config: TrainConfig) -> Changes:
+    return {("loop", "gradient_checkpointing"): True} if not config.loop.gradient_checkpointing else {}
+
+
+def _eight_bit(config: TrainConfig) -> Changes:
+    optimizer = config.optimization.chosen.eight_bit
+    can = optimizer and optimizer.package and find_spec(optimizer.package[0])
+    return {("optimization", "use_8bit_adam"): True} if can else {}
+
+
+def _bf16(config: TrainConfig) -> Changes:
+    return {("loop", "mixed_precision"): "bf16"} if config.loop.mixed_precision == "no" else {}
+
+
+def _pieces(config: TrainConfig) -> Changes:
+    loop = config.loop
+    pieces = {
+        ("loop", "train_batch_size"): 1,
+        ("loop", "gradient_accumulation_steps"): loop.gradient_accumulation_steps * loop.train_batch_size,
+    }
+    return pieces if loop.train_batch_size > 1 else {}
+
+
+LEVERS = (
+    Lever(("activations",), "about a quarter slower", _checkpointing),
+    Lever(("optimizer",), "rounds the optimizer's state to 8 bits", _eight_bit),
+    Lever(("weights", "text encoders", "activations"), "rounds the arithmetic to bfloat16", _bf16),
+    Lever(("activations",), "the same update in more pieces, so slower", _pieces),
+)  # fmt: skip
+
+
+def words(changes: Changes) -> str:
+    """The flags that set this: `--gradient_checkpointing --train_batch_size 1`."""
+    names = {flag.path: flag.name for flag in flags(TrainConfig).values()}
+    return " ".join(f"--{names[path]}" if value is True else f"--{names[path]} {value}" for path, value in changes.items())
+
+
+PATHS = (
+    ("loop", "gradient_checkpointing"), ("loop", "mixed_precision"), ("loop", "train_batch_size"), ("loop", "gradient_accumulation_steps"),
+    ("optimization", "use_8bit_adam"),
+)  # fmt: skip
+"""All settings that levers set."""

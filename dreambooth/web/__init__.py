@@ -1,0 +1,9 @@
+"""`dreambooth ui`: the verbs in a browser. Nothing is remembered here: pages show what folders hold, and jobs are processes of their own.
+
+app      the server, put together            guard     who may ask: hosts, origins, the token, sizes of bodies
+studio   the root folder, and names in it    jobs      what waits and runs: files, and processes that outlive the server
+drafts   a run that is being prepared        uploads   photos by their content
+choices  models and ways of learning         form      settings as fields, drawn from their tree
+planning what a run would need               events    records.jsonl as server-sent events
+pages    one file for each part of the site  view      templates, and what all pages show
+"""

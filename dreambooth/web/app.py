@@ -1,0 +1,99 @@
+"""The server, put together: pages, the guard in front of them, and the queue's clock."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+import dreambooth
+from dreambooth.core.errors import DreamboothError, SettingError, first_line, redacted
+from dreambooth.reporting.templates import HERE as REPORT
+from dreambooth.web import jobs
+from dreambooth.web.guard import Guard
+from dreambooth.web.pages import home, new, runs
+from dreambooth.web.studio import Missing, Studio
+from dreambooth.web.view import page
+
+STATIC = Path(__file__).parent / "static"
+TICK = 1.0
+"""Seconds between two looks at the queue."""
+
+log = logging.getLogger(__name__)
+
+
+def create_app(studio: Studio, *, host: str = "127.0.0.1", token: str | None = None, pumps: bool = True) -> FastAPI:
+    """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_pump(studio)) if pumps else None
+        yield
+        if task:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    app = FastAPI(
+        title="dreambooth", version=dreambooth.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )  # fmt: skip
+    app.state.studio = studio
+    app.add_middleware(Guard, host=host, token=token)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_api_route("/report.css", _style, include_in_schema=False)
+    for part in (home, new, runs):
+        app.include_router(part.router)
+    app.add_exception_handler(DreamboothError, _refused)
+    app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+async def _pump(studio: Studio) -> None:
+    """Start what may start, every second."""
+    while True:
+        try:
+            await asyncio.to_thread(jobs.pump, studio)
+        except DreamboothError as error:
+            log.warning("The queue waits: %s", error)
+        except OSError as error:
+            log.warning("The queue waits: %s", error.strerror or error)
+        await asyncio.sleep(TICK)
+
+
+def _style() -> Response:
+    """The style of reports, which pages share."""
+    text = (REPORT / "style.css").read_text(encoding="utf-8")
+    return Response(text, media_type="text/css", headers={"cache-control": "max-age=300"})
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """A sentence for what cannot be done: as JSON where a program asked, else as a page."""
+    status = 404 if isinstance(error, Missing) else 422 if isinstance(error, SettingError) else 500
+    setting, reason, fix = (getattr(error, name, "") for name in ("setting", "reason", "fix"))
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"setting": setting, "reason": reason or str(error), "fix": fix}, status)
+    title = "That is not here" if status == 404 else "That cannot be done"
+    return page(request, "message.html", status=status, title=title, text=f"{reason or error} {fix}".strip(), back="/")
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"setting": "", "reason": str(error.detail), "fix": ""}, error.status_code)
+    words = "There is no such page." if error.status_code == 404 else str(error.detail)
+    return page(request, "message.html", status=error.status_code, title="That is not here", text=words, back="/")
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody has foreseen: a sentence for the person, the traceback for the server's log."""
+    words = f"{type(error).__name__}: {redacted(first_line(error))}. This is a fault of dreambooth; where it was printed by the server."
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"setting": "", "reason": words, "fix": ""}, 500)
+    return page(request, "message.html", status=500, title="Something went wrong", text=words, back="/")

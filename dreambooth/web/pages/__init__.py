@@ -1,0 +1,1 @@
+"""The site, one file for each part of it; each has a `router`."""

@@ -1,0 +1,171 @@
+"""A run: watched while it learns, steered, and what it leaves."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.datastructures import FormData
+
+from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import size
+from dreambooth.run.remove import carry_out, removal
+from dreambooth.setup.details import details
+from dreambooth.setup.record import CONFIG
+from dreambooth.setup.states import State, Status
+from dreambooth.setup.steering import ask
+from dreambooth.web import jobs, uploads
+from dreambooth.web.events import stream
+from dreambooth.web.pages.new import sent
+from dreambooth.web.studio import Missing, Studio
+from dreambooth.web.view import STEPPING, RunView, chosen, page, run_url, run_view, status_of, studio_of
+
+router = APIRouter(include_in_schema=False)
+Root = Annotated[Studio, Depends(studio_of)]
+Sent = Annotated[FormData, Depends(sent)]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+REPORTS = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "frame-ancestors 'self'"
+)
+"""What a report may do: it is a file that may have come from elsewhere."""
+
+
+@router.get("/runs/{name:path}/-/events")
+async def events(request: Request, studio: Root, name: str, after: int = 0) -> StreamingResponse:
+    """The run's records, and what it is doing, as they come."""
+    last = request.headers.get("last-event-id", "")
+    folder = studio.inside(*name.split("/"))
+
+    def status() -> Status | None:
+        try:
+            return status_of(studio, name)
+        except Missing:
+            return None
+
+    body = stream(folder, status, int(last) if last.isdecimal() else max(0, after))
+    return StreamingResponse(body, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+
+@router.get("/runs/{name:path}/-/live")
+def live(request: Request, studio: Root, name: str) -> HTMLResponse:
+    """What changes on a run's page."""
+    return page(request, "run_live.html", **_shown(studio, run_view(studio, name)))
+
+
+@router.get("/runs/{name:path}/-/files/{path:path}")
+def file(studio: Root, name: str, path: str) -> Response:
+    """A picture, the report, or an export of the run."""
+    run = studio.run(name)
+    found = studio.file(run, path)
+    if path in ("report.html", "progress.html"):
+        return FileResponse(found, media_type="text/html", headers={"content-security-policy": REPORTS})
+    if found.suffix.lower() in PICTURES:
+        return FileResponse(found, headers={"cache-control": "private, max-age=60"})
+    is_weights = found.suffix == ".safetensors" and (path.startswith("export/") or "/" not in path)
+    if is_weights or path in (CONFIG, "scores.json"):
+        return FileResponse(found, filename=found.name, media_type="application/octet-stream")
+    raise Missing("file", f"{path} is none of the files that are shown.")
+
+
+@router.get("/runs/{name:path}/-/thumb/{path:path}")
+def thumb(studio: Root, name: str, path: str, side: int = 480) -> Response:
+    """A picture of the run, small."""
+    found = studio.file(studio.run(name), path)
+    if found.suffix.lower() not in PICTURES:
+        raise Missing("file", f"{path} is no picture.")
+    data = uploads.thumbnail(found, min(max(side, 64), 1024))
+    return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=60"})
+
+
+@router.post("/runs/{name:path}/-/ask")
+def steer(studio: Root, name: str, sent: Sent) -> Response:
+    """Ask a training for something; a run that waits in the queue is taken out of it."""
+    what = str(sent.get("what", ""))
+    if what not in STEPPING:
+        raise SettingError("what", f"a run is asked to {', '.join(STEPPING)}.")
+    ask(studio.run(name), what)
+    return RedirectResponse(run_url(name), 303)
+
+
+@router.post("/runs/{name:path}/-/again")
+def go_on(studio: Root, name: str) -> Response:
+    """Go on from the last checkpoint; a start that failed before there was one is made again."""
+    again(studio, name)
+    return RedirectResponse(run_url(name), 303)
+
+
+@router.get("/runs/{name:path}/-/delete")
+def delete_page(request: Request, studio: Root, name: str) -> HTMLResponse:
+    """What deleting means, and the question."""
+    return _delete(request, studio, name)
+
+
+@router.post("/runs/{name:path}/-/delete")
+def delete(request: Request, studio: Root, name: str, sent: Sent) -> Response:
+    """Delete a run, where its name was typed."""
+    if str(sent.get("name", "")).strip() != name:
+        return _delete(request, studio, name, error="That is not its name; nothing was deleted.")
+    run = studio.run(name)
+    waiting = [job for job in jobs.of_run(studio, name) if jobs.status_of(studio, job).state.is_active]
+    if waiting:
+        raise SettingError("run", f"{name} is at work: {waiting[0].verb}.", fix="Wait for it, or stop it first.")
+    carry_out(removal(run, studio.root, studio.runs().runs))
+    for job in jobs.of_run(studio, name):
+        jobs.forget(studio, job)
+    return RedirectResponse("/", 303)
+
+
+@router.get("/runs/{name:path}")
+def run(request: Request, studio: Root, name: str) -> HTMLResponse:
+    """A run's page."""
+    return page(request, "run.html", **_shown(studio, run_view(studio, name)))
+
+
+def again(studio: Studio, name: str) -> jobs.Job:
+    """A job that goes on with a run; raises SettingError where there is nothing to go on with."""
+    view = run_view(studio, name)
+    if view.status is None or view.is_waiting or view.status.state is State.FINISHED:
+        raise SettingError("run", f"{name} is {view.status or 'not understood'}.", fix="There is nothing to go on with.")
+    if view.run is None:
+        assert view.job
+        job = jobs.new("train", view.job.words, name, view.job.device)
+        (studio.jobs / f"{job.id}.yaml").write_bytes((studio.jobs / f"{view.job.id}.yaml").read_bytes())
+        words = tuple(word.replace(view.job.id, job.id) for word in view.job.words)
+        jobs.forget(studio, view.job)
+    else:
+        path = (view.run.folder / CONFIG).relative_to(studio.root).as_posix()
+        words = ("train", "--config", path, "--resume_from_checkpoint", "latest")
+        job = jobs.new("train", words, name, _device(view))
+    job = jobs.add(studio, replace(job, words=words))
+    jobs.pump(studio)
+    return job
+
+
+def _device(view: RunView) -> str:
+    recorded = str((view.run.record.get("host") or {}).get("device") or "") if view.run else ""
+    return view.job.device if view.job else recorded or "cpu"
+
+
+def _shown(studio: Studio, view: RunView) -> dict[str, Any]:
+    steps, best = chosen(view.run) if view.run else ([], None)
+    sheet = view.run.picture() if view.run and view.run.record else None
+    verdict = view.run.scores().get("verdict") if view.run else None
+    return {
+        "view": view, "steps": steps, "best": best, "facts": details(view.run) if view.run else [],
+        "has_report": bool(view.run and (view.run.folder / "report.html").is_file()),
+        "verdict": {"word": "", "sentence": "", **(verdict if isinstance(verdict, dict) else {})},
+        "sheet": sheet.relative_to(view.run.folder).as_posix() if sheet and view.run else "",
+    }  # fmt: skip
+
+
+def _delete(request: Request, studio: Studio, name: str, *, error: str = "") -> HTMLResponse:
+    run = studio.run(name)
+    try:
+        wanted = removal(run, studio.root, studio.runs().runs)
+    except SettingError as refused:
+        return page(request, "message.html", status=422, title=f"{name} cannot be deleted now", text=str(refused), back=run_url(name))
+    return page(
+        request, "run_delete.html", status=422 if error else 200, run=run, bytes=size(run.size()), base_of=wanted.base_of, error=error,
+        kept=[path.name for path in wanted.kept],
+    )  # fmt: skip

@@ -1,0 +1,90 @@
+"""A server over a folder of its own, without a network; a finished run in it, and a training that replays what one has said."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the app needs the extra ui (pip install 'dreambooth[ui]')")
+
+from fastapi.testclient import TestClient
+
+from dreambooth.setup.states import own_process
+from dreambooth.web.app import create_app
+from dreambooth.web.studio import Studio
+from tests import tiny
+
+ORIGIN = {"origin": "http://localhost"}
+
+
+@pytest.fixture
+def studio(tmp_path):
+    """A root folder, and a model in it that is a pipeline's folder."""
+    return Studio.opened(tmp_path / "root")
+
+
+@pytest.fixture
+def client(studio):
+    """A browser on a page of the server: it sends its origin. Nothing is started by a clock."""
+    with TestClient(create_app(studio, pumps=False), base_url="http://localhost", headers=ORIGIN) as client:
+        yield client
+
+
+@pytest.fixture
+def not_started(monkeypatch):
+    """Jobs whose process is this one: they are at work for as long as the test lasts, and nothing is trained."""
+    started = []
+
+    class Process:
+        def __init__(self, words, **other):
+            started.append(words)
+            self.pid = own_process()["pid"]
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr("dreambooth.web.jobs.subprocess.Popen", Process)
+    return started
+
+
+def png(colour="red", size=(32, 32)) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, colour).save(data, "PNG")
+    return data.getvalue()
+
+
+def photos(folder: Path) -> list[tuple[str, tuple[str, bytes]]]:
+    """Four small photos as a form sends them."""
+    return [("photos", (path.name, path.read_bytes())) for path in sorted(tiny.photos(folder).iterdir())]
+
+
+def drafted(client, tmp_path, **settings) -> str:
+    """The address of a draft with photos, the toybox and settings."""
+    address = client.post("/new", follow_redirects=False).headers["location"].rpartition("/")[0]
+    assert client.post(f"{address}/photos", files=photos(tmp_path / "given")).status_code == 200
+    assert client.post(f"{address}/model", data={"model": "toybox"}).status_code == 200
+    filled = {"class_noun": "dog", "name": "rex", "goal": "small", "resolution": "32", "max_train_steps": "8", **settings}
+    assert client.post(f"{address}/how", data=filled).status_code == 200
+    return address
+
+
+def made_run(root: Path, name: str = "old", **record) -> Path:
+    """A run's folder as a training leaves it, without weights."""
+    folder = root / name
+    (folder / "samples" / "step-10").mkdir(parents=True)
+    (folder / "samples" / "step-10" / "0-seed0.png").write_bytes(png("blue"))
+    (folder / "contact_sheet.png").write_bytes(png("green", (64, 48)))
+    (folder / "report.html").write_text("<!doctype html><p>report</p>")
+    (folder / "config.yaml").write_text("photos: {class_noun: dog}\n")
+    values = {"dreambooth": "0.1.0", "state": "finished", "step": 20, "result_step": 20, "method": "lora", "seconds": {"training": 3.0}}
+    (folder / "run.json").write_text(json.dumps({**values, "started": "2026-01-01T00:00:00+00:00", **record}))
+    lines = [
+        {"time": 1.0, "kind": "start", "step": 0}, {"time": 2.0, "kind": "message", "text": "Loading", "important": False},
+        {"time": 3.0, "kind": "step", "step": 10, "total": 20, "values": {"loss_subject": 0.5}},
+        {"time": 4.0, "kind": "preview", "step": 10, "paths": ["samples/step-10/0-seed0.png"], "prompts": ["a dog"]},
+        {"time": 5.0, "kind": "step", "step": 20, "total": 20, "values": {"loss_subject": 0.4}},
+    ]  # fmt: skip
+    (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
