@@ -30,6 +30,7 @@ from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import caption_of, scan
+from dreambooth.photos.load import load
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.model import silence_libraries
@@ -59,7 +60,10 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     learned = time.perf_counter()
     found = yield from examine(job, folder / RUN if job.trains else None, encoders)
     refuse_other_files(job)
-    pictures = _small(job, folder, found)
+    pictures = {
+        "pictures": _small(job, folder, found), "untuned_pictures": _small(job, folder, found, untuned=True) if job.trains else {},
+        "photo": _save_small(job, folder, "photo.jpg", load(scan(job.photos).photos[0])),
+    }  # fmt: skip
     examined = time.perf_counter()
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} were there already"
@@ -71,7 +75,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
         real=_values(found.real)[0], settings=given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
-        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=made_with(record),
+        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, made=made_with(record), **pictures,
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
@@ -154,21 +158,26 @@ def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict
     return values, {name: str(score["reason"]) for name, score in scored.items() if score["value"] is None}
 
 
-def _small(job: Job, folder: Path, found: Examined) -> dict[str, list[str]]:
+def _small(job: Job, folder: Path, found: Examined, *, untuned: bool = False) -> dict[str, list[str]]:
     """A few small JPEGs for the page, by the prompt as the table names it, as paths relative to the bench's output folder."""
     rows = sorted({round(i * (len(found.prompts) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if len(found.prompts) > 1 else [0]
-    chosen = [(found.prompts[shot.row].text, f"{shot.row:02d}", shot) for shot in found.drawn if shot.row in rows]
-    chosen += [(shot.prompt, "class", shot) for shot in found.class_drawn]
+    drawn, alone = (found.before, found.class_before) if untuned else (found.drawn, found.class_drawn)
+    chosen = [(found.prompts[shot.row].text, f"{shot.row:02d}", shot) for shot in drawn if shot.row in rows]
+    chosen += [(shot.prompt, "class", shot) for shot in alone]
     pictures: dict[str, list[str]] = {}
     for prompt, start, shot in chosen:
         names = pictures.setdefault(prompt, [])
         if len(names) < SHOWN_IMAGES:
-            path = folder / "pictures" / f"{start}-seed{shot.seed}.jpg"
-            small = shot.image.convert("RGB")
-            small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-            save_jpeg(path, small)
-            names.append(f"jobs/{job.key}/pictures/{path.name}")
+            names.append(_save_small(job, folder, f"{start}-{'untuned-' if untuned else ''}seed{shot.seed}.jpg", shot.image))
     return pictures
+
+
+def _save_small(job: Job, folder: Path, name: str, image: Image.Image) -> str:
+    """Keep a picture, small; returns its path relative to the bench's output folder."""
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    save_jpeg(folder / "pictures" / name, small)
+    return f"jobs/{job.key}/pictures/{name}"
 
 
 def save_jpeg(path: Path, image: Image.Image) -> None:

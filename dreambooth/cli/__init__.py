@@ -22,6 +22,8 @@ COMMANDS = {
     "photos": "check / prepare / caption a folder of photos",
     "plan": "MODEL -> the memory that a training needs, before anything is downloaded",
     "models": "base models by short name: licence, gate, size, recipe",
+    "encoders": "get DINO, CLIP and LPIPS, with which pictures are scored",
+    "doctor": "what this machine has, and what is missing for what",
     "identifier": "rank rare tokens of a model's tokenizers",
     "ui": "the same in a browser: photos dropped, runs watched, pictures drawn, files exported",
     "demo": "the whole story on the embedded toybox, offline, in minutes",

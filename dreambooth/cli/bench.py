@@ -24,7 +24,7 @@ from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.help import Page, help_text, help_topic
-from dreambooth.cli.parse import named_method, read_flags
+from dreambooth.cli.parse import named_method, read_flags, refuse_missing
 from dreambooth.cli.progress import Jobs
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.core.trees import at
@@ -54,7 +54,10 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(BenchConfig, Page(USAGE, INTRO.format(plans=", ".join(plans())), EXAMPLES), topic))
         return 0
     own, rest = parted(argv, BenchConfig)
-    config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
+    values = read_flags(own, BenchConfig)[0]
+    if not at(values, ("pack",), False):
+        refuse_missing(BenchConfig, values, f"dreambooth bench PLAN ... Plans: {', '.join(plans())}; or a YAML file of your own.")
+    config = BenchConfig.parse(values)
     training, remarks = training_flags(rest, NOT_TO_SET, instead=INSTEAD)
     if config.pack:
         return _pack(config, training)
@@ -71,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     with interruptible(GRACE_SECONDS if isinstance(config.executor, Inline) else None) as stop:
         ended = drawn_anew(request) if config.tables_only else _shown(request, stop)
     print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
-    for path in ended.tables:
+    for path in ended.tables[:1]:  # the page, beside which the others lie
         print(path)
     if ended.why_no_tables:
         print(f"The tables are printed above and not written: {ended.why_no_tables}", file=sys.stderr)

@@ -24,7 +24,7 @@ from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.formats.finding import find_file
 from dreambooth.formats.loras import read_lora
-from dreambooth.metrics import EvalImages, GeneratedImage
+from dreambooth.metrics import SCORES, EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import pipeline_of, silence_libraries
@@ -69,6 +69,9 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str 
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
     yield Message("Loading the encoders ...")
     names = encoders.ready()
+    for name in encoders.missing():
+        titles = ", ".join(metric.title for metric in SCORES if metric.encoder == name)
+        yield Message(f"Without a value: {titles}, for there is no {name} here. `dreambooth encoders get {name}` brings it.")
     with claimed(folder, "evaluate"):
         clock = time.perf_counter()
         evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)

@@ -72,7 +72,7 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": "lora"}}, ("p: arms: a", "'lora' is no arm")),
         ({"arms": {"a": {"sweep": {"rank": []}}}}, ("p: arms: a: sweep", "over nothing")),
         ({"arms": {"a": {"sweep": {"noun": ["corect"]}}}}, ("p: arms: a: noun", "correct")),
-        ({"arms": {"a": {"sweep": {"num_photos": [0]}}}}, ("p: arms: a: num_photos", "greater than or equal to 1")),
+        ({"arms": {"a": {"sweep": {"num_photos": [0]}}}}, ("p: arms: a: num_photos", "0 is too small; 1 or more")),
         ({"arms": {"a": {}}, "name": "../../y"}, ("p: name", "cannot be the name of a folder")),
         ({"arms": {"a": {}}, "metrics": ["nearest_gap"]}, ("p: metrics", "a bench does not measure 'nearest_gap'")),
     ],
@@ -131,7 +131,7 @@ def test_arms_that_are_one_and_the_same_are_refused(tmp_path):
 
 def test_what_is_wrong_with_an_arm_is_reported_with_its_name(tmp_path):
     plan = parse_plan({**TREE, "arms": {"plain": {}, "odd": {"settings": {"method": "lora", "num_vectors": 2}}}}, "p")
-    with pytest.raises(SettingError, match="--num_vectors: odd: has no effect here"):
+    with pytest.raises(SettingError, match="--num_vectors: odd: it needs"):
         validate(asked(plan, tmp_path))
 
 

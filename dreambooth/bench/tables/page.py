@@ -9,7 +9,7 @@ from dreambooth.bench.job import Row
 from dreambooth.bench.tables.document import TOYBOX_NOTE, Document
 from dreambooth.bench.tables.forest import forests
 from dreambooth.bench.tables.pictures import Gallery, galleries
-from dreambooth.bench.tables.results import Results
+from dreambooth.bench.tables.results import PAPER, Results
 from dreambooth.reporting.inline import file_uri
 from dreambooth.reporting.templates import template
 
@@ -26,7 +26,7 @@ def page(document: Document, found: Results, rows: Sequence[Row], folder: Path) 
     return template("bench.html", Path(__file__).parent).render(
         document=document, toybox=TOYBOX_NOTE if document.toybox else "", forests=forests(found), galleries=cards,
         left_out=left_out, folded=FOLDED, version=dreambooth.__version__, paper_label=found.paper_label,
-        has_paper=any(cell.paper is not None for line in found.lines for cell in line.cells),
+        has_paper=found.paper_label == PAPER and any(cell.paper is not None for line in found.lines for cell in line.cells),
     )  # fmt: skip
 
 
@@ -44,5 +44,6 @@ def _cards(shown: Sequence[Gallery]) -> tuple[list[Mapping[str, Any]], int]:
             ]
             count += sum(len(strip["pictures"]) for strip in strips)
             prompts.append({"prompt": compared.prompt, "strips": strips})
-        cards.append({"subject": gallery.subject, "noun": gallery.noun, "seed": gallery.seed, "prompts": prompts})
+        photo = file_uri(gallery.photo, SIDE) if gallery.photo else None
+        cards.append({"subject": gallery.subject, "noun": gallery.noun, "seed": gallery.seed, "prompts": prompts, "photo": photo})
     return cards, 0
