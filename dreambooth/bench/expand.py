@@ -106,7 +106,7 @@ class Request:
 
     def evaluation(self) -> dict[str, Any]:
         """Flags of `dreambooth evaluate`: the plan's, then the command line's; encoders may also come as training flags."""
-        asked = {name: getattr(self.config, name) for name in ("num_prompts", "num_images", "class_samples")}
+        asked = {name: getattr(self.config, name) for name in ("prompts", "num_prompts", "num_images", "class_samples")}
         encoders = {name: value for name, value in self.training.items() if name in ENCODERS}
         device = {"device": self.training["device"]} if "device" in self.training else {}
         return {**self.plan.evaluation, **{name: value for name, value in asked.items() if value is not None}, **encoders, **device}

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from dreambooth.families import Family
+from dreambooth.families.names import known_model
 from dreambooth.files.escaping import markdown, python_text
 from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
@@ -49,7 +50,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 # {shown}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{shown}"{_prior_words(material)}.
-{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
+{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. {_licence(config)}
 `run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}{terms}
 
 ```python
@@ -80,6 +81,12 @@ def _base_lora(config: TrainConfig, *, is_public: bool) -> str:
     name = str(config.model.lora)
     name = Path(name).name if is_public and Path(name).exists() else name
     return f"pipe.load_lora_weights({python_text(name)})\npipe.fuse_lora()\npipe.unload_lora_weights()"
+
+
+def _licence(config: TrainConfig) -> str:
+    """Whose licence applies, and which it is where the base model is a known one."""
+    known = known_model(config.model.pretrained_model_name_or_path)
+    return f"The licence of the base model applies: {known.licensed} ({known.page});" if known else "The licence of the base model applies;"
 
 
 def _prior_words(material: Material) -> str:

@@ -11,6 +11,7 @@ import torch
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
 from dreambooth.families import Family
+from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
@@ -38,6 +39,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
+    known = known_model(str(config.model.pretrained_model_name_or_path))
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " a step"
     shift = flow_shift(config, family)
     shifted = f", times shifted by {shift:.3g}" if shift else ""
@@ -46,6 +48,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
             "model",
             f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
         ),
+        *([("licence", known.licensed)] if known else []),
         ("subject", photos),
         *([("shapes", _shapes(config, material, family))] if config.cropping.aspect_ratio_buckets else []),
         *([("captions", captions)] if captions else []),

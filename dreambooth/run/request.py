@@ -29,7 +29,7 @@ from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.reporting.pictures import MAX_PHOTOS
 from dreambooth.run.captions import unnamed
-from dreambooth.run.hub import check_push
+from dreambooth.run.hub import CONSENT, check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
 from dreambooth.setup.checks import refuse_unnamed
@@ -72,6 +72,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
 
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    if config.output.push_to_hub:
+        yield Message(CONSENT, important=True)
     known = known_model(config.model.pretrained_model_name_or_path)
     yield from warnings(filter(None, [known and known.advice()]))
     material = gather(config, _stand_in(config))

@@ -140,7 +140,7 @@ def _extras() -> Iterator[Fact]:
             continue  # nobody but its developers misses it
         value = "there" if not missing else f"without {', '.join(missing)}"
         yield Fact(
-            "extras", extra, value, f"{purpose} is not possible" if missing else "", f'pip install "dreambooth[{extra}]"' if missing else ""
+            "extras", extra, value, f"not possible: {purpose}" if missing else "", f'pip install "dreambooth[{extra}]"' if missing else ""
         )
 
 

@@ -183,3 +183,8 @@ def test_what_decides_a_result_is_in_its_key_and_what_does_not_is_not(tmp_path):
     frozen = job(train_text_encoder=False)
     assert frozen.settings["train_text_encoder"] is False and frozen.key != plain.key
     assert "clip_encoder" not in job(clip_encoder="none").settings
+
+
+def test_prompts_of_ones_own_are_read_by_every_job_from_where_the_bench_was_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert BenchConfig.parse({"plan": "table3", "prompts": "mine.txt"}).prompts == str(tmp_path / "mine.txt")
