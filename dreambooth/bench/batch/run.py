@@ -19,7 +19,7 @@ from dreambooth.bench.batch.subjects import BY_SUBJECT, Subjects
 from dreambooth.bench.batch.work import work
 from dreambooth.bench.job import Event, Failed, Finished, Job, Row, Stop, Work, never
 from dreambooth.bench.rows import write_row
-from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
+from dreambooth.core.errors import DreamboothError, Interrupted, RunError, SettingError, first_line
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.locks import claimed
@@ -73,6 +73,8 @@ class Turn:
         self.places: dict[str, int] = {}
         """Where in the table a job's row stands, by the job's key, while it is done."""
         self.again: deque[Job] = deque()
+        self.redone: set[str] = set()
+        """Jobs whose model was gone, so that they were begun anew."""
         self.news: deque[Decided] = deque()
         self.written = time.monotonic()
 
@@ -133,6 +135,9 @@ class Turn:
             tries += [(second, row, self._judge(row))] if row and second.key != first.key else []
         winner, row, judged = max(tries, key=self._standing)
         if not self.subjects.is_made(winner):
+            if winner.key in self.redone:
+                raise RunError("It is finished, and its model is not in its folder. Is somebody deleting there?")
+            self.redone.add(winner.key)
             self.subjects.redo(winner)
             return winner
         self.subjects.settle(winner, [job for job, *_ in tries])
@@ -157,8 +162,8 @@ class Turn:
         except NotMeasured as missing:
             why = row.undefined.get(str(missing), "it could not be measured.")
             return Judged(False, f"The rule asks for {missing}, which was not made: {why}", is_measured=False)
-        figures = [f"{name} {values[name]:.2f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
-        return Judged(False, f"Not accepted: {', '.join(figures)}.")
+        read = [f"{name} {values[name]:.2f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
+        return Judged(False, f"Not accepted: {', '.join(read)}.")
 
     def _standing(self, one: tuple[Job, Row, Judged]) -> tuple[bool, bool, bool, float]:
         """The better of two tries: accepted, the one that is there already, not damaged, nearer to the photos."""

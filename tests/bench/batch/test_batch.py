@@ -61,6 +61,18 @@ def test_a_model_that_somebody_has_deleted_is_made_again(shop):
     assert shop.done() == ["shoe first"] and (shop.out / "by-subject" / "shoe" / "run.json").is_file()
 
 
+def test_work_that_leaves_no_model_fails_and_is_not_done_for_ever(shop):
+    shop.write("shoe,shoe,photos/shoe")
+
+    def empty(job, stop):
+        row = yield from fake_work(job, stop)
+        (shop.out / "jobs" / job.key / "run" / "run.json").unlink()
+        return row
+
+    ended = shop.run(work=empty)
+    assert shop.statuses(ended) == {"shoe": "failed"} and len(shop.done()) <= 2
+
+
 def test_what_is_not_accepted_is_learned_once_more_with_other_settings_and_then_needs_a_person(shop):
     shop.write("mug-blue,mug,photos/mug-blue,0.8", "mug-red,mug,photos/mug-red,0.4", "shoe,shoe,photos/shoe,0.1", head=RATES)
     ended = shop.run(accept="verdict == good", retry=("learning_rate=x1.5",))
