@@ -73,8 +73,8 @@ class Turn:
         self.places: dict[str, int] = {}
         """Where in the table a job's row stands, by the job's key, while it is done."""
         self.again: deque[Job] = deque()
-        self.redone: set[str] = set()
-        """Jobs whose model was gone, so that they were begun anew."""
+        self.given: set[str] = set()
+        """Jobs of this start, by their keys: none is done twice in one."""
         self.news: deque[Decided] = deque()
         self.written = time.monotonic()
 
@@ -111,6 +111,10 @@ class Turn:
             with disk_errors(self.root):
                 job = self._missing(place, product, is_new=is_new, second_failed=second_failed)
                 if job:
+                    if job.key in self.given:
+                        left = self.root / "rows" / f"{job.key}.json"
+                        raise RunError(f"It was finished, and what it left cannot be used: {left}, or its model.")
+                    self.given.add(job.key)
                     self.subjects.begin(job)
                     self.places[job.key] = place
                     self.entries[place] = Entry(product.subject)
@@ -135,9 +139,6 @@ class Turn:
             tries += [(second, row, self._judge(row))] if row and second.key != first.key else []
         winner, row, judged = max(tries, key=self._standing)
         if not self.subjects.is_made(winner):
-            if winner.key in self.redone:
-                raise RunError("It is finished, and its model is not in its folder. Is somebody deleting there?")
-            self.redone.add(winner.key)
             self.subjects.redo(winner)
             return winner
         self.subjects.settle(winner, [job for job, *_ in tries])
