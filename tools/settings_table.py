@@ -7,8 +7,11 @@ from dreambooth.bench.config import BenchConfig
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.cache import CacheList, CachePrune
 from dreambooth.cli.demo import DemoConfig
+from dreambooth.cli.doctor import Doctor
+from dreambooth.cli.encoders import EncodersGet
 from dreambooth.cli.models import ListModels
 from dreambooth.cli.runs import RunsCompare, RunsList, RunsRemove, RunsShow, RunsTell
+from dreambooth.cli.ui import Ui
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
@@ -34,8 +37,8 @@ without a value and a branch whose lines are all commented out are left out. A n
 SECTIONS: dict[str, type[Setting]] = {
     "train": TrainConfig, "generate": GenerateConfig,
     "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
-    "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
+    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels, "encoders get": EncodersGet, "doctor": Doctor,
+    "identifier": IdentifierSearch, "demo": DemoConfig, "ui": Ui, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
     "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
 }  # fmt: skip
 """The commands of the page in their order, each with its settings."""

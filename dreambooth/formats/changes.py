@@ -1,14 +1,16 @@
 """What a file does to the weight of one layer, in the ways that programs write it: each kind is one formula, W -> W'.
 
 LoRA (and LoCon, its form for convolutions): B A (Hu et al. 2022); LoHa: (B1 A1) * (B2 A2) (Hyeon-Woo et al. 2022); LoKr: C x (B A)
-(Yeh et al. 2024, section 3); OFT as LyCORIS and ComfyUI read it: R W, which turns outputs (Qiu et al. 2023); and the whole difference.
+(Yeh et al. 2024, section 3); OFT (Qiu et al. 2023) as LyCORIS and ComfyUI read it: R W, which turns outputs, and as PEFT does: W R^T, which
+turns inputs; (IA)3: each input or output by a factor of its own (Liu et al. 2022); and the whole difference.
 With DoRA's lengths: W' = m V / |V| with V = W + difference (Liu et al. 2024, Eq. 5).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,14 +32,15 @@ class Change(ABC):
     """What its tensors are called behind the layer's name, in files of LyCORIS' kind."""
 
     @property
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by role."""
+        own = (getattr(self, one.name) for one in fields(self) if not one.kw_only)
+        return {role: value for role, value in zip(self.roles, own, strict=True) if value is not None}
 
     @property
-    @abstractmethod
     def rank(self) -> int | None:
         """What alpha counts over; None where it counts for nothing."""
+        return None
 
     @abstractmethod
     def product(self, weight: Tensor) -> Tensor:
@@ -77,10 +80,6 @@ class Pair(Change):
     roles = ("lora_down.weight", "lora_up.weight")
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        return dict(zip(self.roles, (self.down, self.up), strict=True))
-
-    @property
     def rank(self) -> int:
         return self.down.shape[0]
 
@@ -113,11 +112,6 @@ class LoHa(Change):
     roles = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        found = zip(self.roles, (self.w1_a, self.w1_b, self.w2_a, self.w2_b, self.t1, self.t2), strict=True)
-        return {role: value for role, value in found if value is not None}
-
-    @property
     def rank(self) -> int:
         return self.w1_b.shape[0]
 
@@ -138,11 +132,6 @@ class LoKr(Change):
     w2_b: Tensor | None = None
     t2: Tensor | None = None
     roles = ("lokr_w1", "lokr_w2", "lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        own = (self.w1, self.w2, self.w1_a, self.w1_b, self.w2_a, self.w2_b, self.t2)
-        return {role: value for role, value in zip(self.roles, own, strict=True) if value is not None}
 
     @property
     def rank(self) -> int | None:
@@ -169,14 +158,6 @@ class OutputRotation(Change):
     rescale: Tensor | None = None
     roles = ("oft_blocks", "rescale")
 
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {"oft_blocks": self.blocks} | ({} if self.rescale is None else {"rescale": self.rescale})
-
-    @property
-    def rank(self) -> None:
-        return None
-
     def product(self, weight: Tensor) -> Tensor:
         q = self.blocks - self.blocks.transpose(1, 2)
         if self.alpha and q.norm() > self.alpha:
@@ -189,19 +170,49 @@ class OutputRotation(Change):
 
 
 @dataclass(frozen=True)
+class InputRotation(Change):
+    """W R^T with R block-diagonal and orthogonal, by Cayley of skew Q: a row holds the upper triangle of each, [blocks, n (n - 1) / 2]."""
+
+    triangles: Tensor
+    settings: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    """How PEFT makes R of them: `use_cayley_neumann`, `block_share` ...; None where it is not known."""
+    roles = ("oft_R.weight",)
+
+    def product(self, weight: Tensor) -> Tensor:
+        from peft.tuners.oft.layer import OFTRotationModule
+
+        if self.settings is None or weight[0, 0].numel() > 1:  # PEFT turns a larger kernel's patches, and adds them up where they overlap
+            raise RuntimeError("no layer for this rotation")
+        (rows, elements), rows_of_weight = self.triangles.shape, weight.flatten(1)
+        turn = OFTRotationModule(rows, elements, (1 + math.isqrt(1 + 8 * elements)) // 2, rows_of_weight.shape[1], **self.settings)
+        turn.weight.data = self.triangles.clone()
+        return (rows_of_weight @ turn.get_weight().detach().T).reshape(weight.shape) - weight
+
+
+@dataclass(frozen=True)
+class Factors(Change):
+    """Inputs [1, in] or outputs [out, 1] of a linear layer multiplied by a factor each: (IA)3 of PEFT's. Of a bias [out], too."""
+
+    values: Tensor
+    roles = ("ia3_l",)
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether a layer's bias is multiplied with its weight."""
+        return self.values.numel() == self.values.shape[0]
+
+    def product(self, weight: Tensor) -> Tensor:
+        if self.values.ndim != weight.ndim or self.values.numel() not in self.values.shape[:2]:
+            raise RuntimeError("factors of something else")
+        return weight * (self.values - 1)
+
+
+@dataclass(frozen=True)
 class Whole(Change):
     """The difference itself, of a weight of any shape."""
 
     values: Tensor
     roles = ("diff",)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        return {"diff": self.values}
-
-    @property
-    def rank(self) -> None:
-        return None
 
     def product(self, weight: Tensor) -> Tensor:
         return self.values.reshape(weight.shape)
@@ -233,6 +244,10 @@ def of_roles(own: Mapping[str, Tensor], **options: object) -> Change | None:
         return LoKr(*(own.get(role) for role in LoKr.roles), **options)  # type: ignore[arg-type]
     if "oft_blocks" in roles and roles <= set(OutputRotation.roles) and own["oft_blocks"].ndim == 3:
         return OutputRotation(own["oft_blocks"], own.get("rescale"), **options)  # type: ignore[arg-type]
+    if roles == set(InputRotation.roles) and own["oft_R.weight"].ndim == 2:
+        return InputRotation(own["oft_R.weight"], **options)  # type: ignore[arg-type]
+    if roles == set(Factors.roles):
+        return Factors(own["ia3_l"], **options)  # type: ignore[arg-type]
     if roles == {"diff"}:
         return Whole(own["diff"], **options)  # type: ignore[arg-type]
     return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dreambooth.formats.changes import Change, LoKr, Pair, Whole
+from dreambooth.formats.changes import Change, Factors, InputRotation, LoKr, Pair, Whole
 from dreambooth.formats.lora_files import NoLoRA, shortened
 from dreambooth.formats.names import Slice, names_of, natives_of
 
@@ -87,6 +87,8 @@ def _put(family: "Family", place: Place, name: str, change: Change, fitted: Fitt
         return
     _try(name, change, weights)
     fitted.merged.append((place, change))
+    if isinstance(change, Factors) and change.of_outputs and modules[0].bias is not None and place.parameter == "weight":
+        fitted.merged.append((replace(place, parameter="bias"), replace(change, values=change.values.flatten())))
 
 
 def _shaped(weight: Tensor, name: str, pair: Pair, *, count: int, up: Tensor) -> Pair:
@@ -182,7 +184,9 @@ def _spellings(family: "Family", part: str, layer: str) -> list[str]:
 
 
 def _as_settings_say(change: Change, settings: Mapping[str, Mapping[str, Any]], place: Place) -> Change:
-    """The change with the factor that PEFT's settings name, where the file has no alpha beside it."""
+    """The change with the factor that PEFT's settings name, where the file has no alpha beside it; a rotation with how it turns."""
+    if isinstance(change, InputRotation):
+        return replace(change, settings=_rotation_settings(settings.get(place.part) or settings.get("") or {}))
     if change.alpha is not None or isinstance(change, Whole):
         return change
     rank = change.rank
@@ -190,6 +194,17 @@ def _as_settings_say(change: Change, settings: Mapping[str, Mapping[str, Any]], 
     if isinstance(change, LoKr) and rank is None:
         return change.folded(factor)
     return change if rank is None or factor == 1 else replace(change, alpha=factor * rank)
+
+
+def _rotation_settings(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What of PEFT's settings says how a rotation is made; what is left out is as PEFT has it."""
+    if not own:
+        raise NoLoRA("is an OFT of PEFT's, and the adapter_config.json beside it is missing, which says how it turns")
+    usual = {"use_cayley_neumann": True, "num_cayley_neumann_terms": 5, "block_share": False, "coft": False, "eps": 6e-5}
+    found = {name: own.get(name, value) for name, value in usual.items()}
+    if any(type(found[name]) is not type(value) for name, value in usual.items()):
+        raise NoLoRA(UNREADABLE)
+    return found
 
 
 def _factor(settings: Mapping[str, Mapping[str, Any]], part: str, layer: str, rank: int | None) -> float:

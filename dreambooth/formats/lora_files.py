@@ -11,23 +11,23 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dreambooth.files.tensors import open_tensors
-from dreambooth.formats.changes import Change, LoHa, LoKr, OutputRotation, Pair, Whole, of_roles
+from dreambooth.formats.changes import Change, Factors, InputRotation, LoHa, LoKr, OutputRotation, Pair, Whole, of_roles
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 DOWN = r"\.lora_A(?:\.\w+)?\.weight|\.lora_down\.weight|\.lora\.down\.weight|_lora\.down\.weight|\.lora_linear_layer\.down\.weight|\.lora_A"
 UP = DOWN.replace("lora_A", "lora_B").replace("down", "up")
 MAGNITUDE = r"\.dora_scale|\.lora_magnitude_vector(?:\.\w+)?(?:\.weight)?"
-LYCORIS = "|".join((*LoHa.roles, *LoKr.roles, *OutputRotation.roles, *Whole.roles, "diff_b", "lora_mid.weight")).replace(".", r"\.")
-ROLES = re.compile(
-    rf"(?P<layer>.+?)(?:(?P<down>{DOWN})|(?P<up>{UP})|(?P<alpha>\.alpha)|(?P<magnitude>{MAGNITUDE})|\.(?P<other>{LYCORIS}))$"
-)
+KINDS = (LoHa, LoKr, OutputRotation, InputRotation, Factors, Whole)
+OTHERS = "|".join((*(role for kind in KINDS for role in kind.roles), "diff_b", "lora_mid.weight")).replace(".", r"\.")
+ROLES = re.compile(rf"(?P<layer>.+?)(?:(?P<down>{DOWN})|(?P<up>{UP})|(?P<alpha>\.alpha)|(?P<magnitude>{MAGNITUDE})|\.(?P<other>{OTHERS}))$")
 """How PEFT, diffusers (two namings, one of 2023), kohya and LyCORIS name the tensors of a layer."""
 FLOAT8 = tuple(
     kind for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz") if (kind := getattr(torch, name, None))
 )
 
 OTHER_ADAPTERS = {
-    r"\.oft_R|\.oft_(?!blocks$)|^oft_": "an OFT of PEFT's, which turns a layer's inputs", r"\.on_input$|\.ia3_l": "an (IA)3",
+    r"\.oft_[rs](\.|$)": "an OFT of PEFT 0.13 or older", r"\.oft_R|\.oft_(?!blocks$)|^oft_": "an OFT in names that are not known",
+    r"\.on_input$": "an (IA)3 of LyCORIS'",
     r"\.[ab][12]\.weight$": "a GLoRA", r"_custom_diffusion\.": "the file of a Custom Diffusion run",
     r"^bundle_emb\.": "a LoRA with new words in it", r"^lora_controlnet$": "a ControlNet",
     r"\.(w|b)_norm$|\.set_weight$": "a LyCORIS file of norms",
@@ -101,6 +101,8 @@ def _change(layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor])
         raise NoLoRA(f"is incomplete: the {' and '.join(absent)} matrix of {shortened(layer)} is missing")
     if set(own) == set(Pair.roles):
         _see_a_pair(layer, *(own[role] for role in Pair.roles))
+    if "ia3_l" in own and own["ia3_l"].ndim != 2:  # of a convolution it does not say whether inputs are meant or outputs
+        raise NoLoRA(f"is an (IA)3 that changes a convolution ({shortened(layer)})")
     magnitude = tensors[names["magnitude"]].float() if "magnitude" in names else None
     if not all(values.isfinite().all() for values in (*own.values(), magnitude) if values is not None):
         raise NoLoRA(f"is damaged: {shortened(layer)} holds numbers that are not finite")

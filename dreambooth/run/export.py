@@ -4,73 +4,39 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
-from dreambooth.core.device import DTYPES, free_memory, pick_device
-from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.device import DTYPES, pick_device
+from dreambooth.core.errors import RunError
 from dreambooth.core.wording import size
-from dreambooth.families import Family, ModelSource, family_of
-from dreambooth.families.sampling import Sampling, draw
-from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json
+from dreambooth.families.superresolution import SuperResolution
+from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json, write_text
 from dreambooth.files.digests import file_digest
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.leftovers import sweep
 from dreambooth.formats import FORMATS
-from dreambooth.formats.base import FLAG, Facts, Format, Result
+from dreambooth.formats.base import Facts, Format, Result
 from dreambooth.formats.learned import changes_in
-from dreambooth.run.export_facts import facts_of, method_of
+from dreambooth.run.export_facts import facts_of
 from dreambooth.run.export_models import RunModels
-from dreambooth.run.export_place import SETTING, record_place, target
-from dreambooth.schema import Count, Seed, Setting
+from dreambooth.run.export_pictures import Comparison, comparison, difference, own_sampling
+from dreambooth.run.export_place import SETTING, record_place
+from dreambooth.run.export_request import Cascade, ExportConfig, Request, cascade_of, listed, request_of
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.open import Opened, Opening, find, open_model
+from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.setup.record import read_record
 from dreambooth.setup.runs import folder_size
+from dreambooth.setup.stages import CASCADE
 from dreambooth.training.records import Message
 
-SavePrecision = Literal["fp32", "fp16", "bf16"]
-STEPS = 8
-"""Of the sampler, for the pictures that are compared."""
+__all__ = ["ExportConfig", "Exported", "export"]
+
+DRAWN_WITH = {"num_inference_steps", "guidance_scale", "height", "width"}
+"""What of a run's sampler a page that draws with it begins with."""
 CLOSE = 1
 """Levels of 255 by which two drawings of one model may differ: arithmetic in another order."""
-
-
-class ExportConfig(Setting):
-    """Write a run's result as a file that ComfyUI, A1111, kohya's tools, InvokeAI or diffusers open."""
-
-    positional = ("run",)
-
-    run: str
-    """The run's folder, RUN@300 or RUN@best for one of its checkpoints; as pipeline or single_file also a pipeline folder or a Hub id."""
-    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora"]
-    """What is written."""
-    output: str | None = None
-    """The file, or a folder to put it into; automatic: RUN/export/FORMAT/RUN.safetensors."""
-    save_precision: SavePrecision | None = None
-    """Precision of the written weights; automatic: fp32 for small files, and that of the base model's own files for whole models."""
-    overwrite: bool = False
-    """Replace a file of this name; without it an existing one stays, and nothing is written."""
-    rank: Count | None = None
-    """Rank of the low-rank difference, of --as lora alone; automatic: 64."""
-    compare: bool = True
-    """Read back what was written, and compare its pictures with the run's own before it takes its place."""
-    seed: Seed = 0
-    """Seed of the pictures that are compared."""
-    device: str | None = None
-    """cpu, cuda, mps ...; automatic: the accelerator of this machine."""
-    single_file_config: str | None = None
-    """For a single file in the place of a run: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
-    allow_pickle: bool = False
-    """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
-    verify: bool = True
-    """Hold the bytes of a run's weights against their digests while they are loaded."""
-
-    def refuse_contradictions(self) -> None:
-        if self.rank is not None and self.format != "lora":
-            raise SettingError("--rank", "is for --as lora alone.", fix="Leave it out.")
 
 
 @dataclass(frozen=True)
@@ -84,52 +50,61 @@ class Exported:
 
 
 def export(config: ExportConfig) -> Iterator[Message | Exported]:
-    """Write the result, read it back, compare; the last record is `Exported`. Raises SettingError before anything is loaded or written."""
+    """Write the result, read it back, compare; the last record is `Exported`, of a cascade one for each stage.
+
+    Raises SettingError before anything is loaded or written.
+    """
     config.refuse_contradictions()
-    format = FORMATS[config.format]
-    path, run, own = find(config.run, single_file_config=config.single_file_config)
-    source = own.model if own else ModelSource(
-        pretrained_model_name_or_path=config.run, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
-    )  # fmt: skip
-    family, method = family_of(source), method_of(own)
-    format.check(family, method)
-    if own is None and config.format == "lora":
-        raise SettingError(FLAG, f"{config.run} is no run, so there is no base model that it differs from.", fix="Name a run.")
-    folder = path if run is None or (path == run and (run / "model_index.json").is_file()) else source.folder()
-    folder = folder if folder.is_dir() else source.folder()
-    format.check_model(family, folder)
-    out = target(config.output, format, run, path, own, overwrite=config.overwrite)
-    device = pick_device(config.device)
-    yield Message(f"Loading {config.run} ...")
+    cascade = cascade_of(config)
+    if cascade is None:
+        yield from _export(config, request_of(config))
+        return
+    for name in cascade.untuned:
+        yield Message(f"{name} was not tuned, and is not written.")
+    for stage in cascade.tuned:
+        yield from _export(config, stage)
+    yield from _list(config, cascade)
+
+
+def _list(config: ExportConfig, cascade: Cascade) -> Iterator[Message]:
+    """Name the stages where all of them are pipelines, so that the folder is a cascade as the one before it was."""
+    if FORMATS[config.format].suffix:
+        return
+    write_text(cascade.folder / CASCADE, listed(cascade.stages))
+    yield Message(f'All stages: dreambooth generate {cascade.folder} "..."')
+
+
+def _export(config: ExportConfig, asked: Request) -> Iterator[Message | Exported]:
+    """One model."""
+    format, run, own, out = FORMATS[config.format], asked.run, asked.own, asked.out
+    yield Message(f"Loading {asked.name} ...")
     how = Opening(
         device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
     )  # fmt: skip
-    opened = open_model(config.run, how)
-    models = RunModels(family, own, folder)
+    opened = open_model(asked.name, how)
+    facts = replace(_facts(out, run, own), drawing=own_sampling(opened).model_dump(include=DRAWN_WITH, exclude_none=True))
     result = Result(
-        opened.family, opened.learner, changes_in(opened.family), models, _facts(out, run, own),
-        {name: _stored(folder / name) for name in opened.family.parts}, config.rank or 0,
+        opened.family, opened.learner, changes_in(opened.family), RunModels(asked.family, own, asked.folder), facts,
+        {name: _stored(asked.folder / name) for name in opened.family.parts}, config.rank or 0,
     )  # fmt: skip
-    sampling = _sampling(opened)
+    alike = comparison(opened, result.facts.trigger, config.seed, pick_device(config.device))
+    noise = _noise(opened)
     opened = None  # the result holds the model, and lets go of it when another one is needed
-    exported = yield from _write(config, format, result, out, sampling, device)
-    readers = dict(format.readers(family, method))
+    exported = yield from _write(config, format, result, out, alike)
+    readers = dict(format.readers(asked.family, asked.method))
     if run:
-        place = record_place(run, path, config.format)
+        place = record_place(run, asked.path, config.format)
         sweep(place.parent)  # the file itself may be elsewhere, and its folder has been swept
         write_json(place, exported.record | {"readers": list(readers)})
-    yield Exported(out, exported.record, (*exported.lines, *_in_words(readers, result.facts.trigger, out)))
+    yield Exported(out, exported.record, (*exported.lines, *_in_words(readers, result.facts.trigger, out), *noise))
 
 
-def _write(
-    config: ExportConfig, format: Format, result: Result, out: Path, sampling: Sampling, device: torch.device
-) -> Generator[Message, None, Exported]:
+def _write(config: ExportConfig, format: Format, result: Result, out: Path, alike: Comparison) -> Generator[Message, None, Exported]:
     """The pictures of the run, the file under another name, its pictures; then the name."""
-    prompts, seeds = [result.facts.trigger] * 2, [config.seed, config.seed + 1]
-    before = _pictures(result.family, prompts, seeds, sampling, device) if config.compare else None
+    before = alike.pictures(result.family) if config.compare else None
     yield Message(f"Writing {out} ...")
     writable_folder(out.parent, SETTING)
-    difference, is_seen = None, False
+    most, is_seen = None, False
     dtype = DTYPES[config.save_precision] if config.save_precision else None
     is_rounded = format.rounds(result, dtype)
     with disk_errors(out), (whole_file if format.suffix else whole_folder)(out) as partial:
@@ -137,11 +112,12 @@ def _write(
         if before is not None:
             again = format.read_back(partial, result)
             is_seen = again is not None
-            difference = _difference(before, _pictures(again, prompts, seeds, sampling, device)) if is_seen else None
-            if difference is not None and difference > CLOSE and format.is_exact and not is_rounded:
-                reason = f"what was written draws other pictures than the run (up to {difference} levels of 255)"
+            most = difference(before, alike.pictures(again)) if is_seen else None
+            if most is not None and most > CLOSE and format.is_exact and not is_rounded:
+                reason = f"what was written draws other pictures than the run (up to {most} levels of 255)"
                 raise RunError(f"{out.name} was not written: {reason}. This is a fault of dreambooth.")
-    facts, compared = result.facts, {"max_difference": difference, "of": 255, "seeds": seeds, "steps": sampling.num_inference_steps}
+    facts = result.facts
+    compared = {"max_difference": most, "of": 255, "seeds": list(alike.seeds), "steps": alike.sampling.num_inference_steps}
     record = {
         "format": config.format, "file": out.name, "sha256": file_digest(out) if out.is_file() else None, "base": facts.base,
         "method": facts.method, "trigger": facts.trigger, "save_precision": config.save_precision, written.of_what: written.count,
@@ -150,26 +126,20 @@ def _write(
     lines = (
         f"{out} ({size(_bytes(out))}, {written.count} {written.of_what})",
         *written.remarks,
-        _seen(config.compare, is_seen, difference, is_rounded),
+        _seen(config.compare, is_seen, most, is_rounded),
     )
     return Exported(out, record, lines)
 
 
-def _pictures(family: Family | None, prompts: list[str], seeds: list[int], sampling: Sampling, device: torch.device) -> list[np.ndarray]:
-    """What a model draws, in float32."""
-    assert family is not None
-    family.to(device)
-    pictures = list(draw(family, prompts, seeds, sampling=sampling))
-    if not all(one.finite for one in pictures):
-        raise RunError("The pictures are not finite, so there is nothing to compare, and nothing was written. Is the run damaged?")
-    drawn = [np.asarray(one.image, dtype=np.int16) for one in pictures]
-    family.to(torch.device("cpu"))
-    free_memory(device)
-    return drawn
-
-
-def _difference(before: list[np.ndarray], after: list[np.ndarray]) -> int:
-    return max(int(np.abs(one - other).max()) for one, other in zip(before, after, strict=True))
+def _noise(opened: Opened) -> list[str]:
+    """At which noise a later stage was trained, which no file of other programs says."""
+    family = opened.family
+    if not isinstance(family, SuperResolution) or not family.noise_levels:
+        return []
+    level = family.noise_level
+    return [
+        f"Draw at the noise it was trained with: noise_level={level} in diffusers, --noise_augmentation {family.variance(level):.2g} here."
+    ]
 
 
 def _seen(wanted: bool, is_seen: bool, difference: int | None, is_rounded: bool) -> str:
@@ -195,13 +165,6 @@ def _facts(out: Path, run: Path | None, config: TrainConfig | None) -> Facts:
         return Facts("full", "a photo", out.stem)
     today = datetime.now(UTC).date().isoformat()
     return replace(facts_of(config, read_record(run)), title=out.stem, date=today)
-
-
-def _sampling(opened: Opened) -> Sampling:
-    """As the run draws its previews, in few steps."""
-    run, native = opened.config, opened.family.native_resolution
-    own = run.validation.sampling(run.cropping.resolution or native) if run else Sampling(guidance_scale=opened.family.guidance_scale)
-    return own.model_copy(update={"num_inference_steps": min(own.num_inference_steps, STEPS)})
 
 
 def _stored(folder: Path) -> torch.dtype:

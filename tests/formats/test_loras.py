@@ -2,11 +2,13 @@
 
 import json
 import random
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
+from peft import IA3Config, OFTConfig, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -307,7 +309,12 @@ WRONG = {
     "a part of LoKr": (lambda t: {"lora_unet_a.lokr_w1": zeros(2, 2)}, "is incomplete or damaged"),
     "LoKr of another layer": (lambda t: t | {"lycoris_a.lokr_w1": zeros(2, 2), "lycoris_a.lokr_w2": zeros(2, 2)}, "is for another model"),
     "OFT of another width": (lambda t: {f"{stem_of(t)}.oft_blocks": zeros(3, 3, 3)}, "is for another model"),
-    "PEFT's OFT": (lambda t: {f"{stem_of(t)}.oft_R.weight": zeros(2, 2)}, "is an OFT of PEFT's"),
+    "PEFT's OFT alone": (lambda t: {f"{stem_of(t)}.oft_R.weight": zeros(2, 2)}, "adapter_config.json beside it is missing"),
+    "PEFT's OFT of before": (lambda t: {f"{stem_of(t)}.oft_r": zeros(2, 2, 2)}, "is an OFT of PEFT 0.13 or older"),
+    "LyCORIS' (IA)3": (lambda t: {f"{stem_of(t)}.weight": zeros(8, 1), f"{stem_of(t)}.on_input": zeros(1)}, "is an (IA)3 of LyCORIS'"),
+    "factors of a convolution": (lambda t: {"unet.conv_out.ia3_l": zeros(1, 4, 1, 1)}, "(IA)3 that changes a convolution (unet"),
+    "factors of another width": (lambda t: {f"{stem_of(t)}.ia3_l": zeros(9, 1)}, "is for another model"),
+    "factors of both sides": (lambda t: {f"{stem_of(t)}.ia3_l": zeros(8, 8)}, "is for another model"),
     "LoCon's third matrix beside a linear layer": (
         lambda t: t | {f"{stem_of(t)}.lora_mid.weight": zeros(4, 4, 3, 3)}, "is for another model"
     ),
@@ -580,3 +587,52 @@ def test_a_base_model_with_a_lora_is_scored_beside_the_base_model(made, tmp_path
     with pytest.raises(SettingError, match="--lora"):
         list(evaluate(EvaluateConfig.parse({**given, "lora": str(broken), "output_dir": str(tmp_path / "other")})))
     assert not (tmp_path / "other").exists()
+
+
+PEFTS = {
+    "OFT": lambda: OFTConfig(r=2, oft_block_size=0, use_cayley_neumann=False, target_modules=["to_q", "to_v", "ff.net.2"]),
+    "OFT by a series": lambda: OFTConfig(r=2, oft_block_size=0, target_modules=["to_k", "to_out.0"]),
+    "OFT with one block for all": lambda: OFTConfig(r=0, oft_block_size=4, block_share=True, target_modules=["to_q", "proj_in"]),
+    "OFT held near the untuned": lambda: OFTConfig(r=2, oft_block_size=0, coft=True, eps=0.5, target_modules=["to_q", "to_v", "ff.net.2"]),
+    "(IA)3": lambda: IA3Config(target_modules=["to_k", "to_v", "ff.net.2", "to_out.0"], feedforward_modules=["ff.net.2"]),
+}
+
+
+def saved_by_peft(base, config, folder):
+    """A UNet with PEFT's layers that have been changed, and PEFT's folder of them."""
+    tuned = get_peft_model(tiny.load(base).denoiser, config)
+    with torch.no_grad():
+        for parameter in (parameter for parameter in tuned.parameters() if parameter.requires_grad):
+            parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    tuned.save_pretrained(folder)
+    return tuned
+
+
+@pytest.mark.parametrize("kind", PEFTS)
+def test_a_folder_of_pefts_rotations_and_factors_acts_as_in_peft(pipelines, tmp_path, kind):
+    tuned, family = saved_by_peft(pipelines("stable_diffusion"), PEFTS[kind](), tmp_path / "peft"), tiny.load(pipelines("stable_diffusion"))
+    untuned = tiny.picture(family.pipe)
+    assert "layers of the unet" in add_lora(family, read_lora(str(tmp_path / "peft")))
+    theirs = tiny.load(pipelines("stable_diffusion"))
+    theirs.pipe.unet = tuned.base_model.model
+    expected = tiny.picture(theirs.pipe)
+    torch.testing.assert_close(tiny.picture(family.pipe), expected, rtol=0, atol=1e-4)
+    assert (untuned - expected).abs().max() > 4 / 255, "it would be seen if nothing had been put on"
+
+
+def test_a_rotation_of_pefts_that_cannot_be_known_is_refused(pipelines, tmp_path):
+    family = tiny.load(pipelines("stable_diffusion"))
+    saved_by_peft(pipelines("stable_diffusion"), PEFTS["OFT"](), tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+
+    def put_on() -> None:
+        add_lora(family, read_lora(str(tmp_path)))
+
+    for name, value in {"use_cayley_neumann": "yes", "num_cayley_neumann_terms": None, "eps": []}.items():
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {name: value}))
+        assert "settings that cannot be read" in refused(put_on)
+    (tmp_path / "adapter_config.json").unlink()
+    assert "adapter_config.json beside it is missing" in refused(put_on)
+    shutil.rmtree(tmp_path)
+    saved_by_peft(pipelines("stable_diffusion"), OFTConfig(r=2, oft_block_size=0, target_modules=["conv1"]), tmp_path)
+    assert "is for another model" in refused(put_on)

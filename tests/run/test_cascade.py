@@ -195,3 +195,62 @@ def test_stages_that_cannot_follow_each_other_are_refused_before_anything_is_loa
 def test_a_size_by_hand_is_the_first_stages(runs):
     found = drawn(runs / "first", then=[str(runs / "second")], height=8, width=16, num_images=1)
     assert found.pictures[0].image.size == (64, 32)
+
+
+@pytest.fixture
+def cascade(runs, pipelines):
+    """A folder with a list of two runs and an untuned stage."""
+    (runs / "dog").mkdir()
+    (runs / "dog" / "cascade.yaml").write_text(yaml.safe_dump({"stages": ["../first", "../second", str(pipelines("upscaler"))]}))
+    return runs / "dog"
+
+
+def test_a_cascade_is_exported_stage_by_stage_and_what_was_written_draws_the_same(cascade, runs, pipelines, capsys):
+    assert main(["export", str(cascade), "--as", "pipeline", "--output", str(runs / "whole")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("at most 0 of 255") == 2 and "was not tuned, and is not written" in printed
+    assert "noise_level=0 in diffusers, --noise_augmentation 4.1e-05 here" in printed
+    names = yaml.safe_load((runs / "whole" / "cascade.yaml").read_text())["stages"]
+    assert names == ["1-first", "2-second", str(pipelines("upscaler"))]
+    assert {path.name for path in (runs / "whole").iterdir()} == {"cascade.yaml", "1-first", "2-second"}
+    alike = {"num_images": 1, "guidance_scale": 2.0, "noise_augmentation": 4.1e-5, "seed": 3}
+    theirs, ours = (drawn(folder, "a sks cat", output_dir=str(runs / f"of-{folder.name}"), **alike) for folder in (runs / "whole", cascade))
+    assert np.abs(np.asarray(theirs.pictures[0].image).astype(int) - np.asarray(ours.pictures[0].image)).max() <= 1
+    assert main(["export", str(cascade), "--as", "pipeline", "--output", str(runs / "whole"), "--overwrite"]) == 0
+
+
+def test_a_cascade_of_later_stages_alone_is_exported(cascade, runs, pipelines):
+    (cascade / "cascade.yaml").write_text(yaml.safe_dump({"stages": ["../second", str(pipelines("upscaler"))]}))
+    assert main(["export", str(cascade), "--as", "pipeline", "--no-compare"]) == 0
+    assert (cascade / "export" / "pipeline" / "1-second" / "model_index.json").is_file()
+
+
+def test_a_later_stage_alone_is_exported_and_compared_by_a_small_picture(runs):
+    found = Run(runs / "second").export("pipeline")
+    assert (found / "unet").is_dir() and found.is_relative_to(runs / "second")
+    record = json.loads((runs / "second" / "export" / "pipeline.json").read_text())
+    assert record["compared"]["max_difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["--as", "comfy"], "of RUNS/dog/../first"), (["--as", "lora"], "--as"), (["--as", "pipeline", "--rank", "4"], "--rank"),
+        (["--as", "pipeline", "--output", "dog.safetensors"], "Name a folder"),
+        (["--as", "pipeline", "--output", "RUNS/second"], "--output"),
+        (["--as", "pipeline", "--single_file_config", "RUNS/first"], "--single_file_config"),
+    ],
+)  # fmt: skip
+def test_a_cascade_that_cannot_be_exported_is_refused_whole(cascade, runs, capsys, words, printed):
+    before = sorted(path.relative_to(runs) for path in runs.rglob("*"))
+    assert main(["export", str(cascade), *(word.replace("RUNS", str(runs)) for word in words)]) == 2
+    output = capsys.readouterr()
+    assert printed.replace("RUNS", str(runs)) in output.err and "Loading" not in output.out
+    assert sorted(path.relative_to(runs) for path in runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["", "stages: []", "stages: [../nothing]", "stages: [../dog]", "stages: [../second, ../first]", "UNTUNED"])
+def test_a_list_that_is_no_cascade_is_not_exported(cascade, runs, pipelines, capsys, text):
+    (cascade / "cascade.yaml").write_text(text.replace("UNTUNED", f"stages: ['{pipelines('deepfloyd')}']"))
+    assert main(["export", str(cascade), "--as", "pipeline"]) == 2
+    assert "Traceback" not in capsys.readouterr().err and not (cascade / "export").exists()
