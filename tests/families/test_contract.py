@@ -47,6 +47,7 @@ def test_every_other_file_of_the_package_is_one_family_of_the_index():
         "flow",
         "loading",
         "names",
+        "recipes",
         "samplers",
         "sampling",
         "single_file",
