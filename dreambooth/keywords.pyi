@@ -257,7 +257,7 @@ class TrainKeywords(TypedDict, total=False):
     clip_encoder: str | Path | None
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
-    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."""
+    """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
     output_dir: str | Path | None
     """Folder of the run; automatic: dreambooth-model or lora-dreambooth-model."""
     overwrite_output_dir: bool | None
@@ -381,7 +381,7 @@ class EvaluateKeywords(TypedDict, total=False):
     clip_encoder: str | Path | None
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
-    """Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."""
+    """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
     num_inference_steps: int | None
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
     guidance_scale: float | None

@@ -7,6 +7,8 @@ from dreambooth.bench.config import BenchConfig
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.cache import CacheList, CachePrune
 from dreambooth.cli.demo import DemoConfig
+from dreambooth.cli.doctor import Doctor
+from dreambooth.cli.encoders import EncodersGet
 from dreambooth.cli.models import ListModels
 from dreambooth.cli.runs import RunsCompare, RunsList, RunsRemove, RunsShow, RunsTell
 from dreambooth.evaluation import EvaluateConfig
@@ -34,7 +36,7 @@ without a value and a branch whose lines are all commented out are left out. A n
 SECTIONS: dict[str, type[Setting]] = {
     "train": TrainConfig, "generate": GenerateConfig,
     "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
+    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels, "encoders get": EncodersGet, "doctor": Doctor,
     "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
     "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
 }  # fmt: skip

@@ -33,7 +33,7 @@ TRIAL_STEPS, TRIAL_PICTURES = 3, 2
 UNTUNED = "untuned"
 Kind = tuple[str, str]
 """Base model's digest and method; what one update takes with one model says nothing of another."""
-SMALL_BYTES = 60_000
+SMALL_BYTES = 100_000
 """A row and its small pictures."""
 LATENT_PIXELS = 8
 """Pixels to a latent in every family that there is."""
@@ -97,7 +97,7 @@ class Budget:
             yield "Nothing is left to do; the tables would be drawn anew."
             return
         once = sum(_pictures(job) for job in self.sharing.values()) * max(rate.picture for rate in self.rates.values())
-        basis = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few updates and pictures"
+        basis = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few steps and pictures"
         yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {basis}), and once a class its class images."
         shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
         most = max(own.under_way for own in self.sizes.values())

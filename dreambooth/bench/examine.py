@@ -48,6 +48,9 @@ class Examined:
     protocol: dict[str, Any]
     drawn: tuple[GeneratedImage, ...]
     class_drawn: tuple[GeneratedImage, ...]
+    before: tuple[GeneratedImage, ...]
+    """What the untuned model draws, at equal prompts and seeds."""
+    class_before: tuple[GeneratedImage, ...]
     prompts: tuple[Asked, ...]
     base: str
     toybox: bool
@@ -117,7 +120,7 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[J
     return Examined(
         scores(measure(evidence, encoders, MEASURED), seed=config.seed), _scored(untuned, encoders, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders.ready(ENCODERS)), drawn, class_drawn, tuple(prompts), exam.base,
+        _protocol(exam, encoders.ready(ENCODERS)), drawn, class_drawn, before, class_before, tuple(prompts), exam.base,
         is_toybox(own.model.pretrained_model_name_or_path), shared,
     )  # fmt: skip
 

@@ -102,12 +102,24 @@ class Row:
     kept_bytes: int = 0
     pictures: dict[str, list[str]] = field(default_factory=dict)
     """Prompt -> small pictures kept for the page, as paths relative to the bench's output folder, in order of their seeds."""
+    untuned_pictures: dict[str, list[str]] = field(default_factory=dict)
+    """The same of the model before training, at equal seeds; none in rows of an earlier version."""
+    photo: str = ""
+    """One of the subject's photos, small, in the same way."""
     made: dict[str, str] = field(default_factory=dict)
     """Versions, device, end."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """Of a row of `batch`: its verdict, the figures that it stands on, and the file that was made, with its SHA-256."""
+
+    @property
+    def pictured(self) -> list[str]:
+        """The paths of all its pictures."""
+        every = [*self.pictures.values(), *self.untuned_pictures.values(), [self.photo] if self.photo else []]
+        return [name for some in every for name in some]
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "result"}
 
 
 @dataclass(frozen=True)

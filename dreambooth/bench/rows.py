@@ -124,8 +124,7 @@ def as_row(text: str | bytes) -> Row:
     values = parse_json(text)
     row: Row = shaped({name: value for name, value in values.items() if name in NAMES}, Row)
     shaped(row.protocol, Protocol)
-    names = [name for some in row.pictures.values() for name in some]
-    if not all(map(is_plain_name, (row.key, row.subject, *(part for name in names for part in name.split("/"))))):
+    if not all(map(is_plain_name, (row.key, row.subject, *(part for name in row.pictured for part in name.split("/"))))):
         raise Damaged("a name in it leads out of the bench's folder")
     return row
 

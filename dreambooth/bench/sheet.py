@@ -25,7 +25,9 @@ def sheet(plan: str, rows: Sequence[Row], pictures: Mapping[str, bytes]) -> str:
     """The pictures of a plan's rows as one SVG file, each with its prompt as its title."""
     body, widest, y = [], 0, LINE + GAP
     for row in rows:
-        shown = [(prompt, name) for prompt, names in row.pictures.items() for name in names if name in pictures]
+        before = [(f"{prompt} (untuned)", some) for prompt, some in row.untuned_pictures.items()]
+        found = [("photo", [row.photo]), *row.pictures.items(), *before]
+        shown = [(prompt, name) for prompt, names in found for name in names if name in pictures]
         if not shown:
             continue
         body.append(f'<text x="{GAP}" y="{y + LINE - 6}">{html.escape(f"{row.arm} · {row.subject} · seed {row.seed}")}</text>')
@@ -47,7 +49,7 @@ def sheets(root: Path) -> list[Path]:
 
 def names_of(row: Row) -> set[str]:
     """The pictures that a row names, as paths below the bench's folder."""
-    return {name for names in row.pictures.values() for name in names if Path(name).suffix in TYPES}
+    return {name for name in row.pictured if Path(name).suffix in TYPES}
 
 
 def restore_pictures(root: Path, rows: Iterable[Row]) -> None:

@@ -30,6 +30,7 @@ from dreambooth.families import family_of
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import caption_of, scan
+from dreambooth.photos.load import load
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.model import silence_libraries
@@ -49,17 +50,20 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     silence_libraries()
     writable_folder(folder, "--output_dir")
     kept = parse_keep(job.keep)
-    earlier = _row_of(folder)
+    earlier = row_of(folder)
     if earlier:
         kept.prune(folder)  # the start before may have been killed at it
         return earlier
-    _same_files(job)
+    refuse_other_files(job)
     encoders = yield from load_encoders(job)
-    record, shared = (yield from _learn(job, folder, stop)) if job.trains else ({}, {})
+    record, shared = (yield from learn(job, folder, stop)) if job.trains else ({}, {})
     learned = time.perf_counter()
     found = yield from examine(job, folder / RUN if job.trains else None, encoders)
-    _same_files(job)
-    pictures = _small(job, folder, found)
+    refuse_other_files(job)
+    pictures = {
+        "pictures": _small(job, folder, found), "untuned_pictures": _small(job, folder, found, untuned=True) if job.trains else {},
+        "photo": _save_small(job, folder, "photo.jpg", load(scan(job.photos).photos[0])),
+    }  # fmt: skip
     examined = time.perf_counter()
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} were there already"
@@ -70,15 +74,15 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=_given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
-        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, pictures=pictures, made=_made(record),
+        real=_values(found.real)[0], settings=given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
+        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, made=made_with(record), **pictures,
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
     return row
 
 
-def _row_of(folder: Path) -> Row | None:
+def row_of(folder: Path) -> Row | None:
     """The row of a job that is done; one that is damaged is made anew."""
     try:
         return read_row(folder / ROW)
@@ -91,7 +95,7 @@ def configured(job: Job) -> TrainConfig:
     return resolve(job.config, family_of(job.config.model))
 
 
-def _same_files(job: Job) -> None:
+def refuse_other_files(job: Job) -> None:
     """See that photos, base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
     same = {
         "the photos": photos_digest(job.photos, None) == job.photos_digest,
@@ -103,8 +107,13 @@ def _same_files(job: Job) -> None:
             raise RunError(f"{what.capitalize()} are not those that the bench was started with: {why}. Start it again.")
 
 
-def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
-    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what was drawn before it."""
+def learn(
+    job: Job, folder: Path, stop: Stop, *, is_result: bool = False
+) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
+    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what was drawn before it.
+
+    `is_result`: the run itself is what is wanted and not its scores alone, so that it also writes files for other programs.
+    """
     run = folder / RUN
     config = configured(job)
     with suppress(SettingError):  # there is none yet; or it is damaged, and the training that goes on writes it anew
@@ -114,12 +123,12 @@ def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, t
     drawn, there = class_images(job, config)
     own: dict[tuple[str, ...], Any] = {
         ("photos", "instance_data_dir"): _photos(job, folder), ("output", "output_dir"): str(run),
-        ("validation", "skip_final_inference"): True,
+        ("validation", "skip_final_inference"): bool(job.evaluation) or not is_result,  # pictures are drawn afterwards
         ("loop", "allow_changed_settings"): True,  # the key has seen to it that only folders differ
     }  # fmt: skip
     own |= {("prior", "class_data_dir"): str(drawn)} if drawn else {}
     own |= {("loop", "resume_from_checkpoint"): "latest"} if checkpoints(run) else {}
-    own |= {} if "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
+    own |= {} if is_result or "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
     yield from moves(job, train(job.config.updated(own), stop=stop))
     return read_record(run), {"class images": "were there already"} if there else {}
 
@@ -149,29 +158,35 @@ def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict
     return values, {name: str(score["reason"]) for name, score in scored.items() if score["value"] is None}
 
 
-def _small(job: Job, folder: Path, found: Examined) -> dict[str, list[str]]:
+def _small(job: Job, folder: Path, found: Examined, *, untuned: bool = False) -> dict[str, list[str]]:
     """A few small JPEGs for the page, by the prompt as the table names it, as paths relative to the bench's output folder."""
     rows = sorted({round(i * (len(found.prompts) - 1) / (SHOWN - 1)) for i in range(SHOWN)}) if len(found.prompts) > 1 else [0]
-    chosen = [(found.prompts[shot.row].text, f"{shot.row:02d}", shot) for shot in found.drawn if shot.row in rows]
-    chosen += [(shot.prompt, "class", shot) for shot in found.class_drawn]
+    drawn, alone = (found.before, found.class_before) if untuned else (found.drawn, found.class_drawn)
+    chosen = [(found.prompts[shot.row].text, f"{shot.row:02d}", shot) for shot in drawn if shot.row in rows]
+    chosen += [(shot.prompt, "class", shot) for shot in alone]
     pictures: dict[str, list[str]] = {}
     for prompt, start, shot in chosen:
         names = pictures.setdefault(prompt, [])
         if len(names) < SHOWN_IMAGES:
-            path = folder / "pictures" / f"{start}-seed{shot.seed}.jpg"
-            _save_small(path, shot.image)
-            names.append(f"jobs/{job.key}/pictures/{path.name}")
+            names.append(_save_small(job, folder, f"{start}-{'untuned-' if untuned else ''}seed{shot.seed}.jpg", shot.image))
     return pictures
 
 
-def _save_small(path: Path, image: Image.Image) -> None:
+def _save_small(job: Job, folder: Path, name: str, image: Image.Image) -> str:
+    """Keep a picture, small; returns its path relative to the bench's output folder."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    save_jpeg(folder / "pictures" / name, small)
+    return f"jobs/{job.key}/pictures/{name}"
+
+
+def save_jpeg(path: Path, image: Image.Image) -> None:
+    """A picture for a page, whole or not at all."""
     with whole_file(path) as partial:
-        small.save(partial, "JPEG", quality=90)
+        image.save(partial, "JPEG", quality=90)
 
 
-def _given(job: Job) -> dict[str, Any]:
+def given(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
     settings = {name: value for name, value in job.settings.items() if name != "cache_dir"}
@@ -179,7 +194,7 @@ def _given(job: Job) -> dict[str, Any]:
     return {**record, **{name: value for name, value in extra.items() if value is not None}}
 
 
-def _made(record: dict[str, Any]) -> dict[str, str]:
+def made_with(record: dict[str, Any]) -> dict[str, str]:
     """Versions, device and end; hosts stand in run.json alone."""
     names = ("torch", "diffusers", "transformers", "peft")
     host = record.get("host") or {}

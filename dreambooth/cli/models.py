@@ -59,7 +59,7 @@ def _recipe(model: KnownModel, family: type[Family]) -> str:
         return f"distilled; train {model.train.value}" if model.train.confirmed else "distilled"
     recipe = {"rank": 4, "learning_rate": 1e-4, "max_train_steps": 500} | dict(family.recipe["lora"])
     twin = f"; also draws with {model.draw}" if model.draw else ""
-    return f"rank {recipe['rank']}, {recipe['learning_rate']:g}, {recipe['max_train_steps']} updates{twin}"
+    return f"rank {recipe['rank']}, {recipe['learning_rate']:g}, {recipe['max_train_steps']} steps{twin}"
 
 
 def _plain(model: KnownModel, family: type[Family]) -> dict[str, Any]:

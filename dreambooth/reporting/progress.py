@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -95,7 +95,7 @@ class ProgressPage:
             cause="" if is_active else status.cause, times=self._times(is_active), is_finished=status.state == State.FINISHED,
             clock=datetime.now().strftime("%H:%M:%S"), written=int(time.time()), silence=SILENCE,
             has_report=status.state == State.FINISHED and (self.folder / REPORT).is_file(),
-            chosen=chosen, why=choice.get("why"), found=self._found(), next_pass=self._next_pass() if is_active else None,
+            chosen=chosen, why=choice.get("why"), found=first_and_last(self.rows), next_pass=self._next_pass() if is_active else None,
             steps=self.steps, steps_prompt=step_prompt(self.folder, self.subject) if self.steps else "",
             is_toybox=self.is_toybox, charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
         )  # fmt: skip
@@ -118,12 +118,13 @@ class ProgressPage:
             return None
         return min(self.total, (self.step // self.every + 1) * self.every)
 
-    def _found(self) -> list[Found]:
-        """Each score before training and at the last evaluation pass; one alone where there was one."""
-        passes = self._passes()
-        if not passes:
-            return []
-        first, last = passes[0], passes[-1]
-        names = [name for name in LIVE if name in first and name in last]
-        some = {name: [number(name, row[name]) for row in ([first] if first is last else [first, last])] for name in names}
-        return [Found(METRICS[name].title, " → ".join(values), meaning(name)) for name, values in some.items()]
+
+def first_and_last(rows: Sequence[Mapping[str, float]]) -> list[Found]:
+    """Each score before training and at the last evaluation pass; one alone where there was one."""
+    passes = [row for row in rows if "dino" in row]
+    if not passes:
+        return []
+    first, last = passes[0], passes[-1]
+    names = [name for name in LIVE if name in first and name in last]
+    some = {name: [number(name, row[name]) for row in ([first] if first is last else [first, last])] for name in names}
+    return [Found(METRICS[name].title, " → ".join(values), meaning(name)) for name, values in some.items()]

@@ -11,6 +11,7 @@ import torch
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
 from dreambooth.families import Family
+from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
@@ -38,7 +39,8 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
-    batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
+    known = known_model(str(config.model.pretrained_model_name_or_path))
+    batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " a step"
     shift = flow_shift(config, family)
     shifted = f", times shifted by {shift:.3g}" if shift else ""
     lines = [
@@ -46,13 +48,14 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
             "model",
             f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
         ),
+        *([("licence", known.licensed)] if known else []),
         ("subject", photos),
         *([("shapes", _shapes(config, material, family))] if config.cropping.aspect_ratio_buckets else []),
         *([("captions", captions)] if captions else []),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{steps} steps, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -106,7 +109,7 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     whole = min(seconds) * 1.15 * (trainer.total - trainer.step)
     peak = reserved_mib(trainer.processes.device)
     memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
-    return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s an update){memory}"
+    return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s a step){memory}"
 
 
 def duration(seconds: float) -> str:
@@ -143,7 +146,7 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
 def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
     """When the run is saved, what stays, and the bytes of that."""
     moments, one, kept = config.loop.moments(steps), checkpoint_bytes(config, trainable), kept_checkpoints(config, steps)
-    when = f"every {moments.every} updates" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
+    when = f"every {moments.every} steps" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
     if not kept:
         return f"{when}, so none"
     best = " and the best" if config.watching.evaluate_every else ""

@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse
 from dreambooth.core.wording import duration, size
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
-from dreambooth.reporting.curves import LIVE, Chart, charts
+from dreambooth.reporting.curves import Chart, charts
+from dreambooth.reporting.progress import Found, first_and_last
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import RECORDS, metric_rows, read_records
 from dreambooth.setup.runs import FoundRun
@@ -68,7 +69,7 @@ class RunView:
     """Bytes of the records that this view has read: where its events go on."""
     previews: Sequence[tuple[int, list[str]]] = ()
     charts: Sequence[Chart] = ()
-    scores: Sequence[tuple[str, str]] = ()
+    scores: Sequence[Found] = ()
     messages: Sequence[tuple[float, str, bool]] = ()
     log: str = ""
 
@@ -126,7 +127,7 @@ def run_view(studio: Studio, name: str) -> RunView:
     rows = metric_rows(run.folder)
     return RunView(
         name, status, run, job, phase, done, total, _left(lines, status), place, _previews(run, lines),
-        charts(rows, chosen=choice.get("step")), _scores(rows), _messages(lines), log,
+        charts(rows, chosen=choice.get("step")), first_and_last(rows), _messages(lines), log,
     )  # fmt: skip
 
 
@@ -205,15 +206,6 @@ def _previews(run: FoundRun, lines: Sequence[dict[str, Any]]) -> list[tuple[int,
             paths = [str(path) for path in line.get("paths") or ()]
             found[int(line.get("step") or 0)] = [path for path in paths if is_inside(run.folder / path, run.folder)]
     return sorted(found.items())
-
-
-def _scores(rows: Sequence[dict[str, float]]) -> list[tuple[str, str]]:
-    """Each score before training and now."""
-    passes = [row for row in rows if "dino" in row]
-    if not passes:
-        return []
-    first, last = passes[0], passes[-1]
-    return [(title, f"{first[name]:.3f} → {last[name]:.3f}") for name, title in LIVE.items() if name in first and name in last]
 
 
 def _messages(lines: Sequence[dict[str, Any]]) -> list[tuple[float, str, bool]]:

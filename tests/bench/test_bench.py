@@ -48,8 +48,9 @@ def test_every_job_is_one_row_with_scores_of_both_models_and_of_the_photos(finis
     assert row.real["dino"]["value"] < row.real["dino_with_self_pairs"]["value"]
     assert row.steps == 2 and row.settings["learning_rate"] == pytest.approx(5e-6) and row.protocol["prompts"] == 2
     assert row.untuned == rows["without", "dog7"].untuned and row.scores != rows["without", "dog7"].scores
-    for paths in row.pictures.values():
+    for paths in (*row.pictures.values(), *row.untuned_pictures.values()):
         assert len(paths) == 2 and all((out / path).is_file() for path in paths)
+    assert row.pictures.keys() == row.untuned_pictures.keys() and (out / row.photo).is_file() and rows["described", "dog7"].photo
 
 
 def test_what_cannot_be_described_fails_by_itself_and_is_reported(finished):

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
-from dreambooth.bench.tables.document import TOYBOX_NOTE, number
+from dreambooth.bench.tables.document import TOYBOX_NOTE, claim, number
 from dreambooth.bench.tables.redact import public
-from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
+from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import NOUNS, OFF, ON, PROTOCOL, layout, row, rows
 
@@ -89,10 +89,10 @@ def test_the_toybox_says_so_first_and_the_paper_is_not_comparable(show, tmp_path
 
 
 def test_the_paper_is_comparable_with_its_own_encoders_and_suite_alone():
-    assert results(rows(toybox=False), layout()).paper_label == OTHER_SUITE
+    assert results(rows(toybox=False), layout()).apart == OTHER_SUITE
     same = {"encoders": {"dino": "facebook/dino-vits16 ", "clip": "openai/clip-vit-base-patch32 "}, "prompts": 25, "images_per_prompt": 4}
     made = [type(r)(**{**r.plain(), "protocol": same}) for r in rows(toybox=False)]
-    assert results(made, layout()).paper_label == PAPER
+    assert not results(made, layout()).apart
 
 
 def test_real_photos_and_the_untuned_model_have_lines_of_their_own(tmp_path):
@@ -124,7 +124,31 @@ def test_a_bench_in_which_everything_failed_still_has_its_table(tmp_path):
 def test_failures_are_listed_and_counted(tmp_path):
     text = markdown(rows(), tmp_path)
     assert "| with prior preservation | fay | 1 | run | no \\| memory \\<b\\> |" in text and "36 finished, 1 failed" in text
-    assert "no | memory <b>" in console(rows(), 220)
+
+
+def test_a_terminal_gets_the_claim_and_the_main_table_alone(tmp_path):
+    text = console(rows(), 220)
+    assert "PRES" in text and "0.712" in text and "is better in PRES" in text
+    assert not any(words in text for words in ("no | memory <b>", "Failures", "the paper's ordering", "By class", "Encoder", "Made up."))
+    mixed = [type(r)(**{**r.plain(), "base": f"{n % 2}" * 16}) for n, r in enumerate(rows())]
+    assert "Warning: the rows were not made alike" in console(mixed, 220), "what spoils the table stands below it"
+
+
+def test_the_claim_on_top_says_what_the_tests_let_one_say():
+    assert claim(results(rows(), layout())) == (
+        f'Against "{OFF}", over 6 subjects: "{ON}" is better in PRES. Nothing else may be claimed, and the 2 tests are not corrected for '
+        "their number."
+    )
+    assert claim(results(rows(subjects=FIVE), layout())) == (
+        "With 5 subjects nothing may be claimed of the arms against each other; that takes 6."
+    )
+    same = [row(arm, subject, 0, dino=0.5, pres=0.4) for arm in (ON, OFF) for subject in NOUNS]
+    assert claim(results(same, layout())) == f'Against "{OFF}", over 6 subjects, no difference may be claimed.'
+    assert claim(results([r for r in rows() if r.arm == ON], layout())) == "", "one arm is compared with nothing"
+    arms = tuple(f"arm {n}" for n in range(6))
+    many = [row(arm, s, 0, dino=0.1 * n + 0.001 * k, pres=None) for n, arm in enumerate(arms) for k, s in enumerate(NOUNS)]
+    text = claim(results(many, layout(arms=arms, baseline=arms[0], paper={})))
+    assert '"arm 3" is better in DINO; 2 arms more below' in text and "arm 4" not in text
 
 
 def test_no_table_names_a_machine(tmp_path):

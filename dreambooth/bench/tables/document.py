@@ -7,13 +7,14 @@ from typing import Any
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.redact import public
-from dreambooth.bench.tables.results import LEAST_GAP, PAPER, Comparison, Line, Results
+from dreambooth.bench.tables.results import LEAST_GAP, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 from dreambooth.metrics.networks import NETWORKS
 
 TOYBOX_NOTE = "toybox: a small embedded model of a rendered world. These numbers say nothing about real models."
-MISSING = "-"
+WARNING = "Warning"
+MISSING, MOST_CLAIMED = "-", 3
 ARROWS = {"higher": " ↑", "lower": " ↓", "neither": ""}
 LEGEND = (
     f"Means over subjects; ± standard deviation over seeds; in brackets the {CONFIDENCE:.0%} interval over subjects (cluster "
@@ -55,6 +56,8 @@ class Document:
     title: str
     toybox: bool
     sections: tuple[Section, ...]
+    claim: str = ""
+    """What may be said of the arms, in a sentence."""
     facts: tuple[tuple[str, str], ...] = field(default_factory=tuple)
     """What the numbers stand on, by name."""
 
@@ -67,7 +70,7 @@ def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str
         Section("Notes", found.layout.notes),
     ]  # fmt: skip
     kept = [section for section in sections if section.lines or section.sentences]
-    return Document(found.layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures, waiting)))
+    return Document(found.layout.title, found.toybox, tuple(kept), claim(found), tuple(_facts(rows, failures, waiting)))
 
 
 def number(metric: str, value: float | None, *, signed: bool = False) -> str:
@@ -105,7 +108,8 @@ def _scores(found: Results, mixed: Sequence[str]) -> Section:
             quiet.add(len(lines))
             name = found.paper_label if line.n or line.is_arm else f"{line.name}: {found.paper_label}"
             lines.append((Entry(name), Entry(""), *(Entry(number(cell.metric, cell.paper)) for cell in line.cells)))
-    return Section("Scores", (*mixed, LEGEND), header, tuple(lines), frozenset(quiet))
+    apart = (f"The paper's values are of {found.apart}: its orderings can be compared with those here, its values cannot.",)
+    return Section("Scores", (*mixed, LEGEND, *(apart if quiet and found.apart else ())), header, tuple(lines), frozenset(quiet))
 
 
 def _line(line: Line, head: tuple[Entry, ...] = ()) -> tuple[Entry, ...]:
@@ -148,8 +152,7 @@ def _orderings(found: Results) -> Section:
         verdict = Entry(c.verdict, strong=c.verdict != "undecided")
         ordering = Entry(f"{c.first} > {c.second}")
         lines.append((Entry(METRICS[c.metric].title), ordering, Entry(values), verdict, *_difference(c.metric, c.paired)))
-    sentences = (prose, *([f"The values are of: {found.paper_label}."] if found.paper_label != PAPER else [])) if lines else ()
-    return Section("The paper's orderings", sentences, header, tuple(lines))
+    return Section("The paper's orderings", (prose,) if lines else (), header, tuple(lines))
 
 
 def _tests(found: Results) -> Section:
@@ -166,6 +169,30 @@ def _tests(found: Results) -> Section:
         "tests). n: pairs, of how many subjects."
     )
     return Section(f'Against "{found.tests[0].second}"', (prose,), header, tuple(lines))
+
+
+def claim(found: Results) -> str:
+    """What the tests against the baseline let one say; nothing where a plan has no two arms with numbers."""
+    tests = [test for test in found.tests if test.paired]
+    subjects = max((test.paired.subjects for test in tests if test.paired), default=0)
+    if not tests:
+        return ""
+    if subjects < MIN_TO_CLAIM:
+        return f"With {_many(subjects, 'subject')} nothing may be claimed of the arms against each other; that takes {MIN_TO_CLAIM}."
+    base, parts = found.tests[0].second, []
+    for arm in dict.fromkeys(test.first for test in tests):
+        words: dict[str, list[str]] = {}
+        for test in (test for test in tests if test.first == arm):
+            words.setdefault(judged(test), []).append(METRICS[test.metric].title)
+        decided = [f"{word} in {' and '.join(words[word])}" for word in ("better", "worse", "higher", "lower") if word in words]
+        parts += [f'"{arm}" is {", ".join(decided)}'] if decided else []
+    head = f'Against "{base}", over {_many(subjects, "subject")}'
+    if not parts:
+        return f"{head}, no difference may be claimed."
+    shown, more = parts[:MOST_CLAIMED], len(parts) - MOST_CLAIMED
+    rest = f"; {_many(more, 'arm')} more below" if more > 0 else ""
+    care = f"Nothing else may be claimed, and the {_many(len(tests), 'test')} are not corrected for their number."
+    return f"{head}: {'; '.join(shown)}{rest}. {care}"
 
 
 def judged(comparison: Comparison) -> str:
@@ -206,7 +233,7 @@ def _mixed(rows: Sequence[Row]) -> list[str]:
     for name, values in _stands_on(rows).items():
         if len(values) > 1 and not (name == PROTOCOL["prompts"] and _one_suite(rows)):
             each = ", ".join(f"{value} ({_many(n, 'job')})" for value, n in values.items())
-            prose.append(f"Warning: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
+            prose.append(f"{WARNING}: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
     return prose
 
 

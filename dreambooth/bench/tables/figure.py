@@ -73,7 +73,8 @@ def _rows(galleries: Sequence[Gallery], arms: Sequence[str]) -> list[tuple[str, 
     """For each subject its first prompt, and the class alone where it was drawn; only what every arm has."""
     found = []
     for gallery in galleries:
-        whole = [compared for compared in gallery.prompts if {strip.arm for strip in compared.strips} >= set(arms)]
+        every = [Compared(one.prompt, tuple(strip for strip in one.strips if strip.arm in arms)) for one in gallery.prompts]
+        whole = [compared for compared in every if len(compared.strips) == len(arms)]
         for wanted in (False, True):
             found += [(gallery.subject, compared) for compared in whole if is_class(compared.prompt) == wanted][:1]
     return found

@@ -1,4 +1,4 @@
-"""One metric at a glance: a dot and its interval for every line of the table, the paper's value as a diamond."""
+"""One metric at a glance: a dot and its interval for every line of the table, the paper's value as a diamond where it compares."""
 
 from dataclasses import dataclass
 
@@ -26,9 +26,10 @@ def forests(found: Results) -> list[Forest]:
 
 
 def _marks(found: Results, place: int) -> list[tuple[str, float, tuple[float, float] | None, float | None, bool]]:
-    """Name, mean, interval, the paper's value, whether it is an arm."""
+    """Name, mean, interval, the paper's value (of other encoders or another suite it is no place on this axis), whether it is an arm."""
     lines = [(line, line.cells[place]) for line in found.lines]
-    return [(line.name, c.summary.mean, c.summary.interval, c.paper, line.is_arm) for line, c in lines if c.summary]
+    compares = not found.apart
+    return [(line.name, c.summary.mean, c.summary.interval, c.paper if compares else None, line.is_arm) for line, c in lines if c.summary]
 
 
 def _draw(metric: str, marks: list[tuple[str, float, tuple[float, float] | None, float | None, bool]]) -> Markup:

@@ -26,7 +26,7 @@ def page(document: Document, found: Results, rows: Sequence[Row], folder: Path) 
     return template("bench.html", Path(__file__).parent).render(
         document=document, toybox=TOYBOX_NOTE if document.toybox else "", forests=forests(found), galleries=cards,
         left_out=left_out, folded=FOLDED, version=dreambooth.__version__, paper_label=found.paper_label,
-        has_paper=any(cell.paper is not None for line in found.lines for cell in line.cells),
+        has_paper=not found.apart and any(cell.paper is not None for line in found.lines for cell in line.cells),
     )  # fmt: skip
 
 
@@ -44,5 +44,6 @@ def _cards(shown: Sequence[Gallery]) -> tuple[list[Mapping[str, Any]], int]:
             ]
             count += sum(len(strip["pictures"]) for strip in strips)
             prompts.append({"prompt": compared.prompt, "strips": strips})
-        cards.append({"subject": gallery.subject, "noun": gallery.noun, "seed": gallery.seed, "prompts": prompts})
+        photo = file_uri(gallery.photo, SIDE) if gallery.photo else None
+        cards.append({"subject": gallery.subject, "noun": gallery.noun, "seed": gallery.seed, "prompts": prompts, "photo": photo})
     return cards, 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.bench.job import Row
-from dreambooth.bench.tables.layout import Layout
+from dreambooth.bench.tables.layout import UNTUNED, Layout
 from dreambooth.files.places import is_inside
 from dreambooth.prompts.placeholder import PLACEHOLDER
 
@@ -36,6 +36,8 @@ class Gallery:
     noun: str
     seed: int
     prompts: tuple[Compared, ...]
+    photo: Path | None = None
+    """One of the photos that the subject was learned from."""
 
 
 def galleries(rows: Sequence[Row], layout: Layout, folder: Path, *, arms: Sequence[str] = ()) -> list[Gallery]:
@@ -54,7 +56,7 @@ def galleries(rows: Sequence[Row], layout: Layout, folder: Path, *, arms: Sequen
         if len(chosen) < min(2, len(arms)):
             continue
         prompts = tuple(_compared(prompt, chosen, folder) for prompt in _some(list(chosen[0].pictures)))
-        found.append(Gallery(subject, chosen[0].noun, seeds[0], tuple(p for p in prompts if p.strips)))
+        found.append(Gallery(subject, chosen[0].noun, seeds[0], tuple(p for p in prompts if p.strips), _photo(chosen[0], folder)))
     return [gallery for gallery in found if gallery.prompts]
 
 
@@ -77,18 +79,25 @@ def is_class(prompt: str) -> bool:
 
 
 def _compared(prompt: str, rows: Sequence[Row], folder: Path) -> Compared:
-    strips = []
-    for row in rows:
-        first = (row.protocol.get("class_seeds" if is_class(prompt) else "seeds") or [None])[0]
-        paths = [folder / name for name in row.pictures.get(prompt, [])[:MAX_PICTURES]]
-        pictures = tuple(
-            (path, "" if first is None else str(first + place))
-            for place, path in enumerate(paths)
-            if path.is_file() and is_inside(path, folder)
-        )
-        if pictures:
-            strips.append(Strip(row.arm, pictures))
-    return Compared(prompt, tuple(strips))
+    strips = [Strip(row.arm, _pictures(row, prompt, row.pictures.get(prompt, []), folder)) for row in rows]
+    before = next((row for row in rows if row.untuned_pictures.get(prompt)), None)
+    if before and UNTUNED not in (row.arm for row in rows):
+        strips.append(Strip(UNTUNED, _pictures(before, prompt, before.untuned_pictures[prompt], folder)))
+    return Compared(prompt, tuple(strip for strip in strips if strip.pictures))
+
+
+def _pictures(row: Row, prompt: str, names: Sequence[str], folder: Path) -> tuple[tuple[Path, str], ...]:
+    """Those that are there, each with its seed."""
+    first = (row.protocol.get("class_seeds" if is_class(prompt) else "seeds") or [None])[0]
+    paths = [(folder / name, "" if first is None else str(first + place)) for place, name in enumerate(names[:MAX_PICTURES])]
+    return tuple((path, seed) for path, seed in paths if path.is_file() and is_inside(path, folder))
+
+
+def _photo(row: Row, folder: Path) -> Path | None:
+    """The row's own, or the first of those that the bench has rendered."""
+    rendered = sorted((folder / "shared" / "photos" / row.subject).glob("[!.]*.png"))
+    paths = [*([folder / row.photo] if row.photo else []), *rendered[:1]]
+    return next((path for path in paths if path.is_file() and is_inside(path, folder)), None)
 
 
 def _some(prompts: list[str]) -> list[str]:

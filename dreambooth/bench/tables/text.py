@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dreambooth.bench.tables.document import TOYBOX_NOTE, Document, Entry, Section
+from dreambooth.bench.tables.document import TOYBOX_NOTE, WARNING, Document, Entry, Section
 from dreambooth.bench.tables.results import Line, Results
 from dreambooth.files.escaping import csv_text
 
@@ -16,6 +16,7 @@ def as_markdown(document: Document) -> str:
     """Headings, sentences and pipe tables."""
     parts = [f"**{TOYBOX_NOTE}**"] if document.toybox else []
     parts.append(f"# {_escaped(document.title)}")
+    parts.append(_escaped(document.claim))
     for section in document.sections:
         parts.append(f"## {_escaped(section.title)}")
         if section.lines:
@@ -30,18 +31,16 @@ def as_markdown(document: Document) -> str:
 
 
 def print_document(document: Document, console: Console) -> None:
-    """The same on a terminal; a small one gets narrower columns, never fewer."""
+    """Its claim and its main table on a terminal; a small one gets narrower columns, never fewer. The page has the rest."""
     if document.toybox:
         console.print(Text(TOYBOX_NOTE, style="bold yellow"))
     console.print(Text(document.title, style="bold"))
-    for section in document.sections:
-        console.print()
-        console.print(_rich(section) if section.lines else Text(section.title, style="bold"))
-        for sentence in section.sentences:
-            console.print(Text(sentence, style="dim" if section.lines else ""))
-    console.print()
-    for name, value in document.facts:
-        console.print(Text.assemble((f"{name}: ", "dim"), value))
+    main = document.sections[0]
+    console.print(_rich(main))
+    for sentence in main.sentences:
+        console.print(Text(sentence, style="bold" if sentence.startswith(WARNING) else "dim"))
+    if document.claim:
+        console.print(Text(document.claim))
 
 
 def as_csv(found: Results) -> str:
