@@ -43,6 +43,7 @@ def test_every_other_file_of_the_package_is_one_family_of_the_index():
         "base",
         "cascade",
         "complete",
+        "downloading",
         "fitting",
         "flow",
         "loading",
