@@ -36,7 +36,8 @@ without a value and a branch whose lines are all commented out are left out. A n
 SECTIONS: dict[str, type[Setting]] = {
     "train": TrainConfig, "generate": GenerateConfig,
     "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels, "encoders get": EncodersGet, "doctor": Doctor,
+    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
+    "encoders get": EncodersGet, "doctor": Doctor,
     "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
     "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
 }  # fmt: skip
