@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -182,22 +183,26 @@ def prepared(folder: Path) -> Mapping[str, str]:
     """Photos, a few runs and a table in a folder, as the pages speak of them; returns the environment of the commands."""
     from PIL import Image
 
-    from dreambooth.toybox.world import held_out_subjects, render_photos
+    from dreambooth.toybox.world import held_out_subjects, render, render_mask
 
     truth = held_out_subjects()[11]
-    for name in ("photos", "paintings", "clean", "photos/rex"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number, picture in enumerate(render_photos(truth)):
-            Image.fromarray(picture).save(folder / name / f"{number}.png")
+    for number, scene in enumerate(truth.photo_scenes()):
+        photo = Image.fromarray(render(truth, scene, 128))
+        photo.putalpha(Image.fromarray((255 * render_mask(truth, scene, 128)).astype("uint8")))  # cut out, for --masks alpha
+        for name in ("photos", "paintings", "photos/rex"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            photo.save(folder / name / f"{number}.png")
     (folder / "products.csv").write_text("subject,class,photos\nrex,dog,photos/rex\n", encoding="utf-8")
     (folder / "prompts.txt").write_text("a [V] dog on the beach\n", encoding="utf-8")
     environment = {**os.environ, "DREAMBOOTH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    for run in ("my-dog", "my-dog-2", "my-style"):
-        words = ["train", "--instance_data_dir", "photos", "--class_noun", "dog", "--output_dir", run, "--method", "lora"]
-        small = [
-            word for name in ("max_train_steps", "num_class_images", "prior_inference_steps") for word in (f"--{name}", str(SMALL[name]))
-        ]
-        subprocess.run([sys.executable, "-m", "dreambooth", *words, *small], cwd=folder, env=environment, check=True, capture_output=True)
+    words = ["train", "--instance_data_dir", "photos", "--class_noun", "dog", "--output_dir", "my-dog", "--method", "lora"]
+    small = [
+        word for name, value in SMALL.items() if not name.endswith(("every", "validation_steps")) for word in (f"--{name}", str(value))
+    ]
+    own = [sys.executable, "-m", "dreambooth", *words, *small, "--skip_final_inference"]
+    subprocess.run(own, cwd=folder, env=environment, check=True, capture_output=True)
+    for other in ("my-dog-2", "my-style"):
+        shutil.copytree(folder / "my-dog", folder / other)
     return environment
 
 
