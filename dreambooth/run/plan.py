@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.core.batch import spans
 from dreambooth.core.device import reserved_mib
-from dreambooth.core.wording import size
+from dreambooth.core.wording import counted, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
@@ -22,6 +23,9 @@ from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
 from dreambooth.training.state import checkpoints
 from dreambooth.training.step import forward_backward
+
+LONG = 3.0
+"""Seconds of a trial that are enough of it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     known = known_model(str(config.model.pretrained_model_name_or_path))
+    count = counted(steps, "step")
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " a step"
     shift = flow_shift(config, family)
     shifted = f", times shifted by {shift:.3g}" if shift else ""
@@ -55,7 +60,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} steps, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -91,25 +96,29 @@ def _shapes(config: TrainConfig, material: Material, family: Family) -> str:
 
 
 def trial(trainer: Trainer, config: TrainConfig) -> str:
-    """One update's gradients, thrown away: how long the run will take and what memory it needs, measured and not guessed."""
+    """The gradients of a part of a step, thrown away: how long the run will take and what memory it needs, measured and not guessed.
+
+    Twice, for the first time takes longer; once where that is long all the same.
+    """
     batches, loop = trainer.batches, config.loop
-    stop = max(1, len(batches) // trainer.processes.count)
-    seconds = []
-    for _ in range(2):
+    rows = max(1, len(batches) // trainer.processes.count)
+    pieces = spans(rows, loop.gradient_accumulation_steps)
+    seconds: list[float] = []
+    while len(seconds) < 2 and sum(seconds) < LONG:
         start = time.perf_counter()
-        batch = batches.by_shape(trainer.step, 0, stop)
+        batch = batches.by_shape(trainer.step, *pieces[0])
         forward_backward(
-            trainer.family, batch, process=batches.process, objective=trainer.objective, pieces=loop.gradient_accumulation_steps,
-            precision=loop.mixed_precision,
+            trainer.family, batch, process=batches.process, objective=trainer.objective, precision=loop.mixed_precision
         )  # fmt: skip
         trainer.update.optimizer.zero_grad(set_to_none=True)
         if trainer.processes.device.type != "cpu":
             torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - start)
-    whole = min(seconds) * 1.15 * (trainer.total - trainer.step)
+    step = min(seconds) * len(pieces) * 1.15
+    whole = step * (trainer.total - trainer.step)
     peak = reserved_mib(trainer.processes.device)
     memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
-    return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s a step){memory}"
+    return f"about {duration(whole)} of training ({step:.2f} s a step){memory}"
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import CONSENT, check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
+from dreambooth.setup.base_weights import FORMATS
 from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import check_resolution, prior_stages
@@ -239,6 +240,8 @@ def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Packages that the settings need beside those that are always there, with the setting that needs each."""
     yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
+    kept = config.loop.base_weights and FORMATS[config.loop.base_weights].package
+    yield from [(kept, "--base_weights")] if kept else []
     if config.optimization.chosen.package:
         yield config.optimization.chosen.package
 
