@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
@@ -9,11 +10,25 @@ from dreambooth.files.names import RESERVED
 from dreambooth.files.places import is_inside
 from dreambooth.schema import Flag, Setting, flags, get, is_set
 from dreambooth.setup.checks import WORDS
+from dreambooth.setup.trust import DEEDS
 from dreambooth.web.studio import Studio
 
 PROSE = frozenset({*(path[-1] for path in WORDS), "prompt", "negative_prompt"})
 """Settings that are read by a tokenizer and name no file."""
 DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+OWN = ("output", "output_dir")
+"""Settings that say where something is written: the app says that itself."""
+
+
+def refuse_unsaid(given: Iterable[str]) -> None:
+    """Raise SettingError for the name of a setting that belongs to the command line, or that the app says itself."""
+    for name in given:
+        if name in DEEDS:
+            raise SettingError(f"--{name}", f"{DEEDS[name]}; that is asked for on the command line alone.", fix="Leave it out.")
+        if name in OWN:
+            raise SettingError(f"--{name}", "where something is written is not asked for here.", fix="Leave it out.")
 
 
 def confine(config: Setting, studio: Studio) -> None:

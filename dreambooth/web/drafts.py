@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shell_words
 from dreambooth.files.atomic import write_json
 from dreambooth.files.places import remove
@@ -15,9 +14,8 @@ from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.schema import flags
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, from_arguments
-from dreambooth.setup.trust import DEEDS
 from dreambooth.web import choices
-from dreambooth.web.confine import confine
+from dreambooth.web.confine import confine, refuse_unsaid
 from dreambooth.web.studio import Missing, Studio
 
 PHOTOS, OUTPUT = "instance_data_dir", "output_dir"
@@ -75,9 +73,7 @@ class Draft:
         return shell_words(*words)
 
     def _config(self, studio: Studio, chosen: Mapping[str, Typed]) -> TrainConfig:
-        for name in DEEDS:
-            if name in self.settings:
-                raise SettingError(f"--{name}", f"{DEEDS[name]}; that is asked for on the command line alone.", fix="Leave it out.")
+        refuse_unsaid(self.settings)
         values: dict[str, Any] = {**chosen, **self.settings}
         values |= {PHOTOS: str(studio.photos(self.id)), OUTPUT: str(studio.root / (self.name or "unnamed"))}
         config = from_arguments(config_type(values.get(choices.METHOD), may_import=False), values)

@@ -20,7 +20,7 @@ from dreambooth.setup.record import CONFIG
 from dreambooth.setup.runs import FoundRun
 from dreambooth.setup.states import State
 from dreambooth.web import jobs, planning
-from dreambooth.web.confine import confine
+from dreambooth.web.confine import confine, refuse_unsaid
 from dreambooth.web.studio import Studio
 from dreambooth.web.view import PLAY, run_view
 
@@ -61,6 +61,7 @@ def go_on(studio: Studio, name: str) -> jobs.Job:
 
 def draw(studio: Studio, run: FoundRun, typed: Values, *, step: str = "", at_once: bool = False) -> jobs.Job:
     """Draw pictures into a folder of their own below the run's; raises SettingError for a request that cannot be done."""
+    refuse_unsaid(typed)
     job = jobs.new("generate", (), run.name, _device(run), at_once=at_once)
     folder = run.folder / PLAY / job.id
     config = from_arguments(GenerateConfig, {**typed, "run": _model(run, step), "output_dir": str(folder)})
@@ -72,6 +73,7 @@ def draw(studio: Studio, run: FoundRun, typed: Values, *, step: str = "", at_onc
 
 def export(studio: Studio, run: FoundRun, typed: Values, *, step: str = "", at_once: bool = False) -> jobs.Job:
     """Write a run's result as a file for other programs; raises SettingError for what cannot be, and for one that is there."""
+    refuse_unsaid(typed)
     config = from_arguments(ExportConfig, {**typed, "run": _model(run, step)})
     confine(config, studio)
     config.refuse_contradictions()

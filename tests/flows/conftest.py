@@ -68,7 +68,7 @@ def page(request, browser, server):
     width, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = context.new_page()
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(240_000)  # a busy machine is no failure
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(server.address)

@@ -78,6 +78,22 @@ def test_what_the_command_line_refuses_a_program_is_refused_too(client, studio, 
     assert not jobs.read_jobs(studio) and not not_started
 
 
+@pytest.mark.parametrize(
+    ("what", "settings"),
+    [
+        ("pictures", {"prompt": "a dog", "allow_pickle": True}), ("pictures", {"prompt": "a dog", "output_dir": "old/samples/step-10"}),
+        ("pictures", {"prompts": "/etc/passwd"}), ("pictures", {"prompt": "a dog", "lora": "../x.safetensors"}),
+        ("export", {"format": "comfy", "output": "old/other.safetensors"}), ("export", {"format": "comfy", "allow_pickle": True}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_program_is_given_no_pickle_and_no_place_to_write_to(client, studio, what, settings):
+    made_run(studio.root)
+    answer = client.post(f"/api/runs/old/-/{what}", json={"settings": settings})
+    assert answer.status_code == 422 and answer.json()["setting"].removeprefix("--") in settings
+    assert not jobs.read_jobs(studio)
+
+
 def test_a_request_of_another_shape_is_answered_in_a_sentence(client):
     answer = client.post("/api/runs", json={"name": "x"})
     assert answer.status_code == 422 and answer.json()["setting"] == "settings"

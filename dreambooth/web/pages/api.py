@@ -13,10 +13,9 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.details import details
 from dreambooth.setup.given import config_type, from_arguments
 from dreambooth.setup.steering import ask
-from dreambooth.setup.trust import DEEDS
 from dreambooth.web import jobs, planning, starting
 from dreambooth.web.choices import METHOD, models
-from dreambooth.web.confine import confine
+from dreambooth.web.confine import confine, refuse_unsaid
 from dreambooth.web.drafts import OUTPUT, PHOTOS
 from dreambooth.web.studio import Studio
 from dreambooth.web.view import page, status_of, studio_of
@@ -175,9 +174,7 @@ def settings() -> dict[str, Any]:
 def _config(studio: Studio, asked: Training) -> TrainConfig:
     """The settings that were asked for; raises SettingError for what only the command line may say, and for what leads outside."""
     values = {name: value for name, value in asked.settings.items() if value is not None}
-    for name in (*DEEDS, OUTPUT):
-        if name in values:
-            raise SettingError(name, "that is not asked for here.", fix="Leave it out.")
+    refuse_unsaid(values)
     studio.new_run(asked.name)
     if PHOTOS in values:
         values[PHOTOS] = str(studio.inside(*str(values[PHOTOS]).split("/")))
