@@ -9,7 +9,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs lowest chaos fuzz claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs lowest chaos fuzz notebook flows claims tables bars pack selection clean
 
 # Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
@@ -73,6 +73,14 @@ chaos: setup
 fuzz: setup
 	$(ONE) DREAMBOOTH_FUZZ_CASES=500 $(BIN)/python -m pytest tests/test_fuzz_texts.py
 	$(ONE) DREAMBOOTH_FUZZ_CASES=10000 $(BIN)/python -m pytest -m slow tests/photos/test_fuzz.py
+
+# notebooks/tutorial.ipynb from top to bottom, as a reader runs it: minutes. Its outputs are not kept.
+notebook: setup
+	$(ONE) $(BIN)/python -m tools.notebook
+
+# Every page in Chromium (Debian's chromium, by Playwright): errors, sideways scrolling, missing pictures, what axe says.
+flows: setup
+	$(ONE) $(BIN)/python -m pytest -m slow tests/flows
 
 # Two claims of the paper on the toybox, 8 subjects x 2 seeds: slow, resumable; what is in the repository's rows is not done again.
 claims: setup
