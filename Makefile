@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-EXTRAS := photos,lean,optimizers,track,cluster,ui,dev
+EXTRAS := photos,lean,optimizers,track,cluster,ui,docs,dev
 PIP := install --quiet --disable-pip-version-check
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs lowest chaos fuzz notebook flows claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs site docs-test lowest chaos fuzz notebook flows claims tables bars pack selection clean
 
 # Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
@@ -56,6 +56,15 @@ docs: setup
 	$(BIN)/python -m tools.formats_table --check
 	$(BIN)/python -m tools.keywords --check
 	$(BIN)/python -m tools.lowest --check
+	$(BIN)/python -m tools.docs_commands --check
+
+# The pages as a site, in build/site; a link that leads nowhere is an error.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Every command that README and docs/ show, on the toybox: a quarter of an hour. Those that need a GPU, the Hub or a file of yours are named.
+docs-test: setup
+	$(ONE) $(BIN)/python -m tools.docs_commands
 
 # The suite with the lowest versions that pyproject.toml allows, in an environment of its own: slow, and pip has to reach these versions.
 LOWEST := $(VENV)-lowest

@@ -64,7 +64,7 @@ def test_every_system_runs_what_ci_runs():
     assert job["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
     ours = [step["run"].split()[-1] for step in job["steps"] if "run" in step]
     theirs = [line.split()[-1] for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
-    assert ours == theirs == ["setup", "check", "test"]
+    assert ours == theirs == ["setup", "check", "site", "test"]
 
 
 def test_authors_licence_and_description_are_the_same_wherever_they_stand():
@@ -124,3 +124,19 @@ def test_a_dependency_without_a_lower_bound_is_refused_by_name(tmp_path, odd):
 def test_the_file_of_lowest_versions_is_fresh(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["lowest", "--check"])
     assert lowest.main() == 0
+
+
+def test_the_wheel_carries_all_that_runs_and_no_logs():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    tracked = subprocess.run(["git", "ls-files", "dreambooth"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    data = {Path(name) for name in tracked if not name.endswith(".py")}
+    packed = {path for path in data if any(path.match(pattern) for pattern in patterns)}
+    assert {path.suffix for path in data - packed} <= {".md"}
+    assert Path("dreambooth/toybox/pipeline/unet/diffusion_pytorch_model.safetensors") in packed
+
+
+def test_every_dependency_beyond_the_ten_has_its_reason():
+    lines = (ROOT / "pyproject.toml").read_text().partition("dependencies = [")[2].partition("]")[0].strip().splitlines()
+    pulled = ("torch", "diffusers", "transformers", "accelerate", "peft", "pydantic", "rich", "pillow", "pyyaml", "jinja2")
+    for line in lines:
+        assert line.strip().startswith(tuple(f'"{name}>=' for name in pulled)) or "#" in line, line

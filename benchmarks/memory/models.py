@@ -60,7 +60,7 @@ MODELS: dict[str, dict[str, tuple[str, str, dict[str, Any]]]] = {
         "tokenizer_2": ("transformers", "T5Tokenizer", {"model_max_length": 512}),
         "scheduler": ("diffusers", "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True, "shift": 3.0}),
     },
-    "klein-base-4b": {
+    "klein-4b": {
         "": ("diffusers", "Flux2KleinPipeline", {"is_distilled": False}),
         "transformer": ("diffusers", "Flux2Transformer2DModel", {
             "num_layers": 5, "num_single_layers": 20, "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680,

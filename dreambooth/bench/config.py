@@ -1,5 +1,6 @@
 """The settings of `dreambooth bench`, beside the flags of `dreambooth train`, which go to every job."""
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from annotated_types import Ge, Le
@@ -27,6 +28,8 @@ class BenchConfig(Setting):
     """Subjects by name; automatic: as many as --num_subjects says."""
     num_subjects: Annotated[Count | None, BASIC] = None
     """The first so many subjects, in an order that takes one of each class, then a second of each; automatic: as the plan says, or all."""
+    prompts: str | None = None
+    """Text file with one prompt a line for every subject, instead of DreamBench's list; [V] stands for the subject's identifier."""
     num_prompts: Count | None = None
     """Prompts of the evaluation, spread evenly over the list; automatic: as the plan says, or all."""
     num_images: Count | None = None
@@ -52,6 +55,12 @@ class BenchConfig(Setting):
         if "://" in folder:
             raise ValueError("it is a URL; give a folder of this machine, and the URL as --storage (with --executor ray)")
         return folder
+
+    @field_validator("prompts")
+    @classmethod
+    def _from_the_root(cls, file: str | None) -> str | None:
+        """Jobs read it, wherever they are at work."""
+        return str(Path(file).expanduser().absolute()) if file else None
 
     @field_validator("seeds", "subjects")
     @classmethod

@@ -97,7 +97,7 @@ class Budget:
             yield "Nothing is left to do; the tables would be drawn anew."
             return
         once = sum(_pictures(job) for job in self.sharing.values()) * max(rate.picture for rate in self.rates.values())
-        basis = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few updates and pictures"
+        basis = "on the rows that are there" if set(self.rates) <= set(self.measured) else "in a trial of a few steps and pictures"
         yield f"Time, one job after the other: about {duration(self.seconds + once)} (measured {basis}), and once a class its class images."
         shared = sum((_pictures(job) + _class_images(job)) * _picture_bytes(job) for job in self.sharing.values())
         most = max(own.under_way for own in self.sizes.values())

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dreambooth.bench.config import BenchConfig
@@ -105,7 +106,7 @@ class Request:
 
     def evaluation(self) -> dict[str, Any]:
         """Flags of `dreambooth evaluate`: the plan's, then the command line's; encoders may also come as training flags."""
-        asked = {name: getattr(self.config, name) for name in ("num_prompts", "num_images", "class_samples")}
+        asked = {name: getattr(self.config, name) for name in ("prompts", "num_prompts", "num_images", "class_samples")}
         encoders = {name: value for name, value in self.training.items() if name in ENCODERS}
         device = {"device": self.training["device"]} if "device" in self.training else {}
         return {**self.plan.evaluation, **{name: value for name, value in asked.items() if value is not None}, **encoders, **device}
@@ -144,7 +145,7 @@ def validate(request: Request) -> None:
             check(config)
         except SettingError as error:
             raise SettingError(error.setting, f"{name}: {error.reason}", fix=error.fix) from None
-        same = seen.setdefault(json.dumps([arm.model, arm.num_photos, _learned(config)], sort_keys=True, default=str), name)
+        same = seen.setdefault(json.dumps([arm.model, arm.num_photos, learned(config)], sort_keys=True, default=str), name)
         if arm.model == "tuned" and same != name:
             fix = "Leave out one of them, or the flag of the command line that makes them so."
             raise SettingError(f"{request.plan.name}: arms", f"{same!r} and {name!r} are one and the same.", fix=fix)
@@ -177,14 +178,15 @@ def _refuse_places(request: Request) -> None:
     refuse_mixing([*places, Place("--output_dir", request.root, "output", writes=WRITES)])
 
 
-def relative(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Training flags with `x0.5` turned into half of what the flag would be without it; whole numbers are rounded, never below 1."""
+def relative(settings: Mapping[str, Any], *, beside: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Training flags with `x0.5` turned into half of what the flag would be without it, `beside` others that count less; whole numbers
+    are rounded, never below 1."""
     asked = {name: FACTOR.fullmatch(value) for name, value in settings.items() if isinstance(value, str)}
     factors = {name: float(found[1]) for name, found in asked.items() if found}
     plain = {name: value for name, value in settings.items() if name not in factors}
     if not factors:
         return plain
-    config = _resolved(plain)
+    config = resolved({**beside, **plain})
     for name, factor in factors.items():
         value = get(config, flags(type(config))[name].path)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -217,10 +219,15 @@ def _settings(arm: Arm, subject: Subject, request: Request, *, seed: int) -> tup
     """Flat training flags of one job, the recipe's among them, so that a recipe that changes meanwhile does not; and their tree."""
     called = names(arm, subject, request.dataset.nouns, seed=seed)
     given = relative({**request.given(arm), **called, "seed": seed})
-    config = _resolved(given)
+    return settled(given, {name: value for name, value in request.evaluation().items() if name in ENCODERS})
+
+
+def settled(given: Mapping[str, Any], encoders: Mapping[str, Any]) -> tuple[dict[str, Any], TrainConfig]:
+    """Flat training flags with the recipe's values filled in, and their tree; `encoders` are those of the examination afterwards."""
+    config = resolved(given)
     if config.watching.evaluate_every:  # scores during training use the encoders of the final evaluation
-        given |= {name: value for name, value in request.evaluation().items() if name in ENCODERS}
-        config = _resolved(given)
+        given = {**given, **encoders}
+        config = resolved(given)
     tree = {name: flag.path for name, flag in flags(type(config)).items() if name not in NOT_TO_SET or name in given}
     return {
         name: _plain(get(config, path)) for name, path in tree.items() if is_set(config, path) and get(config, path) is not None
@@ -232,7 +239,8 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _resolved(settings: Mapping[str, Any]) -> TrainConfig:
+def resolved(settings: Mapping[str, Any]) -> TrainConfig:
+    """The tree of flat training flags, the recipe's values filled in."""
     config = train_config(**settings)
     return resolve(config, family_of(config.model))
 
@@ -245,13 +253,13 @@ def _sampling(request: Request, arm: Arm) -> dict[str, Any]:
         return {name: value for name, value in given.items() if name in tree and tree[name].path[0] in branches}
 
     asked = of({**request.plan.settings, **request.training}, "model", "cropping", "validation")
-    config = _resolved(relative({**asked, **of(arm.settings, "model")}))
+    config = resolved(relative({**asked, **of(arm.settings, "model")}))
     size = config.cropping.resolution
     own = config.validation.sampling(size or 1).model_dump(exclude={"height", "width"})
     return own | ({"height": size, "width": size} if size else {})
 
 
-def _learned(config: TrainConfig) -> dict[str, Any]:
+def learned(config: TrainConfig) -> dict[str, Any]:
     """What of a configuration decides what is learned, as plain values."""
     whole, kind = config.model_dump(mode="json"), config.method.kind
     method = differing(f"method.{kind}", {name: value for name, value in whole.pop("method").items() if name != "kind"})
@@ -277,7 +285,7 @@ def _drawn_with(job: Job, config: TrainConfig) -> dict[str, Any]:
 
 
 def _key(job: Job, config: TrainConfig) -> str:
-    tree, examined = _learned(config), job.examined
+    tree, examined = learned(config), job.examined
     if config.objective.masked_loss:
         tree["masks"] = photos_digest(str(Path(job.photos) / MASKS), None)
     prompts = [(prompt.asked, prompt.plain) for prompt in prompts_of(job)]

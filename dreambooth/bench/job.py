@@ -108,6 +108,8 @@ class Row:
     """One of the subject's photos, small, in the same way."""
     made: dict[str, str] = field(default_factory=dict)
     """Versions, device, end."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """Of a row of `batch`: its verdict, the figures that it stands on, and the file that was made, with its SHA-256."""
 
     @property
     def pictured(self) -> list[str]:
@@ -117,7 +119,7 @@ class Row:
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name != "result"}
 
 
 @dataclass(frozen=True)

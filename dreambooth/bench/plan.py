@@ -82,6 +82,8 @@ class Plan(Setting):
     """Columns of the table."""
     paper: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Arm -> metric -> the paper's value; also "real photos", "real photos, with self-pairs" and "untuned"."""
+    paper_of: str = ""
+    """What the paper's values were measured on: "Imagen, 15 subjects"."""
     baseline: str | None = None
     """The arm that others are tested against; automatic: the first."""
     keep: str = "scores"
@@ -112,7 +114,7 @@ class Plan(Setting):
         notes = (self.about, *self.notes) if self.about else self.notes
         lines = self.lines()
         untrained = tuple(name for name, arm in lines.items() if arm.model != "tuned")
-        return Layout(self.name, self.title, tuple(lines), self.metrics, self.paper, untrained, self.baseline, notes)
+        return Layout(self.name, self.title, tuple(lines), self.metrics, self.paper, self.paper_of, untrained, self.baseline, notes)
 
 
 def read_plan(name: str, given: Mapping[str, Any] | None = None) -> Plan:
@@ -124,7 +126,7 @@ def read_plan(name: str, given: Mapping[str, Any] | None = None) -> Plan:
     if path.suffix not in (".yaml", ".yml"):
         shipped = plans()
         if name not in shipped:
-            fix = nearest(name, shipped) or f"There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml."
+            fix = f"{nearest(name, shipped)} There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml.".strip()
             raise SettingError("plan", f"there is no plan {name!r}.", fix=fix)
         return parse_plan(_shipped(name), name)
     tree = read_yaml_file(path, "plan")

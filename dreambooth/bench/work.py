@@ -50,16 +50,16 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     silence_libraries()
     writable_folder(folder, "--output_dir")
     kept = parse_keep(job.keep)
-    earlier = _row_of(folder)
+    earlier = row_of(folder)
     if earlier:
         kept.prune(folder)  # the start before may have been killed at it
         return earlier
-    _same_files(job)
+    refuse_other_files(job)
     encoders = yield from load_encoders(job)
-    record, shared = (yield from _learn(job, folder, stop)) if job.trains else ({}, {})
+    record, shared = (yield from learn(job, folder, stop)) if job.trains else ({}, {})
     learned = time.perf_counter()
     found = yield from examine(job, folder / RUN if job.trains else None, encoders)
-    _same_files(job)
+    refuse_other_files(job)
     pictures = {
         "pictures": _small(job, folder, found), "untuned_pictures": _small(job, folder, found, untuned=True) if job.trains else {},
         "photo": _save_small(job, folder, "photo.jpg", load(scan(job.photos).photos[0])),
@@ -73,16 +73,17 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
-        job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=_given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
-        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, made=_made(record), **pictures,
+        job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *values_of(found.scores),
+        untuned=values_of(found.untuned)[0], real=values_of(found.real)[0], settings=given(job), protocol=protocol,
+        base=found.base, toybox=found.toybox, seconds=seconds, steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size,
+        made=made_with(record), **pictures,
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
     return row
 
 
-def _row_of(folder: Path) -> Row | None:
+def row_of(folder: Path) -> Row | None:
     """The row of a job that is done; one that is damaged is made anew."""
     try:
         return read_row(folder / ROW)
@@ -95,7 +96,7 @@ def configured(job: Job) -> TrainConfig:
     return resolve(job.config, family_of(job.config.model))
 
 
-def _same_files(job: Job) -> None:
+def refuse_other_files(job: Job) -> None:
     """See that photos, base model and encoders are those of the job's key; raises RunError when somebody has changed them meanwhile."""
     same = {
         "the photos": photos_digest(job.photos, None) == job.photos_digest,
@@ -107,8 +108,13 @@ def _same_files(job: Job) -> None:
             raise RunError(f"{what.capitalize()} are not those that the bench was started with: {why}. Start it again.")
 
 
-def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
-    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what was drawn before it."""
+def learn(
+    job: Job, folder: Path, stop: Stop, *, is_result: bool = False
+) -> Generator[JobProgress, None, tuple[dict[str, Any], dict[str, str]]]:
+    """Train to the end, from the newest checkpoint if there is one; returns the run's record and what was drawn before it.
+
+    `is_result`: the run itself is what is wanted and not its scores alone, so that it also writes files for other programs.
+    """
     run = folder / RUN
     config = configured(job)
     with suppress(SettingError):  # there is none yet; or it is damaged, and the training that goes on writes it anew
@@ -118,12 +124,12 @@ def _learn(job: Job, folder: Path, stop: Stop) -> Generator[JobProgress, None, t
     drawn, there = class_images(job, config)
     own: dict[tuple[str, ...], Any] = {
         ("photos", "instance_data_dir"): _photos(job, folder), ("output", "output_dir"): str(run),
-        ("validation", "skip_final_inference"): True,
+        ("validation", "skip_final_inference"): bool(job.evaluation) or not is_result,  # pictures are drawn afterwards
         ("loop", "allow_changed_settings"): True,  # the key has seen to it that only folders differ
     }  # fmt: skip
     own |= {("prior", "class_data_dir"): str(drawn)} if drawn else {}
     own |= {("loop", "resume_from_checkpoint"): "latest"} if checkpoints(run) else {}
-    own |= {} if "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
+    own |= {} if is_result or "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
     yield from moves(job, train(job.config.updated(own), stop=stop))
     return read_record(run), {"class images": "were there already"} if there else {}
 
@@ -147,7 +153,7 @@ def _photos(job: Job, folder: Path) -> str:
     return str(own)
 
 
-def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+def values_of(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Metrics that have a value, and the reasons of those that have none."""
     values = {name: {k: v for k, v in score.items() if v is not None} for name, score in scored.items() if score["value"] is not None}
     return values, {name: str(score["reason"]) for name, score in scored.items() if score["value"] is None}
@@ -171,12 +177,17 @@ def _save_small(job: Job, folder: Path, name: str, image: Image.Image) -> str:
     """Keep a picture, small; returns its path relative to the bench's output folder."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    with whole_file(folder / "pictures" / name) as partial:
-        small.save(partial, "JPEG", quality=90)
+    save_jpeg(folder / "pictures" / name, small)
     return f"jobs/{job.key}/pictures/{name}"
 
 
-def _given(job: Job) -> dict[str, Any]:
+def save_jpeg(path: Path, image: Image.Image) -> None:
+    """A picture for a page, whole or not at all."""
+    with whole_file(path) as partial:
+        image.save(partial, "JPEG", quality=90)
+
+
+def given(job: Job) -> dict[str, Any]:
     """The settings that the arm gave, without the places of this machine's folders, and what it called the subject."""
     extra = {"num_photos": job.num_photos, "description": job.description}
     settings = {name: value for name, value in job.settings.items() if name != "cache_dir"}
@@ -184,7 +195,7 @@ def _given(job: Job) -> dict[str, Any]:
     return {**record, **{name: value for name, value in extra.items() if value is not None}}
 
 
-def _made(record: dict[str, Any]) -> dict[str, str]:
+def made_with(record: dict[str, Any]) -> dict[str, str]:
     """Versions, device and end; hosts stand in run.json alone."""
     names = ("torch", "diffusers", "transformers", "peft")
     host = record.get("host") or {}

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as Collection
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -23,13 +24,13 @@ from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.help import Page, help_text, help_topic
-from dreambooth.cli.parse import named_method, read_flags
+from dreambooth.cli.parse import named_method, read_flags, refuse_missing
 from dreambooth.cli.progress import Jobs
 from dreambooth.core.errors import Interrupted, SettingError
 from dreambooth.core.trees import at
 from dreambooth.evaluation.subject import is_toybox
 from dreambooth.files.packaged import TOYBOX
-from dreambooth.schema import flags
+from dreambooth.schema import Setting, flags
 from dreambooth.setup.given import config_type
 
 USAGE = "dreambooth bench PLAN [--dataset_dir DIR] [--output_dir OUT] [--seeds 0 1 2] [--num_subjects 5] [any flag of train] ..."
@@ -44,14 +45,20 @@ EXAMPLES = (
 )
 
 
+INSTEAD = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}
+
+
 def main(argv: Sequence[str]) -> int:
     """Bench as the flags say."""
     if (topic := help_topic(argv)) is not None:
         print(help_text(BenchConfig, Page(USAGE, INTRO.format(plans=", ".join(plans())), EXAMPLES), topic))
         return 0
-    own, rest = _parted(argv)
-    config = BenchConfig.parse(read_flags(own, BenchConfig)[0])
-    training, remarks = _training(rest)
+    own, rest = parted(argv, BenchConfig)
+    values = read_flags(own, BenchConfig)[0]
+    if not at(values, ("pack",), False):
+        refuse_missing(BenchConfig, values, f"dreambooth bench PLAN ... Plans: {', '.join(plans())}; or a YAML file of your own.")
+    config = BenchConfig.parse(values)
+    training, remarks = training_flags(rest, NOT_TO_SET, instead=INSTEAD)
     if config.pack:
         return _pack(config, training)
     plan = read_plan(config.plan, training)
@@ -103,9 +110,9 @@ def _shown(request: Request, stop: Stop) -> Ended:
         shown.close()
 
 
-def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The bench's own words, and those for training; a flag's values go where it goes."""
-    known, own, rest = flags(BenchConfig), list[str](), list[str]()
+def parted(argv: Sequence[str], tree: type[Setting]) -> tuple[list[str], list[str]]:
+    """A command's own words, and those for training; a flag's values go where it goes."""
+    known, own, rest = flags(tree), list[str](), list[str]()
     target = own
     for word in argv:
         if word.startswith("--") and len(word) > 2:
@@ -115,8 +122,9 @@ def _parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Flat training flags of the command line, and remarks on their old names."""
+def training_flags(words: Sequence[str], refused: Collection[str], *, instead: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Flat training flags of the command line, and remarks on their old names; raises SettingError for `refused` ones, which the jobs'
+    own command decides, with what to do `instead`."""
     tree = config_type(named_method(words))
     values, _, remarks = read_flags(words, tree, aliases=ALIASES)
     found: dict[str, Any] = {}
@@ -124,11 +132,8 @@ def _training(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         value = at(values, flag.path)
         if value is not None:
             found[name] = value
-    for name in NOT_TO_SET & found.keys():
-        fix = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}.get(
-            name, "Leave it out."
-        )
-        raise SettingError(f"--{name}", "the bench itself sets it for every job.", fix=fix)
+    for name in sorted(refused & found.keys()):
+        raise SettingError(f"--{name}", "it is set for every job by the command itself.", fix=instead.get(name, "Leave it out."))
     return found, remarks
 
 

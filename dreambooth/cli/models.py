@@ -7,10 +7,11 @@ from typing import Any
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.families import Family, trained_here
 from dreambooth.families.names import Fact, KnownModel, known_models
+from dreambooth.memory.cards import card_of
 from dreambooth.schema import Setting
 
 USAGE = "dreambooth models [--json]"
-HEAD = ("name", "family", "denoiser", "text encoders", "licence", "commercial use", "gated", "recipe of LoRA")
+HEAD = ("name", "family", "denoiser", "text encoders", "licence", "commercial use", "gated", "LoRA fits", "recipe of LoRA")
 NOTE = """
 A name stands for its model on the Hub wherever one is asked for (--pretrained_model_name_or_path klein-4b); a folder of that name comes
 first. What no source says itself is left to the model's page, and a licence is read by people. As of 2026-11; --json has the sources."""
@@ -46,7 +47,14 @@ def _trainable() -> Iterator[tuple[KnownModel, type[Family]]]:
 
 def _row(model: KnownModel, family: type[Family]) -> tuple[str, ...]:
     sizes = (_sized(model.billions, "B"), _sized(model.text_gib, "GiB"))
-    return (model.name, family.name, *sizes, *map(str, (model.licence, model.commercial, model.gated)), _recipe(model, family))
+    terms = map(str, (model.licence, model.commercial, model.gated))
+    return (model.name, family.name, *sizes, *terms, _fits(model), _recipe(model, family))
+
+
+def _fits(model: KnownModel) -> str:
+    """The smallest card for a LoRA at 1024 pixels, as predicted: without and with base weights of 4 bits."""
+    cards = {way: card_of(model.name, way) for way in ("LoRA", "LoRA, nf4")}
+    return ", ".join(f"{card} GB{way.removeprefix('LoRA').replace(', ', ' ')}" for way, card in cards.items() if card) or "dreambooth plan"
 
 
 def _sized(fact: Fact, unit: str) -> str:
@@ -59,7 +67,7 @@ def _recipe(model: KnownModel, family: type[Family]) -> str:
         return f"distilled; train {model.train.value}" if model.train.confirmed else "distilled"
     recipe = {"rank": 4, "learning_rate": 1e-4, "max_train_steps": 500} | dict(family.recipe["lora"])
     twin = f"; also draws with {model.draw}" if model.draw else ""
-    return f"rank {recipe['rank']}, {recipe['learning_rate']:g}, {recipe['max_train_steps']} updates{twin}"
+    return f"rank {recipe['rank']}, {recipe['learning_rate']:g}, {recipe['max_train_steps']} steps{twin}"
 
 
 def _plain(model: KnownModel, family: type[Family]) -> dict[str, Any]:

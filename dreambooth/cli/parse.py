@@ -1,5 +1,6 @@
 """Flags from a tree of settings: `--learning_rate` and `--learning-rate` are one flag, pydantic reads the values."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,9 +9,12 @@ from typing import Any, TypeVar
 from dreambooth.cli.help import HELP, Page, help_text, help_topic
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at, place
+from dreambooth.core.wording import alternatives
 from dreambooth.schema import Flag, Setting, flags, nearest
 
 AnySetting = TypeVar("AnySetting", bound=Setting)
+SHORT = re.compile(r" (?:\[(?=[-\"])|\.\.\.|--(?!as))")
+"""Where the part of a usage ends that a command cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ def read_flags(
     others: dict[str, str] = {}
     remarks: list[str] = []
     free: list[str] = []
-    words = list(argv)
+    words, switch = list(argv), ""
     while words:
         word = words.pop(0)
         if not word.startswith("--") or len(word) == 2:
+            if switch and not tree.positional:
+                raise SettingError(f"--{switch}", f"it is a switch and takes no {word!r}.", fix=f"Write --{switch} or --no-{switch}.")
             free.append(word)
             continue
         name, has_value, inline = word[2:].partition("=")
@@ -58,6 +64,7 @@ def read_flags(
             remarks += _use_alias(name, aliases[name], known, given, words, values)
         else:
             flag, value = _value(name, known, aliases, given, words)
+            switch = flag.name if flag.is_switch else ""
             if flag.is_list:  # given again, it gets longer
                 value = [*at(values, flag.path, []), *value]
             place(values, flag.path, value)
@@ -132,7 +139,7 @@ def _positional(tree: type[Setting], known: dict[str, Flag], free: list[str], va
     if free:
         expected = " ".join(name.upper() for name in tree.positional)
         fix = f"Words without a flag are: {expected}." if expected else "All settings are flags (--name value)."
-        raise SettingError(free[0], "what is this for?", fix=fix)
+        raise SettingError(free[0], "it stands behind no flag.", fix=fix)
 
 
 def _did_you_mean(name: str, names: list[str]) -> str:
@@ -165,4 +172,24 @@ def settings_from(
         page = Page(usage, intro, examples, heads)
         print(help_text(tree, page, topic, hidden=[flag.name for flag in others.values()]))
         return None
-    return tree.parse(read_flags(argv, tree, aliases=aliases)[0])
+    values = read_flags(argv, tree, aliases=aliases)[0]
+    refuse_missing(tree, values, usage)
+    return tree.parse(values)
+
+
+def refuse_missing(tree: type[Setting], values: Mapping[str, Any], usage: str) -> None:
+    """Raise SettingError where a word is missing that the command cannot do without: what it is, and how the command is written."""
+    for name in tree.positional:
+        info = tree.model_fields[name]
+        if not at(values, (name,), None) and (info.is_required() or info.default == ""):
+            choices = flags(tree)[name].choices
+            what = f"{alternatives(choices)}".capitalize() if choices else "Where to" if name.startswith("out") else f"Which {name}"
+            raise MissingWord(f"--{name}", f"{what}? {re.split(SHORT, usage)[0]}")
+
+
+class MissingWord(SettingError):
+    """A word that is missing. It has no flag that anybody would have typed, so its text is the question alone."""
+
+    def __init__(self, setting: str, reason: str):
+        super().__init__("", reason)
+        self.setting = setting

@@ -20,7 +20,7 @@ PREPARE = "dreambooth photos prepare DIR OUT [--resolution 512] [--crop subject]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check, prepare or caption; a check ends with 1 when there are findings that must be mended."""
+    """Check, prepare or caption; a check ends with 1 when there are findings that must be fixed."""
     return subcommand("photos", argv, {"check": _check, "prepare": _prepare, "caption": _caption}, usage=HELP)
 
 

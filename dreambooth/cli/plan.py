@@ -15,6 +15,7 @@ from dreambooth.core.device import parse_memory, pick_device
 from dreambooth.core.trees import merged
 from dreambooth.core.wording import size
 from dreambooth.families import family_of
+from dreambooth.families.names import known_model
 from dreambooth.memory.estimate import estimate, free_bytes, rehearse, with_configurations
 from dreambooth.memory.fitting import fitting, least_estimate
 from dreambooth.run.plan import needed_bytes
@@ -84,9 +85,11 @@ def _plan(config: TrainConfig, limit: int | None, *, as_json: bool) -> str:
     how = (
         f"{config.method.kind}, {config.cropping.resolution} px, {batch} at a time, {'with' if loop.gradient_checkpointing else 'without'}"
     )
+    known = known_model(name)
     precision = {"no": "float32"}.get(loop.mixed_precision, loop.mixed_precision)
     lines = [
         ("model", f"{name} ({kind.name})"),
+        *([("licence", known.licensed)] if known else []),
         ("settings", f"{how} gradient checkpointing, {precision}; {rehearsal.trainable:,} weights learn"),
         *found.lines(), ("disk", size(disk)),
         *([("fit", fit.explained(asked) or "nothing has to be changed")] if fit else []),

@@ -1,6 +1,7 @@
 """Many jobs on a terminal: a bar over all of them, one for each that is under way, and a line for each that has ended."""
 
 import time
+from collections.abc import Callable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -15,7 +16,9 @@ SHOWN = ("dino", "clip_i", "clip_t", "pres", "div")
 class Jobs:
     """Shows a bench's records as they come; without a terminal, plain lines."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int | None, *, name: Callable[[Job], str] | None = None, result: Callable[[Row], str] | None = None):
+        """`count`: of all jobs, where it is known; `name` and `result` say what a job is called and has come to, in a line."""
+        self.name, self.result = name or _name, result or _scores
         self.finished = self.failed = self.there = 0
         self.console = Lasting(highlight=False, soft_wrap=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -39,7 +42,7 @@ class Jobs:
             self._moved(record)
         elif isinstance(record, Finished):
             self.finished += 1
-            self._ended(record.job, f"{_scores(record.row)} ({record.row.seconds.get('everything', 0):.0f} s)")
+            self._ended(record.job, f"{self.result(record.row)} ({record.row.seconds.get('everything', 0):.0f} s)")
         elif isinstance(record, Failed):
             self.failed += 1
             self._ended(record.job, f"FAILED: {record.reason}")
@@ -54,9 +57,9 @@ class Jobs:
             self.bars.stop()
 
     def _started(self, started: Started) -> None:
-        self.names[started.job.key] = _name(started.job)
+        self.names[started.job.key] = self.name(started.job)
         if self.bars and started.job.key not in self.tasks:
-            self.tasks[started.job.key] = self.bars.add_task(_name(started.job), total=None)
+            self.tasks[started.job.key] = self.bars.add_task(self.name(started.job), total=None)
 
     def _moved(self, moved: JobProgress) -> None:
         if self.bars and moved.key in self.tasks:
@@ -65,7 +68,7 @@ class Jobs:
 
     def _ended(self, job: Job, words: str) -> None:
         done = self.finished + self.failed
-        self.say(f"{time.strftime('%H:%M:%S')} {done} {_name(job)}: {words}")
+        self.say(f"{time.strftime('%H:%M:%S')} {done} {self.name(job)}: {words}")
         if self.bars and job.key in self.tasks:
             self.bars.remove_task(self.tasks.pop(job.key))
         self._counted()

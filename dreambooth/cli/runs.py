@@ -84,7 +84,7 @@ class RunsTell(Setting):
     run: str
     """The run's name in the list, or its folder."""
     what: Literal["sample", "save", "stop", "finish"]
-    """It is done after the update under way."""
+    """It is done after the step under way."""
     root: str = "."
     """Folder that the name is looked for in."""
 
@@ -172,7 +172,7 @@ def _tell(argv: Sequence[str]) -> int:
 
         run = find_run(settings.run, expanded(settings.root, "--root"))
         status = ask(run, settings.what)
-        when = "after the update under way" if status.phase == "training" else f"when its training goes on (now: {status})"
+        when = "after the step under way" if status.phase == "training" else f"when its training goes on (now: {status})"
         print(f"{run.name} is asked to {settings.what}, which it does {when}.")
     return 0
 

@@ -26,7 +26,7 @@ INTRO = """Fine-tune a text-to-image model on 3-5 photos of a subject (DreamBoot
 
 What you do not give comes from the recipe of the base model and the method (--preset diffusers: from diffusers' scripts). [V] in any prompt stands for the subject. Flags may be written with - or _."""  # noqa: E501
 OTHERS = {
-    "config FILE": "Read settings from YAML first; every run writes a complete config.yaml.",
+    "config FILE": "Read settings from YAML, or a TOML of kohya's, first; every run writes a complete config.yaml.",
     "notify COMMAND": "Run a command when the training has ended, however, with DREAMBOOTH_RUN, DREAMBOOTH_STATE and DREAMBOOTH_CAUSE in its environment.",  # noqa: E501
     "debug": "Show tracebacks.",
 }

@@ -34,6 +34,11 @@ def alternatives(names: Sequence[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 photo, 5 photos."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def shortened(text: str, limit: int = 120) -> str:
     """A text that may be anything, fit for the inside of a sentence."""
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."
@@ -45,6 +50,11 @@ def shell_words(*words: str | Path) -> str:
     A path that begins with a dash gets `./` before it, so that it is not taken for a flag.
     """
     return " ".join(_quoted(f".{os.sep}{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)) for word in words)
+
+
+def resume_command(run: Path) -> str:
+    """The line that goes on with a run that was stopped, ready to be pasted."""
+    return shell_words("dreambooth", "train", "--config", run / "config.yaml", "--resume_from_checkpoint", "latest")
 
 
 def size(count: int | float) -> str:

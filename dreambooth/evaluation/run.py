@@ -24,7 +24,7 @@ from dreambooth.files.locks import claimed
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.formats.finding import find_file
 from dreambooth.formats.loras import read_lora
-from dreambooth.metrics import EvalImages, GeneratedImage
+from dreambooth.metrics import SCORES, EvalImages, GeneratedImage
 from dreambooth.metrics.encoders import LoadedEncoders
 from dreambooth.prompts.placeholder import PLACEHOLDER, fill, read_prompts
 from dreambooth.setup.model import pipeline_of, silence_libraries
@@ -49,15 +49,17 @@ class Scored:
         return self.scores["verdict"]["sentence"]
 
 
-def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterator[Message | Progress | Scored]:
+def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str | None = None) -> Iterator[Message | Progress | Scored]:
     """Draw the suite with the tuned and the untuned model at equal seeds, score everything, write it down; the last record is `Scored`.
 
+    `name` is what the model is called in scores and sheets; left out, by its folder.
     Pictures that are there already, drawn with equal settings by equal weights, are used again: an interrupted evaluation goes on.
     Raises SettingError before anything is drawn for encoders, photos or words that are missing.
     """
     folder = refuse(config)
     silence_libraries()
     subject = _examined(config)
+    subject = replace(subject, name=name) if name else subject
     if config.lora:
         digest = file_digest(find_file(str(named(config.lora, "--lora")), allow_pickle=config.allow_pickle))
         own = hashlib.sha256(f"{subject.weights}\0{digest}".encode()).hexdigest()
@@ -67,6 +69,9 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None) -> Iterato
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
     yield Message("Loading the encoders ...")
     names = encoders.ready()
+    for name in encoders.missing():
+        titles = ", ".join(metric.title for metric in SCORES if metric.encoder == name)
+        yield Message(f"Without a value: {titles}, for there is no {name} here. `dreambooth encoders get {name}` brings it.")
     with claimed(folder, "evaluate"):
         clock = time.perf_counter()
         evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)

@@ -33,7 +33,7 @@ LOSSES = {
     "subject": "the subject is lost", "prompts": "prompts are followed less", "class": "the class turns into the subject",
     "photos": "photos are repeated",
 }  # fmt: skip
-UNSEEN = "Step {last}, the last, looks no more like the subject than the untuned model: train for longer or with a higher learning rate."
+UNSEEN = "Step {last}, the last, is no closer to the subject than the untuned model: train for longer or with a higher learning rate."
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _why(best: int, found: Mapping[int, Mapping[str, float]]) -> str:
     end = max(found)
     chosen, last = found[best], found[end]
     if best == end:
-        return f"Step {best}, the last, is the best so far; more steps may do better."
+        return f"Best so far: step {best}, the last one. {'Still improving.' if len(found) > 1 else 'More steps may do better.'}"
     name, fall = max(((name, chosen[name] - last[name]) for name in chosen), key=lambda pair: pair[1])
     if fall > FALL:
         return f"Step {best} is best; by step {end} {LOSSES[name]} (kept: {chosen[name]:.0%}, then {last[name]:.0%})."

@@ -31,6 +31,8 @@ COPIES = 0.25
 ENTANGLED = 0.75
 GRAINY, GRAIN_LEVELS = 1.6, 3.0
 BROKEN = 0.02
+WORDS = ("good", "fair", "undertrained", "stalled", "overfitted", "damaged", "unknown")
+"""What a verdict may be, in one word."""
 
 Table = Mapping[str, Any]
 
@@ -49,7 +51,7 @@ class Verdict:
     """One word, one sentence, the problems in the order of their weight, and the figures that it stands on."""
 
     word: str
-    """good, fair, undertrained, stalled, overfitted, damaged, or unknown."""
+    """One of `WORDS`."""
     sentence: str
     problems: tuple[Problem, ...]
     figures: dict[str, float | None]

@@ -61,10 +61,15 @@ class KnownModel(BaseModel):
         """Where its terms stand."""
         return f"https://huggingface.co/{self.id.value}"
 
+    @property
+    def licensed(self) -> str:
+        """Its licence in half a sentence."""
+        return f"{self.licence}; commercial use: {self.commercial}"
+
     def terms(self) -> str:
         """What a person should know before it is downloaded, in a sentence or two."""
         gate = f" It is gated: accept its terms at {self.page}, then `hf auth login`." if self.gated.known == "yes" else ""
-        return f"{self.id.value} is to be downloaded. Licence: {self.licence}; commercial use: {self.commercial}.{gate}"
+        return f"{self.id.value} is to be downloaded. Licence: {self.licensed}.{gate}"
 
     def advice(self) -> str | None:
         """What speaks against training it; None where nothing does."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,18 @@ HUB = {
     "StableDiffusionPipeline": "stable-diffusion-v1-5/stable-diffusion-v1-5", "SD 2": "stabilityai/stable-diffusion-2-1",
 }  # fmt: skip
 """Whose configurations in the Hub's cache stand in where no folder was named; of SD 2 the one at 768 pixels, which predicts v."""
+TRANSFORMERS = {
+    "single_stream_modulation.lin.": ("FLUX.2", "Flux2Transformer2DModel", "black-forest-labs/FLUX.2-dev"),
+    "double_blocks.0.img_attn.": ("FLUX.1", "FluxTransformer2DModel", "black-forest-labs/FLUX.1-dev"),
+    "joint_blocks.0.context_block.": ("Stable Diffusion 3", "SD3Transformer2DModel", "stabilityai/stable-diffusion-3.5-medium"),
+    "txtfusion.projector.": ("Krea 2", "Krea2Transformer2DModel", "krea/Krea-2-Raw"),
+    "layers.0.adaLN_modulation.0.": ("Z-Image", "ZImageTransformer2DModel", "Tongyi-MAI/Z-Image"),
+    "transformer_blocks.0.img_mlp.net.": ("Qwen-Image", "QwenImageTransformer2DModel", "Qwen/Qwen-Image"),
+    "blocks.0.mlp.inverted_conv.": ("Sana", "SanaTransformer2DModel", "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers"),
+    "blocks.0.cross_attn.q_linear.": ("PixArt", None, "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"),
+}
+"""By what a name begins with, behind `model.diffusion_model.` in some files: the network of a flow, the class of diffusers' that reads its
+first release's names (none reads PixArt's), and a pipeline of it. The first that is found counts."""
 OPEN_CLIP_MARK = "cond_stage_model.model.token_embedding.weight"
 SCALED = ("scaled_fp8", "scale_weight", "weight_scale")
 VERSION = "1"
@@ -75,6 +87,7 @@ def kind_of(path: Path, setting: str = FLAG) -> tuple[str, dict[str, tuple[str, 
     if unet and not any(name.startswith(VAE) for name in header):
         raise SettingError(setting, f"{path} holds no VAE.", fix="Take the whole checkpoint.")
     if unet is None:
+        _refuse_transformer(path, header, setting)
         what = what_it_is({name: torch.empty(shape, device="meta") for name, (_, shape) in header.items()})
         reason = f"{path} {what}." if not what.startswith("holds") else f"{path} is no checkpoint of Stable Diffusion or SDXL."
         raise SettingError(setting, reason, fix="Give a pipeline folder of it.")
@@ -82,6 +95,16 @@ def kind_of(path: Path, setting: str = FLAG) -> tuple[str, dict[str, tuple[str, 
         raise SettingError(setting, f"{path} is for inpainting or editing pictures ({unet[1][1]} channels).", fix="Take the base model.")
     is_xl = any(name.startswith(SECOND) for name in header)
     return ("StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"), header
+
+
+def _refuse_transformer(path: Path, names: Iterable[str], setting: str) -> None:
+    """Raise SettingError for a flow's file, which holds its transformer alone as a rule, with how it becomes a pipeline folder."""
+    bare = {name.removeprefix(UNET) for name in names}
+    for mark, (family, kind, hub) in TRANSFORMERS.items():
+        if any(name.startswith(mark) for name in bare):
+            own = f"; {kind}.from_single_file puts this file's weights into it (docs/export.md)" if kind else ""
+            fix = f"Give the folder of a whole pipeline: hf download {hub} --local-dir FOLDER{own}."
+            raise SettingError(setting, f"{path.name} is a transformer of {family}, without the rest of its pipeline.", fix=fix)
 
 
 def refuse_single_file(source: "ModelSource", path: Path) -> None:

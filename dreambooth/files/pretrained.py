@@ -20,23 +20,28 @@ HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False, short_names: Collection[str] = ()) -> None:
     """Raise SettingError for the name of a model that is nothing on this disk and can be nothing on the Hub: it was meant as a folder, or
     as one of the `short_names`."""
-    path = Path(name)
+    if not is_nothing(name, needs_owner=needs_owner):
+        return
+    hub = "Give a folder, or a Hub id such as owner/name."
+    near = difflib.get_close_matches(name.casefold(), short_names, n=1)
+    raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(Path(name)) or (f"Did you mean {near[0]}?" if near else hub))
+
+
+def is_nothing(name: str, *, needs_owner: bool = False) -> bool:
+    """Whether the name of a model is nothing on this disk, and can be nothing on the Hub, where with `needs_owner` a name has an owner."""
     try:
-        path = path.expanduser()
-        is_there = path.exists()
+        is_there = Path(name).expanduser().exists()
     except (OSError, RuntimeError):  # a name that no disk takes, a user whom nobody knows
         is_there = False
-    if not is_there and not (HUB_ID.fullmatch(name) and ("/" in name or not needs_owner)):
-        hub = "Give a folder, or a Hub id such as owner/name."
-        near = difflib.get_close_matches(name.casefold(), short_names, n=1)
-        raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(path) or (f"Did you mean {near[0]}?" if near else hub))
+    return not is_there and not (HUB_ID.fullmatch(name) and ("/" in name or not needs_owner))
 
 
 def nearest_folder(path: Path) -> str:
     """Which folder beside it may have been meant, as a question; nothing where none is near."""
     try:
+        path = path.expanduser()
         names = [found.name for found in path.parent.iterdir() if found.is_dir()]
-    except OSError:
+    except (OSError, RuntimeError):
         return ""
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"Did you mean {path.parent / near[0]}?" if near else ""

@@ -7,7 +7,9 @@ from dreambooth.formats.kohya import Kohya
 from dreambooth.formats.low_rank import LowRank
 from dreambooth.formats.pipeline import Pipeline
 from dreambooth.formats.single_file import SingleFile
+from dreambooth.formats.space import Space
 
-FORMATS: dict[str, Format] = {format.name: format for format in (Comfy(), Kohya(), Pipeline(), SingleFile(), Embedding(), LowRank())}
+ALL: tuple[Format, ...] = (Comfy(), Kohya(), Pipeline(), SingleFile(), Embedding(), LowRank(), Space())
+FORMATS: dict[str, Format] = {format.name: format for format in ALL}
 
 __all__ = ["FORMATS", "Format"]

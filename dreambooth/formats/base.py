@@ -37,6 +37,12 @@ class Facts:
     base: str | None = None
     """The base model's id on the Hub; None for a folder of this machine."""
     base_digest: str | None = None
+    identifier: str | None = None
+    """The words that [V] stands for."""
+    subject: str = ""
+    """The instance prompt with [V] in the place of the identifier."""
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    """How the run draws its previews: size, steps, guidance."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Settings and counts, by the names that kohya's headers have for them."""
 
@@ -106,6 +112,8 @@ class Format(ABC):
     """What `--as` calls it."""
     suffix: ClassVar[str] = ".safetensors"
     """Of a file; nothing for a folder."""
+    mark: ClassVar[str] = "model_index.json"
+    """Of a folder: the file by which an earlier export is known."""
     is_exact: ClassVar[bool] = True
     """Whether what is read back has to draw the same picture, but for the rounding that was asked for."""
 

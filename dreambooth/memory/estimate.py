@@ -99,7 +99,7 @@ class Estimate:
 
 def estimate(rehearsal: Rehearsal, device: torch.device, *, limit: int | None) -> Estimate:
     """What a rehearsed run needs of a device."""
-    return Estimate(device.type, list(rehearsal.phases()), rehearsal.weights(), limit)
+    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit)
 
 
 def rehearse(config: TrainConfig, device: torch.device) -> Rehearsal:

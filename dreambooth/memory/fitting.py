@@ -1,7 +1,7 @@
 """The cheapest levers with which a training fits, found by rehearsing it with each."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ class Fit:
     levers: Sequence[Lever]
     changes: Mapping[tuple[str, ...], Any]
     estimate: Estimate
+    gains: Mapping[Lever, int] = field(default_factory=dict)
+    """Bytes of the highest phase that each saved when it was added."""
 
     @property
     def flags(self) -> str:
@@ -39,7 +41,7 @@ def least_estimate(config: TrainConfig, device: torch.device, *, limit: int | No
     Phases are rehearsed in the order in which they are likely to be too large, and none after one that is.
     """
     rehearsal = rehearse(config.updated({("prior", "sample_batch_size"): 1}), device)
-    found = Estimate(device.type, (), rehearsal.weights(), limit)
+    found = Estimate(device.type, (), rehearsal.loaded, limit)
     for phase in rehearsal.phases(first="training"):
         found = replace(found, phases=(*found.phases, phase))
         if found.fits is False:
@@ -60,6 +62,8 @@ def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, pla
         best = _better(config, best, lever, device, limit)
     if best.estimate.fits:
         for lever in reversed(best.levers[:-1]):
+            if best.gains[lever] / 2 > (best.estimate.limit or 0) - best.estimate.peak:
+                continue  # far more than there is to spare: a rehearsal without it would be for nothing
             fewer = _with(config, [one for one in best.levers if one is not lever], device, limit)
             best = fewer if fewer.estimate.fits else best
     return best
@@ -88,8 +92,8 @@ def _better(config: TrainConfig, best: Fit, lever: Lever, device: torch.device, 
     own = set(lever.changes(config.updated(best.changes)))
     kept = [one for one in best.levers if not set(one.changes(config)) <= own]  # 4 bits take the place of 8
     more = _with(config, [*kept, lever], device, limit)
-    is_less = more.estimate.fits or more.estimate.need_of(best.estimate.highest.name) < best.estimate.peak
-    return more if is_less else best
+    gain = best.estimate.peak - more.estimate.need_of(best.estimate.highest.name)
+    return replace(more, gains={**best.gains, lever: gain}) if gain > 0 else best
 
 
 def _with(config: TrainConfig, levers: Iterable[Lever], device: torch.device, limit: int | None) -> Fit:

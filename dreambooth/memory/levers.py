@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dreambooth.schema import flags
+from dreambooth.setup.base_weights import FORMATS, BaseWeights
 from dreambooth.setup.config import TrainConfig
 
 Changes = Mapping[tuple[str, ...], Any]
@@ -41,6 +42,21 @@ def _bf16(config: TrainConfig) -> Changes:
     return {("loop", "mixed_precision"): "bf16"} if config.loop.mixed_precision == "no" else {}
 
 
+def _eight_bit_base(config: TrainConfig) -> Changes:
+    return {("loop", "base_weights"): "int8"} if _can_pack(config, "bf16", None) else {}
+
+
+def _four_bit_base(config: TrainConfig) -> Changes:
+    package = FORMATS["nf4"].package
+    can = _can_pack(config, "bf16", "fp8", "int8", None) and package and find_spec(package)
+    return {("loop", "base_weights"): "nf4"} if can else {}
+
+
+def _can_pack(config: TrainConfig, *now: BaseWeights | None) -> bool:
+    """Whether frozen weights are kept in one of these ways, and may be kept in a smaller one."""
+    return config.loop.base_weights in now and "base_weights" not in config.method.excludes()
+
+
 def _pieces(config: TrainConfig) -> Changes:
     loop = config.loop
     pieces = {
@@ -54,6 +70,8 @@ LEVERS = (
     Lever(("activations",), "about a quarter slower", _checkpointing),
     Lever(("optimizer",), "rounds the optimizer's state to 8 bits", _eight_bit),
     Lever(("weights", "text encoders", "activations"), "rounds the arithmetic to bfloat16", _bf16),
+    Lever(("weights", "text encoders"), "rounds the frozen weights to 8 bits, and unpacks them to compute", _eight_bit_base),
+    Lever(("weights", "text encoders"), "rounds the frozen weights to 4 bits, and unpacks them to compute", _four_bit_base),
     Lever(("activations",), "the same update in more pieces, so slower", _pieces),
 )  # fmt: skip
 
@@ -66,6 +84,6 @@ def words(changes: Changes) -> str:
 
 PATHS = (
     ("loop", "gradient_checkpointing"), ("loop", "mixed_precision"), ("loop", "train_batch_size"), ("loop", "gradient_accumulation_steps"),
-    ("optimization", "use_8bit_adam"),
+    ("loop", "base_weights"), ("optimization", "use_8bit_adam"),
 )  # fmt: skip
 """All settings that levers set."""

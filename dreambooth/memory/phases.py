@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch.utils._pytree import tree_leaves
 
 from dreambooth.core.batch import Batch
+from dreambooth.families import Family, ModelSource
 from dreambooth.families.samplers import make_scheduler, sampler
 from dreambooth.families.sampling import Sampling, call
 from dreambooth.families.superresolution import SuperResolution
@@ -51,7 +51,9 @@ class Rehearsal:
         """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
         rehearse with numbers."""
         self.mode, self.on_cpu = mode or fake(), on_cpu
-        self.family = load_base(config, load=partial(load, mode=self.mode))
+        self.loaded: Mapping[str, int] = {}
+        """Bytes of every part as it is loaded, before --base_weights packs it."""
+        self.family = load_base(config, load=self._load)
         if not config.cropping.resolution:
             config = config.updated({("cropping", "resolution"): self.family.native_resolution})
         self.config = config
@@ -151,8 +153,13 @@ class Rehearsal:
             return alive.peak
 
     def weights(self) -> Mapping[str, int]:
-        """Bytes of every part as it is loaded."""
-        return {name: sum(t.nbytes for t in (*part.parameters(), *part.buffers())) for name, part in self.family.parts.items()}
+        """Bytes of every part as it is trained with."""
+        return weights_of(self.family)
+
+    def _load(self, source: ModelSource, dtypes: Mapping[str, torch.dtype]) -> Family:
+        family = load(source, dtypes, mode=self.mode)
+        self.loaded = weights_of(family)
+        return family
 
     def _batch(self) -> Batch:
         """An update of this process: photos, and as many class images."""
@@ -205,6 +212,11 @@ class Rehearsal:
             for state in self.states if states else []:
                 alive.add(state, "optimizer")
             yield alive
+
+
+def weights_of(family: Family) -> Mapping[str, int]:
+    """Bytes of every part."""
+    return {name: sum(t.nbytes for t in (*part.parameters(), *part.buffers())) for name, part in family.parts.items()}
 
 
 def with_states(peak: Peak, size: int) -> Peak:

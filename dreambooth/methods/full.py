@@ -17,6 +17,10 @@ class Full(Method):
 
     kind: Literal["full"] = "full"
 
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        reason = "every weight learns, and what an update adds to one is less than such a rounding."
+        return super().excludes() | {"base_weights": (reason, "Leave it out, or use --method lora.")}
+
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         for name in parts:
             family.parts[name].requires_grad_(True)

@@ -38,7 +38,7 @@ class EncoderSettings(_Declared):
         chosen: dict[str, str | None] = {}
         for name, network in NETWORKS.items():
             there = own and (own / network.beside).is_dir()
-            chosen[network.setting()] = self.where(name) or (str(own / network.beside) if own and there else network.published)
+            chosen[network.setting()] = self.where(name) or (str(own / network.beside) if own and there else network.default())
         return EncoderSettings(**chosen)
 
     def where(self, name: EncoderName) -> str | None:
@@ -85,6 +85,10 @@ class LoadedEncoders(Encoders):
             if self.setting.where(name) not in (None, NONE):
                 self._network(name)
         return {name: network.label for name, network in self.models.items()}
+
+    def missing(self) -> list[EncoderName]:
+        """The encoders that nothing was said of and that are not to be had by themselves: their scores will have no value."""
+        return [name for name in NETWORKS if self.setting.where(name) in (None, NONE)]
 
     def embed(self, name: EncoderName, images: Sequence[Image.Image | PhotoFile]) -> Tensor:
         """Embeddings [n, d] by the encoder of that name; of equal pictures one is computed."""

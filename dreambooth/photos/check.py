@@ -19,6 +19,7 @@ from dreambooth.photos.sheet import draw_check, refuse_place
 from dreambooth.schema import Setting
 
 Concept = Literal["object", "style"]
+Profile = Literal["auto", "snapshots", "product"]
 QUICK_PHOTOS = 60
 """Photos that `quick` checks in depth; of larger folders it takes as many, evenly spread."""
 QUICK_IN_ALL = 120
@@ -36,6 +37,9 @@ class PhotosCheck(Setting):
     """Side in pixels that the photos will be trained at: size and sharpness are judged there."""
     concept: Concept = "object"
     """What the photos share: one object (or person, animal), or a style without a repeated object."""
+    profile: Profile = "auto"
+    """What kind of photos they are: snapshots, or product pictures before a plain bright background, which is then not taken for a fault;
+    auto finds out."""
     sheet: str | None = None
     """Write a contact sheet with all marks here (PNG)."""
     as_json: bool = False
@@ -47,7 +51,7 @@ def check(settings: PhotosCheck) -> CheckReport:
     folder = scan(settings.folder, needs_photo=False)
     if settings.sheet:
         refuse_place(Path(settings.sheet).expanduser(), folder.root)
-    report = check_folder(folder, resolution=settings.resolution, concept=settings.concept)
+    report = check_folder(folder, resolution=settings.resolution, concept=settings.concept, profile=settings.profile)
     if settings.sheet:
         draw_check(report, Path(settings.sheet).expanduser())
     return report
@@ -72,8 +76,9 @@ def shared_out(folders: Sequence[PhotoFolder]) -> list[int]:
 
 
 def check_folder(
-    folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None, photos: PhotoScan | None = None
-) -> CheckReport:
+    folder: PhotoFolder, *, resolution: int, concept: Concept, at_most: int | None = None, photos: PhotoScan | None = None,
+    profile: Profile = "auto",
+) -> CheckReport:  # fmt: skip
     """All checks of a folder that was scanned before. Holds one full-sized photo at a time; `photos` keeps what it needs of each."""
     started = time.perf_counter()
     chosen = _spread(folder.photos, at_most)
@@ -97,11 +102,11 @@ def check_folder(
             findings.append(Finding(path.name, "unreadable", "error", "damaged", f"It {error.reason}", error.fix))
             continue
         findings += image_checks.facts_findings(path, photo.facts)
-        found, subject, small = image_checks.check_image(path, image, photo.facts, resolution=resolution, concept=concept)
-        findings += found
+        found, subject, small, on_backdrop = image_checks.check_image(path, image, photo.facts, resolution=resolution, concept=concept)
+        findings += (one for one in found if not (profile == "product" and one.check == "burnt"))  # white is its background
         places[path.name] = Place(image.size, subject.box)
-        features.append(set_checks.PhotoFeatures.of(photo, small, subject, detailed=path in compared))
-    of_the_set, mark = set_checks.findings(features, concept=concept, count=len(folder.photos))
+        features.append(set_checks.PhotoFeatures.of(photo, small, subject, detailed=path in compared, has_backdrop=on_backdrop))
+    of_the_set, mark = set_checks.findings(features, concept=concept, count=len(folder.photos), profile=profile)
     seconds = time.perf_counter() - started
     return CheckReport(folder.root, folder.photos, sort_findings(findings + of_the_set), places, seconds, mark)
 

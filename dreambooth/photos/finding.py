@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from dreambooth.core.wording import counted
 from dreambooth.files.console import text_table
 from dreambooth.photos.files import shown
 
@@ -71,9 +72,10 @@ class CheckReport:
     def verdict(self) -> str:
         """One or a few short lines: what a training run prints before it starts."""
         counts = {s: sum(f.severity == s for f in self.findings) for s in ORDER}
-        words = {"error": "must be mended", "warning": "to think about", "info": "to know"}
-        summary = ", ".join(f"{n} {words[s]}" for s, n in counts.items() if n) or "nothing to complain about"
-        lines = [f"{len(self.places)} photos in {shown(self.folder)}: {summary}."]
+        words = {"error": "must be fixed", "warning": "warning", "info": "note"}
+        plural = {"error": "", "warning": "s", "info": "s"}
+        summary = ", ".join(f"{n} {words[s]}{plural[s] * (n != 1)}" for s, n in counts.items() if n) or "nothing to complain about"
+        lines = [f"{shown(self.folder)}: {counted(len(self.places), 'photo')}: {summary}."]
         grave = [f for f in self.findings if f.severity != "info"]
         lines += [f"  {f.severity}: {shown(f.file) if f.file else 'all photos'}: {f.reason} {f.fix}" for f in grave[:6]]
         if len(grave) > 6:
@@ -81,7 +83,7 @@ class CheckReport:
         return "\n".join(lines)
 
     def table(self) -> str:
-        """Every photo with its size and its findings, then the set, then what each kind of finding means and how to mend it."""
+        """Every photo with its size and its findings, then the set, then what each kind of finding means and how to fix it."""
         rows: list[tuple[str, str, str]] = []
         found: dict[str, list[Finding]] = {path.name: [] for path in self.photos}
         for finding in self.findings:

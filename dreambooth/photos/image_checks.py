@@ -6,7 +6,7 @@ from PIL import Image
 
 from dreambooth.photos.finding import Finding, Severity
 from dreambooth.photos.load import Facts
-from dreambooth.photos.measures import WORKING_SIDE, Measures, fitted, measure
+from dreambooth.photos.measures import PLAIN, WORKING_SIDE, Measures, fitted, measure
 from dreambooth.photos.subject import Subject, find_subject, from_mask
 
 BLURRED = 0.58
@@ -85,14 +85,15 @@ def facts_findings(path: Path, facts: Facts) -> list[Finding]:
 
 def check_image(
     path: Path, image: Image.Image, facts: Facts, *, resolution: int, concept: str
-) -> tuple[list[Finding], Subject, Image.Image]:
-    """What the pixels say, where the subject is, and the small copy in which it was looked for."""
+) -> tuple[list[Finding], Subject, Image.Image, bool]:
+    """What the pixels say, where the subject is, the small copy in which it was looked for, and whether a plain backdrop is around it."""
     small = fitted(image, max(WORKING_SIDE, resolution))
     subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(small)
-    found = _size(path.name, image, resolution) + _pixels(path.name, measure(image, resolution, small_copy=small), resolution)
+    measured = measure(image, resolution, small_copy=small)
+    found = _size(path.name, image, resolution) + _pixels(path.name, measured, resolution)
     if concept == "object":
         found += _framing(path.name, image, subject)
-    return found, subject, small
+    return found, subject, small, measured.backdrop > PLAIN
 
 
 def _size(name: str, image: Image.Image, resolution: int) -> list[Finding]:

@@ -11,6 +11,8 @@ from PIL import Image
 
 WORKING_SIDE = 768
 """Shorter side in pixels of the copy in which the subject is looked for and photos are compared: larger ones only take time."""
+BRIGHT, EVEN, PLAIN = 200.0, 12.0, 0.8
+"""A backdrop: its darkest channel at least, its levels of difference at most, and the share of the edge above which there is one."""
 BLOCK = 32
 """Side in pixels of the squares in which sharpness is taken: a subject in focus before a blurred background is sharp."""
 
@@ -25,8 +27,10 @@ class Measures:
     """Sharpness across over sharpness along the direction of most blur, 0 to 1; low for a shaken camera."""
     brightest: float
     """The 99th percentile of luminance, 0 to 255."""
+    backdrop: float
+    """Share of the picture's edge that is one bright colour: near 1 before a white wall or on a shop's page."""
     burnt: float
-    """Share of pixels, white ones left out, in which a colour channel is at its end: burnt, not merely white."""
+    """Share of pixels, white ones and a bright backdrop left out, in which a colour channel is at its end: burnt, not merely white."""
     contrast: float
     """99th minus 1st percentile of luminance, 0 to 255."""
     colour: float
@@ -47,7 +51,7 @@ def measure(image: Image.Image, resolution: int = 512, *, small_copy: Image.Imag
     small = np.asarray(at_training.resize((160, 160), Image.Resampling.BOX), dtype=np.float32)
     light = np.quantile(luminance(small), [0.01, 0.99])
     return Measures(
-        sharpness=_sharpness(grey), evenness=_evenness(grey), brightest=float(light[1]), burnt=_burnt(small),
+        sharpness=_sharpness(grey), evenness=_evenness(grey), brightest=float(light[1]), backdrop=_backdrop(small)[0], burnt=_burnt(small),
         contrast=float(light[1] - light[0]), colour=float(np.quantile(small.max(2) - small.min(2), 0.95)),
         border=_border(rgb), blocks=_blocks(image),
     )  # fmt: skip
@@ -119,10 +123,22 @@ def _evenness(grey: Any) -> float:
     return min(min(p) / max(max(p), 1e-6) for p in pairs) if max(sharp) > 0.01 else 1.0
 
 
+def _backdrop(small: Any) -> tuple[float, Any]:
+    """How much of the edge is one bright colour, and where in the picture that colour is."""
+    import numpy as np
+
+    edge = np.concatenate([small[:4].reshape(-1, 3), small[-4:].reshape(-1, 3), small[:, :4].reshape(-1, 3), small[:, -4:].reshape(-1, 3)])
+    colour = np.median(edge, axis=0)
+    if colour.min() < BRIGHT:
+        return 0.0, np.zeros(small.shape[:2], dtype=bool)
+    return float((np.abs(edge - colour).max(1) <= EVEN).mean()), np.abs(small - colour).max(2) <= 2 * EVEN
+
+
 def _burnt(small: Any) -> float:
     import numpy as np
 
-    burnt, white = small.max(2) >= 252, small.min(2) >= 240
+    share, behind = _backdrop(small)
+    burnt, white = small.max(2) >= 252, (small.min(2) >= 240) | (behind if share > PLAIN else False)
     return float((burnt & ~white).sum() / max((~white).sum(), small[..., 0].size // 50)) if np.any(burnt) else 0.0
 
 

@@ -37,11 +37,13 @@ class PhotoFeatures:
     hashes: tuple[Any, Any]
     detail: "Detail | None"
     """Only of some photos of a large folder, so that memory stays bounded."""
+    has_backdrop: bool = False
+    """Whether the subject stands before a plain bright backdrop, as in a shop's pictures."""
 
     @classmethod
-    def of(cls, photo: Photo, image: Image.Image, subject: Subject, *, detailed: bool) -> "PhotoFeatures":
+    def of(cls, photo: Photo, image: Image.Image, subject: Subject, *, detailed: bool, has_backdrop: bool = False) -> "PhotoFeatures":
         """Of a photo, loaded and made small, and its subject."""
-        return cls(photo.path, photo.sha256, likeness.hashes(image), Detail.of(image, subject) if detailed else None)
+        return cls(photo.path, photo.sha256, likeness.hashes(image), Detail.of(image, subject) if detailed else None, has_backdrop)
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,14 @@ class Detail:
         return cls(likeness.background(image, subject), likeness.view(image, subject), small)
 
 
-def findings(features: Sequence[PhotoFeatures], *, concept: str, count: int) -> tuple[list[Finding], Box | None]:
+def findings(features: Sequence[PhotoFeatures], *, concept: str, count: int, profile: str = "auto") -> tuple[list[Finding], Box | None]:
     """Findings about copies, backgrounds, views, marks and the number of photos; and the place of a mark that they share."""
     copies, kept = _copies(features)
     found = copies + _count(count, concept)
     sample = [one.detail for one in kept if one.detail]
     if len(sample) >= 3 and concept == "object":
-        found += _variety(sample)
+        on_backdrop = sum(one.has_backdrop for one in kept) > len(kept) / 2
+        found += _variety(sample, is_product=profile == "product" or (profile == "auto" and on_backdrop))
     if concept == "style" and len(sample) >= 3:
         found += _repeated_object(sample)
     marks, mark = _mark(sample)
@@ -140,13 +143,19 @@ def _count(count: int, concept: str) -> list[Finding]:
     return []
 
 
-def _variety(sample: Sequence[Detail]) -> list[Finding]:
+def _variety(sample: Sequence[Detail], *, is_product: bool) -> list[Finding]:
     import numpy as np
 
     found = []
     pairs = list(itertools.combinations(sample, 2))
     shared = float(np.median([likeness.overlap(a.background, b.background) for a, b in pairs]))
-    if shared > SAME_BACKGROUND:
+    if is_product:
+        found.append(Finding(
+            None, "plain background", "warning", None,
+            "The subject stands before a plain background, which is learned with it: later pictures will tend to be as empty.",
+            "Add masks (a folder `masks` beside the photos, or transparent PNGs) and train with --masked_loss.",
+        ))  # fmt: skip
+    elif shared > SAME_BACKGROUND:
         found.append(Finding(
             None, "one background", "warning", round(shared, 2),
             "Most photos have the same surroundings; the model cannot tell them from the subject and draws them everywhere.",

@@ -45,7 +45,7 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     tiles = [_check_tile(report, name, file) for name, file in list(names.items())[:MAX_TILES]]
     heading = [("ok" if not report.findings else "info", report.verdict().split("\n")[0])]
     heading += [(f.severity, f"{f.check}: {f.reason}") for f in report.of(None)]
-    heading.append(("info", "Green: where the subject seems to be. Orange: to think about. Red: must be mended."))
+    heading.append(("info", "Green: where the subject seems to be. Orange: a warning. Red: must be fixed."))
     data = draw(tiles, title=f"Photos of {shown(report.folder.name)}", heading=heading, left_out=len(names) - len(tiles))
     return save(data, path)
 

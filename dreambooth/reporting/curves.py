@@ -89,13 +89,13 @@ def draw(curves: Sequence[Curve], *, mark: float | None = None) -> Markup:
     if mark is not None and first <= mark <= last:
         x = place(mark, low)[0]
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    for line_number, curve in enumerate(curves, start=1):
+    for at, curve in enumerate(curves, start=1):
         line = _running_mean(curve.points) if curve.smooth else curve.points
         if curve.smooth:
-            parts.append(_path([place(*p) for p in _thin(curve.points)], f"line faint line-{line_number}"))
-        parts.append(_path([place(*p) for p in _thin(line)], f"line line-{line_number}"))
+            parts.append(_path([place(*p) for p in _thin(curve.points)], f"line faint line-{at}"))
+        parts.append(_path([place(*p) for p in _thin(line)], f"line line-{at}"))
         if not curve.smooth:
-            dots = (f'<circle class="dot line-{line_number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
+            dots = (f'<circle class="dot line-{at}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
             parts.extend(dots)
         parts.append(f"<title>{escape(', '.join(c.name for c in curves))} over steps</title>")
     return Markup("".join(parts) + "</svg>")

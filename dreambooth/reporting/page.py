@@ -119,7 +119,7 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
     facts = [
         ("Base model", _short(base)), ("Method", str(record.get("method", ""))), ("Identifier", str(record.get("identifier") or "")),
         ("Photos", str(len(photos) or "")), ("Class images", str(class_images or "none" if record else "")),
-        ("Updates", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
+        ("Steps", str(step)), ("Learning rate", _rate(at(config, ("optimization", "learning_rate")))),
         ("Training", duration(seconds) if seconds else ""), ("Seed", str(record.get("seed", ""))), ("State", _state(record)),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
@@ -127,7 +127,7 @@ def _facts(record: Mapping[str, Any], config: Mapping[str, Any], scores: Mapping
 
 def _brief(facts: Mapping[str, str]) -> list[str]:
     """The same in a few words: what a reader of the verdict has to know."""
-    counted = [f"{facts[name]} {name.lower()}" for name in ("Photos", "Updates") if name in facts]
+    counted = [f"{facts[name]} {name.lower()}" for name in ("Photos", "Steps") if name in facts]
     return [*(facts[name] for name in ("Base model", "Method") if name in facts), *counted]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from dreambooth.families import Family
+from dreambooth.families.names import known_model
 from dreambooth.files.escaping import markdown, python_text
 from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
@@ -28,12 +29,13 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
     asked = {"revision": config.model.revision, "variant": config.model.variant}
     options = "".join(f", {name}={python_text(value)}" for name, value in asked.items() if value)
-    before = f"base = {kind}.from_pretrained({python_text(base)}{options})\n" if absent else ""
+    before = f"base = {kind}.from_pretrained({_argument(base)}{options})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
+    toybox = "from dreambooth.files.packaged import toybox\n\n" if TOYBOX in (source, base if absent else "") else ""
     opening = "from_single_file" if source == base and Path(config.model.pretrained_model_name_or_path).is_file() else "from_pretrained"
     first = f"\n{_base_lora(config, is_public=is_public)}" if config.model.lora and source == base else ""
-    load = f"{before}pipe = {kind}.{opening}({python_text(source)}{chosen}{encoders}){first}\n{learner.usage_snippet()}".strip()
+    load = f"{toybox}{before}pipe = {kind}.{opening}({_argument(source)}{chosen}{encoders}){first}\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     terms = f"\n{family.terms}" if family.terms else ""
     head = {
@@ -48,7 +50,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 # {shown}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{shown}"{_prior_words(material)}.
-{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. The licence of the base model applies;
+{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. {_licence(config)}
 `run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}{terms}
 
 ```python
@@ -60,6 +62,11 @@ image = pipe({python_text(f"{prompt} on the beach")}).images[0]
 
 Or `dreambooth generate . "a [V] ... on the beach"`.{_elsewhere(config, family)}
 """
+
+
+def _argument(source: str) -> str:
+    """A model as Python names it. The embedded toybox is no name on the Hub: it lies in the package."""
+    return "toybox()" if source == TOYBOX else python_text(source)
 
 
 def _elsewhere(config: TrainConfig, family: Family) -> str:
@@ -74,6 +81,12 @@ def _base_lora(config: TrainConfig, *, is_public: bool) -> str:
     name = str(config.model.lora)
     name = Path(name).name if is_public and Path(name).exists() else name
     return f"pipe.load_lora_weights({python_text(name)})\npipe.fuse_lora()\npipe.unload_lora_weights()"
+
+
+def _licence(config: TrainConfig) -> str:
+    """Whose licence applies, and which it is where the base model is a known one."""
+    known = known_model(config.model.pretrained_model_name_or_path)
+    return f"The licence of the base model applies: {known.licensed} ({known.page});" if known else "The licence of the base model applies;"
 
 
 def _prior_words(material: Material) -> str:

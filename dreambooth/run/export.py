@@ -21,7 +21,7 @@ from dreambooth.formats.base import Facts, Format, Result
 from dreambooth.formats.learned import changes_in
 from dreambooth.run.export_facts import facts_of
 from dreambooth.run.export_models import RunModels
-from dreambooth.run.export_pictures import Comparison, comparison, difference
+from dreambooth.run.export_pictures import Comparison, comparison, difference, own_sampling
 from dreambooth.run.export_place import SETTING, record_place
 from dreambooth.run.export_request import Cascade, ExportConfig, Request, cascade_of, listed, request_of
 from dreambooth.setup.config import TrainConfig
@@ -33,6 +33,8 @@ from dreambooth.training.records import Message
 
 __all__ = ["ExportConfig", "Exported", "export"]
 
+DRAWN_WITH = {"num_inference_steps", "guidance_scale", "height", "width"}
+"""What of a run's sampler a page that draws with it begins with."""
 CLOSE = 1
 """Levels of 255 by which two drawings of one model may differ: arithmetic in another order."""
 
@@ -80,8 +82,9 @@ def _export(config: ExportConfig, asked: Request) -> Iterator[Message | Exported
         device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
     )  # fmt: skip
     opened = open_model(asked.name, how)
+    facts = replace(_facts(out, run, own), drawing=own_sampling(opened).model_dump(include=DRAWN_WITH, exclude_none=True))
     result = Result(
-        opened.family, opened.learner, changes_in(opened.family), RunModels(asked.family, own, asked.folder), _facts(out, run, own),
+        opened.family, opened.learner, changes_in(opened.family), RunModels(asked.family, own, asked.folder), facts,
         {name: _stored(asked.folder / name) for name in opened.family.parts}, config.rank or 0,
     )  # fmt: skip
     alike = comparison(opened, result.facts.trigger, config.seed, pick_device(config.device))

@@ -6,6 +6,7 @@ from typing import Any
 
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.formats.base import Facts
+from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.schema import flags, get
 from dreambooth.setup.config import TrainConfig
 
@@ -32,6 +33,10 @@ def facts_of(config: TrainConfig, record: Mapping[str, Any]) -> Facts:
         "ss_num_reg_images": sum(int(one.get("count", 0)) for one in record.get("class_images", ())),
     }  # fmt: skip
     trigger = min(record.get("instance_prompts") or [config.photos.identifier or "a photo"], key=len)
+    word = config.photos.identifier
     is_here = base == TOYBOX or Path(base).expanduser().exists()
     digest = (record.get("base_model") or {}).get("sha256")
-    return Facts(method_of(config), trigger, base=None if is_here else base, base_digest=digest, notes={**values, **counts})
+    return Facts(
+        method_of(config), trigger, base=None if is_here else base, base_digest=digest, identifier=word,
+        subject=trigger.replace(word, PLACEHOLDER) if word else trigger, notes={**values, **counts},
+    )  # fmt: skip

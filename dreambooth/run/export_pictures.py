@@ -46,18 +46,27 @@ class Comparison:
         return drawn
 
 
+def own_sampling(opened: Opened) -> Sampling:
+    """As the run draws its previews."""
+    run = opened.config
+    return run.validation.sampling(_side(opened)) if run else Sampling(guidance_scale=opened.family.guidance_scale)
+
+
+def _side(opened: Opened) -> int:
+    run = opened.config
+    return (run.cropping.resolution if run else None) or opened.family.native_resolution
+
+
 def comparison(opened: Opened, prompt: str, seed: int, device: torch.device) -> Comparison:
     """As the run draws its previews, in few steps, two pictures."""
-    run, family = opened.config, opened.family
-    side = (run.cropping.resolution if run else None) or family.native_resolution
-    own = run.validation.sampling(side) if run else Sampling(guidance_scale=family.guidance_scale)
+    family, own = opened.family, own_sampling(opened)
     sampling = own.model_copy(update={"num_inference_steps": min(own.num_inference_steps, STEPS)})
     prompts, seeds = [prompt] * 2, [seed, seed + 1]
     if not isinstance(family, SuperResolution):
         return Comparison(prompts, seeds, sampling, device)
     set_noise(opened, None)
     sampling = sampling.model_copy(update={"height": None, "width": None})
-    smaller = Given(["patches"], [_patches(side // family.ratio)])
+    smaller = Given(["patches"], [_patches(_side(opened) // family.ratio)])
     return Comparison(prompts, seeds, sampling, device, family.noise_levels, smaller)
 
 

@@ -1,19 +1,16 @@
 """Where an export goes: a name that every system takes, in a place where nothing is lost."""
 
-import re
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.files.folders import Place, expanded, is_inside, refuse_mixing, refuse_unwritable
+from dreambooth.files.names import plain, refuse_name
 from dreambooth.formats.base import Format
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.open import own_place
 from dreambooth.setup.roles import models, read_by
 
 SETTING = "--output"
-ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-"""Letters that Windows takes in no name."""
-RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
 EXPORTS = "export"
 """The folder of a run that exports go into."""
 
@@ -49,12 +46,6 @@ def safe_name(run: Path | None, path: Path) -> str:
     return plain(f"{own}{step}")
 
 
-def plain(name: str) -> str:
-    """A name without what Windows takes in none."""
-    name = ILLEGAL.sub("-", name).rstrip(". ").strip()
-    return f"_{name}" if RESERVED.fullmatch(name) else name or "dreambooth"
-
-
 def record_place(run: Path, path: Path, format: str) -> Path:
     """Where a run keeps what it knows of an export; a checkpoint's apart."""
     step = f"-{path.name.removeprefix('checkpoint-')}" if path != run else ""
@@ -62,9 +53,7 @@ def record_place(run: Path, path: Path, format: str) -> Path:
 
 
 def _refuse_name(out: Path, format: Format) -> None:
-    if ILLEGAL.search(out.name) or RESERVED.fullmatch(out.name) or out.name.endswith((".", " ")):
-        reason = f"{out.name!r} is a name that Windows cannot keep, so the file could not travel."
-        raise SettingError(SETTING, reason, fix="Choose one without < > : \" / \\ | ? *, and no device's.")
+    refuse_name(out.name, SETTING)
     if format.suffix and out.suffix != format.suffix:
         raise SettingError(SETTING, f"{out.name} does not end in {format.suffix}.", fix=f"Call it {out.stem or 'model'}{format.suffix}.")
 
@@ -74,7 +63,7 @@ def _refuse_existing(out: Path, format: Format, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise SettingError(SETTING, f"{out} is there already; it stays as it is.", fix="Choose another name, or add --overwrite.")
-    is_own = out.is_file() if format.suffix else (out / "model_index.json").is_file() and not (out / "run.json").exists()
+    is_own = out.is_file() if format.suffix else (out / format.mark).is_file() and not (out / "run.json").exists()
     if out.is_symlink() or not is_own:
-        what = "no file" if format.suffix else "no exported pipeline"
+        what = "no file" if format.suffix else f"no exported {format.name}"
         raise SettingError(SETTING, f"{out} is {what}, so --overwrite does not replace it.", fix="Choose another name.")

@@ -29,7 +29,7 @@ class ExportConfig(Setting):
     run: str
     """The run's folder, RUN@300 or RUN@best for one of its checkpoints, a folder with cascade.yaml for each of its tuned stages; as
     pipeline or single_file also a pipeline folder or a Hub id."""
-    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora"]
+    format: Literal["comfy", "kohya", "pipeline", "single_file", "embedding", "lora", "space"]
     """What is written."""
     output: str | None = None
     """The file, or a folder to put it into; automatic: RUN/export/FORMAT/RUN.safetensors."""

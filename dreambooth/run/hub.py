@@ -13,6 +13,12 @@ from dreambooth.run.material import Material
 from dreambooth.run.result import CARD
 from dreambooth.setup.config import TrainConfig
 
+CONSENT = (
+    "It will be uploaded: whoever has the model can draw its subject. Of a person, upload only with their consent; of a base model, only "
+    "as its licence allows (docs/responsible-use.md). --hub_private keeps it to yourself."
+)
+"""What is said before the work of a run whose result goes to the Hub."""
+
 
 def check_push(config: TrainConfig, folder: Path) -> None:
     """Raise SettingError, before any work, for a name that the Hub would not take or a token that it does not know."""

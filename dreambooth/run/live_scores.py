@@ -63,7 +63,7 @@ class Watcher:
             return
         frozen = self.trainer.learner.disabled() if self.trainer.step else nullcontext()
         if frozen is None:
-            why = "Evaluation begins after the first update: there are no scores of the untuned model, so no checkpoint will be chosen."
+            why = "Evaluation begins after the first step: there are no scores of the untuned model, so no checkpoint will be chosen."
             yield Message(why, important=True)
             return
         with frozen:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from dreambooth.core.batch import spans
 from dreambooth.core.device import reserved_mib
 from dreambooth.core.wording import size
 from dreambooth.families import Family
+from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
@@ -21,6 +23,9 @@ from dreambooth.training.loop import Trainer
 from dreambooth.training.moments import MINUTES
 from dreambooth.training.state import checkpoints
 from dreambooth.training.step import forward_backward
+
+LONG = 3.0
+"""Seconds of a trial that are enough of it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     """The plan of a training run."""
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
-    batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " an update"
+    known = known_model(str(config.model.pretrained_model_name_or_path))
+    batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " a step"
     shift = flow_shift(config, family)
     shifted = f", times shifted by {shift:.3g}" if shift else ""
     lines = [
@@ -46,13 +52,14 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
             "model",
             f"{config.model.pretrained_model_name_or_path} ({family.name}, {family.process.prediction}), {config.cropping.resolution} px",
         ),
+        *([("licence", known.licensed)] if known else []),
         ("subject", photos),
         *([("shapes", _shapes(config, material, family))] if config.cropping.aspect_ratio_buckets else []),
         *([("captions", captions)] if captions else []),
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} updates, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{steps} steps, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -88,25 +95,29 @@ def _shapes(config: TrainConfig, material: Material, family: Family) -> str:
 
 
 def trial(trainer: Trainer, config: TrainConfig) -> str:
-    """One update's gradients, thrown away: how long the run will take and what memory it needs, measured and not guessed."""
+    """The gradients of a part of a step, thrown away: how long the run will take and what memory it needs, measured and not guessed.
+
+    Twice, for the first time takes longer; once where that is long all the same.
+    """
     batches, loop = trainer.batches, config.loop
-    stop = max(1, len(batches) // trainer.processes.count)
-    seconds = []
-    for _ in range(2):
+    rows = max(1, len(batches) // trainer.processes.count)
+    pieces = spans(rows, loop.gradient_accumulation_steps)
+    seconds: list[float] = []
+    while len(seconds) < 2 and sum(seconds) < LONG:
         start = time.perf_counter()
-        batch = batches.by_shape(trainer.step, 0, stop)
+        batch = batches.by_shape(trainer.step, *pieces[0])
         forward_backward(
-            trainer.family, batch, process=batches.process, objective=trainer.objective, pieces=loop.gradient_accumulation_steps,
-            precision=loop.mixed_precision,
+            trainer.family, batch, process=batches.process, objective=trainer.objective, precision=loop.mixed_precision
         )  # fmt: skip
         trainer.update.optimizer.zero_grad(set_to_none=True)
         if trainer.processes.device.type != "cpu":
             torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - start)
-    whole = min(seconds) * 1.15 * (trainer.total - trainer.step)
+    step = min(seconds) * len(pieces) * 1.15
+    whole = step * (trainer.total - trainer.step)
     peak = reserved_mib(trainer.processes.device)
     memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
-    return f"about {duration(whole)} of training ({min(seconds) * 1.15:.2f} s an update){memory}"
+    return f"about {duration(whole)} of training ({step:.2f} s a step){memory}"
 
 
 def duration(seconds: float) -> str:
@@ -143,7 +154,7 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
 def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
     """When the run is saved, what stays, and the bytes of that."""
     moments, one, kept = config.loop.moments(steps), checkpoint_bytes(config, trainable), kept_checkpoints(config, steps)
-    when = f"every {moments.every} updates" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
+    when = f"every {moments.every} steps" if moments.every else f"at each quarter of the run and every {MINUTES} minutes"
     if not kept:
         return f"{when}, so none"
     best = " and the best" if config.watching.evaluate_every else ""

@@ -51,7 +51,7 @@ def final_pictures(config: TrainConfig, trainer: Trainer, material: Material, fo
     subject = subject_of(config, material)
     sheet = [photos_row(material.photos, lambda photo: photo.read())]
     sheet += [(subject.general(label), [picture.image for picture in pictures]) for label, pictures in rows]
-    title = f"{subject.general(material.instance_prompt)}: {step} updates"
+    title = f"{subject.general(material.instance_prompt)}: {step} steps"
     footer = " · ".join([_footer(config, drawn[0].settings["sampler"]), *([f"[V] is {subject.identifier}"] if subject.identifier else [])])
     write_sheet(folder / "contact_sheet.png", sheet, title=title, footer=footer, columns=max(count, LEAST_COLUMNS))
     yield Preview(step, paths, tuple(prompt for prompt, pictures in rows for _ in pictures))
@@ -108,7 +108,7 @@ def is_due(config: TrainConfig, step: int, every: int) -> bool:
 
 
 def preview_interval(config: TrainConfig, trainer: Trainer) -> int:
-    """Updates between two drawings."""
+    """Steps between two drawings."""
     validation = config.validation
     if validation.validation_steps is None and validation.validation_epochs:
         per_epoch = -(-len(trainer.batches.photos) // trainer.batches.num_photos)

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import counted
 from dreambooth.families import Family, family_of, fingerprint
 from dreambooth.families.cascade import refuse_wrong_order
 from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
@@ -20,6 +21,7 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.names import known_model
 from dreambooth.families.source import relabel_errors
 from dreambooth.files.folders import expanded, refuse_unwritable
+from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
@@ -27,9 +29,10 @@ from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.reporting.pictures import MAX_PHOTOS
 from dreambooth.run.captions import unnamed
-from dreambooth.run.hub import check_push
+from dreambooth.run.hub import CONSENT, check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
+from dreambooth.setup.base_weights import FORMATS
 from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import check_resolution, prior_stages
@@ -43,6 +46,8 @@ from dreambooth.training.subjects import LearnedPhoto, needs_identifier, subject
 FEW_FOLDERS = 12
 """Folders of photos of which each gets a word before training."""
 LEAST_RESOLUTION = 64
+LARGEST_RENDERED = 256
+"""Side in pixels above which a picture comes from a camera: the toybox renders at 128."""
 """At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
 
 
@@ -68,6 +73,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
 
 def read(config: TrainConfig) -> Generator[Record, None, Material]:
     """The photos with their captions, judged with their masks; an identifier that is still to be picked is left as [V]."""
+    if config.output.push_to_hub:
+        yield Message(CONSENT, important=True)
     known = known_model(config.model.pretrained_model_name_or_path)
     yield from warnings(filter(None, [known and known.advice()]))
     material = gather(config, _stand_in(config))
@@ -169,6 +176,7 @@ def _check_photos(config: TrainConfig, material: Material, resolution: int) -> I
             first = f"{grave[0].file or 'the photos'}: {grave[0].reason} {grave[0].fix}"
             raise SettingError("--instance_data_dir", first, fix="Or train without what cannot be used: --ignore_photo_errors.")
         _leave_out(config, material, folder, scan)
+    yield from _unlike_toybox(config, scan)
     if len(folders) > FEW_FOLDERS:
         count = sum(len(folder.photos) for folder in folders)
         words = f"{count:,} photos of {len(folders):,} subjects, {judged:,} of which were checked; `dreambooth photos check` does all."
@@ -176,6 +184,16 @@ def _check_photos(config: TrainConfig, material: Material, resolution: int) -> I
     material.photos = [replace(photo, photo=scan.photos[photo.path]) for photo in material.photos]
     if config.objective.masked_loss:
         material.photos = [replace(photo, mask=_mask(config, photo, scan)) for photo in material.photos]
+
+
+def _unlike_toybox(config: TrainConfig, scan: PhotoScan) -> Iterator[Record]:
+    """A warning where the embedded model, which has only ever seen its own rendered pictures, is to learn from photos of a camera."""
+    if config.model.pretrained_model_name_or_path != TOYBOX:
+        return
+    real = sum(min(photo.facts.size) > LARGEST_RENDERED for photo in scan.photos.values())
+    if real:
+        words = f"The toybox cannot draw what real photographs show ({counted(real, 'photo')} here): it knows its own rendered world alone."
+        yield Message(f"{words} Name a real model: --pretrained_model_name_or_path sd15; `dreambooth models` lists them.", important=True)
 
 
 def _mask(config: TrainConfig, photo: LearnedPhoto, scan: PhotoScan) -> Image.Image | None:
@@ -222,6 +240,8 @@ def _resolution(config: TrainConfig, kind: type[Family] | None = None) -> int:
 def _packages(config: TrainConfig) -> Iterator[tuple[str, str]]:
     """Packages that the settings need beside those that are always there, with the setting that needs each."""
     yield from ((name, "--report_to") for name in config.output.report_to if name != "none")
+    kept = config.loop.base_weights and FORMATS[config.loop.base_weights].package
+    yield from [(kept, "--base_weights")] if kept else []
     if config.optimization.chosen.package:
         yield config.optimization.chosen.package
 

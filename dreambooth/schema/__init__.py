@@ -84,7 +84,7 @@ class Setting(BaseModel):
         try:
             return cls.model_validate(_with_kinds(cls, dict(values)))
         except ValidationError as error:
-            raise refusal(flags(cls), cls.positional, error) from None
+            raise refusal(flags(cls), error) from None
 
     def updated(self, values: Mapping[tuple[str, ...], Any]) -> Self:
         """A copy with some leaves changed, validated anew; what was set by hand before still counts as set by hand."""

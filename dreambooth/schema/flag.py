@@ -1,11 +1,13 @@
 """One leaf of a tree of settings, as the command line, the web page and the documentation see it."""
 
+import math
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 
 AUTOMATIC = re.compile(r"; automatic: (.+?)(?=\.(?: |$))")
@@ -48,6 +50,14 @@ class Flag:
         """What it is when it is not given, where that is found and no fixed value; empty for a fixed one."""
         found = AUTOMATIC.search(" ".join(self.help.split()))
         return found[1] if found else ""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest number that it takes; infinite where there is no bound."""
+        marks = [mark for mark in _marks(self.annotation) if isinstance(mark, Ge | Gt | Le | Lt)]
+        lows = [float(one.ge if isinstance(one, Ge) else one.gt) for one in marks if isinstance(one, Ge | Gt)]  # type: ignore[arg-type]
+        highs = [float(one.le if isinstance(one, Le) else one.lt) for one in marks if isinstance(one, Le | Lt)]  # type: ignore[arg-type]
+        return max(lows, default=-math.inf), min(highs, default=math.inf)
 
     @property
     def branch(self) -> str:
@@ -96,6 +106,14 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(m for arg in get_args(annotation) for m in members_of(arg) if m is not type(None))
     return (annotation,)
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """What stands in a type beside it, at any depth: bounds and the like."""
+    if get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]
+    for inner in get_args(annotation):
+        yield from _marks(inner)
 
 
 def items_of(words: Sequence[str], *, is_prose: bool) -> list[str]:

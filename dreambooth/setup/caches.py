@@ -8,11 +8,13 @@ from typing import Literal
 from dreambooth.core.errors import SettingError
 from dreambooth.files.cache import CLASS_IMAGES, DIGESTS, MANIFEST, cache_root
 from dreambooth.files.locks import is_held
-from dreambooth.files.places import remove
+from dreambooth.files.places import is_inside, remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.setup.runs import FoundRun, among, folder_size
 
 Kind = Literal["class images", "digest", "base"]
+DAMAGED = "damaged"
+"""What stands in the place of a file's name that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ def prune(found: Sequence[Kept]) -> tuple[int, list[Kept]]:
     return sum(one.bytes for one in found if one not in busy), busy
 
 
+def forget_digests(folder: Path) -> None:
+    """Delete the digests of files in a folder that is about to go: a file's name is more than some may know."""
+    for one in _digests(cache_root() / DIGESTS):
+        if one.what != DAMAGED and is_inside(Path(one.what), folder):
+            remove(one.path, root=cache_root())
+
+
 def _class_images(folder: Path, runs: Sequence[FoundRun]) -> Iterator[Kept]:
     for path in _entries(folder):
         if not path.is_dir():
@@ -74,7 +83,7 @@ def _digests(folder: Path) -> Iterator[Kept]:
         except (FileNotFoundError, Damaged):
             file = ""
         is_there = bool(file) and Path(file).is_file()
-        yield Kept("digest", path, file or "damaged", path.lstat().st_size, (file,) if is_there else ())
+        yield Kept("digest", path, file or DAMAGED, path.lstat().st_size, (file,) if is_there else ())
 
 
 def _bases(runs: Sequence[FoundRun]) -> Iterator[Kept]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
-from dreambooth.core.wording import duration, shell_words, size
+from dreambooth.core.wording import duration, resume_command, size
 from dreambooth.files.places import is_plain_name
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.setup.commands import best_words, draw_command
@@ -82,4 +82,4 @@ def _next(run: FoundRun) -> str:
         return ""
     if status.state is State.FINISHED:
         return best_words(run.folder, run.record) if run.record.get("choice") else draw_command(run.folder, run.record)
-    return shell_words("dreambooth", "train", "--config", run.folder / CONFIG, "--resume_from_checkpoint", "latest")
+    return resume_command(run.folder)

@@ -10,6 +10,7 @@ from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import Method
 from dreambooth.schema import Setting, extended, flags, nearest
 from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.kohya import read_kohya
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.setup.trust import is_on, own_class, refuse_deeds
 
@@ -35,7 +36,9 @@ def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A nested mapping from a YAML file; raises SettingError when it is no such thing."""
+    """A nested mapping from a YAML file, or of a TOML of kohya's; raises SettingError when it is no such thing."""
+    if path.suffix.lower() == ".toml":
+        return read_kohya(path)
     tree = read_yaml_file(path, "--config")
     if not isinstance(tree, dict):
         raise SettingError("--config", f"{path} holds no settings.", fix="Write `branch: {setting: value}`, as in a run's config.yaml.")

@@ -17,6 +17,7 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
+from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
 
 
@@ -58,7 +59,8 @@ def stored_precision(config: TrainConfig) -> str:
     """In which precision the weights lie that class images are drawn with: `lighten` may have rounded them for the training."""
     own = config.loop.mixed_precision
     is_rounded = DTYPES[prior_precision(config)] == DTYPES[own] and not config.method.trains_whole_parts
-    return str(DTYPES[own if is_rounded else "no"]).removeprefix("torch.")
+    kept = f"{config.loop.base_weights}, " if is_rounded and config.loop.base_weights else ""
+    return kept + str(DTYPES[own if is_rounded else "no"]).removeprefix("torch.")
 
 
 def learning_parts(config: TrainConfig, family: Family) -> list[str]:
@@ -92,15 +94,18 @@ def load_base(config: TrainConfig, precision: str | None = None, *, load: Load =
 
     Frozen networks lie in half precision, as they are computed with anyway, when only something small in or beside them learns. All is
     float32 when whole parts learn, for the output is saved from it. Weights that learn in place stay unrounded: what an update adds to
-    them is smaller than what half precision tells apart.
+    them is smaller than what half precision tells apart. --base_weights rounds frozen ones further.
     """
-    method, precision = config.method, precision or config.loop.mixed_precision
+    method, precision, kept = config.method, precision or config.loop.mixed_precision, config.loop.base_weights
     if method.trains_whole_parts:
         return load_in("no", config.model, load=load)
     denoiser = family_of(config.model).denoiser_name
     family = load_in(precision, config.model, unrounded=[denoiser] if method.learned_in_place else [], load=load)
     if method.learned_in_place:
         _round(family.denoiser, DTYPES[precision], but=method.learned_in_place)
+    if kept:
+        for name in (family.denoiser_name, *family.encoder_names):
+            store(family.parts[name], kept, learned=method.learned_in_place)
     return family
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import resume_command
 from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.families.names import known_models
 from dreambooth.families.source import relabel_errors
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.digests import file_digest
@@ -14,6 +16,7 @@ from dreambooth.files.entries import INCOMING, finish_entries
 from dreambooth.files.folders import expanded
 from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_inside
+from dreambooth.files.pretrained import is_nothing
 from dreambooth.files.sums import SUMS, verified
 from dreambooth.formats.loras import add_lora, read_lora
 from dreambooth.methods import Learner
@@ -21,6 +24,7 @@ from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, named_in, read_yaml
 from dreambooth.setup.model import configure_tokenizers, learning_parts, load_base, load_in, silence_libraries
 from dreambooth.setup.record import RECORD, read_record
+from dreambooth.setup.runs import absent
 from dreambooth.setup.trust import untrusted
 from dreambooth.training.state import STATE, checkpoints, step_of
 
@@ -117,6 +121,8 @@ def refuse_no_model(name: str, *, single_file_config: str | None = None, allow_p
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
+    if path.name == name and is_nothing(source.pretrained_model_name_or_path, needs_owner=True):
+        raise absent(name, Path.cwd(), others=known_models())
     with relabel_errors("run"):
         source.refuse_missing()
         if source.is_here:
@@ -149,7 +155,7 @@ def refuse_unfinished(run: Path, path: Path, config: TrainConfig) -> None:
         raise SettingError("model", f"{path} is no whole checkpoint.", fix="Name another checkpoint of the run.")
     result = path / ("model_index.json" if config.method.trains_whole_parts else "README.md")
     if path == run and record.get("state") != "finished" and not result.is_file():
-        fix = f"Finish it with --resume_from_checkpoint latest, or name one of its checkpoints ({run}/checkpoint-N)."
+        fix = f"Finish it: {resume_command(run)}, or name one of its checkpoints ({run}@N)."
         raise SettingError("model", f"the run {run} is {record.get('state', 'not finished')}.", fix=fix)
     if path != run or not config.method.trains_whole_parts:
         config.model.refuse_missing()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
+from dreambooth.core.wording import resume_command
 from dreambooth.files.atomic import write_json
 from dreambooth.files.digests import file_digest
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
@@ -158,8 +159,7 @@ class Provenance(TypedDict, total=False):
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What `RunRecord` wrote; raises SettingError, with the way to have it written anew, where it is damaged."""
-    again = f"dreambooth train --config {folder / CONFIG} --resume_from_checkpoint latest"
-    return needed_json(folder / RECORD, Provenance, setting="run", fix=f"Have it written anew: {again}.")
+    return needed_json(folder / RECORD, Provenance, setting="run", fix=f"Have it written anew: {resume_command(folder)}")
 
 
 def unknown_photos(run: Path, photos: Sequence[Path]) -> list[str]:

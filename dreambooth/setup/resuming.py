@@ -7,6 +7,7 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
+from dreambooth.core.wording import resume_command
 from dreambooth.files.entries import INCOMING
 from dreambooth.files.leftovers import PREFIX
 from dreambooth.files.places import remove
@@ -89,7 +90,7 @@ def _refuse_occupied(config: TrainConfig, folder: Path) -> None:
     if config.output.overwrite_output_dir:
         return
     if checkpoints(folder) and not config.loop.resume_from_checkpoint:
-        fix = "Go on with --resume_from_checkpoint latest, choose another folder, or pass --overwrite_output_dir."
+        fix = f"Go on with it: {resume_command(folder)}, choose another folder, or pass --overwrite_output_dir."
         raise SettingError("--output_dir", f"{folder} holds the checkpoints of an earlier run.", fix=fix)
     there = (path for pattern in RESULTS for path in folder.glob(pattern) if not path.relative_to(folder).parts[0].startswith(PREFIX))
     found = next(there, folder / INCOMING)

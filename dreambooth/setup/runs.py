@@ -2,20 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dreambooth
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import nearest, shown
+from dreambooth.core.wording import nearest, shell_words, shown
 from dreambooth.files.reading import Damaged, read_json, shaped
 from dreambooth.setup.record import CONFIG, RECORD, Provenance
 from dreambooth.setup.states import State, Status, status_of
 
 SHEETS = ("contact_sheet.png", "evaluation.png")
 """A run's own pictures, the one that shows most first; before there is one, the newest preview stands for the run."""
+
+NEAR, LISTED = 2, 6
+"""Levels below the working folder in which runs are looked for that a user may have meant, and how many of them are named."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,26 @@ def find_run(name: str, root: Path) -> FoundRun:
     there = {run.name: run for run in find_runs(root, depth=4).runs} if root.is_dir() else {}
     if name in there:  # written as the list shows it: with a newline, or another letter that cannot be typed
         return there[name]
-    what = "is no run" if (root / name).exists() or Path(name).exists() else "does not exist"
-    fix = nearest(name, there) or f"`dreambooth runs list --root {shown(root)}` names those that there are."
-    raise SettingError("run", f"{shown(name)} {what}.", fix=fix)
+    if (root / name).exists() or Path(name).exists():
+        raise SettingError("run", f"{shown(name)} is no run.", fix=_choice(name, list(there), root))
+    raise absent(name, root, list(there))
+
+
+def absent(name: str, root: Path, there: Sequence[str] | None = None, *, others: Iterable[str] = ()) -> SettingError:
+    """What is said of a run that is not there: the one that may have been meant (or another model, of `others`), else those that are."""
+    there = [run.name for run in find_runs(root, depth=NEAR).runs] if there is None else there
+    where = "here" if root.resolve() == Path.cwd() else f"in {shown(root)}"
+    return SettingError("run", f"there is no run {shown(name)} {where}.", fix=_choice(name, there, root, others))
+
+
+def _choice(name: str, there: Sequence[str], root: Path, others: Iterable[str] = ()) -> str:
+    """The nearest name, else the runs that there are; the one that was started last comes first."""
+    if found := nearest(name, [*there, *others]):
+        return found
+    if not there:
+        return "There is none yet; name a run's folder, or any model by its folder or its Hub id (owner/name)."
+    more = f" and {len(there) - LISTED} more (dreambooth runs list --root {shell_words(root)})" if len(there) > LISTED else ""
+    return f"Runs here: {', '.join(there[:LISTED])}{more}."
 
 
 def folder_size(folder: Path) -> int:

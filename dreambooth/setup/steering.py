@@ -10,7 +10,7 @@ from enum import IntFlag
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import shell_words
+from dreambooth.core.wording import resume_command
 from dreambooth.files.atomic import write_text
 from dreambooth.files.places import is_inside, remove
 from dreambooth.setup.runs import FoundRun
@@ -34,9 +34,8 @@ def ask(run: FoundRun, what: str) -> Status:
     if run.remark:
         raise SettingError("run", f"{run.name} cannot be steered: {run.remark}.", fix="Use the version that started it.")
     if status is None or not status.state.is_active:
-        again = shell_words("dreambooth", "train", "--config", run.folder / "config.yaml", "--resume_from_checkpoint", "latest")
-        fix = f"It goes on with {again}." if status and status.state is not State.FINISHED else ""
-        raise SettingError("run", f"{run.name} is {status}: there is nobody to take it in.", fix=fix)
+        fix = f"Go on with it: {resume_command(run.folder)}" if status and status.state is not State.FINISHED else ""
+        raise SettingError("run", f"{run.name} is {status}: no process of it is at work.", fix=fix)
     if not is_inside(folder, run.folder):
         raise SettingError("run", f"{folder} is a link that leads out of the run; nothing is written there.", fix="Delete the link.")
     write_text(folder / what, "")

@@ -178,7 +178,7 @@ def _document(sections: tuple[Section, ...], answers: Sequence[Answer], key: Map
         ("Raters", str(len({answer.rater for answer in answers}))), ("Subjects", str(_subjects(key))), ("Study", key["study"]),
         ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
     ]  # fmt: skip
-    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, tuple(facts))
+    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, facts=tuple(facts))
 
 
 def _subjects(key: Mapping[str, Any]) -> int:
@@ -266,7 +266,7 @@ def _paper(toybox: bool) -> str:
     prose = "; ".join(
         f"{TITLES[name]} {first:.0%}, {second:.0%}, undecided {neither:.0%}" for name, (first, second, neither) in PAPER.items()
     )
-    label = "The paper, other model, not comparable" if toybox else "The paper"
+    label = "The paper, on another model, so that only the order can be compared" if toybox else "The paper"
     return f"{label} (Table 2: DreamBooth, Textual Inversion on Stable Diffusion; 600 pairs, 3 users each): {prose}."
 
 

@@ -170,9 +170,9 @@ class Batches:
         rngs = (generator(self.seed, "conditioning", update, r.row) for r in rows)
         return Batch(
             x=self.family.draw(moments, _stack([r.posterior for r in rows], device)), eps=eps,
-            t=self.objective.timesteps(self.process, u, z), weight=torch.tensor([self.weights[r.row] for r in rows], device=device),
+            t=self.objective.timesteps(self.process, u, z), weight=sent(torch.tensor([self.weights[r.row] for r in rows]), device),
             condition=self._condition(rows) | self.family.conditioning(moments, rngs),
-            photo=torch.tensor([r.number for r in rows], device=device), mask=self._mask(rows),
+            photo=sent(torch.tensor([r.number for r in rows]), device), mask=self._mask(rows),
         )  # fmt: skip
 
     def _picture(self, update: int, row: int) -> tuple[ImageSet, int]:
@@ -215,13 +215,13 @@ class Batches:
         masks = [row.crop.mask for row in rows]
         full = torch.full((1, *rows[0].crop.shape), 255, dtype=torch.uint8)
         whole = torch.stack([full if mask is None else mask for mask in masks]).float() / 255
-        return avg_pool2d(whole, self.family.vae_factor).to(self.family.device)
+        return sent(avg_pool2d(whole, self.family.vae_factor), self.family.device)
 
     def _condition(self, rows: Sequence["_Row"]) -> dict[str, Tensor]:
-        prompts = torch.tensor([row.prompt for row in rows], device=self.family.device)
+        prompts = sent(torch.tensor([row.prompt for row in rows]), self.family.device)
         condition = {name: table[prompts] for name, table in self.text.items()}
         geometry = [self.family.geometry(row.crop.original, row.crop.corner, row.crop.shape) for row in rows]
-        return condition | {name: torch.cat([one[name] for one in geometry]).to(self.family.device) for name in geometry[0]}
+        return condition | {name: sent(torch.cat([one[name] for one in geometry]), self.family.device) for name in geometry[0]}
 
 
 @dataclass(frozen=True)
@@ -251,5 +251,10 @@ def _of_one_shape(crops: Sequence[Crop]) -> Iterator[Crop]:
 
 
 def _stack(tensors: Sequence[Tensor], device: torch.device) -> Tensor:
-    stacked = torch.stack(list(tensors))
-    return stacked.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else stacked.to(device)
+    return sent(torch.stack(list(tensors)), device)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device, which does not wait for it."""
+    is_pinned = device.type == "cuda" and tensor.device.type == "cpu"
+    return tensor.pin_memory().to(device, non_blocking=True) if is_pinned else tensor.to(device)

@@ -19,8 +19,7 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after update `step` (from 1)."""
         decay = min(self.max_decay, (1 + step) / (10 + step))
-        for value, parameter in zip(self.values, self.parameters, strict=True):
-            value.lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(self.values, self.parameters, 1 - decay)  # type: ignore[arg-type]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -35,5 +34,4 @@ class Average:
 
     @torch.no_grad()
     def _put(self, values: Sequence[Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.copy_(value)
+        torch._foreach_copy_(self.parameters, list(values))  # type: ignore[arg-type]

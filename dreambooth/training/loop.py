@@ -15,7 +15,7 @@ from dreambooth.core.batch import spans
 from dreambooth.core.device import OutOfMemory, is_out_of_memory, keep_freed_memory, parse_memory, reserved_mib
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted
-from dreambooth.core.wording import size
+from dreambooth.core.wording import resume_command, size
 from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
 from dreambooth.schema import BASIC, Count, Seed, Setting, Updates
@@ -47,6 +47,9 @@ class Loop(Setting):
     """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Precision of the arithmetic; weights that learn stay in float32."""
+    base_weights: Literal["bf16", "fp8", "int8", "nf4"] | None = None
+    """How the base model's frozen weights are kept, in denoiser and text encoders, while something small learns beside them: nf4 takes
+    0.56 bytes each, int8 (the finer) and fp8 1, bf16 2. They are unpacked to compute, so slower; automatic: as the arithmetic's."""
     seed: Seed | None = None
     """Decides every draw; automatic: one is chosen and recorded."""
     deterministic: bool = False
@@ -61,9 +64,9 @@ class Loop(Setting):
     """Steps between two readings of the numbers from the device."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
-    fit: str | None = None
+    fit: Annotated[str | None, BASIC] = None
     """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient
-    checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
+    checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits, smaller parts. A run that goes on keeps them."""
     fit_check: bool = True
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
@@ -173,7 +176,7 @@ class Trainer:
                 if not is_due:
                     yield from self.save(output_dir, why="stopping")
                 self.sums.finish()
-                raise Interrupted(f"Stopped after update {self.step}; the state is saved. Go on with --resume_from_checkpoint latest.")
+                raise Interrupted(f"Stopped after step {self.step}; the state is saved. Go on: {resume_command(output_dir)}")
 
     def save(self, output_dir: Path, *, why: str) -> Iterator[Record]:
         """A checkpoint of this moment, by the main process; its record says why it was taken."""
@@ -248,7 +251,7 @@ class Trainer:
             return error
         peak = reserved_mib(self.processes.device)
         at_peak = f" (peak {size(peak * 2**20)})" if peak else ""
-        return OutOfMemory(f"Out of memory in training update {self.step + 1}{at_peak}.")
+        return OutOfMemory(f"Out of memory in training step {self.step + 1}{at_peak}.")
 
 
 def choose_seed(seed: int | None) -> tuple[int, list[Record]]:

@@ -70,6 +70,6 @@ class MetricBuffer:
         what = f"the error of {' and '.join(who)}" if who else "the gradient"
         kept = f"The last good checkpoint is {last_checkpoint}." if last_checkpoint else "No checkpoint had been saved yet."
         if self.overflows >= MAX_OVERFLOWS:
-            what += f" for {MAX_OVERFLOWS} updates in a row"
+            what += f" for {MAX_OVERFLOWS} steps in a row"
         fix = "Use a lower --learning_rate, or --mixed_precision bf16 or no."
-        return f"Update {rows.step} is not finite: {what}. It was not applied. {kept} {fix}"
+        return f"Step {rows.step} is not finite: {what}. It was not applied. {kept} {fix}"

@@ -27,7 +27,7 @@ class Moments:
     def why(self, step: int) -> str:
         """Why a run is saved after an update, in a few words."""
         if self.every:
-            return f"every {self.every} updates"
+            return f"every {self.every} steps"
         return "a quarter of the run" if step in self.quarters else f"{MINUTES} minutes after the last"
 
     def overdue(self) -> bool:

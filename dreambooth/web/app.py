@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from dreambooth.core.errors import DreamboothError, SettingError, first_line, re
 from dreambooth.reporting.templates import HERE as REPORT
 from dreambooth.web import jobs
 from dreambooth.web.guard import Guard
-from dreambooth.web.pages import home, new, runs
+from dreambooth.web.pages import api, compare, home, models, new, play, runs
 from dreambooth.web.studio import Missing, Studio
 from dreambooth.web.view import page
 
@@ -47,10 +48,11 @@ def create_app(studio: Studio, *, host: str = "127.0.0.1", token: str | None = N
     app.add_middleware(Guard, host=host, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
-    for part in (home, new, runs):
+    for part in (api, home, new, play, runs, compare, models):
         app.include_router(part.router)
     app.add_exception_handler(DreamboothError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(Exception, _failed)
     return app
 
@@ -89,6 +91,14 @@ async def _not_found(request: Request, error: Exception) -> Response:
         return JSONResponse({"setting": "", "reason": str(error.detail), "fix": ""}, error.status_code)
     words = "There is no such page." if error.status_code == 404 else str(error.detail)
     return page(request, "message.html", status=error.status_code, title="That is not here", text=words, back="/")
+
+
+async def _misread(request: Request, error: Exception) -> Response:
+    """A request of another shape than its description says."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return await _refused(request, SettingError(place, f"{first['msg']}.", fix="See /api/ for what is asked for."))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

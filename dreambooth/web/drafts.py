@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shell_words
-from dreambooth.files.atomic import write_json, write_text
+from dreambooth.files.atomic import write_json
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.schema import flags
@@ -43,10 +41,12 @@ class Draft:
     created: float
     name: str = ""
     """Of the run to be."""
-    goal: str = ""
+    goal: str = next(iter(choices.GOALS))
     """Which of `choices.GOALS`."""
     settings: Mapping[str, Typed] = field(default_factory=dict)
     """What was given by hand, by flag, as it was typed."""
+    is_started: bool = False
+    """Whether a run was made of it."""
 
     def chosen(self, studio: Studio) -> dict[str, Typed]:
         """Settings that follow from what it is for, where they were not given otherwise."""
@@ -74,10 +74,6 @@ class Draft:
                 words += [f"--{name}", *([value] if isinstance(value, str) else value)]
         return shell_words(*words)
 
-    def yaml(self, studio: Studio) -> str:
-        """The equal file of settings."""
-        return yaml.safe_dump(self.config(studio).model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
-
     def _config(self, studio: Studio, chosen: Mapping[str, Typed]) -> TrainConfig:
         for name in DEEDS:
             if name in self.settings:
@@ -92,7 +88,7 @@ class Draft:
 def new_draft(studio: Studio, like: Draft | None = None) -> Draft:
     """An empty draft, or one with the same settings as another."""
     own = secrets.token_hex(4)
-    draft = replace(like, id=own, created=time.time(), name="") if like else Draft(own, time.time())
+    draft = replace(like, id=own, created=time.time(), name="", is_started=False) if like else Draft(own, time.time())
     studio.photos(own).mkdir(parents=True)
     save(studio, draft)
     return draft
@@ -130,11 +126,6 @@ def discard(studio: Studio, draft: Draft, *, with_photos: bool) -> None:
     _place(studio, draft.id).unlink(missing_ok=True)
     if with_photos:
         remove(studio.photos(draft.id), root=studio.root)
-
-
-def write_config(studio: Studio, draft: Draft, path: Path) -> None:
-    """The file of settings that a training is started with."""
-    write_text(path, draft.yaml(studio))
 
 
 def _place(studio: Studio, name: str) -> Path:

@@ -108,9 +108,10 @@ def _field(flag: Flag, typed: Any, resolved: Setting | None, chosen: Any, error:
     elif flag.type_name in ("number", "integer"):
         kind = "number"
     source = "by your choice" if chosen is not None else "default" if value == flag.default else "recipe"
+    own = "\n".join(typed) if kind == "lines" and isinstance(typed, list) else _text(typed)
     return Field(
-        flag.name, flag.name.replace("_", " "), " ".join(flag.help.split()), kind, flag.group, getattr(flag, "level", "advanced"),
-        _text(typed), _text(value if chosen is None else chosen), flag.choices, " or ".join(flag.kinds), error, source,
+        flag.name, flag.name.replace("_", " "), flag.summary, kind, flag.group, flag.level,
+        own, _text(value if chosen is None else chosen) or flag.automatic, flag.choices, " or ".join(flag.kinds), error, source,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def status_of(studio: Studio, job: Job) -> Status:
         return Status(State.RUNNING, "starting") if job.started else Status(State.QUEUED)
     alive = is_alive(job.process) is not False
     if job.verb != "train":
-        is_done = bool(job.result) and (studio.root / job.result).exists()
+        is_done = _is_written(studio.root / job.result, job.started)
         return Status(State.RUNNING, job.verb) if alive else Status(State.FINISHED) if is_done else _failed(studio, job)
     run = run_of(studio.root / job.run, studio.root)
     own = run.status if run and _is_by(run, job) else None
@@ -106,6 +106,15 @@ def add(studio: Studio, job: Job) -> Job:
                 raise SettingError("run", f"{job.run} is {status} already.", fix="Wait for it, or stop it first.")
         _write(studio, job)
     return job
+
+
+def put_back(studio: Studio, job: Job) -> None:
+    """Put a job that has ended into the queue again; raises SettingError where its run has another one meanwhile."""
+    with held(studio.jobs / "queue.lock"):
+        if status_of(studio, job_named(studio, job.id)).state.is_active:
+            raise SettingError("run", f"{job.run} is at work already.", fix="Wait for it, or stop it first.")
+        (studio.jobs / f"{job.id}.log").unlink(missing_ok=True)
+        _write(studio, job)
 
 
 def new(verb: str, words: tuple[str, ...], run: str, device: str, **other: Any) -> Job:
@@ -179,6 +188,14 @@ def _last(log: str) -> str:
     """The last line of a log."""
     said = [line.strip() for line in log.splitlines() if line.strip()]
     return shortened(said[-1]) if said else ""
+
+
+def _is_written(path: Path, since: float) -> bool:
+    """Whether a job has left what it was to leave, and nobody before it."""
+    try:
+        return path.stat().st_mtime >= since - 2
+    except OSError:
+        return False
 
 
 def _failed(studio: Studio, job: Job) -> Status:

@@ -1,7 +1,9 @@
 """What a run would need and do, before it is started: the same checks as the command line's, nothing loaded and nothing written."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 
@@ -10,7 +12,7 @@ from dreambooth.core.errors import DreamboothError, SettingError
 from dreambooth.core.wording import duration, size
 from dreambooth.families import family_of
 from dreambooth.families.names import known_model
-from dreambooth.memory.estimate import estimate, free_bytes, rehearse
+from dreambooth.memory.estimate import Estimate, estimate, free_bytes, rehearse
 from dreambooth.photos.load import scan
 from dreambooth.run import request
 from dreambooth.run.plan import needed_bytes
@@ -95,10 +97,8 @@ def _lines(config: TrainConfig, studio: Studio, found: Planned) -> list[tuple[st
         lines.append(("Download", known.terms() if known else "The model is downloaded first; what it needs is known after that."))
         return lines
     device = pick_device(config.loop.device)
-    rehearsal = rehearse(resolve(config, family_of(config.model)), device)
-    memory, resolved = estimate(rehearsal, device, limit=free_bytes(device)), rehearsal.config
-    steps = resolved.loop.steps(len(photos), resolved.loop.train_batch_size)
-    disk = needed_bytes(resolved, rehearsal.trainable, rehearsal.family, steps)
+    memory, resolved, steps, disk = _rehearsed(config.model_dump_json(exclude_unset=True), device, len(photos))
+    memory = replace(memory, limit=free_bytes(device))
     found.fits = memory.fits
     return [
         *lines,
@@ -107,6 +107,16 @@ def _lines(config: TrainConfig, studio: Studio, found: Planned) -> list[tuple[st
         ("Memory", f"{memory.device} {memory.verdict}"),
         ("Disk", f"about {size(disk)}"),
     ]
+
+
+@lru_cache(16)
+def _rehearsed(settings: str, device: torch.device, photos: int) -> tuple[Estimate, TrainConfig, int, int]:
+    """The memory of a run, its settings with the recipe's, its updates and the bytes that it leaves: kept for the start."""
+    config = TrainConfig.parse(json.loads(settings))
+    rehearsal = rehearse(resolve(config, family_of(config.model)), device)
+    resolved = rehearsal.config
+    steps = resolved.loop.steps(photos, resolved.loop.train_batch_size)
+    return estimate(rehearsal, device, limit=None), resolved, steps, needed_bytes(resolved, rehearsal.trainable, rehearsal.family, steps)
 
 
 def _time(config: TrainConfig, steps: int, runs: Sequence[FoundRun]) -> str:

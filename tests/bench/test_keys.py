@@ -14,7 +14,7 @@ ARMS = {"full": {}, "lora": {"settings": {"method": "lora"}}, "untuned": {"model
 @pytest.fixture
 def keys(tmp_path, monkeypatch):
     """Keys of one full, one LoRA and one untuned job, with values that nobody asks for and no recipe names set as a default would."""
-    real = expand._resolved
+    real = expand.resolved
     bench = BenchConfig(plan="p", num_subjects=1, num_prompts=1, output_dir=str(tmp_path))
     request = Request(parse_plan({"name": "p", "title": "P", "arms": ARMS}, "p"), bench, open_dataset(None, tmp_path))
 
@@ -29,7 +29,7 @@ def keys(tmp_path, monkeypatch):
                 )
             return config
 
-        monkeypatch.setattr(expand, "_resolved", resolved)
+        monkeypatch.setattr(expand, "resolved", resolved)
         return {job.arm: job.key for job in expand.expand(request)}
 
     return of
@@ -100,12 +100,12 @@ def test_what_the_file_does_not_know_is_in_the_key():
 )  # fmt: skip
 def test_rows_that_were_written_before_there_was_a_file_are_found(settings):
     """Their keys left out what equals the defaults of their day: with those, the file leaves out the same."""
-    config = expand._resolved({"instance_prompt": "a [V] dog", **settings})
+    config = expand.resolved({"instance_prompt": "a [V] dog", **settings})
     plain = config.model_dump(mode="json", exclude_defaults=True)
-    for branch, values in expand._learned(config).items():
+    for branch, values in expand.learned(config).items():
         if branch not in expand.WITHOUT_EFFECT and branch != "method":
             assert values == plain[branch], branch
-    learned = expand._learned(config)
+    learned = expand.learned(config)
     assert learned["method"] == {**plain.get("method", {}), "kind": config.method.kind}
     for branch, leaves in expand.WITHOUT_EFFECT.items():
         kept = {name: value for name, value in plain.get(branch, {}).items() if name not in leaves}

@@ -72,7 +72,7 @@ def test_a_factor_is_of_what_the_flag_would_be_without_it():
         ({"arms": {"a": "lora"}}, ("p: arms: a", "'lora' is no arm")),
         ({"arms": {"a": {"sweep": {"rank": []}}}}, ("p: arms: a: sweep", "over nothing")),
         ({"arms": {"a": {"sweep": {"noun": ["corect"]}}}}, ("p: arms: a: noun", "correct")),
-        ({"arms": {"a": {"sweep": {"num_photos": [0]}}}}, ("p: arms: a: num_photos", "greater than or equal to 1")),
+        ({"arms": {"a": {"sweep": {"num_photos": [0]}}}}, ("p: arms: a: num_photos", "0 is too small; 1 or more")),
         ({"arms": {"a": {}}, "name": "../../y"}, ("p: name", "cannot be the name of a folder")),
         ({"arms": {"a": {}}, "metrics": ["nearest_gap"]}, ("p: metrics", "a bench does not measure 'nearest_gap'")),
     ],
@@ -131,7 +131,7 @@ def test_arms_that_are_one_and_the_same_are_refused(tmp_path):
 
 def test_what_is_wrong_with_an_arm_is_reported_with_its_name(tmp_path):
     plan = parse_plan({**TREE, "arms": {"plain": {}, "odd": {"settings": {"method": "lora", "num_vectors": 2}}}}, "p")
-    with pytest.raises(SettingError, match="--num_vectors: odd: has no effect here"):
+    with pytest.raises(SettingError, match="--num_vectors: odd: it needs"):
         validate(asked(plan, tmp_path))
 
 
@@ -183,3 +183,8 @@ def test_what_decides_a_result_is_in_its_key_and_what_does_not_is_not(tmp_path):
     frozen = job(train_text_encoder=False)
     assert frozen.settings["train_text_encoder"] is False and frozen.key != plain.key
     assert "clip_encoder" not in job(clip_encoder="none").settings
+
+
+def test_prompts_of_ones_own_are_read_by_every_job_from_where_the_bench_was_started(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert BenchConfig.parse({"plan": "table3", "prompts": "mine.txt"}).prompts == str(tmp_path / "mine.txt")

@@ -11,7 +11,7 @@ from rich.console import Console
 from dreambooth.bench.tables import REAL_PAIRS, UNTUNED, print_tables, write_tables
 from dreambooth.bench.tables.document import TOYBOX_NOTE, claim, number
 from dreambooth.bench.tables.redact import public
-from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, PAPER, results
+from dreambooth.bench.tables.results import OTHER_MODEL, OTHER_SUITE, results
 from dreambooth.core.errors import SettingError
 from tests.bench.made_up import NOUNS, OFF, ON, PROTOCOL, layout, row, rows
 
@@ -89,10 +89,10 @@ def test_the_toybox_says_so_first_and_the_paper_is_not_comparable(show, tmp_path
 
 
 def test_the_paper_is_comparable_with_its_own_encoders_and_suite_alone():
-    assert results(rows(toybox=False), layout()).paper_label == OTHER_SUITE
+    assert results(rows(toybox=False), layout()).apart == OTHER_SUITE
     same = {"encoders": {"dino": "facebook/dino-vits16 ", "clip": "openai/clip-vit-base-patch32 "}, "prompts": 25, "images_per_prompt": 4}
     made = [type(r)(**{**r.plain(), "protocol": same}) for r in rows(toybox=False)]
-    assert results(made, layout()).paper_label == PAPER
+    assert not results(made, layout()).apart
 
 
 def test_real_photos_and_the_untuned_model_have_lines_of_their_own(tmp_path):
@@ -129,7 +129,7 @@ def test_failures_are_listed_and_counted(tmp_path):
 def test_a_terminal_gets_the_claim_and_the_main_table_alone(tmp_path):
     text = console(rows(), 220)
     assert "PRES" in text and "0.712" in text and "is better in PRES" in text
-    assert not any(words in text for words in ("no | memory <b>", "Failures", "ordering", "By class", "Encoder", "Made up."))
+    assert not any(words in text for words in ("no | memory <b>", "Failures", "the paper's ordering", "By class", "Encoder", "Made up."))
     mixed = [type(r)(**{**r.plain(), "base": f"{n % 2}" * 16}) for n, r in enumerate(rows())]
     assert "Warning: the rows were not made alike" in console(mixed, 220), "what spoils the table stands below it"
 

@@ -34,7 +34,7 @@ def test_the_page_is_whole_and_needs_nothing_else(out):
     page = Page((out / "bench.html").read_text())
     assert not page.open and all(link.startswith("data:image/") for link in page.links)
     assert page.text.count(TOYBOX_NOTE) == 1 and "alert(1)" in page.text and "<script" not in (out / "bench.html").read_text()
-    assert "undecided" in page.text and "paper, other model, not comparable" in page.text
+    assert "undecided" in page.text and "another model: its orderings can be compared" in page.text
 
 
 def test_pictures_stand_side_by_side_at_equal_prompts_and_seeds(out):

@@ -146,7 +146,7 @@ def test_a_resolution_that_does_not_fit_the_vae(command, capsys):
     [
         (("--rnak", "4"), ("--rnak", "--rank")),
         (("--rank", "4"), ("--rank", "--method lora")),
-        (("--method", "lora", "--rank", "0"), ("--rank", "greater than or equal to 1")),
+        (("--method", "lora", "--rank", "0"), ("--rank", "0 is too small; 1 or more")),
         (("--method", "lroa"), ("--method", "lora")),
         (("--method", "no.such.module:Class"), ("--method", "no.such.module")),
         (("--learning_rate", "fast"), ("--learning_rate", "fast")),
@@ -182,7 +182,7 @@ def test_memory_that_runs_out_names_the_phase_and_the_flags(command, capsys, mon
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr("dreambooth.training.loop.forward_backward", exhausted)
-    refused(capsys, command(), "training update 1", "--gradient_checkpointing", "--method lora", code=1)
+    refused(capsys, command(), "training step 1", "--gradient_checkpointing", "--method lora", code=1)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(command, capsys, monkeypatch, tmp_path):

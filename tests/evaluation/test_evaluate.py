@@ -217,5 +217,5 @@ def test_photos_that_the_run_did_not_see_are_refused_unless_they_are_named(ask, 
 
 
 def test_a_mistyped_run_is_reported_as_one(ask):
-    with pytest.raises(SettingError, match="there is no folder nothere"):
+    with pytest.raises(SettingError, match="there is no run nothere"):
         ask("nothere")

@@ -14,9 +14,9 @@ from safetensors import safe_open
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError
 from dreambooth.files.leftovers import prefix
+from dreambooth.files.names import plain
 from dreambooth.formats.base import rounded
 from dreambooth.run.export import ExportConfig, Exported, export
-from dreambooth.run.export_place import plain
 from tests.cli.conftest import state
 
 LORA = {"method": "lora", "rank": 2}

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from safetensors.torch import load_file, save_file
 
 from dreambooth.cli import main
 from dreambooth.core.errors import SettingError
-from dreambooth.families import ModelSource, family_of
+from dreambooth.families import FAMILIES, ModelSource, family_of
+from dreambooth.families.single_file import TRANSFORMERS
 from dreambooth.formats.checkpoints import checkpoint, marks
 from tests import tiny
 from tests.cli.conftest import state
@@ -82,7 +84,7 @@ WRONG = {
     "inpainting": (
         lambda path: changed(path, lambda t: t | {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}), "9 channels"
     ),
-    "FLUX": (lambda path: save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, path), "is a whole network"),
+    "no network that is known": (lambda path: save_file({"down_blocks.0.a.weight": torch.zeros(2, 2)}, path), "is a whole network"),
 }  # fmt: skip
 
 
@@ -104,6 +106,33 @@ def test_what_is_no_checkpoint_is_refused_with_nothing_converted(files, tmp_path
         source.folder()
     assert words in str(caught.value) and len(str(caught.value)) < 420
     assert not list(tmp_path.rglob("*.json"))
+
+
+FLOWS = {
+    "double_blocks.0.img_attn.qkv.weight": "FluxTransformer2DModel",
+    "joint_blocks.0.context_block.attn.qkv.weight": "SD3Transformer2DModel", "txtfusion.projector.weight": "Krea2Transformer2DModel",
+    "layers.0.adaLN_modulation.0.weight": "ZImageTransformer2DModel", "blocks.0.cross_attn.q_linear.weight": "PixArt",
+    "transformer_blocks.0.img_mlp.net.0.proj.weight": "QwenImageTransformer2DModel",
+    "blocks.0.mlp.inverted_conv.conv.weight": "SanaTransformer2DModel", "single_stream_modulation.lin.weight": "Flux2Transformer2DModel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("start", ["", "model.diffusion_model."])
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flows_single_file_is_refused_with_how_it_becomes_a_pipeline(tmp_path, name, start):
+    path = tmp_path / "flow.safetensors"
+    save_file({f"{start}{name}": torch.zeros(2, 2)}, path)
+    with pytest.raises(SettingError) as caught:
+        ModelSource(pretrained_model_name_or_path=str(path)).refuse_missing()
+    assert caught.value.setting == "--pretrained_model_name_or_path" and FLOWS[name] in str(caught.value)
+    assert "hf download" in caught.value.fix and ("from_single_file" in caught.value.fix) == (FLOWS[name] != "PixArt")
+
+
+def test_every_flow_with_a_class_that_opens_single_files_is_known_by_it():
+    kinds = {kind for _, kind, _ in TRANSFORMERS.values() if kind}
+    assert all(kind in SINGLE_FILE_LOADABLE_CLASSES for kind in kinds)
+    flows = {family.__name__ for family in FAMILIES if family.denoiser_name == "transformer"}
+    assert len(flows) - len(TRANSFORMERS) <= 1, "a new family, or FLUX.2's two, which have one network"
 
 
 def test_configurations_that_are_missing_or_another_kinds_are_named(files, tmp_path):

@@ -14,6 +14,7 @@ from dreambooth.cli import main
 from dreambooth.core.device import parse_memory
 from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource, family_of
+from dreambooth.memory.cards import PREDICTED, card_of
 from dreambooth.memory.estimate import Estimate
 from dreambooth.memory.phases import Rehearsal
 from dreambooth.setup.config import TrainConfig, resolve
@@ -152,3 +153,15 @@ def test_nothing_random_is_used_up_by_a_plan(configurations):
 def test_a_source_that_is_here_asks_nobody(configurations):
     source = ModelSource(pretrained_model_name_or_path=str(configurations("flux")))
     assert source.configurations() is source
+
+
+def test_the_smallest_card_of_a_known_model_is_as_large_as_its_row_says():
+    rows = json.loads(PREDICTED.read_text())
+    assert rows
+    for row in rows:
+        phases = {name: value for name, value in row.items() if name not in ("model", "way", "side", "peak")}
+        assert row["peak"] == max(phases.values())
+        card = card_of(row["model"], row["way"], row["side"])
+        assert card is None or card >= row["peak"]
+    assert card_of("sd15", "LoRA, nf4") == 6
+    assert card_of("a model that nobody knows", "LoRA") is None

@@ -38,10 +38,10 @@ def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
     page.write()
     text = (tmp_path / PROGRESS).read_text()
     assert "location.reload(), 5000" in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
-    assert "Update 30 of 1000" in text and ">training<" in text and "best so far" in text and "0.400 → 0.600" in text
+    assert "Step 30 of 1000" in text and ">training<" in text and "best so far" in text and "0.400 → 0.600" in text
     assert len(re.findall("<svg", text)) == 4 and text.count('class="mark"') == 4, "loss, fidelity, prompts, diversity"
     text = ended(page, State.FINISHED)
-    assert "reload" not in text and ">finished<" in text and "best: update 20" in text
+    assert "reload" not in text and ">finished<" in text and "best: step 20" in text
     assert not list(tmp_path.glob(".partial-*"))
 
 
@@ -124,12 +124,12 @@ def test_before_the_first_evaluation_the_page_says_when_it_comes(tmp_path):
     page = page_of(tmp_path, every=150)
     page.take(Step(10, 1000, {"loss_subject": 0.3}))
     page.write()
-    assert "First evaluation of what it learns at update 150" in Page(page.path.read_text()).text
+    assert "First evaluation of what it learns at step 150" in Page(page.path.read_text()).text
     page.take(Scores(0, 1000, LOOK | {"dino": 0.38}))
     page.take(Step(160, 1000, {"loss_subject": 0.3}))
     page.write()
     text = Page(page.path.read_text()).text
-    assert "0.380" in text and "→" not in text and "at update 300" in text, "an evaluation that took too long was left out"
+    assert "0.380" in text and "→" not in text and "at step 300" in text, "an evaluation that took too long was left out"
     page.take(Scores(300, 1000, LOOK | {"dino": 0.5}))
     page.write()
     text = Page(page.path.read_text()).text

@@ -289,4 +289,4 @@ def test_a_checkpoints_report_counts_its_own_updates(run):
     folder.mkdir(parents=True)
     (folder / "scores.json").write_text(json.dumps(scores()))
     own, whole = (Page(path.read_text()).text for path in (report(folder, run=run), report(run)))
-    assert "Updates3Learning rate" in own and "Updates20Learning rate" in whole
+    assert "Steps3Learning rate" in own and "Steps20Learning rate" in whole

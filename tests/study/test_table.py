@@ -96,7 +96,7 @@ def test_shares_are_those_of_the_majority(bench):
     text = found.paths[0].read_text()
     assert "| with prior preservation | **100%** [89%, 100%] | 0% [0%, 11%] |" in text
     lines = [line.strip("*") for line in text.splitlines() if line]
-    assert lines[0] == lines[-1] and lines[0].startswith("toybox") and "other model, not comparable" in text
+    assert lines[0] == lines[-1] and lines[0].startswith("toybox") and "on another model" in text
     rows = list(csv.DictReader(found.paths[1].open()))
     assert [(r["question"], r["choice"], r["count"]) for r in rows][:3] == [
         ("identity", "first", "30"), ("identity", "second", "0"), ("identity", "undecided", "0"),

@@ -54,7 +54,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(name, pipelines, tmp_path):
         pytest.importorskip("prodigyopt")
     base = {"model": pipelines("stable_diffusion"), "root": tmp_path, "max_train_steps": 7, **VARIANTS[name]}
     run(**base, output_dir=tmp_path / "whole")
-    with pytest.raises(Interrupted, match="after update 3"):
+    with pytest.raises(Interrupted, match="after step 3"):
         run(**base, output_dir=tmp_path / "cut", stop_after=3)
     run(**base, output_dir=tmp_path / "cut", resume_from_checkpoint="latest")
     same_files(weights(tmp_path / "whole"), weights(tmp_path / "cut"))

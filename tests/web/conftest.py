@@ -20,9 +20,9 @@ ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture
-def studio(tmp_path):
-    """A root folder, and a model in it that is a pipeline's folder."""
-    return Studio.opened(tmp_path / "root")
+def studio(tmp_path, pipelines):
+    """A root folder, and a folder of models with a tiny pipeline."""
+    return Studio.opened(tmp_path / "root", (pipelines("stable_diffusion").parent,))
 
 
 @pytest.fixture
@@ -61,11 +61,13 @@ def photos(folder: Path) -> list[tuple[str, tuple[str, bytes]]]:
 
 
 def drafted(client, tmp_path, **settings) -> str:
-    """The address of a draft with photos, the toybox and settings."""
+    """The address of a draft with photos, a tiny model and settings."""
     address = client.post("/new", follow_redirects=False).headers["location"].rpartition("/")[0]
     assert client.post(f"{address}/photos", files=photos(tmp_path / "given")).status_code == 200
-    assert client.post(f"{address}/model", data={"model": "toybox"}).status_code == 200
-    filled = {"class_noun": "dog", "name": "rex", "goal": "small", "resolution": "32", "max_train_steps": "8", **settings}
+    model = client.app.state.studio.models[0] / "stable_diffusion"
+    assert client.post(f"{address}/model", data={"model": str(model)}).status_code == 200
+    filled = {"class_noun": "dog", "name": "rex", "goal": "small", "identifier": "sks", "resolution": "16", "max_train_steps": "8"}
+    filled |= {"num_class_images": "2", **settings}
     assert client.post(f"{address}/how", data=filled).status_code == 200
     return address
 

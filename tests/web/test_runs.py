@@ -126,3 +126,18 @@ def test_a_run_at_work_is_not_deleted(client, studio):
     folder = made_run(studio.root, state="running", process=own_process())
     assert client.get("/runs/old/-/delete").status_code == 422
     assert client.post("/runs/old/-/delete", data={"name": "old"}).status_code == 422 and (folder / "run.json").exists()
+
+
+def test_a_deleted_run_takes_its_photos_along_when_that_is_wanted(client, studio, tmp_path, not_started):
+    from dreambooth.web.drafts import read_drafts
+    from tests.web.conftest import drafted
+
+    for name, photos in (("rex", "yes"), ("ada", "")):
+        address = drafted(client, tmp_path, name=name)
+        client.post(f"{address}/start", data={"at_once": "yes"})
+        for job in studio.jobs.glob("*.json"):
+            job.unlink()
+        made_run(studio.root, name)
+        client.post(f"/runs/{name}/-/delete", data={"name": name, "photos": photos})
+        assert (studio.root / "photos" / address.rpartition("/")[2]).exists() != bool(photos)
+    assert not read_drafts(studio)

@@ -12,7 +12,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -203,12 +203,26 @@ class Storage:
         return f"{self.url.rstrip('/')}/jobs/{job.key}.tar"
 
     def _send(self, photos: Path) -> str:
-        digest = tree_digest(photos, (path for path in photos.rglob("*") if path.is_file() and is_inside(path, photos)))
-        url = f"{self.url.rstrip('/')}/photos/{digest[:16]}.tar"
+        url = _photos_url(self.url, photos)
         if url not in self.sent:
             send(photos, url)
             self.sent.add(url)
         return url
+
+
+def forget(url: str, keys: Iterable[str], photos: Path) -> None:
+    """Delete what a storage keeps of some jobs and of a folder of photos; raises RunError where it does not answer."""
+    root = url.rstrip("/")
+    names = [f"{root}/jobs/{key}.tar" for key in keys] + [f"{root}/rows/{key}.json" for key in keys]
+    for name in [*names, *([_photos_url(url, photos)] if photos.is_dir() else [])]:
+        files, place = open_url(name)
+        tried(url, lambda files=files, place=place: files.rm(place) if files.exists(place) else None)
+
+
+def _photos_url(url: str, photos: Path) -> str:
+    """Where the photos of a folder lie on a storage: by their bytes, so that many jobs share them."""
+    digest = tree_digest(photos, (path for path in photos.rglob("*") if path.is_file() and is_inside(path, photos)))
+    return f"{url.rstrip('/')}/photos/{digest[:16]}.tar"
 
 
 def open_url(url: str) -> tuple[Any, str]:

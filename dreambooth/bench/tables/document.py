@@ -7,7 +7,7 @@ from typing import Any
 
 from dreambooth.bench.job import Row
 from dreambooth.bench.tables.redact import public
-from dreambooth.bench.tables.results import LEAST_GAP, PAPER, Comparison, Line, Results
+from dreambooth.bench.tables.results import LEAST_GAP, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
 from dreambooth.metrics import METRICS
 from dreambooth.metrics.networks import NETWORKS
@@ -108,7 +108,8 @@ def _scores(found: Results, mixed: Sequence[str]) -> Section:
             quiet.add(len(lines))
             name = found.paper_label if line.n or line.is_arm else f"{line.name}: {found.paper_label}"
             lines.append((Entry(name), Entry(""), *(Entry(number(cell.metric, cell.paper)) for cell in line.cells)))
-    return Section("Scores", (*mixed, LEGEND), header, tuple(lines), frozenset(quiet))
+    apart = (f"The paper's values are of {found.apart}: its orderings can be compared with those here, its values cannot.",)
+    return Section("Scores", (*mixed, LEGEND, *(apart if quiet and found.apart else ())), header, tuple(lines), frozenset(quiet))
 
 
 def _line(line: Line, head: tuple[Entry, ...] = ()) -> tuple[Entry, ...]:
@@ -151,8 +152,7 @@ def _orderings(found: Results) -> Section:
         verdict = Entry(c.verdict, strong=c.verdict != "undecided")
         ordering = Entry(f"{c.first} > {c.second}")
         lines.append((Entry(METRICS[c.metric].title), ordering, Entry(values), verdict, *_difference(c.metric, c.paired)))
-    sentences = (prose, *([f"The values are of: {found.paper_label}."] if found.paper_label != PAPER else [])) if lines else ()
-    return Section("The paper's orderings", sentences, header, tuple(lines))
+    return Section("The paper's orderings", (prose,) if lines else (), header, tuple(lines))
 
 
 def _tests(found: Results) -> Section:

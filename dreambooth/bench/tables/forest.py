@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from dreambooth.bench.tables.document import number, title_of
-from dreambooth.bench.tables.results import PAPER, Results
+from dreambooth.bench.tables.results import Results
 
 WIDTH, STEP, TOP = 420, 38, 8
 EDGE = 14
@@ -28,7 +28,7 @@ def forests(found: Results) -> list[Forest]:
 def _marks(found: Results, place: int) -> list[tuple[str, float, tuple[float, float] | None, float | None, bool]]:
     """Name, mean, interval, the paper's value (of other encoders or another suite it is no place on this axis), whether it is an arm."""
     lines = [(line, line.cells[place]) for line in found.lines]
-    compares = found.paper_label == PAPER
+    compares = not found.apart
     return [(line.name, c.summary.mean, c.summary.interval, c.paper if compares else None, line.is_arm) for line, c in lines if c.summary]
 
 

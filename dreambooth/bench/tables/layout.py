@@ -25,6 +25,8 @@ class Layout:
     """Names from `dreambooth.metrics`, in the order of the columns."""
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Line -> metric -> the paper's value; lines are arms, or REAL, REAL_PAIRS, UNTUNED."""
+    paper_of: str = ""
+    """What the paper's values were measured on: Imagen, 15 subjects."""
     untrained: tuple[str, ...] = ()
     """Arms that train nothing: every training seed gives the same."""
     baseline: str | None = None

@@ -9,7 +9,7 @@ from dreambooth.bench.job import Row
 from dreambooth.bench.tables.document import TOYBOX_NOTE, Document
 from dreambooth.bench.tables.forest import forests
 from dreambooth.bench.tables.pictures import Gallery, galleries
-from dreambooth.bench.tables.results import PAPER, Results
+from dreambooth.bench.tables.results import Results
 from dreambooth.reporting.inline import file_uri
 from dreambooth.reporting.templates import template
 
@@ -26,7 +26,7 @@ def page(document: Document, found: Results, rows: Sequence[Row], folder: Path) 
     return template("bench.html", Path(__file__).parent).render(
         document=document, toybox=TOYBOX_NOTE if document.toybox else "", forests=forests(found), galleries=cards,
         left_out=left_out, folded=FOLDED, version=dreambooth.__version__, paper_label=found.paper_label,
-        has_paper=found.paper_label == PAPER and any(cell.paper is not None for line in found.lines for cell in line.cells),
+        has_paper=not found.apart and any(cell.paper is not None for line in found.lines for cell in line.cells),
     )  # fmt: skip
 
 

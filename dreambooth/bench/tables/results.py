@@ -14,7 +14,7 @@ from dreambooth.schema import nearest
 
 LEAST_GAP = 0.005
 """Values of the paper that are closer are no ordering: its tables print three decimals without a spread."""
-PAPER, OTHER_MODEL, OTHER_SUITE = "paper", "paper, other model, not comparable", "paper, other encoders or suite, not comparable"
+OTHER_MODEL, OTHER_SUITE = "another model", "other encoders, or another suite"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,13 @@ class Results:
     undefined: Mapping[str, Mapping[str, int]]
     """Metric -> reason -> number of jobs."""
     toybox: bool
-    paper_label: str
+    apart: str
+    """Why the paper's values cannot be compared with these one by one; empty where they can."""
+
+    @property
+    def paper_label(self) -> str:
+        """How a line of the paper's values is called: paper (Imagen, 15 subjects)."""
+        return f"paper ({self.layout.paper_of})" if self.layout.paper_of else "paper"
 
 
 def results(rows: Sequence[Row], layout: Layout) -> Results:
@@ -92,7 +98,7 @@ def results(rows: Sequence[Row], layout: Layout) -> Results:
     ]  # fmt: skip
     return Results(
         layout, _lines(values, layout, mark=True), by_class, tuple(t for t in tests if t.paired), tuple(_orderings(values, layout)),
-        _undefined(rows, layout), toybox, OTHER_MODEL if toybox else PAPER if comparable else OTHER_SUITE,
+        _undefined(rows, layout), toybox, OTHER_MODEL if toybox else "" if comparable else OTHER_SUITE,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from dreambooth.files.cache import cache_root
 from dreambooth.photos.load import PhotoFile
 
 NONE = "none"
@@ -43,6 +44,12 @@ class Network(ABC):
         """From a folder or Hub id; raises SettingError, which names the setting, where it cannot be had."""
 
     @classmethod
+    def default(cls) -> str:
+        """What is taken where nothing else is said: a folder here that `dreambooth encoders get` has made, else the paper's network."""
+        own = made_here(cls.name)
+        return str(own) if own.is_dir() else cls.published
+
+    @classmethod
     def setting(cls) -> str:
         """The name of its setting."""
         return f"{cls.name}_encoder"
@@ -50,6 +57,11 @@ class Network(ABC):
     @abstractmethod
     def embed(self, images: Sequence[Image.Image | PhotoFile], device: torch.device) -> Float[Tensor, "n d"]:
         """Embeddings of a batch that fits the memory, on that device."""
+
+
+def made_here(name: str) -> Path:
+    """Where the folder of an encoder lies that was made on this machine from published files."""
+    return cache_root() / "encoders" / name
 
 
 def shown(where: str) -> str:

@@ -20,7 +20,7 @@ class Lpips(Network):
 
     name = "lpips"
     title = "Perceptual distance"
-    help = "Perceptual distance for DIV: an LPIPS folder (docs/metrics.md tells how to make one); automatic: the toybox's, else none."
+    help = "Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."
     beside = "perceptual"
     published = NONE
 

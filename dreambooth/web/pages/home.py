@@ -102,11 +102,10 @@ class Unfinished:
 
 def unfinished(studio: Studio) -> list[Unfinished]:
     """Drafts of which no run was made, with their first photos."""
-    started = {job.run for job in jobs.read_jobs(studio)} | {path.name for path in studio.root.iterdir() if path.is_dir()}
     found = []
     for draft in read_drafts(studio):
         photos = [path.name for path in photos_of(studio.photos(draft.id))][:4]
-        if draft.name not in started and (photos or draft.settings):
+        if not draft.is_started and (photos or draft.settings):
             name = draft.name or str(draft.settings.get(NOUN) or "Without a name")
             found.append(Unfinished(draft, name, photos, "how" if MODEL in draft.settings else "photos"))
     return found

@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from dreambooth.core.errors import SettingError
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type
-from dreambooth.web import choices, drafts, form, jobs, planning, uploads
+from dreambooth.web import choices, drafts, form, jobs, planning, starting, uploads
 from dreambooth.web.choices import NOUN
 from dreambooth.web.drafts import Draft
 from dreambooth.web.studio import Studio
@@ -161,20 +161,9 @@ def start(request: Request, studio: Root, name: str, sent: Sent) -> Response:
     found = _planned(studio, draft)
     if found.refusal or found.fits is False:
         return page(request, "new_plan.html", status=422, draft=draft, steps=STEPS, step="plan", **_equal(studio, draft))
-    submit(studio, draft, at_once=sent.get("at_once") == "yes")
+    starting.start(studio, draft.name, draft.config(studio), at_once=sent.get("at_once") == "yes")
+    drafts.save(studio, replace(draft, is_started=True))
     return RedirectResponse(run_url(draft.name), 303)
-
-
-def submit(studio: Studio, draft: Draft, *, at_once: bool = False) -> jobs.Job:
-    """A job for a draft; raises SettingError where its name is taken meanwhile."""
-    studio.new_run(draft.name)
-    config = draft.config(studio)
-    job = jobs.new("train", (), draft.name, planning.device_of(config), at_once=at_once)
-    path = studio.jobs / f"{job.id}.yaml"
-    drafts.write_config(studio, draft, path)
-    job = jobs.add(studio, replace(job, words=("train", "--config", path.relative_to(studio.root).as_posix())))
-    jobs.pump(studio)
-    return job
 
 
 def _planned(studio: Studio, draft: Draft) -> planning.Planned:
@@ -239,7 +228,7 @@ def _kept(studio: Studio, draft: Draft, sent: FormData) -> Draft:
 def _equal(studio: Studio, draft: Draft) -> dict[str, Any]:
     """The command line and the file that say the same."""
     try:
-        return {"command": draft.command(studio), "yaml": draft.yaml(studio), "wrong": ""}
+        return {"command": draft.command(studio), "yaml": starting.as_yaml(draft.config(studio)), "wrong": ""}
     except SettingError as error:
         return {"command": "", "yaml": "", "wrong": str(error)}
 

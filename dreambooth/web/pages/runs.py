@@ -1,6 +1,5 @@
 """A run: watched while it learns, steered, and what it leaves."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -12,9 +11,9 @@ from dreambooth.core.wording import size
 from dreambooth.run.remove import carry_out, removal
 from dreambooth.setup.details import details
 from dreambooth.setup.record import CONFIG
-from dreambooth.setup.states import State, Status
+from dreambooth.setup.states import Status
 from dreambooth.setup.steering import ask
-from dreambooth.web import jobs, uploads
+from dreambooth.web import drafts, jobs, starting, uploads
 from dreambooth.web.events import stream
 from dreambooth.web.pages.new import sent
 from dreambooth.web.studio import Missing, Studio
@@ -91,7 +90,7 @@ def steer(studio: Root, name: str, sent: Sent) -> Response:
 @router.post("/runs/{name:path}/-/again")
 def go_on(studio: Root, name: str) -> Response:
     """Go on from the last checkpoint; a start that failed before there was one is made again."""
-    again(studio, name)
+    starting.go_on(studio, name)
     return RedirectResponse(run_url(name), 303)
 
 
@@ -113,6 +112,8 @@ def delete(request: Request, studio: Root, name: str, sent: Sent) -> Response:
     carry_out(removal(run, studio.root, studio.runs().runs))
     for job in jobs.of_run(studio, name):
         jobs.forget(studio, job)
+    for draft in _drafts(studio, name):
+        drafts.discard(studio, draft, with_photos=sent.get("photos") == "yes")
     return RedirectResponse("/", 303)
 
 
@@ -122,29 +123,9 @@ def run(request: Request, studio: Root, name: str) -> HTMLResponse:
     return page(request, "run.html", **_shown(studio, run_view(studio, name)))
 
 
-def again(studio: Studio, name: str) -> jobs.Job:
-    """A job that goes on with a run; raises SettingError where there is nothing to go on with."""
-    view = run_view(studio, name)
-    if view.status is None or view.is_waiting or view.status.state is State.FINISHED:
-        raise SettingError("run", f"{name} is {view.status or 'not understood'}.", fix="There is nothing to go on with.")
-    if view.run is None:
-        assert view.job
-        job = jobs.new("train", view.job.words, name, view.job.device)
-        (studio.jobs / f"{job.id}.yaml").write_bytes((studio.jobs / f"{view.job.id}.yaml").read_bytes())
-        words = tuple(word.replace(view.job.id, job.id) for word in view.job.words)
-        jobs.forget(studio, view.job)
-    else:
-        path = (view.run.folder / CONFIG).relative_to(studio.root).as_posix()
-        words = ("train", "--config", path, "--resume_from_checkpoint", "latest")
-        job = jobs.new("train", words, name, _device(view))
-    job = jobs.add(studio, replace(job, words=words))
-    jobs.pump(studio)
-    return job
-
-
-def _device(view: RunView) -> str:
-    recorded = str((view.run.record.get("host") or {}).get("device") or "") if view.run else ""
-    return view.job.device if view.job else recorded or "cpu"
+def _drafts(studio: Studio, name: str) -> list[drafts.Draft]:
+    """The drafts that a run was made of."""
+    return [draft for draft in drafts.read_drafts(studio) if draft.is_started and draft.name == name]
 
 
 def _shown(studio: Studio, view: RunView) -> dict[str, Any]:
@@ -167,5 +148,5 @@ def _delete(request: Request, studio: Studio, name: str, *, error: str = "") -> 
         return page(request, "message.html", status=422, title=f"{name} cannot be deleted now", text=str(refused), back=run_url(name))
     return page(
         request, "run_delete.html", status=422 if error else 200, run=run, bytes=size(run.size()), base_of=wanted.base_of, error=error,
-        kept=[path.name for path in wanted.kept],
+        kept=[path.name for path in wanted.kept], has_photos=bool(_drafts(studio, name)),
     )  # fmt: skip

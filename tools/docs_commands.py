@@ -1,0 +1,223 @@
+"""The commands that README and docs/ show: `python -m tools.docs_commands` runs those that can run here, on the toybox; with --check, only
+sees that every command and every flag in them exists.
+
+A block of commands that cannot run here says so before it: `<!-- docs-test: skip: it needs a GPU -->`. Words in capitals (RUN, MODEL) stand
+for what a reader puts there; what they stand for here is in `STANDS_FOR`, and a command with another such word, or with `...`, is not run.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from dreambooth.cli import COMMANDS
+from dreambooth.cli.aliases import ALIASES
+from dreambooth.cli.parse import Alias
+from dreambooth.schema import Setting, flags
+from dreambooth.setup.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {"settings.md"}
+MARK = re.compile(r"<!-- docs-test: skip: (.+?) -->")
+PLACEHOLDER = re.compile(r"(?<![\w\[<-])[A-Z][A-Z_]{2,}(?![\w\]])|\.\.\.")
+ALSO = {"debug", "help", "version", "config", "notify", "json"}
+OWN = {"plan": {"memory"}, "toybox": {"minutes", "out"}}
+"""Flags that stand in no tree of settings: everywhere, and of a command."""
+TRAINS = ("train", "bench", "batch", "plan")
+"""Commands that take the flags of `train`, too."""
+MODELS = re.compile(r"\b(sd15|sdxl|sd35-medium|klein-4b|z-image|flux-dev|MODEL)\b")
+STANDS_FOR = {"RUN": "my-dog", "PHOTOS": "photos", "NOUN": "dog", "THE/NEW/FOLDER": "my-dog"}
+SMALL = {
+    "max_train_steps": 2, "num_class_images": 2, "prior_inference_steps": 2, "validation_inference_steps": 2, "evaluate_every": 1,
+    "validation_steps": 1,
+}  # fmt: skip
+DRAWN = {"num_inference_steps": 2}
+SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One command of a page."""
+
+    page: str
+    line: int
+    words: tuple[str, ...]
+    skipped: str = ""
+    """Why its block says that it is not run."""
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}: {shlex.join(self.words)}"
+
+
+def pages() -> list[Path]:
+    """README and the pages that people write."""
+    return [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in GENERATED)]
+
+
+def commands(page: Path) -> Iterator[Shown]:
+    """The commands of a page: lines of a block, fenced or indented, that begin with `dreambooth`; a backslash joins lines."""
+    skipped, is_fenced, joined, start = "", False, "", 0
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if found := MARK.search(line):
+            skipped = found[1]
+        is_fence = line.strip().startswith("```")
+        is_fenced ^= is_fence
+        is_code = is_fenced or line.startswith("    ") or bool(joined)
+        if not is_code and line.strip() and not found and not is_fence:
+            skipped = ""
+        text = line.strip().removeprefix("$ ")
+        if not joined and not (is_code and text.startswith("dreambooth ")):
+            continue
+        start = start if joined else number
+        joined += text.removesuffix("\\")
+        if text.endswith("\\"):
+            continue
+        words = _words(joined)
+        if words[1:] and words[1] not in ("COMMAND",):
+            yield Shown(page.name, start, words, skipped)
+        joined = ""
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words of a command, without what is explained behind it: a comment, or words after three blanks."""
+    try:
+        return tuple(shlex.split(re.split(r"\s{3,}", text.strip())[0], comments=True))
+    except ValueError:
+        return tuple(text.split())
+
+
+def problems(shown: Shown) -> Iterator[str]:
+    """What in a command does not exist."""
+    command = shown.words[1]
+    if command.startswith("-"):
+        return
+    if command not in COMMANDS:
+        yield f"{shown}: there is no command {command}"
+        return
+    known = known_flags(command)
+    for word in shown.words[2:]:
+        name = word[2:].partition("=")[0].replace("-", "_")
+        if word.startswith("--") and name and name not in known and name.removeprefix("no_") not in known:
+            yield f"{shown}: there is no flag --{name}"
+
+
+def known_flags(command: str) -> set[str]:
+    """Every flag of a command and of its subcommands."""
+    values = vars(import_module(f"dreambooth.cli.{command}")).values()
+    trees = [value for value in values if isinstance(value, type) and issubclass(value, Setting) and value is not Setting]
+    aliases = [value for value in values if isinstance(value, dict) and any(isinstance(one, Alias) for one in value.values())]
+    names = {name for tree in trees for name in flags(tree)} | {name for some in aliases for name in some} | ALSO
+    return names | OWN.get(command, set()) | (flags(TrainConfig).keys() | ALIASES.keys() if command in TRAINS else set())
+
+
+def runnable(shown: Shown) -> tuple[str, ...] | str:
+    """The command as it is run here, small and on the toybox; or why it is not."""
+    if shown.skipped:
+        return shown.skipped
+    text = shlex.join(shown.words)
+    for word, meant in STANDS_FOR.items():
+        text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", meant, text)
+    text = MODELS.sub("toybox", text)
+    if found := PLACEHOLDER.search(text):
+        return f"{found[0]} is for the reader to fill in"
+    if re.search(r"\w+/[\w.-]+-\w+|s3://|\bray\b|push_to_hub", text):
+        return "it reaches the network or a cluster"
+    words = shlex.split(text)
+    command, small = words[1], {}
+    if command == "train":
+        small = {
+            name: value
+            for name, value in SMALL.items()
+            if name in ("max_train_steps", "validation_inference_steps") or f"--{name}" in words
+        }
+        if "--class_noun" in words:
+            small |= {"num_class_images": 2, "prior_inference_steps": 2}
+    elif command == "generate":
+        small = DRAWN | {"num_images": 1}
+    elif command == "evaluate":
+        small = DRAWN | {"num_prompts": 1, "num_images": 1, "class_samples": 2}
+    for name, value in small.items():
+        words = _with(words, f"--{name}", str(value))
+    return tuple(words)
+
+
+def _with(words: list[str], flag: str, value: str) -> list[str]:
+    """The words with a flag set."""
+    if flag not in words:
+        return [*words, flag, value]
+    place = words.index(flag)
+    return [*words[: place + 1], value, *words[place + 2 :]]
+
+
+def run(only: str) -> int:
+    """Run all commands in one folder, page by page; exit code 1 where one of them has failed."""
+    ran = failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        environment = prepared(Path(folder))
+        for shown in (one for page in pages() if only in page.name for one in commands(page)):
+            words = runnable(shown)
+            if isinstance(words, str):
+                print(f"not run  {shown}\n         {words}", flush=True)
+                continue
+            done = subprocess.run(
+                [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            )
+            ran, failed = ran + 1, failed + (done.returncode not in (0, 3))
+            print(f"{'ran    ' if done.returncode in (0, 3) else 'FAILED '}  {shown}", flush=True)
+            if done.returncode not in (0, 3):
+                print("\n".join(f"         {line}" for line in (done.stdout + done.stderr).strip().splitlines()[-4:]), flush=True)
+    print(f"{ran} commands ran, {failed} of them failed.")
+    return 1 if failed else 0
+
+
+def prepared(folder: Path) -> Mapping[str, str]:
+    """Photos, a few runs and a table in a folder, as the pages speak of them; returns the environment of the commands."""
+    from PIL import Image
+
+    from dreambooth.toybox.world import held_out_subjects, render_photos
+
+    truth = held_out_subjects()[11]
+    for name in ("photos", "paintings", "clean", "photos/rex"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(render_photos(truth)):
+            Image.fromarray(picture).save(folder / name / f"{number}.png")
+    (folder / "products.csv").write_text("subject,class,photos\nrex,dog,photos/rex\n", encoding="utf-8")
+    (folder / "prompts.txt").write_text("a [V] dog on the beach\n", encoding="utf-8")
+    environment = {**os.environ, "DREAMBOOTH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    for run in ("my-dog", "my-dog-2", "my-style"):
+        words = ["train", "--instance_data_dir", "photos", "--class_noun", "dog", "--output_dir", run, "--method", "lora"]
+        small = [
+            word for name in ("max_train_steps", "num_class_images", "prior_inference_steps") for word in (f"--{name}", str(SMALL[name]))
+        ]
+        subprocess.run([sys.executable, "-m", "dreambooth", *words, *small], cwd=folder, env=environment, check=True, capture_output=True)
+    return environment
+
+
+def main() -> int:
+    """Check or run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--only", default="", help="pages whose name holds this")
+    parser.add_argument("--list", action="store_true", help="what would be run, and what not")
+    asked = parser.parse_args()
+    shown = [one for page in pages() if asked.only in page.name for one in commands(page)]
+    if asked.list:
+        print(json.dumps({str(one): runnable(one) for one in shown}, indent=1))
+        return 0
+    if not asked.check:
+        return run(asked.only)
+    found = [problem for one in shown for problem in problems(one)]
+    print(*found, f"{len(shown)} commands in {len(pages())} pages, {len(found)} problems", sep="\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
