@@ -87,7 +87,8 @@ fuzz: setup
 notebook: setup
 	$(ONE) $(BIN)/python -m tools.notebook
 
-# Every page in Chromium (Debian's chromium, by Playwright): errors, sideways scrolling, missing pictures, what axe says.
+# What people do in a browser, with servers killed on the way, and every page at two widths, light and dark, read by axe: in the
+# distribution's Chromium, minutes.
 flows: setup
 	$(ONE) $(BIN)/python -m pytest -m slow tests/flows
 
