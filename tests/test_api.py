@@ -1,6 +1,7 @@
 """The verbs for Python: a run shows itself, and a training that is watched can be stopped."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from dreambooth.files.images import save_png
 from dreambooth.setup.journal import read_records
 from dreambooth.setup.record import status
 from dreambooth.setup.states import State
-from dreambooth.training.records import Saved, Step
+from dreambooth.training.records import Progress, Saved, Step
 from tests import tiny
 from tests.setup.test_runs import made
 
@@ -63,3 +64,35 @@ def test_a_watched_training_that_nobody_reads_on_ends_at_once_and_says_so_in_its
             break
     assert status(tmp_path / "run").state is State.INTERRUPTED
     assert read_records(tmp_path / "run")[-1]["state"] == "interrupted"
+
+
+def test_photos_are_checked_by_a_verb_and_its_table_is_a_text_in_a_notebook_too(tmp_path, monkeypatch):
+    import rich.console
+
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)  # there rich shows instead of writing
+    report = dreambooth.check_photos(tiny.photos(tmp_path / "photos", count=2))
+    assert "all photos" in report.table() and len(report.photos) == 2
+    with pytest.raises(dreambooth.SettingError):
+        dreambooth.check_photos(tmp_path / "missing")
+
+
+def test_a_training_lives_in_one_cell_that_is_written_again_and_again(monkeypatch):
+    display = pytest.importorskip("IPython.display")
+    cells = []
+
+    class Handle:
+        def update(self, html):
+            cells.append(html.data)
+
+    def show(html, display_id):
+        cells.append(html.data)
+        return Handle() if display_id else None
+
+    monkeypatch.setattr(display, "display", show)
+    live = dreambooth.Live()
+    live(Progress("drawing <class> images", 5, 5))
+    for step in (0, 10, 20):
+        live(Step(step, 20, {"loss_subject": 0.3 - step / 100}))
+    live(Saved(20, Path("somewhere")))
+    assert "preparing" in cells[0] and "drawing &lt;class&gt; images" in cells[1]
+    assert "20 of 20" in cells[-1] and "<svg" in cells[-1] and "error on your photos" in cells[-1] and "<script" not in cells[-1]

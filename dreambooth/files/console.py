@@ -16,7 +16,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: C
     for row in rows:
         table.add_row(*map(Text, row))
     out = io.StringIO()
-    Console(file=out, width=100_000, color_system=None, legacy_windows=False).print(table)
+    Console(file=out, width=100_000, color_system=None, legacy_windows=False, force_jupyter=False).print(table)
     head, *lines = (line.rstrip() for line in out.getvalue().splitlines())
     rule = "-" * min(110, max(map(len, [head, *lines])))  # in letters that every encoding has
     return "\n".join([head, rule, *lines])

@@ -41,7 +41,7 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert next(line["step"] for line in lines if "dino" in line) == 0
     page = (tmp_path / "watched" / "progress.html").read_text()
-    assert "Update 4 of 4" in page and ">finished<" in page and f"best: update {record['choice']['step']}" in page and "refresh" not in page
+    assert "Update 4 of 4" in page and ">finished<" in page and f"best: update {record['choice']['step']}" in page and "reload" not in page
     output = [record.text for record in records if isinstance(record, Message)]
     assert any(str(tmp_path / "watched" / "progress.html") in text for text in output)
     plain = (tmp_path / "plain" / "progress.html").read_text()

@@ -37,11 +37,11 @@ def test_the_page_refreshes_itself_until_the_run_ends(tmp_path):
     page.take(Scores(30, 1000, LOOK | {"dino": 0.6}))
     page.write()
     text = (tmp_path / PROGRESS).read_text()
-    assert 'http-equiv="refresh"' in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
+    assert "location.reload(), 5000" in text and "&lt;dog&gt;" in text and not Page(text).open and not Page(text).links
     assert "Step 30 of 1000" in text and ">training<" in text and "best so far" in text and "0.400 → 0.600" in text
     assert len(re.findall("<svg", text)) == 4 and text.count('class="mark"') == 4, "loss, fidelity, prompts, diversity"
     text = ended(page, State.FINISHED)
-    assert "refresh" not in text and ">finished<" in text and "best: step 20" in text
+    assert "reload" not in text and ">finished<" in text and "best: step 20" in text
     assert not list(tmp_path.glob(".partial-*"))
 
 
