@@ -192,6 +192,8 @@ class TrainKeywords(TypedDict, total=False):
     """Compute activations twice instead of keeping them: much less memory, about a quarter slower."""
     mixed_precision: Literal["no", "fp16", "bf16"] | None
     """Precision of the arithmetic; weights that learn stay in float32."""
+    base_weights: Literal["bf16", "fp8", "int8", "nf4"] | None
+    """How the base model's frozen weights are kept, in denoiser and text encoders, while something small learns beside them: nf4 takes 0.56 bytes each, int8 (the finer) and fp8 1, bf16 2. They are unpacked to compute, so slower; automatic: as the arithmetic's."""
     seed: int | None
     """Decides every draw; automatic: one is chosen and recorded."""
     deterministic: bool | None
@@ -207,7 +209,7 @@ class TrainKeywords(TypedDict, total=False):
     device: str | Path | None
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
     fit: str | Path | None
-    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, smaller pieces. A run that goes on keeps what was chosen."""
+    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits, smaller parts. A run that goes on keeps them."""
     fit_check: bool | None
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: int | None

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from dreambooth.bench.batch.config import BatchConfig, RemovalConfig
 from dreambooth.bench.config import BenchConfig
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.cache import CacheList, CachePrune
@@ -11,6 +12,7 @@ from dreambooth.cli.doctor import Doctor
 from dreambooth.cli.encoders import EncodersGet
 from dreambooth.cli.models import ListModels
 from dreambooth.cli.runs import RunsCompare, RunsList, RunsRemove, RunsShow, RunsTell
+from dreambooth.cli.ui import Ui
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.identifier.search import IdentifierSearch
 from dreambooth.photos.check import PhotosCheck
@@ -35,9 +37,11 @@ without a value and a branch whose lines are all commented out are left out. A n
 
 SECTIONS: dict[str, type[Setting]] = {
     "train": TrainConfig, "generate": GenerateConfig,
-    "evaluate": EvaluateConfig, "export": ExportConfig, "bench": BenchConfig, "study make": StudyMake, "study table": StudyTable,
-    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels, "encoders get": EncodersGet, "doctor": Doctor,
-    "identifier": IdentifierSearch, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
+    "evaluate": EvaluateConfig, "export": ExportConfig, "batch": BatchConfig, "batch remove": RemovalConfig, "bench": BenchConfig,
+    "study make": StudyMake, "study table": StudyTable,
+    "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
+    "encoders get": EncodersGet, "doctor": Doctor,
+    "identifier": IdentifierSearch, "ui": Ui, "demo": DemoConfig, "runs list": RunsList, "runs show": RunsShow, "runs compare": RunsCompare,
     "runs remove": RunsRemove, "runs tell": RunsTell, "cache list": CacheList, "cache prune": CachePrune,
 }  # fmt: skip
 """The commands of the page in their order, each with its settings."""

@@ -73,9 +73,10 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
-        job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *_values(found.scores), untuned=_values(found.untuned)[0],
-        real=_values(found.real)[0], settings=given(job), protocol=protocol, base=found.base, toybox=found.toybox, seconds=seconds,
-        steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size, made=made_with(record), **pictures,
+        job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *values_of(found.scores),
+        untuned=values_of(found.untuned)[0], real=values_of(found.real)[0], settings=given(job), protocol=protocol,
+        base=found.base, toybox=found.toybox, seconds=seconds, steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size,
+        made=made_with(record), **pictures,
     )  # fmt: skip
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
@@ -152,7 +153,7 @@ def _photos(job: Job, folder: Path) -> str:
     return str(own)
 
 
-def _values(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+def values_of(scored: dict[str, Score]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Metrics that have a value, and the reasons of those that have none."""
     values = {name: {k: v for k, v in score.items() if v is not None} for name, score in scored.items() if score["value"] is not None}
     return values, {name: str(score["reason"]) for name, score in scored.items() if score["value"] is None}

@@ -8,6 +8,7 @@ from itertools import accumulate
 from markupsafe import Markup, escape
 
 from dreambooth.metrics import METRICS
+from dreambooth.reporting.table import number
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 46, 12, 12, 30
 MOST = 400
@@ -39,6 +40,15 @@ class Chart:
     """Name and meaning of each curve, in order."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A metric of the evaluation passes, in words."""
+
+    title: str
+    value: str
+    meaning: str
+
+
 def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) -> list[Chart]:
     """What a run's metrics.jsonl shows: the loss, and the scores of its evaluation passes; with a mark at the chosen step."""
     found = []
@@ -47,6 +57,15 @@ def charts(rows: Sequence[Mapping[str, float]], *, chosen: int | None = None) ->
     for title, keys in (("Fidelity and copying", ("dino", "pres", "copying")), ("Prompt fidelity", ("clip_t",)), ("Diversity", ("div",))):
         found.append(_chart(f"{title} on held-out prompts", [_curve(rows, key, METRICS[key].title, meaning(key)) for key in keys], chosen))
     return [chart for chart in found if chart]
+
+
+def measured(rows: Sequence[Mapping[str, float]]) -> list[Measured]:
+    """What the evaluation passes of a run say: each score before training and at the last one; one number where there was one pass."""
+    passes = [row for row in rows if "dino" in row]
+    ends = list({row["step"]: row for row in (*passes[:1], *passes[-1:])}.values())
+    names = [name for name in LIVE if ends and all(name in row for row in ends)]
+    values = {name: " → ".join(number(name, row[name]) for row in ends) for name in names}
+    return [Measured(METRICS[name].title, value, meaning(name)) for name, value in values.items()]
 
 
 def draw(curves: Sequence[Curve], *, mark: float | None = None) -> Markup:
@@ -70,13 +89,13 @@ def draw(curves: Sequence[Curve], *, mark: float | None = None) -> Markup:
     if mark is not None and first <= mark <= last:
         x = place(mark, low)[0]
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    for number, curve in enumerate(curves, start=1):
+    for at, curve in enumerate(curves, start=1):
         line = _running_mean(curve.points) if curve.smooth else curve.points
         if curve.smooth:
-            parts.append(_path([place(*p) for p in _thin(curve.points)], f"line faint line-{number}"))
-        parts.append(_path([place(*p) for p in _thin(line)], f"line line-{number}"))
+            parts.append(_path([place(*p) for p in _thin(curve.points)], f"line faint line-{at}"))
+        parts.append(_path([place(*p) for p in _thin(line)], f"line line-{at}"))
         if not curve.smooth:
-            dots = (f'<circle class="dot line-{number}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
+            dots = (f'<circle class="dot line-{at}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in (place(*p) for p in line))
             parts.extend(dots)
         parts.append(f"<title>{escape(', '.join(c.name for c in curves))} over steps</title>")
     return Markup("".join(parts) + "</svg>")

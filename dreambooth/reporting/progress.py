@@ -2,21 +2,16 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from dreambooth.core.errors import DreamboothError
 from dreambooth.core.wording import duration
 from dreambooth.files.atomic import write_text
-from dreambooth.metrics import METRICS
-from dreambooth.reporting.curves import LIVE, charts, meaning
+from dreambooth.reporting.curves import charts, measured
 from dreambooth.reporting.page import REPORT
 from dreambooth.reporting.pictures import Series, Subject, step_prompt, step_series
-from dreambooth.reporting.table import number
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import metric_rows
 from dreambooth.setup.record import RunRecord
@@ -33,15 +28,6 @@ PAUSE = 2.0
 SIDE, SEEDS = 144, 4
 """Longest side of a picture in pixels, and pictures of each step: the page is written again and again."""
 KINDS = {State.FINISHED: "good", State.INTERRUPTED: "fair", State.STOPPING: "fair", State.FAILED: "bad"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A metric of the evaluation passes, in words."""
-
-    title: str
-    value: str
-    meaning: str
 
 
 class ProgressPage:
@@ -95,7 +81,7 @@ class ProgressPage:
             cause="" if is_active else status.cause, times=self._times(is_active), is_finished=status.state == State.FINISHED,
             clock=datetime.now().strftime("%H:%M:%S"), written=int(time.time()), silence=SILENCE,
             has_report=status.state == State.FINISHED and (self.folder / REPORT).is_file(),
-            chosen=chosen, why=choice.get("why"), found=first_and_last(self.rows), next_pass=self._next_pass() if is_active else None,
+            chosen=chosen, why=choice.get("why"), found=measured(self.rows), next_pass=self._next_pass() if is_active else None,
             steps=self.steps, steps_prompt=step_prompt(self.folder, self.subject) if self.steps else "",
             is_toybox=self.is_toybox, charts=charts(self.rows, chosen=int(chosen) if chosen is not None else None),
         )  # fmt: skip
@@ -109,22 +95,8 @@ class ProgressPage:
             found.append(f"about {duration((time.monotonic() - self.began[0]) / done * (self.total - self.step))} left")
         return found
 
-    def _passes(self) -> list[Mapping[str, Any]]:
-        return [row for row in self.rows if "dino" in row]
-
     def _next_pass(self) -> int | None:
         """The update of the first evaluation, while there was none but of the untuned model."""
-        if not self.every or any(row["step"] for row in self._passes()):
+        if not self.every or any(row["step"] for row in self.rows if "dino" in row):
             return None
         return min(self.total, (self.step // self.every + 1) * self.every)
-
-
-def first_and_last(rows: Sequence[Mapping[str, float]]) -> list[Found]:
-    """Each score before training and at the last evaluation pass; one alone where there was one."""
-    passes = [row for row in rows if "dino" in row]
-    if not passes:
-        return []
-    first, last = passes[0], passes[-1]
-    names = [name for name in LIVE if name in first and name in last]
-    some = {name: [number(name, row[name]) for row in ([first] if first is last else [first, last])] for name in names}
-    return [Found(METRICS[name].title, " → ".join(values), meaning(name)) for name, values in some.items()]

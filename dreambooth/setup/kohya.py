@@ -118,7 +118,8 @@ def _optimizer(value: str, flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _network(value: str, flat: Mapping[str, Any]) -> dict[str, Any]:
     """The method: LoRA of `networks.lora...`, or what LyCORIS' `algo=` says."""
-    given = dict(str(one).partition("=")[::2] for one in flat.get("network_args") or ())
+    pairs = (str(one).partition("=") for one in flat.get("network_args") or ())
+    given = {name: said for name, _, said in pairs}
     algorithm = given.get("algo", "lora").lower()
     if "lycoris" in value and algorithm in ALGORITHMS:
         return {"method": ALGORITHMS[algorithm]}

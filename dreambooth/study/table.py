@@ -178,7 +178,7 @@ def _document(sections: tuple[Section, ...], answers: Sequence[Answer], key: Map
         ("Raters", str(len({answer.rater for answer in answers}))), ("Subjects", str(_subjects(key))), ("Study", key["study"]),
         ("Pairs in the study", str(len(key["comparisons"]))), ("Seed", str(key["seed"])),
     ]  # fmt: skip
-    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, tuple(facts))
+    return Document(f"User study: {key['first']} against {key['second']}", bool(key["toybox"]), sections, facts=tuple(facts))
 
 
 def _subjects(key: Mapping[str, Any]) -> int:

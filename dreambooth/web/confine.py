@@ -5,8 +5,8 @@ import re
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
+from dreambooth.files.names import RESERVED
 from dreambooth.files.places import is_inside
-from dreambooth.run.export_place import RESERVED
 from dreambooth.schema import Flag, Setting, flags, get, is_set
 from dreambooth.setup.checks import WORDS
 from dreambooth.web.studio import Studio

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown
+from dreambooth.files.names import ILLEGAL, RESERVED
 from dreambooth.files.places import is_inside, is_plain_name
-from dreambooth.run.export_place import ILLEGAL, RESERVED
 from dreambooth.setup.record import RECORD
 from dreambooth.setup.runs import Found, FoundRun, find_runs, run_of
 

@@ -13,8 +13,7 @@ from fastapi.responses import HTMLResponse
 from dreambooth.core.wording import duration, size
 from dreambooth.files.images import read_settings
 from dreambooth.files.places import is_inside
-from dreambooth.reporting.curves import Chart, charts
-from dreambooth.reporting.progress import Found, first_and_last
+from dreambooth.reporting.curves import Chart, Measured, charts, measured
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import RECORDS, metric_rows, read_records
 from dreambooth.setup.runs import FoundRun
@@ -69,7 +68,7 @@ class RunView:
     """Bytes of the records that this view has read: where its events go on."""
     previews: Sequence[tuple[int, list[str]]] = ()
     charts: Sequence[Chart] = ()
-    scores: Sequence[Found] = ()
+    scores: Sequence[Measured] = ()
     messages: Sequence[tuple[float, str, bool]] = ()
     log: str = ""
 
@@ -127,7 +126,7 @@ def run_view(studio: Studio, name: str) -> RunView:
     rows = metric_rows(run.folder)
     return RunView(
         name, status, run, job, phase, done, total, _left(lines, status), place, _previews(run, lines),
-        charts(rows, chosen=choice.get("step")), first_and_last(rows), _messages(lines), log,
+        charts(rows, chosen=choice.get("step")), measured(rows), _messages(lines), log,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from dreambooth.bench.executors import Inline, Ray
 from dreambooth.bench.executors.cluster import Places, _own_sigterm
-from dreambooth.bench.executors.storage import Storage, StoredRows, fetch, send
+from dreambooth.bench.executors.storage import Storage, StoredRows, fetch, forget, send
 from dreambooth.bench.job import Failed, Finished, JobProgress
 from dreambooth.core.errors import RunError
 from dreambooth.files.atomic import whole_folder, write_json
@@ -151,6 +151,22 @@ def test_a_job_whose_row_is_on_the_storage_is_not_done_again(url, tmp_path):
     StoredRows(url)(row)
     end = list(Inline().run([job], works.work, StoredRows(url)))[-1]
     assert isinstance(end, Finished) and end.row == row
+
+
+def test_what_a_storage_keeps_of_a_customer_is_deleted_and_nothing_else(url, tmp_path):
+    """A batch's `remove`: folders and rows of its jobs, and its photos."""
+    photos, storage = tmp_path / "photos", Storage(url)
+    photos.mkdir()
+    (photos / "0.png").write_bytes(b"a photo")
+    for number in range(2):
+        job = storage.away(replace(works.job(tmp_path, number), photos=str(photos if number else tmp_path / "none")))
+        (tmp_path / job.key).mkdir()
+        send(tmp_path / job.key, job.folder)
+        storage.rows(works.row(job))
+    forget(url, ["job-1", "never-there"], photos)
+    files, root = fsspec.core.url_to_fs(url)
+    left = sorted(name.rpartition("/")[2] for name in files.find(root))
+    assert left == ["job-0.json", "job-0.tar"]
 
 
 def test_jobs_wait_for_a_gpu_when_the_last_one_has_gone():

@@ -19,7 +19,7 @@ from dreambooth.bench.batch.subjects import BY_SUBJECT, Subjects
 from dreambooth.bench.batch.work import work
 from dreambooth.bench.job import Event, Failed, Finished, Job, Row, Stop, Work, never
 from dreambooth.bench.rows import write_row
-from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line
+from dreambooth.core.errors import DreamboothError, Interrupted, RunError, SettingError, first_line
 from dreambooth.files.disk import disk_errors
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.locks import claimed
@@ -73,6 +73,8 @@ class Turn:
         self.places: dict[str, int] = {}
         """Where in the table a job's row stands, by the job's key, while it is done."""
         self.again: deque[Job] = deque()
+        self.given: set[str] = set()
+        """Jobs of this start, by their keys: none is done twice in one."""
         self.news: deque[Decided] = deque()
         self.written = time.monotonic()
 
@@ -109,6 +111,10 @@ class Turn:
             with disk_errors(self.root):
                 job = self._missing(place, product, is_new=is_new, second_failed=second_failed)
                 if job:
+                    if job.key in self.given:
+                        left = self.root / "rows" / f"{job.key}.json"
+                        raise RunError(f"It was finished, and what it left cannot be used: {left}, or its model.")
+                    self.given.add(job.key)
                     self.subjects.begin(job)
                     self.places[job.key] = place
                     self.entries[place] = Entry(product.subject)
@@ -157,8 +163,8 @@ class Turn:
         except NotMeasured as missing:
             why = row.undefined.get(str(missing), "it could not be measured.")
             return Judged(False, f"The rule asks for {missing}, which was not made: {why}", is_measured=False)
-        figures = [f"{name} {values[name]:.2f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
-        return Judged(False, f"Not accepted: {', '.join(figures)}.")
+        read = [f"{name} {values[name]:.2f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
+        return Judged(False, f"Not accepted: {', '.join(read)}.")
 
     def _standing(self, one: tuple[Job, Row, Judged]) -> tuple[bool, bool, bool, float]:
         """The better of two tries: accepted, the one that is there already, not damaged, nearer to the photos."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dreambooth.bench.job import Job, JobProgress, Row, Stop, moves
 from dreambooth.bench.keep import RUN, parse_keep
-from dreambooth.bench.work import ROW, given, learn, made_with, refuse_other_files, row_of, save_jpeg
+from dreambooth.bench.work import ROW, given, learn, made_with, refuse_other_files, row_of, save_jpeg, values_of
 from dreambooth.evaluation.run import evaluate
 from dreambooth.files.atomic import whole_file, writable_folder, write_json, write_text
 from dreambooth.files.digests import file_digest
@@ -58,8 +58,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     scoring = time.perf_counter() - learned
     everything = max(time.perf_counter() - clock, trained + scoring)  # an earlier start may have trained a part
     seconds = {"training": trained, "evaluation": round(scoring, 2), "everything": round(everything, 2)}
-    measured = {name: scores[name] for name in METRICS if (scores.get(name) or {}).get("value") is not None}
-    undefined = {name: str(scores[name].get("reason")) for name in METRICS if name in scores and name not in measured}
+    measured, undefined = values_of({name: scores[name] for name in METRICS if name in scores})
     verdict = scores.get("verdict") or {}
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, measured, undefined, settings=given(job),
@@ -117,7 +116,7 @@ def _result(run: Path) -> dict[str, str]:
 def _strip(job: Job, folder: Path) -> None:
     """A photo and a few of the pictures in one small file, for the page."""
     rows = {path.name.partition("-")[0]: path for path in sorted((folder / RUN / DRAWN / "tuned").glob("*.png"), reverse=True)}
-    drawn = sorted(rows.values()) or sorted((folder / RUN / "samples").glob("step-*/*.png"))[-(SHOWN - 1) :]
+    drawn = sorted(rows.values()) or sorted((folder / RUN / "samples" / "final").glob("*.png"))
     images = [load(scan(job.photos).photos[0])]
     for path in drawn[: SHOWN - 1]:
         with Image.open(path) as image:

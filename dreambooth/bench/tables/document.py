@@ -56,10 +56,10 @@ class Document:
     title: str
     toybox: bool
     sections: tuple[Section, ...]
-    claim: str = ""
-    """What may be said of the arms, in a sentence."""
     facts: tuple[tuple[str, str], ...] = field(default_factory=tuple)
     """What the numbers stand on, by name."""
+    claim: str = ""
+    """What may be said of the arms, in a sentence."""
 
 
 def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], *, waiting: int = 0) -> Document:
@@ -70,7 +70,7 @@ def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str
         Section("Notes", found.layout.notes),
     ]  # fmt: skip
     kept = [section for section in sections if section.lines or section.sentences]
-    return Document(found.layout.title, found.toybox, tuple(kept), claim(found), tuple(_facts(rows, failures, waiting)))
+    return Document(found.layout.title, found.toybox, tuple(kept), tuple(_facts(rows, failures, waiting)), claim(found))
 
 
 def number(metric: str, value: float | None, *, signed: bool = False) -> str:

@@ -1,6 +1,7 @@
 """A batch as a shop runs it: new rows, changed rows, bad rows, second tries, a killed driver, a customer who leaves."""
 
 import csv
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -59,6 +60,24 @@ def test_a_model_that_somebody_has_deleted_is_made_again(shop):
     shop.done()
     shop.run()
     assert shop.done() == ["shoe first"] and (shop.out / "by-subject" / "shoe" / "run.json").is_file()
+
+
+@pytest.mark.parametrize("what", ["no model", "a row that cannot be read"])
+def test_work_that_leaves_nothing_of_use_fails_and_is_not_done_for_ever(shop, what):
+    """A row with an interval of None was taken for none, and its training begun again and again."""
+    shop.write("shoe,shoe,photos/shoe", "mug-red,mug,photos/mug-red")
+
+    def useless(job, stop):
+        row = yield from fake_work(job, stop)
+        if job.subject != "shoe":
+            return row
+        if what == "no model":
+            (shop.out / "jobs" / job.key / "run" / "run.json").unlink()
+            return row
+        return replace(row, scores={"dino": {"value": 0.5, "low": None}})
+
+    ended = shop.run(work=useless)
+    assert shop.statuses(ended) == {"shoe": "failed", "mug-red": "finished"} and shop.done().count("shoe first") == 1
 
 
 def test_what_is_not_accepted_is_learned_once_more_with_other_settings_and_then_needs_a_person(shop):

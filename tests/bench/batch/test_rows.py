@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from dreambooth.bench.batch.jobs import job_of
 from dreambooth.bench.batch.products import read_products
@@ -66,5 +67,6 @@ def test_without_scores_the_pictures_are_those_of_the_training(shop, command):
     shop.write("shoe,shoe,photos/shoe")
     assert command("--no-evaluate", "--keep", "everything") == 0
     run = shop.out / "by-subject" / "shoe"
-    assert list(run.glob("samples/step-*/*.png")) and not (run / "scores.json").exists()
-    assert (shop.out / "shown" / "shoe.jpg").is_file()
+    assert list(run.glob("samples/final/*.png")) and not (run / "scores.json").exists()
+    with Image.open(shop.out / "shown" / "shoe.jpg") as strip:
+        assert strip.width > 2 * strip.height  # the photo, and what was drawn
