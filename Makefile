@@ -9,7 +9,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs site docs-test lowest chaos fuzz claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs site docs-test lowest chaos fuzz flows claims tables bars pack selection clean
 
 # Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
@@ -82,6 +82,10 @@ chaos: setup
 fuzz: setup
 	$(ONE) DREAMBOOTH_FUZZ_CASES=500 $(BIN)/python -m pytest tests/test_fuzz_texts.py
 	$(ONE) DREAMBOOTH_FUZZ_CASES=10000 $(BIN)/python -m pytest -m slow tests/photos/test_fuzz.py
+
+# What people do in a browser, with servers killed on the way, in the distribution's Chromium: minutes.
+flows: setup
+	$(ONE) $(BIN)/python -m pytest -m slow tests/flows
 
 # Two claims of the paper on the toybox, 8 subjects x 2 seeds: slow, resumable; what is in the repository's rows is not done again.
 claims: setup

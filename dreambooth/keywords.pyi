@@ -255,7 +255,7 @@ class TrainKeywords(TypedDict, total=False):
     keep_best: bool | None
     """Make the best checkpoint the result: it is what the run's folder holds and what is drawn at the end, not the last weights."""
     dino_encoder: str | Path | None
-    """DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
+    """DINO: a transformers ViT (or DINOv2, ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
     clip_encoder: str | Path | None
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
@@ -379,7 +379,7 @@ class EvaluateKeywords(TypedDict, total=False):
     verify: bool | None
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     dino_encoder: str | Path | None
-    """DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
+    """DINO: a transformers ViT (or DINOv2, ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."""
     clip_encoder: str | Path | None
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None

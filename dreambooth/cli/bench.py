@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     own, rest = parted(argv, BenchConfig)
     values = read_flags(own, BenchConfig)[0]
     if not at(values, ("pack",), False):
-        refuse_missing(BenchConfig, values, f"dreambooth bench PLAN ... Plans: {', '.join(plans())}; or a YAML file of your own.")
+        refuse_missing(BenchConfig, values, f"dreambooth bench PLAN (one of {', '.join(plans())}; or a YAML file of your own)")
     config = BenchConfig.parse(values)
     training, remarks = training_flags(rest, NOT_TO_SET, instead=INSTEAD)
     if config.pack:

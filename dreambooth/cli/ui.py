@@ -34,6 +34,8 @@ class Ui(Setting):
     """Address to listen on. Another than this machine's own demands a token, which is printed with the address."""
     port: Annotated[int, Ge(0), Le(65535)] = 7860
     """Port to listen on; 0 takes a free one."""
+    names: tuple[str, ...] = ()
+    """Names under which a proxy is reached that stands before it (it has to pass the Host header on); they demand a token, too."""
     models: tuple[str, ...] = ()
     """More folders that hold base models, such as ComfyUI's models/checkpoints."""
     open: bool = True
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     from dreambooth.web.studio import Studio
 
     studio = Studio.opened(expanded(settings.root, "root"), tuple(expanded(one, "--models").absolute() for one in settings.models))
-    token = None if is_loopback(settings.host) else _token(studio.own / "token")
+    token = None if is_loopback(settings.host) and not settings.names else _token(studio.own / "token")
     listening = _listen(settings.host, settings.port)
     os.chdir(studio.root)  # relative names mean the same here and in the processes that are started
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -64,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"dreambooth ui: {address}\nRuns lie in {studio.root}. Ctrl-C ends the server; trainings go on.", flush=True)
     if settings.open:
         webbrowser.open(address)
-    app = create_app(studio, host=settings.host, token=token)
+    app = create_app(studio, host=settings.host, names=settings.names, token=token)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, proxy_headers=False)
     uvicorn.Server(config).run(sockets=[listening])
     return 0
@@ -85,7 +87,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises SettingError where the address is taken or none of this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "posix":  # on Windows it would let two servers share an address
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
     except OSError as error:

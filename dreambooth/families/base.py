@@ -18,25 +18,11 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
+from dreambooth.families.recipes import Recipe
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import Reader
 from dreambooth.files.places import readable_name
 from dreambooth.formats.loras import merge_lora, read_lora
-
-Recipe = Mapping[str, Mapping[str, Any]]
-
-INVERSION = {
-    "learning_rate": 5e-4, "scale_lr": True, "train_batch_size": 1, "gradient_accumulation_steps": 4, "max_train_steps": 3000,
-    "lr_warmup_steps": 0,
-}  # fmt: skip
-"""A family's recipe for Textual Inversion, that of diffusers' README. The original's is base rate 5e-3, 2 photos, 6,100 steps."""
-
-CUSTOM = {
-    "learning_rate": 2e-5, "scale_lr": True, "train_batch_size": 2, "max_train_steps": 500, "num_class_images": 200, "random_flip": True,
-    "lr_warmup_steps": 0,
-}  # fmt: skip
-"""A family's recipe for Custom Diffusion, its authors' on one GPU (without their enlarged and shrunk photos): their 1e-5, which their
-script doubles where class images are shown."""
 
 
 class Family(Reader):

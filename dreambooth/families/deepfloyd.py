@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dreambooth.core.device import free_memory
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import Family, Recipe
+from dreambooth.families.base import Family
+from dreambooth.families.recipes import Recipe
 
 TEXTS: WeakKeyDictionary[Any, dict[tuple[str, int], Tensor]] = WeakKeyDictionary()
 """What each T5 has made of a prompt and its length in tokens, [L, d], on the CPU: two stages that share a T5 ask it once."""

@@ -8,11 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dreambooth.families.base import Recipe
 from dreambooth.families.deepfloyd import DeepFloyd
-from dreambooth.families.superresolution import SuperResolution
-
-SHARED = {"max_train_steps": 500, "train_batch_size": 4, "with_prior_preservation": False, "lr_warmup_steps": 0}
+from dreambooth.families.recipes import Recipe
+from dreambooth.families.superresolution import SuperResolution, stage_rates
 
 
 class DeepFloydSuperResolution(SuperResolution, DeepFloyd):
@@ -27,13 +25,7 @@ class DeepFloydSuperResolution(SuperResolution, DeepFloyd):
     noising_scheduler = "image_noising_scheduler"
     base_level = 250
     takes_class_labels = True
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 5e-6, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = stage_rates(4)
     """Full: diffusers' README's rate at a batch of 12. There is no proven value for this objective, which nobody has trained; the others
     are Stable Diffusion's."""
 

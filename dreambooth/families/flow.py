@@ -7,18 +7,15 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import Family, Recipe
+from dreambooth.families.base import Family
+from dreambooth.families.recipes import Recipe, rates
 
 
 def recipes(lora: Mapping[str, Any] | None = None, **shared: Any) -> Recipe:
     """The rate and rank of each method for a flow, LoRA's by `lora`, with lengths and sizes, which all methods of a family share with
     `shared`."""
-    rates = {
-        "full": {"learning_rate": 1e-5}, "lora": lora or {"learning_rate": 1e-4, "rank": 16}, "loha": {"learning_rate": 1e-4, "rank": 8},
-        "lokr": {"learning_rate": 1e-4, "rank": 8}, "oft": {"learning_rate": 6e-5},
-    }  # fmt: skip
     sizes = {"max_train_steps": 500, "train_batch_size": 1, "num_class_images": 100, "lr_warmup_steps": 0}
-    return {method: {**rate, **sizes, **shared} for method, rate in rates.items()}
+    return rates(1e-5, lora, **{**sizes, **shared})
 
 
 class Flow(Family, ABC):

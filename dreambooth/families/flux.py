@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.families.base import INVERSION, Recipe
 from dreambooth.families.flow import Flow, recipes
+from dreambooth.families.recipes import INVERSION, Recipe
 
 
 class Flux(Flow):

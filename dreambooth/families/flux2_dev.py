@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dreambooth.families.base import Recipe
 from dreambooth.families.flow import recipes
 from dreambooth.families.flux2 import Flux2
+from dreambooth.families.recipes import Recipe
 from dreambooth.families.text import chat
 
 

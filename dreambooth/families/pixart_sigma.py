@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import Family, Recipe
+from dreambooth.families.base import Family
 from dreambooth.families.flow import recipes
+from dreambooth.families.recipes import Recipe
 from dreambooth.files.layouts import DIFFUSERS_FILE
 
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.families.base import Recipe
 from dreambooth.families.flow import recipes
+from dreambooth.families.recipes import Recipe
 from dreambooth.families.video_latents import VideoLatents
 
 

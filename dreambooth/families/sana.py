@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import Recipe
 from dreambooth.families.flow import Flow, recipes
+from dreambooth.families.recipes import Recipe
 
 
 class Sana(Flow):

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dreambooth.families.base import Recipe
 from dreambooth.families.flow import Flow, recipes
+from dreambooth.families.recipes import Recipe
 
 
 class SD3(Flow):

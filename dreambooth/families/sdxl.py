@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import CUSTOM, INVERSION, Family, Recipe
-
-SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
+from dreambooth.families.base import Family
+from dreambooth.families.recipes import CUSTOM, INVERSION, Recipe, rates
 
 
 class SDXL(Family):
@@ -26,13 +25,9 @@ class SDXL(Family):
     kohya_prefixes: ClassVar[Mapping[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"}
     text_trainable = ("text_encoder", "text_encoder_2")
     recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 2e-6, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+        **rates(2e-6, max_train_steps=800, train_batch_size=1, num_class_images=200, lr_warmup_steps=0),
         "textual_inversion": INVERSION,
         "custom_diffusion": CUSTOM,
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
     }
 
     def make_schedule(self) -> NoiseSchedule:

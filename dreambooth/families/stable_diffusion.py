@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import CUSTOM, INVERSION, Family, Recipe
-
-SHARED = {"max_train_steps": 800, "train_batch_size": 1, "num_class_images": 200, "lr_warmup_steps": 0}
+from dreambooth.families.base import Family
+from dreambooth.families.recipes import CUSTOM, INVERSION, Recipe, rates
 
 
 class StableDiffusion(Family):
@@ -20,18 +19,11 @@ class StableDiffusion(Family):
     kohya_prefixes: ClassVar[Mapping[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
     masks_padding = True
     recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 5e-6, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
+        **rates(5e-6, max_train_steps=800, train_batch_size=1, num_class_images=200, lr_warmup_steps=0),
         "textual_inversion": INVERSION,
         "custom_diffusion": CUSTOM,
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "oft": {"learning_rate": 6e-5, **SHARED},
     }
-    """Full fine-tuning: the paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate.
-
-    OFT has its authors' rate. Those of LoHa and LoKr are LoRA's, and untested.
-    """
+    """Full fine-tuning: the paper's learning rate (section 3.3) and diffusers' steps; with the text encoder, halve the rate."""
 
     def make_schedule(self) -> NoiseSchedule:
         return NoiseSchedule.from_betas(self.pipe.scheduler.config)

@@ -19,9 +19,15 @@ from torch.nn.functional import avg_pool2d
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
+from dreambooth.families.recipes import Recipe, rates
 
 Variance = Annotated[float, Ge(0), Lt(1)]
 """Of noise on a small picture, where picture and noise together have about 1."""
+
+
+def stage_rates(batch: int) -> Recipe:
+    """Stable Diffusion's rates, for lengths and sizes of a stage that gives detail and no shape."""
+    return rates(5e-6, max_train_steps=500, train_batch_size=batch, with_prior_preservation=False, lr_warmup_steps=0)
 
 
 class SuperResolution(Family, ABC):

@@ -8,10 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dreambooth.core.noise import NoiseSchedule
-from dreambooth.families.base import INVERSION, Recipe
-from dreambooth.families.superresolution import SuperResolution
-
-SHARED = {"max_train_steps": 500, "train_batch_size": 1, "with_prior_preservation": False, "lr_warmup_steps": 0}
+from dreambooth.families.recipes import INVERSION, Recipe
+from dreambooth.families.superresolution import SuperResolution, stage_rates
 
 
 class Upscaler(SuperResolution):
@@ -25,14 +23,7 @@ class Upscaler(SuperResolution):
     schedulers = ("scheduler", "low_res_scheduler")
     noising_scheduler = "low_res_scheduler"
     base_level = 20
-    recipe: ClassVar[Recipe] = {
-        "full": {"learning_rate": 5e-6, **SHARED},
-        "lora": {"learning_rate": 1e-4, "rank": 16, **SHARED},
-        "loha": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "lokr": {"learning_rate": 1e-4, "rank": 8, **SHARED},
-        "textual_inversion": INVERSION,
-        "oft": {"learning_rate": 6e-5, **SHARED},
-    }
+    recipe: ClassVar[Recipe] = {**stage_rates(1), "textual_inversion": INVERSION}
     """Stable Diffusion's rates, untested here."""
 
     @property

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dreambooth.families.base import Recipe
 from dreambooth.families.flow import Flow, recipes
+from dreambooth.families.recipes import Recipe
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import chat
 

@@ -10,7 +10,7 @@ import torch
 
 from dreambooth.core.batch import spans
 from dreambooth.core.device import reserved_mib
-from dreambooth.core.wording import size
+from dreambooth.core.wording import counted, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
@@ -44,6 +44,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
     loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     known = known_model(str(config.model.pretrained_model_name_or_path))
+    count = counted(steps, "step")
     batch = f"{pictures} photos" + (f" + {pictures} class images" if material.prior else "") + " a step"
     shift = flow_shift(config, family)
     shifted = f", times shifted by {shift:.3g}" if shift else ""
@@ -59,7 +60,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{steps} steps, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):

@@ -67,7 +67,7 @@ def _in_words(first: ErrorDetails, flag: Flag | None) -> tuple[str, str]:
     if what == "bool":
         return f"{value} is neither on nor off.", "Give true or false."
     if kind == "literal_error" and flag:
-        return f"there is no {value}; there are {', '.join(flag.choices)}.", nearest(str(given), flag.choices)
+        return f"{value} is none of {', '.join(flag.choices)}.", nearest(str(given), flag.choices)
     if kind == "string_type":
         return f"{value} is not a text.", "Write it in quotes."
     if what in PLACES and how in ("type", "attributes_type"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,9 @@ TICK = 1.0
 log = logging.getLogger(__name__)
 
 
-def create_app(studio: Studio, *, host: str = "127.0.0.1", token: str | None = None, pumps: bool = True) -> FastAPI:
+def create_app(
+    studio: Studio, *, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None, pumps: bool = True
+) -> FastAPI:
     """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue."""
 
     @asynccontextmanager
@@ -45,7 +47,7 @@ def create_app(studio: Studio, *, host: str = "127.0.0.1", token: str | None = N
         openapi_url="/api/openapi.json",
     )  # fmt: skip
     app.state.studio = studio
-    app.add_middleware(Guard, host=host, token=token)
+    app.add_middleware(Guard, host=host, names=names, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
     for part in (api, home, new, play, runs, compare, models):

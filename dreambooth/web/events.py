@@ -2,16 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dreambooth.setup.journal import RECORDS
-from dreambooth.setup.states import Status
+from dreambooth.setup.states import State, Status
 
 PAUSE, BREATH = 0.4, 15.0
 """Seconds between two looks at the file, and between two signs of life."""
+STATUS = 2.0
+"""Seconds between two questions what the run is doing, which read more than its records; some lines ask at once."""
+TURNS, WAITING = ("start", "end"), (State.QUEUED, State.RUNNING, State.STOPPING)
 AT_ONCE = 1 << 20
 """Bytes that are read at a time."""
 
@@ -46,26 +51,29 @@ def event(kind: str, value: Any, place: int | None = None) -> str:
     return f"{own}event: {kind}\ndata: {json.dumps(value)}\n\n"
 
 
-async def stream(folder: Path, status: Any, after: int) -> AsyncIterator[str]:
-    """The events of a run from a place of its records on; `status` is a function that says what it is doing now.
+async def stream(folder: Path, status: Callable[[], Status | None], after: int) -> AsyncIterator[str]:
+    """The events of a run from a place of its records on; `status` says what it is doing now.
 
     It ends when the run has: whoever goes on with it opens another.
     """
-    place, said, silent = after, None, 0.0
+    place, said, state_of, asked, silent = after, "", "", -math.inf, 0.0
     yield "retry: 1000\n\n"
     while True:
-        now: Status | None = await asyncio.to_thread(status)
         found, place = await asyncio.to_thread(lines_after, folder / RECORDS, place)
         for at, record in found:
             yield event(record["kind"], record, at)
-        if now != said:
-            yield event("status", {**asdict(now), "words": str(now)} if now else {"state": "unknown", "words": "unknown"})
-            said = now
-        if not found and (now is None or not (now.state.is_active or now.state == "queued")):
+        if time.monotonic() - asked >= STATUS or any(record["kind"] in TURNS for _, record in found):
+            now, asked = await asyncio.to_thread(status), time.monotonic()
+            state_of = now.state if now else ""
+            news = event("status", {**asdict(now), "words": str(now)} if now else {"state": "unknown", "words": "unknown"})
+            if news != said:
+                yield news
+            said = news
+        if not found and state_of not in WAITING:
             yield event("over", {})
             return
         silent = 0.0 if found else silent + PAUSE
         if silent >= BREATH:
             yield ": still here\n\n"
             silent = 0.0
-        await asyncio.sleep(0 if len(found) and place else PAUSE)
+        await asyncio.sleep(PAUSE)

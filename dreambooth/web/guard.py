@@ -7,7 +7,7 @@ page of this server. Programs send no Origin; what speaks for them is that they 
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -49,8 +49,10 @@ class TooLarge(Exception):
 class Guard:
     """In front of the app: refuses what may not come in, and says what browsers may do with what goes out."""
 
-    def __init__(self, app: App, host: str = "127.0.0.1", token: str | None = None):
+    def __init__(self, app: App, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None):
+        """`names`: under which a proxy is reached that stands before it."""
         self.app, self.host, self.token = app, host.strip("[]").casefold(), token
+        self.names = frozenset(name.casefold() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,7 +90,7 @@ class Guard:
     def _is_known(self, host: str) -> bool:
         """Whether a Host header names loopback or the host that was given; a server on all addresses answers under each of them."""
         name = urlsplit(f"//{host}").hostname or ""
-        if is_loopback(name) or name.casefold() == self.host:
+        if is_loopback(name) or name.casefold() in (self.host, *self.names):
             return True
         return self.host in ("0.0.0.0", "::") and _is_address(name)
 

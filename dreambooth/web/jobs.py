@@ -88,8 +88,9 @@ def status_of(studio: Studio, job: Job) -> Status:
         return Status(State.RUNNING, "starting") if job.started else Status(State.QUEUED)
     alive = is_alive(job.process) is not False
     if job.verb != "train":
-        is_done = _is_written(studio.root / job.result, job.started)
-        return Status(State.RUNNING, job.verb) if alive else Status(State.FINISHED) if is_done else _failed(studio, job)
+        if alive:
+            return Status(State.RUNNING, _last(log_of(studio, job)) or "starting")
+        return Status(State.FINISHED) if _is_written(studio.root / job.result, job.started) else _failed(studio, job)
     run = run_of(studio.root / job.run, studio.root)
     own = run.status if run and _is_by(run, job) else None
     if alive:

@@ -12,13 +12,13 @@ from PIL import Image
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shown, size
 from dreambooth.files.atomic import whole_file, write_text
+from dreambooth.files.names import plain
 from dreambooth.photos.check import check_folder
 from dreambooth.photos.crop import square
 from dreambooth.photos.files import PhotoError, caption_of, kind_of, scan
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
 from dreambooth.photos.subject import find_subject
-from dreambooth.run.export_place import plain
 
 MOST_PHOTOS, MOST_BYTES = 200, 64 << 20
 """Photos of one subject, and bytes of each."""

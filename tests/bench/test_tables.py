@@ -224,3 +224,14 @@ def test_rows_that_do_not_fit_are_refused(made, changed, words):
 def test_numbers_in_words():
     assert [number("dino", v, signed=True) for v in (0.1234, -0.1, -0.0001, 0.0001, None)] == ["+0.123", "-0.100", "0.000", "0.000", "-"]
     assert number("copying", 0.125) == "12.5%" and number("dino", 0.5) == "0.500"
+
+
+def test_every_subjects_own_numbers_are_in_a_file_of_their_own(tmp_path):
+    made = rows()
+    write_tables(made, [], layout(), tmp_path)
+    found = list(csv.DictReader((tmp_path / "bench-subjects.csv").open()))
+    assert len(found) == len(made) * len(layout().metrics)
+    one = next(line for line in found if line["metric"] == "dino")
+    row = next(row for row in made if (row.subject, row.arm, str(row.seed)) == (one["subject"], one["arm"], one["seed"]))
+    assert float(one["value"]) == pytest.approx(row.scores["dino"]["value"], rel=1e-5)
+    assert one["class"] == row.noun and one["toybox"] == str(int(row.toybox))

@@ -45,7 +45,9 @@ def full_disk(victim: Victim, world: World, work: Path, calm: Undisturbed, seed:
     victim.begin(world, work)
     most = int(10 ** rng.uniform(2, 5.5))
     found.where.append(f"files of at most {most} bytes")
-    _judge(work, _forked(lambda: _limited(victim.words(world, work), most), work), found, allowed=(0, 1, 2))
+    _judge(
+        work, _forked(lambda: _limited(victim.words(world, work), most), work), found, allowed=(0, 1, 2, 3)
+    )  # 3: a bench of which some jobs failed
     ended = _forked(lambda: main(victim.again(world, work)), work)
     if ended != 0:
         found.wrong.append(f"the last start ended with {ended}")

@@ -87,7 +87,7 @@ def test_a_setting_of_another_method_says_which_and_which_is_chosen(method, flag
         (["photos", "check"], "Which folder? dreambooth photos check DIR\n"),
         (["photos", "prepare", "photos"], "Where to? dreambooth photos prepare DIR OUT\n"),
         (["identifier"], "Which model? dreambooth identifier MODEL\n"),
-        (["bench"], "Which plan? dreambooth bench PLAN"),
+        (["bench"], "Which plan? dreambooth bench PLAN (one of claims, "),
     ],
 )
 def test_a_missing_word_is_asked_for_with_the_commands_own_form(words, question, capsys):

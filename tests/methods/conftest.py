@@ -1,5 +1,7 @@
 """Every pair of a family and a method, attached to all parts that can learn."""
 
+import copy
+import shutil
 from dataclasses import dataclass
 
 import pytest
@@ -29,6 +31,10 @@ save time. The rest: everywhere."""
 PAIRS = [(base, name) for name in METHODS for base in FAMILIES_OF.get(name, tiny.PIPELINES)]
 
 
+READ: dict[str, Family] = {}
+"""Each base model as it was read from its folder; tests have copies of it, which are made in a third of the time."""
+
+
 @dataclass
 class Pair:
     """A base model's folder, and how to have it learn in one way."""
@@ -37,7 +43,11 @@ class Pair:
     method: Method
 
     def load(self) -> Family:
-        return tiny.load(self.base)
+        """The family as it is read from its folder. Tokenizers are not copied unless the method puts a word into them."""
+        if self.base not in READ:
+            READ[self.base] = tiny.load(self.base)
+        same = {} if self.method.new_word else {id(tokenizer): tokenizer for tokenizer in READ[self.base].tokenizers}
+        return copy.deepcopy(READ[self.base], same)
 
     def parts(self, family: Family) -> list[str]:
         """All parts that can learn in this way."""
@@ -74,3 +84,20 @@ class Pair:
 def pair(request, pipelines) -> Pair:
     base, name = request.param
     return Pair(str(pipelines(base)), METHODS[name])
+
+
+@pytest.fixture(scope="session")
+def kept_learners(tmp_path_factory):
+    """Folders of what was learned, by base and method, saved once."""
+    return tmp_path_factory.mktemp("learned"), {}
+
+
+@pytest.fixture
+def saved(pair, kept_learners, tmp_path):
+    """A folder of what the pair has learned, as a checkpoint keeps it, which a test may change."""
+    root, known = kept_learners
+    key = (pair.base, repr(pair.method))
+    if key not in known:
+        known[key] = root / str(len(known))
+        pair.learned().save(known[key], whole=False)
+    return shutil.copytree(known[key], tmp_path / "saved")

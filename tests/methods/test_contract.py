@@ -190,17 +190,15 @@ def test_diffusers_loads_the_result_by_the_lines_of_the_card_and_draws_the_same_
     assert (ours - plain).abs().max() > (0.0003 if pair.method.replaces_noun else 0.003)
 
 
-def test_weights_are_named_by_the_part_they_belong_to(pair, tmp_path):
-    learner = pair.learned()
-    learner.save(tmp_path, whole=False)
-    parts = set(pair.parts(learner.family))
+def test_weights_are_named_by_the_part_they_belong_to(pair, saved):
+    parts = set(pair.parts(pair.load()))
     if pair.method.new_word:
-        assert (tmp_path / "learned_embeds.safetensors").is_file()
+        assert (saved / "learned_embeds.safetensors").is_file()
     elif isinstance(pair.method, LoRA):
-        with safe_open(tmp_path / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        with safe_open(saved / "pytorch_lora_weights.safetensors", framework="pt") as file:
             assert {name.partition(".")[0] for name in file.keys()} == parts  # noqa: SIM118
     else:
-        assert {path.name for path in tmp_path.iterdir()} == parts
+        assert {path.name for path in saved.iterdir()} == parts
 
 
 def test_attaching_is_a_function_of_the_seed_and_leaves_other_randomness_alone(pair):
@@ -215,27 +213,22 @@ def test_attaching_is_a_function_of_the_seed_and_leaves_other_randomness_alone(p
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "absent", "garbage"])
-def test_damaged_files_are_refused_by_name(pair, tmp_path, damage):
-    learner = pair.learned()
-    learner.save(tmp_path, whole=False)
-    path = next(tmp_path.rglob("*.safetensors"))
-    content = path.read_bytes()
-    path.unlink()
-    if damage != "absent":
-        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\x01" * 999)
-    with pytest.raises(SettingError, match=r"cannot be (loaded|read)|damaged") as caught:
-        pair.attach(pair.load()).load(tmp_path)
-    assert str(tmp_path) in str(caught.value)
+def test_damaged_files_are_refused_by_name(pair, saved):
+    path = next(saved.rglob("*.safetensors"))
+    content, learner = path.read_bytes(), pair.attach(pair.load())
+    for damaged in (content[: len(content) // 2], b"\x01" * 999, None):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        with pytest.raises(SettingError, match=r"cannot be (loaded|read)|damaged") as caught:
+            learner.load(saved)
+        assert str(saved) in str(caught.value)
 
 
-def test_a_file_of_another_model_is_refused(pair, pipelines, tmp_path):
-    learner = pair.learned()
-    learner.save(tmp_path, whole=False)
+def test_a_file_of_another_model_is_refused(pair, saved, pipelines):
     other = "stable_diffusion" if "sdxl" in pair.base else "sdxl"
-    family = tiny.load(pipelines(other))
-    with pytest.raises(SettingError, match=str(tmp_path)):
-        pair.attach(family).load(tmp_path)
+    with pytest.raises(SettingError, match=str(saved)):
+        pair.attach(tiny.load(pipelines(other))).load(saved)
 
 
 @pytest.mark.parametrize("settings", [{"method": "lora", "use_dora": True}, {"method": "oft"}], ids=lambda settings: settings["method"])

@@ -70,6 +70,25 @@ def test_of_a_residual_network_dino_is_the_mean_of_its_last_feature_map(tmp_path
     assert torch.allclose(ours.dino([picture(1)]), pooled, atol=1e-6)
 
 
+@pytest.mark.parametrize("registers", [0, 4])
+def test_dinov2_is_a_dino_too_by_its_class_token_and_its_folders_transform(registers, tmp_path):
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTImageProcessorPil
+
+    torch.manual_seed(4)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 42, "patch_size": 14, "mlp_ratio": 2}
+    own = {"num_register_tokens": registers} if registers else {}
+    kind, config = (Dinov2WithRegistersModel, Dinov2WithRegistersConfig) if registers else (Dinov2Model, Dinov2Config)
+    model = kind(config(**sizes, **own)).eval()
+    model.save_pretrained(tmp_path)
+    ViTImageProcessorPil(size={"height": 28, "width": 28}).save_pretrained(tmp_path)
+    ours = EncoderSettings(dino_encoder=str(tmp_path)).load(device=torch.device("cpu"))
+    preprocess = ours._network("dino").preprocess
+    assert preprocess.crop == 28
+    with torch.no_grad():
+        token = model(pixel_values=preprocess([picture(1)])).last_hidden_state[:, 0]
+    assert torch.allclose(ours.dino([picture(1)]), token, atol=1e-6)
+
+
 def test_dino_of_224_pixels_gets_its_published_transform_whatever_the_folder_says(tmp_path):
     """facebook/dino-vits16's processor on the Hub squashes to 224 x 224: other numbers than DINO's own transform."""
     from transformers import ViTImageProcessorPil

@@ -1,11 +1,13 @@
-"""What a run says of licences and of people, and where."""
+"""What a run says of licences, of people, and of photos that its model cannot draw."""
+
+from types import SimpleNamespace
 
 import pytest
 
 from dreambooth.families.names import known_models
 from dreambooth.run.card import _licence
 from dreambooth.run.hub import CONSENT
-from dreambooth.run.request import read
+from dreambooth.run.request import _unlike_toybox, read
 from dreambooth.setup.config import TrainConfig
 
 
@@ -28,3 +30,13 @@ def test_consent_is_spoken_of_before_anything_is_read_where_the_result_is_upload
         for record in read(config):
             said.append(record.text)
     assert (CONSENT in said) == is_pushed
+
+
+@pytest.mark.parametrize(("base", "sizes", "is_said"), [
+    ("toybox", [(768, 1024), (128, 128)], True), ("toybox", [(128, 128)], False), ("sd15", [(768, 1024)], False),
+])  # fmt: skip
+def test_the_toybox_says_that_it_cannot_draw_real_photographs_and_what_can(base, sizes, is_said):
+    scan = SimpleNamespace(photos={number: SimpleNamespace(facts=SimpleNamespace(size=size)) for number, size in enumerate(sizes)})
+    config = TrainConfig.parse({"model": {"pretrained_model_name_or_path": base}})
+    said = [record.text for record in _unlike_toybox(config, scan)]
+    assert any("dreambooth models" in text and "1 photo here" in text for text in said) == is_said

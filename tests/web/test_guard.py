@@ -59,3 +59,12 @@ def test_pages_let_a_browser_run_nothing_that_is_not_the_servers_own(client):
     headers = client.get("/").headers
     assert "script-src 'self';" in headers["content-security-policy"] and "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff" and headers["cache-control"] == "no-store"
+
+
+def test_a_name_that_a_proxy_is_reached_under_is_given_by_hand(studio):
+    app = create_app(studio, names=("models.example",), token="secret", pumps=False)
+    with TestClient(app, base_url="https://models.example", headers={"authorization": "Bearer secret"}) as client:
+        assert client.get("/").status_code == 200
+        assert client.post("/new", headers={"origin": "https://models.example"}, follow_redirects=False).status_code == 303
+        assert client.post("/new", headers={"origin": "https://other.example"}).status_code == 403
+        assert client.get("/", headers={"host": "other.example"}).status_code == 400

@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dreambooth.bench.job import Row
 from dreambooth.bench.tables.document import TOYBOX_NOTE, WARNING, Document, Entry, Section
+from dreambooth.bench.tables.layout import Layout
 from dreambooth.bench.tables.results import Line, Results
 from dreambooth.files.escaping import csv_text
 
@@ -48,6 +50,19 @@ def as_csv(found: Results) -> str:
     head = ("toybox", "scope", "arm", "metric", "mean", "sd_over_seeds", "low", "high", "subjects", "seeds", "n", "best", "paper")
     every = [(scope, line) for scope, lines in (("all", found.lines), *found.by_class.items()) for line in lines]
     return csv_text([head, *((int(found.toybox), scope, *numbers) for scope, line in every for numbers in _numbers(line))])
+
+
+def subjects_csv(rows: Sequence[Row], layout: Layout) -> str:
+    """One line a number of one subject learned in one way from one seed, with its interval; beside it the untuned model and real photos."""
+    lines: list[Sequence[object]] = [
+        ("toybox", "arm", "subject", "class", "seed", "metric", "value", "low", "high", "n", "untuned", "real")
+    ]
+    for row in sorted(rows, key=lambda row: (row.subject, row.arm, row.seed)):
+        for metric in layout.metrics:
+            own, others = row.scores.get(metric, {}), (row.untuned.get(metric, {}), row.real.get(metric, {}))
+            numbers = [*(own.get(name) for name in ("value", "low", "high", "n")), *(other.get("value") for other in others)]
+            lines.append((int(row.toybox), row.arm, row.subject, row.noun, row.seed, metric, *map(_plain, numbers)))
+    return csv_text(lines)
 
 
 def tests_csv(found: Results) -> str:

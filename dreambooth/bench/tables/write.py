@@ -15,7 +15,7 @@ from dreambooth.bench.tables.layout import Layout
 from dreambooth.bench.tables.page import page
 from dreambooth.bench.tables.pictures import arms_with_pictures, galleries
 from dreambooth.bench.tables.results import results
-from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, tests_csv
+from dreambooth.bench.tables.text import as_csv, as_markdown, print_document, subjects_csv, tests_csv
 from dreambooth.files.atomic import whole_file, write_text
 from dreambooth.files.places import remove
 
@@ -25,7 +25,7 @@ FIGURE = "figure.png"
 def write_tables(
     rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], layout: Layout, folder: Path, *, waiting: int = 0
 ) -> list[Path]:
-    """bench.html, .md, .tex, .csv, bench-tests.csv, arms.json (which jobs are whose) and, where there are pictures, figure.png.
+    """bench.html, .md, .tex, .csv, bench-tests.csv, bench-subjects.csv, arms.json (which jobs are whose) and, with pictures, figure.png.
 
     The rows' pictures are looked for from `folder` and from the two folders above it. A failure names `arm`, `subject`, `seed`, `kind`
     and `reason`; `waiting` jobs are not done yet. Returns the files' paths; raises SettingError for rows that do not fit the layout.
@@ -35,7 +35,7 @@ def write_tables(
     root = _root(rows, folder)
     texts = {
         "bench.html": page(words, numbers, rows, root), "bench.md": as_markdown(words), "bench.tex": as_latex(words),
-        "bench.csv": as_csv(numbers), "bench-tests.csv": tests_csv(numbers),
+        "bench.csv": as_csv(numbers), "bench-tests.csv": tests_csv(numbers), "bench-subjects.csv": subjects_csv(rows, layout),
     }  # fmt: skip
     for name, text in texts.items():
         write_text(folder / name, text)

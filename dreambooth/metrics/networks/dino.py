@@ -13,28 +13,32 @@ from dreambooth.metrics.networks.base import Network, folder_of, shown
 from dreambooth.metrics.preprocessing import Preprocessing, for_dino
 from dreambooth.photos.load import PhotoFile
 
+LATER = {"resnet": "ResNetModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+"""Networks beside DINO's first vision transformer, by what their configurations call them: its residual network, and DINOv2."""
+
 
 @dataclass
 class Dino(Network):
-    """A transformers ViT, or a residual network."""
+    """A transformers ViT, a DINOv2, or a residual network."""
 
     preprocess: Preprocessing
 
     name = "dino"
     title = "DINO"
-    help = "DINO: a transformers ViT (or ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."  # noqa: E501
+    help = "DINO: a transformers ViT (or DINOv2, ResNet) folder or Hub id; automatic: the toybox's for a toybox run, else facebook/dino-vits16. `none` leaves DINO and PRES out."  # noqa: E501
     beside = "instance"
     published = "facebook/dino-vits16"
 
     @classmethod
     def load(cls, where: str) -> "Dino":
-        from transformers import AutoConfig, ResNetModel, ViTModel
+        import transformers
 
         flag = f"--{cls.setting()}"
-        if from_pretrained(AutoConfig, where, flag, has_weights=False).model_type == "resnet":
-            model = from_pretrained(ResNetModel, where, flag)
+        kind = LATER.get(from_pretrained(transformers.AutoConfig, where, flag, has_weights=False).model_type)
+        if kind:
+            model = from_pretrained(getattr(transformers, kind), where, flag)
         else:
-            model = from_pretrained(ViTModel, where, flag, add_pooling_layer=False)
+            model = from_pretrained(transformers.ViTModel, where, flag, add_pooling_layer=False)
         preprocess = for_dino(folder_of(where), getattr(model.config, "image_size", None))
         return cls(model.eval(), f"{shown(where)} ({preprocess})", preprocess)
 
