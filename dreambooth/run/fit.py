@@ -43,6 +43,7 @@ def fitted(config: TrainConfig, processes: Ranks, start: Start, *, of_hub: bool)
     if not wanted:
         yield Message(f"Memory: {plain.device} {plain.verdict}{_taken(device, limit)}.")
     if plain.fits is not False:
+        yield from [Message(f"Fit: nothing has to be changed; {plain.device} {plain.verdict}.")] if wanted else []
         return given
     found = fitting(config, device, limit=limit, plain=plain)
     if wanted and found.estimate.fits:

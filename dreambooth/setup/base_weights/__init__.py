@@ -17,7 +17,7 @@ FORMATS: Mapping[BaseWeights, Format] = {"bf16": BFloat16(), "fp8": Float8(), "i
 
 def store(part: nn.Module, name: BaseWeights, *, learned: tuple[str, ...] = ()) -> None:
     """Keep a frozen part's layers in a format, but for those at its edges, those that its library keeps whole, and those whose weights'
-    names end on one of `learned`. Layers that a format is not for (convolutions in 4 bits) are kept in bfloat16.
+    names end on one of `learned`. Convolutions that a format is not for (4 bits) are kept in int8.
 
     What the layers compute is what they would with the rounded weights, in any precision.
     """
@@ -25,7 +25,7 @@ def store(part: nn.Module, name: BaseWeights, *, learned: tuple[str, ...] = ()) 
     for path, layer in list(part.named_modules()):
         whole = any(one in path for one in kept) or path.endswith(chosen.edges) or (learned and f"{path}.weight".endswith(learned))
         if not whole and isinstance(layer, nn.Linear | nn.Conv2d) and type(layer) in (nn.Linear, nn.Conv2d):
-            store_layer(layer, chosen if isinstance(layer, nn.Linear) or chosen.for_convolutions else FORMATS["bf16"])
+            store_layer(layer, chosen if isinstance(layer, nn.Linear) or chosen.for_convolutions else FORMATS["int8"])
 
 
 __all__ = ["FORMATS", "BaseWeights", "store"]
