@@ -18,6 +18,7 @@ from dreambooth.files.cache import cache_root
 PURPOSES = {
     "photos": "photos in HEIC and HEIF", "lean": "--use_8bit_adam", "optimizers": "--optimizer prodigy", "track": "--report_to",
     "cluster": "bench --executor ray or processes", "ui": "dreambooth ui", "dev": "working on dreambooth itself",
+    "docs": "the site of the documentation",
 }  # fmt: skip
 """What each extra is for."""
 ROOM = 20 * 2**30
@@ -136,7 +137,7 @@ def _extras() -> Iterator[Fact]:
     for extra in sorted(extras, key=lambda name: (list(PURPOSES).index(name) if name in PURPOSES else len(PURPOSES), name)):
         missing = [name for name, _ in _requirements(extra) if _installed(name) is None]
         purpose = PURPOSES.get(extra, "")
-        if extra == "dev" and missing:
+        if extra in ("dev", "docs") and missing:
             continue  # nobody but its developers misses it
         value = "there" if not missing else f"without {', '.join(missing)}"
         yield Fact(

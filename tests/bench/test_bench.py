@@ -178,7 +178,7 @@ def test_a_job_that_was_cut_short_goes_on_where_it_was(ask):
 
 
 def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
-    real = module._save_small
+    real = module.save_jpeg
 
     def full(path, image):
         if len(hits) < 1:
@@ -187,7 +187,7 @@ def test_a_full_disk_fails_one_job_and_the_others_go_on(ask, monkeypatch):
         real(path, image)
 
     hits = []
-    monkeypatch.setattr(module, "_save_small", full)
+    monkeypatch.setattr(module, "save_jpeg", full)
     request = ask({"untuned": {"model": "untuned"}})
     records = list(bench(request))
     (failure,) = ended(records).failures

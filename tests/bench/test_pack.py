@@ -198,7 +198,7 @@ def _first_picture(root):
     ("words", "named"),
     [
         (["table3", "--pack"], "--pack"),
-        ([], "--plan"),
+        ([], "Which plan?"),
         (["--pack", "--seeds", "1"], "--seeds"),
         (["--pack", "--rank", "8", "--method", "lora"], "--"),
     ],

@@ -182,7 +182,7 @@ def test_memory_that_runs_out_names_the_phase_and_the_flags(command, capsys, mon
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr("dreambooth.training.loop.forward_backward", exhausted)
-    refused(capsys, command(), "training step 1", "--gradient_checkpointing", "--method lora", code=1)
+    refused(capsys, command(), "training step 1", "This needs", "--method lora", code=1)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(command, capsys, monkeypatch, tmp_path):

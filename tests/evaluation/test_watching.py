@@ -41,7 +41,7 @@ def test_looks_change_nothing_and_name_a_checkpoint(pipelines, encoder_flags, tm
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert next(line["step"] for line in lines if "dino" in line) == 0
     page = (tmp_path / "watched" / "progress.html").read_text()
-    assert "Update 4 of 4" in page and ">finished<" in page and f"best: update {record['choice']['step']}" in page and "reload" not in page
+    assert "Step 4 of 4" in page and ">finished<" in page and f"best: step {record['choice']['step']}" in page and "reload" not in page
     output = [record.text for record in records if isinstance(record, Message)]
     assert any(str(tmp_path / "watched" / "progress.html") in text for text in output)
     plain = (tmp_path / "plain" / "progress.html").read_text()
@@ -55,11 +55,11 @@ def test_the_page_of_an_interrupted_run_ends_and_goes_on_with_it(pipelines, enco
     with pytest.raises(Interrupted):
         list(train(stopped, stop=lambda: (tmp_path / "run" / "checkpoint-2").is_dir()))
     page = (tmp_path / "run" / "progress.html").read_text()
-    assert "Update 2 of 4" in page and ">interrupted<" in page
+    assert "Step 2 of 4" in page and ">interrupted<" in page
     list(train(config(pipelines("stable_diffusion"), root=tmp_path, resume_from_checkpoint="latest", **given)))
     again = (tmp_path / "run" / "progress.html").read_text()
     first = page.split("<dt>DINO</dt><dd>")[1].split(" ")[0]
-    assert "Update 4 of 4" in again and ">finished<" in again and f"<dt>DINO</dt><dd>{first} →" in again, (
+    assert "Step 4 of 4" in again and ">finished<" in again and f"<dt>DINO</dt><dd>{first} →" in again, (
         "the untuned model's look is still there"
     )
 

@@ -37,15 +37,15 @@ def refusal(path: Path) -> SettingError:
 @pytest.mark.parametrize(
     ("field", "value", "kind"),
     [
-        ("num_class_images", "20", "integer"), ("num_class_images", "1e3", "integer"), ("num_class_images", 2.5, "integer"),
-        ("num_class_images", 4.0, "integer"), ("num_class_images", -1, "greater"), ("num_class_images", 0, "greater"),
-        ("num_class_images", True, "integer"), ("num_class_images", None, "null"), ("num_class_images", [3], "integer"),
-        ("instance_prompt", 7, "string"), ("instance_prompt", False, "string"), ("instance_prompt", ["a [V] dog"], "string"),
+        ("num_class_images", "20", "whole number"), ("num_class_images", "1e3", "whole number"), ("num_class_images", 2.5, "whole number"),
+        ("num_class_images", 4.0, "whole number"), ("num_class_images", -1, "too small"), ("num_class_images", 0, "too small"),
+        ("num_class_images", True, "whole number"), ("num_class_images", None, "null"), ("num_class_images", [3], "whole number"),
+        ("instance_prompt", 7, "text"), ("instance_prompt", False, "text"), ("instance_prompt", ["a [V] dog"], "text"),
         ("instance_prompt", "  ", "blank"), ("instance_prompt", None, "null"), ("instance_prompt", "a \ud800 dog", "UTF-8"),
-        ("class_prompt", {"a": "dog"}, "string"), ("class_prompt", "", "blank"), ("class_prompt", 0, "string"),
-        ("instance_data_dir", 12, "string"), ("instance_data_dir", "dogs\0", "zero byte"), ("class_data_dir", [], "string"),
+        ("class_prompt", {"a": "dog"}, "text"), ("class_prompt", "", "blank"), ("class_prompt", 0, "text"),
+        ("instance_data_dir", 12, "text"), ("instance_data_dir", "dogs\0", "zero byte"), ("class_data_dir", [], "text"),
         ("instance_data_dir", "~nobody-of-that-name/dogs", "nobody"), ("class_data_dir", "~nobody-of-that-name", "nobody"),
-        ("class_data_dir", True, "string"), ("class_images_dir", "x", "class_data_dir"),
+        ("class_data_dir", True, "text"), ("class_images_dir", "x", "class_data_dir"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_kind_is_named_with_its_entry_and_its_field(tmp_path, field, value, kind):
