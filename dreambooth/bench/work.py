@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -46,13 +46,8 @@ SHOWN_IMAGES = 2
 
 def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     """Do the job and return its row; raises DreamboothError for what a user can mend, Interrupted when it has saved because of `stop`."""
-    folder, clock = Path(job.folder), time.perf_counter()
-    silence_libraries()
-    writable_folder(folder, "--output_dir")
-    kept = parse_keep(job.keep)
-    earlier = row_of(folder)
-    if earlier:
-        kept.prune(folder)  # the start before may have been killed at it
+    folder, clock, kept = Path(job.folder), time.perf_counter(), parse_keep(job.keep)
+    if earlier := done_before(job):
         return earlier
     refuse_other_files(job)
     encoders = yield from load_encoders(job)
@@ -68,9 +63,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     if found.shared:
         shared["untuned pictures"] = f"{found.shared} were there already"
     size = kept.make(folder, allow_pickle=job.config.model.allow_pickle)
-    trained, evaluated = float((record.get("seconds") or {}).get("training", 0.0)), examined - learned
-    everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
-    seconds = {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
+    seconds = spent(record, examined - learned, clock)
     protocol = found.protocol | ({"shared": shared} if shared else {})
     row = Row(
         job.key, job.plan, job.arm, job.subject, job.seed, job.noun, job.live, *values_of(found.scores),
@@ -81,6 +74,24 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
     return row
+
+
+def done_before(job: Job) -> Row | None:
+    """The row of a job that was done by an earlier start; else its folder is made ready. Raises DreamboothError where it cannot be."""
+    folder = Path(job.folder)
+    silence_libraries()
+    writable_folder(folder, "--output_dir")
+    earlier = row_of(folder)
+    if earlier:
+        parse_keep(job.keep).prune(folder)  # the start before may have been killed at it
+    return earlier
+
+
+def spent(record: Mapping[str, Any], evaluated: float, clock: float) -> dict[str, float]:
+    """Seconds of training (of all starts, by the run's record), of evaluation, and of everything since `clock`."""
+    trained = float((record.get("seconds") or {}).get("training", 0.0))
+    everything = max(time.perf_counter() - clock, trained + evaluated)  # an earlier start may have trained a part
+    return {"training": trained, "evaluation": round(evaluated, 2), "everything": round(everything, 2)}
 
 
 def row_of(folder: Path) -> Row | None:

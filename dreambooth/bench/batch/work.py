@@ -15,16 +15,15 @@ from PIL import Image
 
 from dreambooth.bench.job import Job, JobProgress, Row, Stop, moves
 from dreambooth.bench.keep import RUN, parse_keep
-from dreambooth.bench.work import ROW, given, learn, made_with, refuse_other_files, row_of, save_jpeg, values_of
+from dreambooth.bench.work import ROW, done_before, given, learn, made_with, refuse_other_files, save_jpeg, spent, values_of
 from dreambooth.evaluation.run import evaluate
-from dreambooth.files.atomic import whole_file, writable_folder, write_json, write_text
+from dreambooth.files.atomic import whole_file, write_json, write_text
 from dreambooth.files.digests import file_digest
 from dreambooth.files.sums import SUMS
 from dreambooth.metrics import METRICS
 from dreambooth.photos.files import scan
 from dreambooth.photos.load import load
 from dreambooth.prompts.placeholder import read_prompts
-from dreambooth.setup.model import silence_libraries
 from dreambooth.setup.runs import run_of
 
 SHOWN, SIDE = 5, 128
@@ -38,13 +37,8 @@ RESULTS = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "py
 
 def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     """Do the row and return what it came to; raises DreamboothError for what a user can mend, Interrupted when it has saved for `stop`."""
-    folder, clock = Path(job.folder), time.perf_counter()
-    silence_libraries()
-    writable_folder(folder, "--output_dir")
-    kept = parse_keep(job.keep)
-    earlier = row_of(folder)
-    if earlier:
-        kept.prune(folder)  # the start before may have been killed at it
+    folder, clock, kept = Path(job.folder), time.perf_counter(), parse_keep(job.keep)
+    if earlier := done_before(job):
         return earlier
     refuse_other_files(job)
     record, _ = yield from learn(job, folder, stop, is_result=True)
@@ -54,10 +48,7 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     scores = _scores(folder / RUN)
     refuse_other_files(job)
     _strip(job, folder)
-    trained = float((record.get("seconds") or {}).get("training", 0.0))
-    scoring = time.perf_counter() - learned
-    everything = max(time.perf_counter() - clock, trained + scoring)  # an earlier start may have trained a part
-    seconds = {"training": trained, "evaluation": round(scoring, 2), "everything": round(everything, 2)}
+    seconds = spent(record, time.perf_counter() - learned, clock)
     measured, undefined = values_of({name: scores[name] for name in METRICS if name in scores})
     verdict = scores.get("verdict") or {}
     row = Row(
