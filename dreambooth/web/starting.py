@@ -51,7 +51,7 @@ def go_on(studio: Studio, name: str) -> jobs.Job:
         raise SettingError("run", f"{name} is {view.status or 'not understood'}.", fix="There is nothing to go on with.")
     if view.run is not None:
         path = (view.run.folder / CONFIG).relative_to(studio.root).as_posix()
-        return _added(studio, jobs.new("train", ("train", "--config", path, "--resume_from_checkpoint", "latest"), name, _device(view.run)))
+        return _added(studio, jobs.new("train", ("train", "--config", path, "--resume_from_checkpoint", "latest"), name, _device()))
     assert view.job
     job = replace(view.job, process={}, started=0.0)
     jobs.put_back(studio, job)
@@ -62,7 +62,7 @@ def go_on(studio: Studio, name: str) -> jobs.Job:
 def draw(studio: Studio, run: FoundRun, typed: Values, *, step: str = "", at_once: bool = False) -> jobs.Job:
     """Draw pictures into a folder of their own below the run's; raises SettingError for a request that cannot be done."""
     refuse_unsaid(typed)
-    job = jobs.new("generate", (), run.name, _device(run), at_once=at_once)
+    job = jobs.new("generate", (), run.name, _device(), at_once=at_once)
     folder = run.folder / PLAY / job.id
     config = from_arguments(GenerateConfig, {**typed, "run": _model(run, step), "output_dir": str(folder)})
     confine(config, studio)
@@ -80,7 +80,7 @@ def export(studio: Studio, run: FoundRun, typed: Values, *, step: str = "", at_o
     path, folder, own = find(config.run)
     out = target(None, FORMATS[config.format], folder, path, own, overwrite=config.overwrite)
     result = out.relative_to(studio.root).as_posix()
-    return _added(studio, jobs.new("export", ("export", *words_of(config)), run.name, _device(run), result=result, at_once=at_once))
+    return _added(studio, jobs.new("export", ("export", *words_of(config)), run.name, _device(), result=result, at_once=at_once))
 
 
 def words_of(config: Setting) -> list[str]:
@@ -106,8 +106,8 @@ def _model(run: FoundRun, step: str) -> str:
     return str(run.folder / f"checkpoint-{step}") if step else str(run.folder)
 
 
-def _device(run: FoundRun) -> str:
-    """The device that a run was trained on, as jobs name it; of one from another machine, this one's."""
+def _device() -> str:
+    """The device on which a run goes on and is drawn with, as jobs name it."""
     return planning.device_name(planning.pick_device(None))
 
 

@@ -16,6 +16,7 @@ from dreambooth.files.places import is_inside
 from dreambooth.reporting.curves import Chart, Measured, charts, measured
 from dreambooth.reporting.templates import template
 from dreambooth.setup.journal import RECORDS, metric_rows, read_records
+from dreambooth.setup.record import RECORD
 from dreambooth.setup.runs import FoundRun
 from dreambooth.setup.states import State, Status
 from dreambooth.training.state import checkpoints
@@ -92,6 +93,11 @@ class RunView:
 
 def status_of(studio: Studio, name: str) -> Status | None:
     """What a run is doing: as its newest training job says, else as its folder does. Raises Missing where there is neither."""
+    return _status(studio, *_found(studio, name))
+
+
+def _found(studio: Studio, name: str) -> tuple[FoundRun | None, jobs.Job | None]:
+    """A run's folder and its newest training job, where they are; raises Missing where there is neither."""
     try:
         run = studio.run(name)
     except Missing:
@@ -99,23 +105,22 @@ def status_of(studio: Studio, name: str) -> Status | None:
     own = [job for job in jobs.of_run(studio, name) if job.verb == "train"]
     if not own and run is None:
         raise Missing("run", f"there is no run {name} here.", fix="It may have been deleted or moved.")
-    status = jobs.status_of(studio, own[-1]) if own else None
+    return run, own[-1] if own else None
+
+
+def _status(studio: Studio, run: FoundRun | None, job: jobs.Job | None) -> Status | None:
+    status = jobs.status_of(studio, job) if job else None
     if status and (run is None or status.state is State.QUEUED or status.state.is_active):
         return status
-    if status and run and status.state is State.FAILED and own[-1].started > _ended(run):
+    if job and status and run and status.state is State.FAILED and job.started > _ended(run):
         return status
     return run.status if run else status
 
 
 def run_view(studio: Studio, name: str) -> RunView:
     """A run's page; raises Missing."""
-    status = status_of(studio, name)
-    try:
-        run = studio.run(name)
-    except Missing:
-        run = None
-    own = [job for job in jobs.of_run(studio, name) if job.verb == "train"]
-    job = own[-1] if own else None
+    run, job = _found(studio, name)
+    status = _status(studio, run, job)
     log = jobs.log_of(studio, job) if job else ""
     if run is None:
         return RunView(name, status, None, job, log=log)
@@ -171,7 +176,7 @@ def drawings(studio: Studio, run: FoundRun) -> list[Drawing]:
 
 def _ended(run: FoundRun) -> float:
     """When a run's record was last written."""
-    return (run.folder / "run.json").stat().st_mtime
+    return (run.folder / RECORD).stat().st_mtime
 
 
 def _progress(lines: Sequence[dict[str, Any]], status: Status | None) -> tuple[str, int, int]:
