@@ -15,6 +15,7 @@ from dreambooth.families.superresolution import SuperResolution
 from dreambooth.memory.count import Alive, Peak, fake
 from dreambooth.memory.networks import Mode, changing, load
 from dreambooth.methods import Learner
+from dreambooth.setup.attention import rehearsed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
     attach,
@@ -50,7 +51,7 @@ class Rehearsal:
     def __init__(self, config: TrainConfig, *, on_cpu: bool, mode: Mode | None = None):
         """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
         rehearse with numbers."""
-        self.mode, self.on_cpu = mode or fake(), on_cpu
+        self.mode, self.on_cpu, config = mode or fake(), on_cpu, rehearsed(config)
         self.loaded: Mapping[str, int] = {}
         """Bytes of every part as it is loaded, before --base_weights packs it."""
         self.family = load_base(config, load=self._load)

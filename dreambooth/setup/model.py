@@ -17,6 +17,7 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
+from dreambooth.setup.attention import use_attention
 from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
 
@@ -77,6 +78,7 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
             part = family.parts[name]
             enable = getattr(part, "enable_gradient_checkpointing", None) or part.activation_checkpointing_enable
             enable()
+    use_attention(family, config.execution.attention_backend)
     return learner
 
 
