@@ -41,7 +41,7 @@ class Plan:
 
 def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
     """The plan of a training run."""
-    loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
+    pictures = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     known = known_model(str(config.model.pretrained_model_name_or_path))
     count = counted(steps, "step")

@@ -20,6 +20,7 @@ from dreambooth.methods import Learner
 from dreambooth.setup.attention import use_attention
 from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
+from dreambooth.setup.fused import refuse_fused
 
 
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
@@ -193,6 +194,7 @@ def check_fit(config: TrainConfig, family: Family) -> None:
 def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
+    refuse_fused(config)
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(training_schedule(config, family))
     trained_levels(config, family)

@@ -15,3 +15,6 @@ class Execution(Setting):
     attention_backend: AttentionBackend | None = None
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable
     Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    fused_backward_pass: bool = False
+    """Full fine-tuning: step each tensor within the backward pass and let its gradient go, so that none are kept (4 bytes a weight). The
+    same result; it needs --max_grad_norm 0, as clipping must see all of them, and --gradient_accumulation_steps 1."""
