@@ -37,7 +37,7 @@ from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders
 from dreambooth.prompts.tokens import pick
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 
 LEVELS = (0, 13, 150, 250)
 """4.1e-5 (the least), the paper's 1e-3, 0.06, and 0.154, at which DeepFloyd's pipeline draws."""
@@ -186,7 +186,7 @@ def tuned(study: Study, base: SuperResolution, subject: SubjectFiles, arm: Arm, 
     }  # fmt: skip
     for _ in train(train_config(**settings)):
         pass
-    return open_model(str(folder), device=options.device).family
+    return open_model(str(folder), Opening(device=options.device)).family
 
 
 if __name__ == "__main__":
