@@ -21,21 +21,22 @@ def run_bench(plan: str | Path, *, on_record: Callable[[Any], None] = lambda rec
     Settings are the flags of `dreambooth bench` and, for every job, those of `dreambooth train`; `on_record` is given each record as it
     comes. With `dry_run=True` nothing is done, and the records are the lines of the estimate. Raises SettingError before anything runs.
     """
-    own, training = flags(BenchConfig).keys(), {name: value for name, value in settings.items() if name not in flags(BenchConfig)}
+    own = flags(BenchConfig).keys()
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items() if value is not None}
+    if given.get("pack"):
+        raise SettingError("pack", "it has no plan.", fix="In a terminal: dreambooth bench --pack --output_dir FOLDER.")
+    training = {name: value for name, value in given.items() if name not in own}
     known = flags(config_type(training.get("method")))
     for name in training:
         if name not in known:
             raise SettingError(name, "there is no such setting.", fix=nearest(name, [*own, *known]))
         if name in NOT_TO_SET:
             raise SettingError(name, "it is set for every job by the bench itself.", fix=INSTEAD.get(name, "Leave it out."))
-    config = from_arguments(BenchConfig, {"plan": plan, **{name: value for name, value in settings.items() if name in own}})
-    if config.pack:
-        raise SettingError("pack", "it has no plan.", fix="In a terminal: dreambooth bench --pack --output_dir FOLDER.")
+    config = from_arguments(BenchConfig, {"plan": plan, **{name: value for name, value in given.items() if name in own}})
     parsed = read_plan(config.plan, training)
     training.pop("trust_code", None)  # it was for the plan
-    request = Request(
-        parsed, config, open_dataset(config.dataset_dir, Path(config.output_dir).expanduser() / "shared" / "photos"), training
-    )
+    photos = Path(config.output_dir).expanduser() / "shared" / "photos"
+    request = Request(parsed, config, open_dataset(config.dataset_dir, photos), training)
     if config.dry_run:
         validate(request)
         for line in (*request.dataset.absent, *estimate(request)):

@@ -130,7 +130,7 @@ def search_for(model: str | Path, **settings: Any) -> SearchReport:
 
     Settings are the flags of `dreambooth identifier`.
     """
-    return search(IdentifierSearch.parse({"model": str(model), **settings}))
+    return search(IdentifierSearch.of(model=model, **settings))
 
 
 def search(settings: IdentifierSearch) -> SearchReport:

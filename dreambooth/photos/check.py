@@ -49,7 +49,7 @@ class PhotosCheck(Setting):
 
 def check_photos(folder: str | Path, **settings: Any) -> CheckReport:
     """What `dreambooth photos check` finds in a folder; `print(report.table())` shows it. Settings are that command's flags."""
-    return check(PhotosCheck.parse({"folder": str(folder), **settings}))
+    return check(PhotosCheck.of(folder=folder, **settings))
 
 
 def check(settings: PhotosCheck) -> CheckReport:
