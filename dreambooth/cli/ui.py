@@ -21,6 +21,9 @@ USAGE = "dreambooth ui [ROOT] [--port 7860] [--models DIR ...] [--no-open]"
 NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 """Modules of the extra `ui`, and the packages that bring them."""
 
+GRACE_SECONDS = 50.0
+"""For trainings to save when a container is stopped."""
+
 
 class Ui(Setting):
     """The same in a browser: photos dropped, a run watched, pictures drawn, a file for ComfyUI; runs of the command line appear, too.
@@ -57,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
     from dreambooth.web.app import create_app
     from dreambooth.web.guard import is_loopback
+    from dreambooth.web.jobs import end_all
     from dreambooth.web.studio import Studio
     from dreambooth.web.webhooks import listed
 
@@ -73,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
     app = create_app(studio, host=settings.host, names=settings.names, token=token, hooks=hooks)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, proxy_headers=False)
     uvicorn.Server(config).run(sockets=[listening])
+    if os.getpid() == 1:  # the first process of a container, with which all others end
+        end_all(studio, GRACE_SECONDS)
     return 0
 
 

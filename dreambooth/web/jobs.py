@@ -136,6 +136,16 @@ def stop(studio: Studio, job: Job) -> None:
             os.kill(int(process["pid"]), signal.SIGTERM)
 
 
+def end_all(studio: Studio, seconds: float) -> None:
+    """Ask all jobs that are at work to save and end, and wait for them: in a container nothing outlives its first process."""
+    until = time.monotonic() + seconds
+    mine = [job for job in read_jobs(studio) if job.process and is_alive(job.process)]
+    for job in mine:
+        stop(studio, job)
+    while any(is_alive(job.process) for job in mine) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
 def cancel(studio: Studio, job: Job) -> None:
     """Take a job out of the queue, or away when it has ended; raises SettingError for one that is at work."""
     with held(studio.jobs / "queue.lock"):
