@@ -41,7 +41,7 @@ class Plan:
 
 def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
     """The plan of a training run."""
-    loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
+    pictures = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     known = known_model(str(config.model.pretrained_model_name_or_path))
     count = counted(steps, "step")
@@ -60,7 +60,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_arithmetic(config)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -186,8 +186,11 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _precision(name: str) -> str:
-    return {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[name]
+def _arithmetic(config: TrainConfig) -> str:
+    """How updates are computed, as far as that was chosen."""
+    precision = {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[config.loop.mixed_precision]
+    kernel = config.execution.attention_backend
+    return precision + (f", attention by {kernel}" if kernel else "")
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:

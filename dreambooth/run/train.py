@@ -228,7 +228,7 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
     batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
     material.let_pixels_go()
     inputs = Inputs(dump(config), {**contents(config, material, run.base), "earlier": material.earlier})
-    trainer = Trainer(learner, batches, config.loop, config.optimization, run.processes, inputs)
+    trainer = Trainer(learner, batches, config.loop, config.execution, config.optimization, run.processes, inputs)
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
