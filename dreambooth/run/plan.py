@@ -73,6 +73,9 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         lines.append(("prior", f'"{images.prompt}": {todo} ({images.folder})'))
     if config.method.kind == "lora":
         lines.append(("files", _lora_files(config, type(family))))
+    if family.checker and config.method.trains_whole_parts:
+        how = f"the base model's, {size(family.checker.size())}, becomes part of the result; --no_safety_checker leaves it out"
+        lines.append(("safety checker", how))
     lines += [("checkpoints", _saving(config, trainable, steps)), ("output", f"{config.output_dir}, {_free(config)}")]
     return Plan(tuple(lines))
 
@@ -142,7 +145,8 @@ def needed_bytes(config: TrainConfig, trainable: int, family: Family, steps: int
         if config.method.trains_whole_parts
         else trainable * 4
     )
-    return checkpoint_bytes(config, trainable) * (max(0, missing) + replacing) + whole
+    checker = family.checker.size() if family.checker and config.method.trains_whole_parts else 0
+    return checkpoint_bytes(config, trainable) * (max(0, missing) + replacing) + whole + checker
 
 
 def _saving(config: TrainConfig, trainable: int, steps: int) -> str:
