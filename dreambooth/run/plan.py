@@ -10,7 +10,7 @@ import torch
 
 from dreambooth.core.batch import spans
 from dreambooth.core.device import reserved_mib
-from dreambooth.core.wording import counted, size
+from dreambooth.core.wording import counted, duration, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
@@ -122,13 +122,6 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     peak = reserved_mib(trainer.processes.device)
     memory = f", about {size(peak * 1.1 * 2**20 + _optimizer_bytes(trainer))} of GPU memory" if peak else ""
     return f"about {duration(whole)} of training ({step:.2f} s a step){memory}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def checkpoint_bytes(config: TrainConfig, trainable: int) -> int:
