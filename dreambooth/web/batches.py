@@ -21,6 +21,7 @@ from typing import Any
 from dreambooth.bench.batch.index import CSV, FAILED, WAITING, Entry, read_index
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json
+from dreambooth.files.leftovers import sweep
 from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.setup.states import State, is_alive
@@ -161,6 +162,7 @@ def enqueue(studio: Studio, batch: Batch) -> None:
 def recover(studio: Studio) -> None:
     """Put those into the queue, and take those out, whose server died before it could."""
     with held(studio.own / LOCK):
+        sweep(studio.batches)  # photos of a submission that was killed are nobody's
         for batch in read_batches(studio):
             enqueue(studio, batch)
             job = _job(studio, batch)

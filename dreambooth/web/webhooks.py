@@ -169,7 +169,8 @@ def _send(folder: Path, address: str, secret: str) -> None:
             return
         (folder / SENT).mkdir(exist_ok=True)
         path.replace(folder / SENT / path.name)
-    (folder / DELIVERY).unlink(missing_ok=True)
+        (folder / DELIVERY).unlink(missing_ok=True)
+        tries = 0  # it answers again
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

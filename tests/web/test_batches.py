@@ -145,6 +145,14 @@ def test_photos_that_are_sent_again_are_the_same_request_and_others_are_not(root
     assert [sent("blue"), sent("blue"), sent("red")] == [201, 200, 409]
 
 
+def test_photos_of_a_submission_that_was_killed_are_gone_with_the_next_start(rooted, studio):
+    left = studio.batches / f".partial-00000000-{DEAD}-x"
+    (left / "photos" / "vase").mkdir(parents=True)
+    os.utime(left, (1, 1))
+    batches.recover(studio)
+    assert not left.exists()
+
+
 def test_a_server_that_died_before_it_queued_a_batch_does_it_at_its_next_start(rooted, studio):
     made = submitted(rooted, studio).json()["id"]
     batch = batches.read_batch(studio, made)
