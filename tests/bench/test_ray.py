@@ -221,7 +221,8 @@ def test_a_batch_over_a_cluster_is_done_once_and_its_customers_are_deleted(clust
         tiny.photos(tmp_path / "photos" / name)
     table = tmp_path / "t.csv"
     table.write_text("subject,class,photos\nmug,mug,photos/mug\nlost,mug,photos/lost\nodd,unlike,photos/odd\nrex,dog,photos/rex\n")
-    training = {"pretrained_model_name_or_path": str(pipelines("stable_diffusion")), "method": "lora", "resolution": 16, "identifier": "sks"}
+    base = str(pipelines("stable_diffusion"))
+    training = {"pretrained_model_name_or_path": base, "method": "lora", "resolution": 16, "identifier": "sks"}
     executor = {"kind": "ray", "address": cluster.address, "storage": storage}
     out = {"table": str(table), "output_dir": str(tmp_path / "out"), "executor": executor}
     request = Request(BatchConfig.parse({**out, "accept": "fidelity > 0.5", "retry": ("max_train_steps=x2",)}), training)
