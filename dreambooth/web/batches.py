@@ -25,7 +25,7 @@ from dreambooth.files.leftovers import sweep
 from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.setup.states import State, is_alive
-from dreambooth.web import jobs
+from dreambooth.web import ending, jobs
 from dreambooth.web.studio import Conflict, Missing, Studio
 
 BATCH, STATE, TABLE, MODELS, PHOTOS = "batch.json", "state.json", "table.csv", "models", "photos"
@@ -183,7 +183,7 @@ def cancel(studio: Studio, batch: Batch) -> Standing:
         try:
             jobs.cancel(studio, now.job)
         except SettingError:  # it has begun
-            jobs.stop(studio, now.job)
+            ending.stop(studio, now.job)
     return standing(studio, batch)
 
 
