@@ -9,6 +9,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, Lt
@@ -85,6 +86,12 @@ class Setting(BaseModel):
             return cls.model_validate(_with_kinds(cls, dict(values)))
         except ValidationError as error:
             raise refusal(flags(cls), error) from None
+
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """The same from Python, for settings without branches: paths may be given for texts, and None for what is left out."""
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+        return cls.parse({name: value for name, value in given.items() if value is not None})
 
     def updated(self, values: Mapping[tuple[str, ...], Any]) -> Self:
         """A copy with some leaves changed, validated anew; what was set by hand before still counts as set by hand."""
