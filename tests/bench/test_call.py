@@ -1,7 +1,6 @@
 """A bench and a search for identifiers as calls in Python, by the names of the packages that do them."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 import yaml
