@@ -22,6 +22,8 @@ class TrainKeywords(TypedDict, total=False):
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | Path | None
     """Where downloaded models are kept."""
+    safety_checker: bool | None
+    """Keep the base model's safety checker, where it has one, in a result that is a whole pipeline; `generate` runs it."""
     verify_base: bool | None
     """Read the base model's files again, and hold them against what they were when they were first read."""
     allow_pickle: bool | None
@@ -171,7 +173,7 @@ class TrainKeywords(TypedDict, total=False):
     prodigy_safeguard_warmup: bool | None
     """Prodigy: leave warm-up out of its step size estimate."""
     max_grad_norm: float | None
-    """Longest gradient, over everything that learns; a longer one is scaled down to it."""
+    """Longest gradient, over everything that learns; a longer one is scaled down to it. 0: none is."""
     train_text_encoder: bool | None
     """Train the text encoder too: more faithful, above all for faces, and more memory."""
     pre_compute_text_embeddings: bool | None
@@ -222,6 +224,10 @@ class TrainKeywords(TypedDict, total=False):
     """Resume although other settings than --max_train_steps have changed."""
     verify: bool | None
     """Hold the bytes of a checkpoint against their digests before going on from it."""
+    attention_backend: Literal["native", "_native_math", "_native_efficient", "_native_flash", "_native_cudnn", "flash", "_flash_3", "xformers"] | None
+    """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    fused_backward_pass: bool | None
+    """Full fine-tuning: step each tensor within the backward pass and let its gradient go, so that none are kept (4 bytes a weight). The same result; it needs --max_grad_norm 0, as clipping must see all of them, and --gradient_accumulation_steps 1."""
     validation_prompt: str | Path | None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_images: list[str | Path] | tuple[str | Path, ...] | str | None
@@ -324,6 +330,8 @@ class GenerateKeywords(TypedDict, total=False):
     """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    safety_checker: bool | None
+    """Run the base model's safety checker, where it has one; pictures that it objects to are black."""
     verify: bool | None
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     num_inference_steps: int | None

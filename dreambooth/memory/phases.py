@@ -24,6 +24,7 @@ from dreambooth.setup.model import (
     configure_tokenizers,
     draws_pictures,
     idle_parts,
+    keeps_idle_parts,
     learning_parts,
     load_base,
     prior_precision,
@@ -131,7 +132,7 @@ class Rehearsal:
         """One update: the first has no optimizer state yet, so it is one of the others."""
         loop, config = self.config.loop, self.config
         idle = idle_parts(config, self.family)
-        stays = self.on_cpu and (draws_pictures(config) or config.method.trains_whole_parts)
+        stays = self.on_cpu and keeps_idle_parts(config)
         there = [name for name in self.family.parts if stays or name not in idle]
         with self._counting(self.family.parts):
             batch = self._batch()

@@ -19,6 +19,7 @@ from dreambooth.families.cascade import refuse_wrong_order
 from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
 from dreambooth.families.flow import Flow
 from dreambooth.families.names import known_model
+from dreambooth.families.safety import SafetyChecker
 from dreambooth.families.source import relabel_errors
 from dreambooth.files.folders import expanded, refuse_unwritable
 from dreambooth.files.packaged import TOYBOX
@@ -103,6 +104,10 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     replaced = {part: None for part, name in given.items() if name}
     refuse_incomplete(kind, source, replaced)
     source.check(replaced=replaced)
+    checker = SafetyChecker.of(source) if config.method.trains_whole_parts else None
+    if checker and checker.is_pickle():
+        where = source.pretrained_model_name_or_path
+        yield from warnings([f"The safety checker of {where} is a pickle; its copy in the result will be one, too."])
     if config.output.output_kohya_format:
         kohya_prefixes(kind)
     kind.refuse_capitals(config.photos.identifier)

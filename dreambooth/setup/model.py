@@ -144,7 +144,7 @@ def place_for_training(config: TrainConfig, family: Family, device: torch.device
     """What an update asks on the device. Parts that have done their work leave it, for the CPU while pictures are still to be drawn, and
     for good where none are and nothing is saved of them."""
     idle = idle_parts(config, family)
-    if not (draws_pictures(config) or config.method.trains_whole_parts):
+    if not keeps_idle_parts(config):
         family.free(idle)
     elif device.type != "cpu":
         family.to(torch.device("cpu"), parts=idle)
@@ -156,6 +156,11 @@ def draws_pictures(config: TrainConfig) -> bool:
     """Whether a run shows pictures of the model while it trains or at its end."""
     validation = config.validation
     return bool(validation.validation_prompt or config.watching.evaluate_every) or not validation.skip_final_inference
+
+
+def keeps_idle_parts(config: TrainConfig) -> bool:
+    """Whether parts that no update asks stay in memory, to draw with or to be saved; without them nothing is drawn any more."""
+    return draws_pictures(config) or config.method.trains_whole_parts
 
 
 def idle_parts(config: TrainConfig, family: Family) -> list[str]:
