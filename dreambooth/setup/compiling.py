@@ -12,8 +12,8 @@ SETTING = "--torch_compile"
 
 
 def refuse_compiling(config: TrainConfig, device: torch.device) -> None:
-    """Raise SettingError where nothing would come of it, or where there is nothing to compile with, which torch would only find in the first
-    update."""
+    """Raise SettingError where nothing would come of it, or where there is nothing to compile with, which torch would only find in
+    the first update."""
     if not config.execution.torch_compile:
         return
     if config.loop.base_weights:
