@@ -266,6 +266,10 @@ class TrainKeywords(TypedDict, total=False):
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
     """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
+    dinov2_encoder: str | Path | None
+    """DINOv2: a transformers folder or Hub id, such as facebook/dinov2-base, for a score beside DINO's; automatic: none."""
+    siglip_encoder: str | Path | None
+    """SigLIP: a transformers folder or Hub id, such as google/siglip-base-patch16-224, for a score beside CLIP-I; automatic: none."""
     output_dir: str | Path | None
     """Folder of the run; automatic: dreambooth-model or lora-dreambooth-model."""
     overwrite_output_dir: bool | None
@@ -392,6 +396,10 @@ class EvaluateKeywords(TypedDict, total=False):
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
     """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
+    dinov2_encoder: str | Path | None
+    """DINOv2: a transformers folder or Hub id, such as facebook/dinov2-base, for a score beside DINO's; automatic: none."""
+    siglip_encoder: str | Path | None
+    """SigLIP: a transformers folder or Hub id, such as google/siglip-base-patch16-224, for a score beside CLIP-I; automatic: none."""
     num_inference_steps: int | None
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
     guidance_scale: float | None
