@@ -16,8 +16,9 @@ import dreambooth
 from dreambooth.core.errors import DreamboothError, SettingError, first_line, redacted
 from dreambooth.reporting.templates import HERE as REPORT
 from dreambooth.web import jobs
+from dreambooth.web.fitting import Fits
 from dreambooth.web.guard import Guard
-from dreambooth.web.pages import api, compare, home, models, new, play, runs
+from dreambooth.web.pages import api, bench, compare, home, models, new, play, runs
 from dreambooth.web.studio import Missing, Studio
 from dreambooth.web.view import page
 
@@ -35,9 +36,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_pump(studio)) if pumps else None
+        tasks = [asyncio.create_task(clock) for clock in (_pump(studio), _plan(app.state.fits))] if pumps else []
         yield
-        if task:
+        for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -46,11 +47,11 @@ def create_app(
         title="dreambooth", version=dreambooth.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
     )  # fmt: skip
-    app.state.studio = studio
+    app.state.studio, app.state.fits = studio, Fits(studio)
     app.add_middleware(Guard, host=host, names=names, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
-    for part in (api, home, new, play, runs, compare, models):
+    for part in (api, home, new, play, runs, compare, bench, models):
         app.include_router(part.router)
     app.add_exception_handler(DreamboothError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
@@ -69,6 +70,16 @@ async def _pump(studio: Studio) -> None:
         except OSError as error:
             log.warning("The queue waits: %s", error.strerror or error)
         await asyncio.sleep(TICK)
+
+
+async def _plan(fits: Fits) -> None:
+    """Plan what models need that pages have asked for."""
+    while True:
+        await asyncio.sleep(TICK)
+        try:
+            await asyncio.to_thread(fits.plan_next)
+        except (DreamboothError, OSError) as error:
+            log.warning("What a model needs is not planned: %s", error)
 
 
 def _style() -> Response:
