@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,8 @@ def pump(studio: Studio) -> list[Job]:
         if not waiting:
             return []
         busy = {job.device for job in jobs if job.started and status_of(studio, job).state.is_active}
-        busy |= set(_devices_of_others(studio))
+        if any(job.device not in busy for job in waiting):  # else no folder of the root need be read
+            busy |= set(_devices_of_others(studio))
         started = []
         for job in waiting:
             if job.at_once or job.device not in busy:
@@ -209,10 +211,13 @@ def _is_by(run: FoundRun, job: Job) -> bool:
 
 
 def _devices_of_others(studio: Studio) -> Iterator[str]:
-    """Devices of the runs at work that were started elsewhere, on a command line."""
+    """Devices of the runs at work that were started elsewhere, on a command line; of several processes each has one of its own."""
     for run in studio.runs().runs:
         if run.status and run.status.state.is_active and is_alive(run.record.get("process") or {}):
-            yield str((run.record.get("host") or {}).get("device") or "")
+            host = run.record.get("host") or {}
+            kind, _, index = str(host.get("device") or "").partition(":")
+            first, count = int(index) if index.isdecimal() else 0, int(host.get("processes") or 1)
+            yield from {kind} if kind in ("cpu", "mps") else {f"{kind}:{first + rank}" for rank in range(count)}
 
 
 def _start(studio: Studio, job: Job) -> Job:
@@ -255,6 +260,16 @@ def _write(studio: Studio, job: Job) -> None:
 
 
 def _read(path: Path) -> Job | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(4096)
+def _parsed(path: Path, *of: int) -> Job | None:
+    """A job's file as it is at one time: every page asks for all of them."""
     try:
         values = read_json(path, JobFile)
         return Job(**{**values, "id": path.stem, "words": tuple(values["words"])})
