@@ -26,7 +26,7 @@ Root = Annotated[Studio, Depends(studio_of)]
 
 async def sent(request: Request) -> FormData:
     """A form, with files or without."""
-    return await request.form(max_files=uploads.MOST_PHOTOS, max_fields=1000)
+    return await request.form(max_files=uploads.MOST_PHOTOS + 100, max_fields=1000)
 
 
 Sent = Annotated[FormData, Depends(sent)]

@@ -5,7 +5,9 @@ document.documentElement.classList.add("js");
 
 function dropZone(zone) {
   const input = zone.querySelector("input[type=file]");
-  input.addEventListener("change", () => { if (input.files.length) htmx.trigger(zone, "submit"); });
+  const send = () => { if (input.files.length) htmx.trigger(zone, "submit"); };
+  input.addEventListener("change", send);
+  send();  // chosen before this was read
   zone.addEventListener("htmx:afterRequest", () => { input.value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) zone.addEventListener(name, (event) => {
     event.preventDefault();
@@ -82,9 +84,9 @@ function watch(place) {
   source.addEventListener("over", () => { source.close(); refresh(100); });
 }
 
-document.addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", () => setTimeout(() => {  // when htmx has taken its forms
   document.querySelectorAll(".drop").forEach(dropZone);
   document.querySelectorAll("[data-events][data-open]").forEach(watch);
-});
+}));
 document.addEventListener("input", (event) => { if (event.target.matches("[data-search]")) search(event.target); else mark(event.target); });
 document.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("[data-search]")) event.preventDefault(); });
