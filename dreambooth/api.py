@@ -25,8 +25,6 @@ from dreambooth.setup.runs import SHEETS, run_of
 from dreambooth.setup.stages import open_stages, stage_names
 from dreambooth.training.records import Done, Record
 
-if TYPE_CHECKING:
-    from dreambooth.photos.finding import CheckReport
 if TYPE_CHECKING:  # written for editors and type checkers by tools/keywords.py: there is nothing to import
     from dreambooth.keywords import EvaluateKeywords, GenerateKeywords, TrainKeywords  # pyright: ignore[reportMissingModuleSource]
 
@@ -103,13 +101,6 @@ def train(*, on_record: Callable[[Record], None] = lambda record: None, **settin
         done = record if isinstance(record, Done) else done
     assert done
     return Run(done.output_dir)
-
-
-def check_photos(folder: str | Path, **settings: Any) -> "CheckReport":
-    """What `dreambooth photos check` finds in a folder; `print(report.table())` shows it. Settings are that command's flags."""
-    from dreambooth.photos.check import PhotosCheck, check
-
-    return check(from_arguments(PhotosCheck, {"folder": str(folder), **settings}))
 
 
 def open_run(path: str | Path) -> Run:

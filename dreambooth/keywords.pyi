@@ -22,6 +22,8 @@ class TrainKeywords(TypedDict, total=False):
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | Path | None
     """Where downloaded models are kept."""
+    safety_checker: bool | None
+    """Keep the base model's safety checker, where it has one, in a result that is a whole pipeline; `generate` runs it."""
     verify_base: bool | None
     """Read the base model's files again, and hold them against what they were when they were first read."""
     allow_pickle: bool | None
@@ -324,6 +326,8 @@ class GenerateKeywords(TypedDict, total=False):
     """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool | None
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    safety_checker: bool | None
+    """Run the base model's safety checker, where it has one; pictures that it objects to are black."""
     verify: bool | None
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     num_inference_steps: int | None

@@ -1,6 +1,7 @@
 """Pipelines of every family in the real layout, small enough for a test, and photos to train them on."""
 
 import inspect
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -506,6 +507,36 @@ PIPELINES = {
     "krea2": krea2, "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana,
     "flux2_dev": flux2_dev, **CASCADE,
 }  # fmt: skip
+
+
+def safety_checker(folder: Path, *, threshold: float = -2.0) -> Path:
+    """A pipeline folder with a safety checker in it, laid out as Stable Diffusion's: it objects to pictures whose likeness to one of its
+    concepts, a cosine, is above `threshold`: to all of them, to none at 2."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(5)
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config={**size, "image_size": 32, "patch_size": 8}, projection_dim=12))
+    torch.nn.init.normal_(checker.concept_embeds)
+    torch.nn.init.constant_(checker.concept_embeds_weights, threshold)
+    checker.save_pretrained(folder / "safety_checker")
+    preprocessor = {
+        "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
+        "do_rescale": True, "do_resize": True, "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_processor_type": "CLIPFeatureExtractor",
+        "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "rescale_factor": 1 / 255, "size": {"shortest_edge": 32},
+        "use_square_size": False,
+    }  # fmt: skip
+    (folder / "feature_extractor").mkdir()
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text()) | {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True,
+        "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+    }  # fmt: skip
+    path.write_text(json.dumps(index))
+    return folder
 
 
 def photos(folder: Path, count: int = 4, size: tuple[int, int] = (24, 24)) -> Path:

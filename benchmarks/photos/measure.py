@@ -65,7 +65,7 @@ def single_findings(image: Image.Image) -> set[str]:
     from dreambooth.photos.load import Facts
 
     facts = Facts("JPEG", "RGB", image.size, 1, 1, "", None)
-    found, _, _ = check_image(Path("x.jpg"), image, facts, resolution=512, concept="object")
+    found, *_ = check_image(Path("x.jpg"), image, facts, resolution=512, concept="object")
     return {f"{f.check} (error)" if f.severity == "error" else f.check for f in found}
 
 

@@ -16,7 +16,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dreambooth.toybox.world import CONTEXTS, Scene, Subject, caption, draw_training_subject, held_out_subjects, render, render_mask
+from dreambooth.toybox.world import (
+    CONTEXTS,
+    Scene,
+    Subject,
+    caption,
+    draw_training_subject,
+    held_out_subjects,
+    render,
+    render_mask,
+    render_photos,
+)
 
 KNOWN = (
     "backpack_sunny", "boot_stars", "bowl_checks", "candle_stripes", "cat_dots", "dog_spots", "plushie_stars", "robot_checks", "vase_dots",
@@ -54,7 +64,7 @@ def write(folder: Path, subject: Subject, size: int) -> None:
     if (folder / "subject.txt").is_file():
         return
     rng = np.random.default_rng([7, *subject.name.encode()])
-    for place, pixels in enumerate(subject.photos(size)):
+    for place, pixels in enumerate(render_photos(subject, size)):
         save(folder / "photos" / f"{place}.png", pixels)
     for place in range(len(subject.photo_scenes())):
         other = draw_training_subject(rng)

@@ -37,7 +37,7 @@ from dreambooth.metrics.encoders import EncoderSettings, LoadedEncoders
 from dreambooth.prompts.tokens import pick
 from dreambooth.run.train import train
 from dreambooth.setup.given import train_config
-from dreambooth.setup.open import open_model
+from dreambooth.setup.open import Opening, open_model
 
 LEVELS = (0, 13, 150, 250)
 """4.1e-5 (the least), the paper's 1e-3, 0.06, and 0.154, at which DeepFloyd's pipeline draws."""
@@ -91,11 +91,13 @@ def main() -> None:
     study = Study(options.model, options.output_dir, options, {"model": fingerprint(source.folder()), **asked}, encoders, device)
     base = loaded(source, device)
     identifier = options.identifier or pick(base.tokenizers, seed=0)
-    for folder in sorted(path for path in options.data.iterdir() if (path / "subject.txt").is_file()):
-        if options.subjects and folder.name not in options.subjects:
-            continue
-        for arm in arms(base.base_level):
-            for seed in options.seeds if arm.level is not None else options.seeds[:1]:
+    folders = sorted(path for path in options.data.iterdir() if (path / "subject.txt").is_file())
+    chosen = [folder for folder in folders if not options.subjects or folder.name in options.subjects]
+    for seed in options.seeds:  # outermost, so that a study that is stopped has whole seeds
+        for folder in chosen:
+            for arm in arms(base.base_level):
+                if (arm.level is None and seed != options.seeds[0]) or (arm.learns and options.untuned):
+                    continue
                 made(study, base, SubjectFiles(folder), arm, seed, identifier)
 
 
@@ -105,6 +107,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--subjects", nargs="*")
+    parser.add_argument("--untuned", action="store_true", help="only the arms that need no tuning")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--method", default="full")
     parser.add_argument("--learning_rate", type=float, default=1e-4)
@@ -183,7 +186,7 @@ def tuned(study: Study, base: SuperResolution, subject: SubjectFiles, arm: Arm, 
     }  # fmt: skip
     for _ in train(train_config(**settings)):
         pass
-    return open_model(str(folder), device=options.device).family
+    return open_model(str(folder), Opening(device=options.device)).family
 
 
 if __name__ == "__main__":

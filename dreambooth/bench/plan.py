@@ -28,6 +28,8 @@ NOT_TO_SET = {
     "class_data_dir", "mask_dir", "skip_save_text_encoder",
 }  # fmt: skip
 """Training flags that the bench itself decides for every job, or of which one value cannot be right for all subjects."""
+INSTEAD = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}
+"""What to do in place of some of them."""
 BY_HAND = (*(name for name in DEEDS if name not in NOT_TO_SET), "cache_dir", "logging_dir", "report_to")
 """What a plan cannot ask for: deeds, other places to write to, and reports to others."""
 NOT_TO_ASK = ("run", "output_dir", "class_noun", "identifier", "instance_data_dir", "untuned", "allow_pickle")

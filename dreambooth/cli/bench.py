@@ -19,7 +19,7 @@ from dreambooth.bench.executors import GRACE_SECONDS, Inline
 from dreambooth.bench.expand import Request, validate
 from dreambooth.bench.job import Stop
 from dreambooth.bench.pack import pack
-from dreambooth.bench.plan import NOT_TO_SET, plans, read_plan
+from dreambooth.bench.plan import INSTEAD, NOT_TO_SET, plans, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
@@ -43,9 +43,6 @@ EXAMPLES = (
     "dreambooth bench table1 --dataset_dir dreambooth/dataset --pretrained_model_name_or_path sd15 --output_dir bench",
     "dreambooth bench my-plan.yaml --tables_only",
 )
-
-
-INSTEAD = {"seed": "Use --seeds.", "class_noun": "The dataset says it.", "instance_data_dir": "Use --dataset_dir."}
 
 
 def main(argv: Sequence[str]) -> int:

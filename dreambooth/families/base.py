@@ -19,6 +19,7 @@ from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
 from dreambooth.families.recipes import Recipe
+from dreambooth.families.safety import SafetyChecker
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import Reader
 from dreambooth.files.places import readable_name
@@ -62,6 +63,10 @@ class Family(Reader):
     """Latents along a side of its pictures, where the denoiser's configuration does not say it."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
+    fixed_attention: ClassVar[bool] = True
+    """Whether diffusers has torch choose the kernel of its denoiser's attention, whatever is asked for."""
+    masked_attention: ClassVar[bool] = False
+    """Whether a mask keeps that attention from padding, for which not every kernel is made."""
     deep_inputs: ClassVar[tuple[str, ...]] = ()
     """Linear layers of the denoiser whose inputs have four dimensions. PEFT's OFT takes such inputs for pictures, and fails."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -87,6 +92,7 @@ class Family(Reader):
         self.process = self.make_schedule()
         self.device = torch.device("cpu")
         self.embedded_guidance = 3.5
+        self.checker: SafetyChecker | None = None
         self._normalized_by = self.normalization()
         for part in self.parts.values():
             part.requires_grad_(False).eval()
@@ -102,6 +108,7 @@ class Family(Reader):
         """
         family = cls(load_pipeline(cls, source, replaced=replaced, dtypes=dtypes))
         refuse_half_loaded(family, source)
+        family.checker = SafetyChecker.of(source)
         if source.lora:
             merge_lora(family, read_lora(source.lora, allow_pickle=source.allow_pickle))
         return family
@@ -276,6 +283,8 @@ class Family(Reader):
             self.parts[name].to("meta")
 
     def save(self, folder: Path) -> None:
-        """The whole pipeline as diffusers saves it, in safetensors."""
+        """The whole pipeline as diffusers saves it, in safetensors, with the files of the base model's safety checker as they are."""
         with readable_name(folder) as place:
             self.pipe.save_pretrained(place, safe_serialization=True)
+        if self.checker:
+            self.checker.copy(folder)

@@ -89,7 +89,7 @@ class Part:
 
     def _check_weights(self) -> None:
         names = {path.name for path in self.folder.glob("*") if path.suffix in WEIGHTS}
-        safe, pickled = STEMS[self.library]
+        safe = STEMS[self.library][0]
         if not names:
             self._refuse(f"{self.folder} holds no weights: it lacks {safe}.safetensors.")
         if self.variant is None and all(name.count(".") == 2 for name in names):
@@ -99,14 +99,19 @@ class Part:
         if ".safetensors" not in kinds and not self.allow_pickle:
             reason = f"the weights of {self.name} are a pickle ({', '.join(sorted(kinds))}), which can run any code when opened."
             self._refuse(reason, fix="Convert them to safetensors, or pass --allow_pickle if you trust the file.")
-        files = self._files(safe, ".safetensors") or (self._files(pickled, ".bin") if self.allow_pickle else [])
+        files = self.weight_files()
         if not files:
             index = ".index.json" if any(SHARD.search(name) for name in names) else ""
             self._refuse(f"{self.folder} lacks {safe}.safetensors{index}.")
         for file in files:
             self._check_header(file)
 
-    def _files(self, stem: str, suffix: str) -> list[Path]:
+    def weight_files(self) -> list[Path]:
+        """The files that its weights are read from, safetensors before pickles; none where there are none."""
+        safe, pickled = STEMS[self.library]
+        return self._stored(safe, ".safetensors") or (self._stored(pickled, ".bin") if self.allow_pickle else [])
+
+    def _stored(self, stem: str, suffix: str) -> list[Path]:
         """The files of weights that will be read: of the variant, or, for a part that has none, the plain ones."""
         for variant in dict.fromkeys((f".{self.variant}" if self.variant else "", "")):
             single, index = self.folder / f"{stem}{variant}{suffix}", self.folder / f"{stem}{suffix}.index{variant}.json"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLAG, RECIPE = "--pretrained_model_name_or_path", "dreambooth.yaml"
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
-"""Parts of a pipeline that neither training nor drawing needs here; they are not loaded."""
+CHECKER = ("safety_checker", "feature_extractor")
+UNUSED = (*CHECKER, "image_encoder", "watermarker")
+"""Parts of a pipeline that neither training nor drawing needs; they are not loaded. The checker's files go into results (`safety`)."""
 CONFIGURATIONS = ("model_index.json", RECIPE, "*/config.json", "*/scheduler_config.json", "*/tokenizer_config.json")
 """The files of a pipeline that say what its networks are."""
 
@@ -70,6 +71,26 @@ def downloaded_configurations(source: "ModelSource") -> Path:
             source.pretrained_model_name_or_path, revision=source.revision, cache_dir=source.cache_dir, allow_patterns=list(CONFIGURATIONS)
         )
     return Path(path)
+
+
+@cache
+def downloaded_checker(source: "ModelSource") -> Path:
+    """The folder of a Hub model in the cache, with its safety checker's files: safetensors, or a pickle where there are none."""
+    from huggingface_hub import snapshot_download
+
+    network, pictures = CHECKER
+    variants = dict.fromkeys((f".{source.variant}" if source.variant else "", ""))
+    names = [*(f"model{one}.safetensors" for one in variants), *(f"pytorch_model{one}.bin" for one in variants)]
+    path = Path()
+    for name in names:
+        wanted = [f"{network}/config.json", f"{network}/{name}", f"{pictures}/*.json"]
+        with _explained(source):
+            path = Path(snapshot_download(
+                source.pretrained_model_name_or_path, revision=source.revision, cache_dir=source.cache_dir, allow_patterns=wanted
+            ))  # fmt: skip
+        if (path / network / name).is_file():
+            break
+    return path
 
 
 @contextmanager

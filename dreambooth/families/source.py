@@ -50,6 +50,8 @@ class ModelSource(Setting):
     """Another tokenizer than the base model's own: a folder or a Hub id."""
     cache_dir: str | None = None
     """Where downloaded models are kept."""
+    safety_checker: bool = True
+    """Keep the base model's safety checker, where it has one, in a result that is a whole pipeline; `generate` runs it."""
     verify_base: bool = False
     """Read the base model's files again, and hold them against what they were when they were first read."""
     allow_pickle: bool = False

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 from PIL import Image
@@ -123,6 +123,14 @@ class SearchReport:
         ]
         data = draw(tiles, title=f"What {Path(self.model).name} already sees", heading=heading)
         return save(data, Path(path).expanduser())
+
+
+def search_for(model: str | Path, **settings: Any) -> SearchReport:
+    """`dreambooth.identifier("sd15", class_noun="dog")`: `.rows`, the best first; `print(report.table())` shows them.
+
+    Settings are the flags of `dreambooth identifier`.
+    """
+    return search(IdentifierSearch.of(model=model, **settings))
 
 
 def search(settings: IdentifierSearch) -> SearchReport:

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families import Family, ModelSource, family_of
+from dreambooth.families.safety import SafetyChecker
 from dreambooth.families.source import FLAG, UNUSED, parts_of
 from dreambooth.files.places import readable_name
 from dreambooth.files.reading import needed_json
@@ -51,7 +52,9 @@ def load(source: ModelSource, dtypes: Mapping[str, torch.dtype], *, mode: Mode) 
         reason = f"{folder} makes no {kind.name} ({first_line(error)})."
         raise SettingError(FLAG, reason, fix="Its configurations are damaged, or of another release; download them again.") from error
     pipe.set_progress_bar_config(disable=True)
-    return kind(pipe)
+    family = kind(pipe)
+    family.checker = SafetyChecker.of(source)
+    return family
 
 
 @contextmanager

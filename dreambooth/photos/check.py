@@ -7,10 +7,11 @@ Every threshold below was measured on the 115 real photos of 22 DreamBooth subje
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
+from dreambooth.core.callable import make_callable
 from dreambooth.photos import image_checks, set_checks
 from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
@@ -44,6 +45,11 @@ class PhotosCheck(Setting):
     """Write a contact sheet with all marks here (PNG)."""
     as_json: bool = False
     """Print a JSON list of findings (file, check, severity, value, reason, fix) instead of the table."""
+
+
+def check_photos(folder: str | Path, **settings: Any) -> CheckReport:
+    """What `dreambooth photos check` finds in a folder; `print(report.table())` shows it. Settings are that command's flags."""
+    return check(PhotosCheck.of(folder=folder, **settings))
 
 
 def check(settings: PhotosCheck) -> CheckReport:
@@ -126,3 +132,6 @@ def _skipped(path: Path, reason: str) -> Finding:
         what = f"Its name is a picture's, but it is {reason}."
         return Finding(path.name, "unreadable", "warning" if raw else "error", "raw" if raw else "no picture", what, fix)
     return Finding(path.name, "stray", "info", None, f"It is left out: {reason}.", "")
+
+
+make_callable(__name__, f"{__name__}:check_photos")  # dreambooth.photos.check("photos")

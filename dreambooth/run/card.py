@@ -8,6 +8,7 @@ import yaml
 
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
+from dreambooth.families.safety import SafetyChecker
 from dreambooth.files.escaping import markdown, python_text
 from dreambooth.files.layouts import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
@@ -50,7 +51,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 # {shown}
 
 {family.name}, fine-tuned with DreamBooth ({config.method.kind}) on {len(material.photos)} photos of "{shown}"{_prior_words(material)}.
-{_step_words(record)}The base model's safety checker, where it has one, is not part of this folder. {_licence(config)}
+{_step_words(record)}{_checker_words(config, family)}{_licence(config)}
 `run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}{terms}
 
 ```python
@@ -87,6 +88,14 @@ def _licence(config: TrainConfig) -> str:
     """Whose licence applies, and which it is where the base model is a known one."""
     known = known_model(config.model.pretrained_model_name_or_path)
     return f"The licence of the base model applies: {known.licensed} ({known.page});" if known else "The licence of the base model applies;"
+
+
+def _checker_words(config: TrainConfig, family: Family) -> str:
+    """What became of the base model's safety checker; nothing where it has none."""
+    if family.checker:
+        return "The base model's safety checker is part of this folder. " if config.method.trains_whole_parts else ""
+    left_out = SafetyChecker.of(config.model.updated({("safety_checker",): True}))
+    return "The base model's safety checker was left out (`--no_safety_checker`). " if left_out else ""
 
 
 def _prior_words(material: Material) -> str:

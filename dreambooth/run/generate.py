@@ -20,6 +20,7 @@ from dreambooth.prompts.placeholder import fill, read_prompts
 from dreambooth.run.axes import Grid, Subject, read_grid
 from dreambooth.run.gallery import Gallery
 from dreambooth.run.grid import GridRequest, draw_grid
+from dreambooth.run.safety import Checker, about, checked, load_checker, refuse_half_checkers
 from dreambooth.schema import BASIC, Count, Seed, Setting, flags, is_set
 from dreambooth.setup.cascade import given_pictures
 from dreambooth.setup.open import Opened, Opening, named, own_place
@@ -87,6 +88,8 @@ class GenerateConfig(Setting):
     """For a single file: a pipeline folder of its kind, of which configurations and tokenizers are taken."""
     allow_pickle: bool = False
     """Also load weights saved as pickles. A pickle can run any code: only for files you trust."""
+    safety_checker: bool = True
+    """Run the base model's safety checker, where it has one; pictures that it objects to are black."""
     verify: bool = True
     """Hold the bytes of a run's weights against their digests while they are loaded."""
     sampling: Sampling = Sampling()
@@ -147,6 +150,8 @@ def asked(config: GenerateConfig) -> Asked:
         reason = f"{folder} is the run's own folder, whose contact sheet would be replaced."
         raise SettingError("--output_dir", reason, fix="Leave it out, or name a folder below samples.")
     refuse_unwritable(folder, "--output_dir")
+    if config.safety_checker:
+        refuse_half_checkers(stages, allow_pickle=config.allow_pickle)
     pictures = scan(config.from_folder).photos if config.from_folder else ()
     return Asked(filled, negative, folder, pictures, tuple(strangers(stages)), _grid(config, filled, stages))
 
@@ -173,17 +178,19 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         for sentence in unread(opened.family, prompt):
             yield Message(sentence, important=True)
     precision = config.mixed_precision or opened.precision
+    checker = load_checker(opened, allow_pickle=config.allow_pickle) if config.safety_checker else None
     made_with = {
         **sampling.model_dump(exclude_none=True), "negative_prompt": negative, "model": opened.name,
         "weights": opened.weights, "precision": precision, "lora": str(named(config.lora)) if config.lora else None,
         "cascade": [_settings_of_stage(config, stage) for stage in opened.stages] or None,
+        "safety_checker": bool(checker) if checker or not config.safety_checker else None,
     }  # fmt: skip
     seeds = [config.seed + i for i in range(_count(config, wanted))]
     with claimed(folder, "generate"):
         made_with = {name: value for name, value in made_with.items() if value is not None}
         gallery = Gallery.opened(folder, prompts, seeds, made_with, again=bool(config.output_dir))
         how = {"sampling": sampling, "negative_prompt": negative, "batch_size": config.batch_size, "precision": precision}
-        pictures = yield from _draw_missing(gallery, opened.family, {**how, "smaller": smaller})
+        pictures = yield from _draw_missing(gallery, opened.family, {**how, "smaller": smaller}, checker)
         count = len(seeds)
         rows = [(prompt, [picture.image for picture in pictures[i * count : (i + 1) * count]]) for i, prompt in enumerate(prompts)]
         drawn_by = f"{pictures[0].settings['sampler']}, {sampling.num_inference_steps} steps, guidance {sampling.guidance_scale:g}"
@@ -210,25 +217,26 @@ def _grid_request(config: GenerateConfig, wanted: Asked, grid: Grid) -> GridRequ
     """All that decides a grid; the model's own name, where no checkpoints vary, is what `open_model` calls it."""
     return GridRequest(
         grid, str(named(config.run)), opening(config), wanted.prompts[0], config.seed, wanted.negative_prompt, wanted.folder,
-        config.batch_size, config.mixed_precision, partial(sampling_of, config),
+        config.batch_size, config.mixed_precision, partial(sampling_of, config), config.safety_checker,
     )  # fmt: skip
 
 
-def _draw_missing(gallery: Gallery, family: Family, how: Mapping[str, Any]) -> Generator[Message | Progress, None, list[Picture]]:
+def _draw_missing(
+    gallery: Gallery, family: Family, how: Mapping[str, Any], checker: Checker | None
+) -> Generator[Message | Progress, None, list[Picture]]:
     """All pictures of a request, those that an interruption left read and the others drawn, each on the disk before it is announced."""
     pictures = gallery.present()
     if pictures:
         yield Message(f"{len(pictures)} of {len(gallery.wanted)} pictures are there already.")
     todo = gallery.missing(pictures, how["batch_size"])
     drawn = draw(family, [gallery.wanted[place][0] for place in todo], [gallery.wanted[place][1] for place in todo], **how)
-    for place, picture in zip(todo, drawn, strict=True):
+    for place, picture in zip(todo, checked(drawn, checker), strict=True):
         if place in pictures:
             continue  # drawn for its batch alone
         gallery.save(place, picture)
         pictures[place] = picture
         yield Progress("drawing", len(pictures), len(gallery.wanted))
-        if not picture.finite:
-            yield Message(f"The picture of seed {picture.seed} is not finite; try --mixed_precision no.", important=True)
+        yield from about(picture)
     return [pictures[place] for place in range(len(gallery.wanted))]
 
 

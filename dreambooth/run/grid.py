@@ -17,6 +17,7 @@ from dreambooth.files.images import is_whole_png, read_settings, save_png, write
 from dreambooth.files.locks import claimed
 from dreambooth.files.sums import SUMS
 from dreambooth.run.axes import Grid
+from dreambooth.run.safety import about, checked, load_checker
 from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.setup.strength import lora_strength
 from dreambooth.training.records import Message, Progress
@@ -40,6 +41,8 @@ class GridRequest:
     precision: str | None
     sampling: Callable[[Opened], Sampling]
     """How the opened model draws, but for what varies."""
+    safety_checker: bool = True
+    """Whether the base model's checker is run, where it has one."""
 
     @property
     def models(self) -> dict[str, list[int]]:
@@ -109,13 +112,14 @@ def draw_grid(
     return pictures, tuple(map(sheet.path, range(len(cells)))), sheet.folder / SHEET
 
 
-def _draw(wanted: GridRequest, sheet: Sheet, opened: Opened, way: Sampling, group: Sequence[int]) -> Generator[Progress]:
+def _draw(wanted: GridRequest, sheet: Sheet, opened: Opened, way: Sampling, group: Sequence[int]) -> Generator[Message | Progress]:
     """Pictures that one call after the other can draw together, those of an unfinished batch in the company they had."""
     cells, count = wanted.grid.cells(), len(wanted.grid.cells())
     missing = [number for number, place in enumerate(group) if not sheet.has(place)]
     todo = [group[number] for number in whole_batches(missing, wanted.batch_size) if number < len(group)]
     precision = wanted.precision or opened.precision
     factor = cells[group[0]].get("lora_scale")
+    checker = load_checker(opened, allow_pickle=wanted.opening.allow_pickle) if wanted.safety_checker else None
     strength = lora_strength(opened.family, factor, of_file=bool(wanted.opening.lora)) if factor is not None else nullcontext()
     with strength:
         drawn = draw(
@@ -123,12 +127,13 @@ def _draw(wanted: GridRequest, sheet: Sheet, opened: Opened, way: Sampling, grou
             [cells[place].get("seed", wanted.seed) for place in todo], sampling=way, negative_prompt=wanted.negative,
             batch_size=wanted.batch_size, precision=precision,
         )  # fmt: skip
-        for place, picture in zip(todo, drawn, strict=True):
+        for place, picture in zip(todo, checked(drawn, checker), strict=True):
             if not sheet.has(place):
                 own = {"lora_scale": factor, "model": opened.name, "weights": opened.weights, "lora": wanted.opening.lora}
                 own = {name: value for name, value in own.items() if value is not None}
                 notes = {**picture.settings, **own, "precision": precision, "request": sheet.request}
                 save_png(sheet.path(place), picture.image, notes | ({} if picture.finite else {"finite": False}))
+                yield from about(picture)
             yield Progress("drawing", sum(map(sheet.has, range(count))), count)
 
 
@@ -152,7 +157,7 @@ def _sheet(wanted: GridRequest, base: Sampling, name: str) -> Sheet:
     weights = [file_digest(path) if path.is_file() else str(path.parent) for path in sums]
     parts = [
         wanted.grid.cells(), wanted.prompt, wanted.seed, wanted.negative, base.model_dump(), name, weights, wanted.opening.lora,
-        wanted.precision, wanted.batch_size,
+        wanted.precision, wanted.batch_size, *([] if wanted.safety_checker else ["no safety checker"]),
     ]  # fmt: skip
     request = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:12]
     return Sheet(wanted.folder / f"grid-{request}", request, len(wanted.grid.columns.values))

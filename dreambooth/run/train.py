@@ -32,10 +32,19 @@ from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
-from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
+from dreambooth.setup.model import (
+    attach,
+    check_fit,
+    configure_tokenizers,
+    flow_shift,
+    keeps_idle_parts,
+    load_base,
+    silence_libraries,
+    trained_levels,
+)
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
-from dreambooth.setup.steering import Asked
+from dreambooth.setup.steering import NOTHING_DRAWS, Asked
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
@@ -219,7 +228,7 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
     batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
     material.let_pixels_go()
     inputs = Inputs(dump(config), {**contents(config, material, run.base), "earlier": material.earlier})
-    trainer = Trainer(learner, batches, config.loop, config.optimization, run.processes, inputs)
+    trainer = Trainer(learner, batches, config.loop, config.execution, config.optimization, run.processes, inputs)
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
@@ -280,6 +289,9 @@ def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: 
         if not isinstance(record, Step):
             continue
         asked = steered.asked(trainer)
+        if Asked.SAMPLE in asked and not keeps_idle_parts(run.config):
+            asked &= ~Asked.SAMPLE
+            yield Message(f"No sample: the run {NOTHING_DRAWS}.", important=True)
         if main and (is_due(run.config, record.step, every) or Asked.SAMPLE in asked):
             yield preview(run.config, trainer, run.material, folder)
         if main and watcher:

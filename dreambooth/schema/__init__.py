@@ -9,6 +9,8 @@ import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, Lt
@@ -86,6 +88,12 @@ class Setting(BaseModel):
         except ValidationError as error:
             raise refusal(flags(cls), error) from None
 
+    @classmethod
+    def of(cls, **settings: Any) -> Self:
+        """The same from Python, for settings without branches: paths may be given for texts, and None for what is left out."""
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+        return cls.parse({name: value for name, value in given.items() if value is not None})
+
     def updated(self, values: Mapping[tuple[str, ...], Any]) -> Self:
         """A copy with some leaves changed, validated anew; what was set by hand before still counts as set by hand."""
         tree = self.model_dump(exclude_unset=True)
@@ -96,6 +104,11 @@ class Setting(BaseModel):
 
 def flags(tree: type[Setting]) -> dict[str, Flag]:
     """All leaves of a tree by flag name. A name stands alone when it is unique in the tree, else it carries its branch."""
+    return dict(_flags(tree))
+
+
+@lru_cache(64)  # a tree of a user's own method is a class that is made anew each time it is named
+def _flags(tree: type[Setting]) -> dict[str, Flag]:
     leaves = list(_leaves(tree, (), ""))
     counts = Counter(leaf.name for leaf in leaves)
     return {name: replace(leaf, name=name) for leaf in leaves for name in [_flag_name(leaf, counts)]}

@@ -17,8 +17,10 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
+from dreambooth.setup.attention import use_attention
 from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
+from dreambooth.setup.fused import refuse_fused
 
 
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
             part = family.parts[name]
             enable = getattr(part, "enable_gradient_checkpointing", None) or part.activation_checkpointing_enable
             enable()
+    use_attention(family, config.execution.attention_backend)
     return learner
 
 
@@ -141,7 +144,7 @@ def place_for_training(config: TrainConfig, family: Family, device: torch.device
     """What an update asks on the device. Parts that have done their work leave it, for the CPU while pictures are still to be drawn, and
     for good where none are and nothing is saved of them."""
     idle = idle_parts(config, family)
-    if not (draws_pictures(config) or config.method.trains_whole_parts):
+    if not keeps_idle_parts(config):
         family.free(idle)
     elif device.type != "cpu":
         family.to(torch.device("cpu"), parts=idle)
@@ -153,6 +156,11 @@ def draws_pictures(config: TrainConfig) -> bool:
     """Whether a run shows pictures of the model while it trains or at its end."""
     validation = config.validation
     return bool(validation.validation_prompt or config.watching.evaluate_every) or not validation.skip_final_inference
+
+
+def keeps_idle_parts(config: TrainConfig) -> bool:
+    """Whether parts that no update asks stay in memory, to draw with or to be saved; without them nothing is drawn any more."""
+    return draws_pictures(config) or config.method.trains_whole_parts
 
 
 def idle_parts(config: TrainConfig, family: Family) -> list[str]:
@@ -191,6 +199,7 @@ def check_fit(config: TrainConfig, family: Family) -> None:
 def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
+    refuse_fused(config)
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(training_schedule(config, family))
     trained_levels(config, family)

@@ -42,6 +42,8 @@ class Opened:
     learner: Learner | None = None
     added: str | None = None
     """What a LoRA file has changed, in words."""
+    checker: Any = None
+    """The loaded safety checker, once pictures were shown to it."""
     stages: "tuple[Opened, ...]" = ()
     """Those before it, where it is the last one of a cascade."""
 

@@ -13,10 +13,13 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import resume_command
 from dreambooth.files.atomic import write_text
 from dreambooth.files.places import is_inside, remove
+from dreambooth.setup.model import keeps_idle_parts
+from dreambooth.setup.open import read_config
 from dreambooth.setup.runs import FoundRun
 from dreambooth.setup.states import State, Status
 
 REQUESTS = "requests"
+NOTHING_DRAWS = "was started with --skip_final_inference and without --validation_prompt: what draws has left its memory"
 
 
 class Asked(IntFlag):
@@ -36,6 +39,9 @@ def ask(run: FoundRun, what: str) -> Status:
     if status is None or not status.state.is_active:
         fix = f"Go on with it: {resume_command(run.folder)}" if status and status.state is not State.FINISHED else ""
         raise SettingError("run", f"{run.name} is {status}: no process of it is at work.", fix=fix)
+    if what == "sample" and not keeps_idle_parts(read_config(run.folder)):
+        fix = f"Save now (dreambooth runs tell {run.name} save), and draw from the checkpoint: dreambooth generate {run.folder}@STEP."
+        raise SettingError("run", f"{run.name} {NOTHING_DRAWS}.", fix=fix)
     if not is_inside(folder, run.folder):
         raise SettingError("run", f"{folder} is a link that leads out of the run; nothing is written there.", fix="Delete the link.")
     write_text(folder / what, "")

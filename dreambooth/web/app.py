@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from starlette.exceptions import HTTPException
 import dreambooth
 from dreambooth.core.errors import DreamboothError, SettingError, first_line, redacted
 from dreambooth.reporting.templates import HERE as REPORT
-from dreambooth.web import jobs
+from dreambooth.web import jobs, webhooks
+from dreambooth.web.batches import recover
 from dreambooth.web.fitting import Fits
 from dreambooth.web.guard import Guard
-from dreambooth.web.pages import api, bench, compare, home, models, new, play, runs
-from dreambooth.web.studio import Missing, Studio
+from dreambooth.web.pages import api, batch_api, batches, bench, compare, home, models, new, play, runs
+from dreambooth.web.studio import Conflict, Missing, Studio
 from dreambooth.web.view import page
+from dreambooth.web.webhooks import Webhooks
 
 STATIC = Path(__file__).parent / "static"
 TICK = 1.0
@@ -30,13 +32,16 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    studio: Studio, *, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None, pumps: bool = True
-) -> FastAPI:
-    """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue."""
+    studio: Studio, *, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None, pumps: bool = True,
+    hooks: Webhooks | None = None,
+) -> FastAPI:  # fmt: skip
+    """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue, and reports to `hooks`."""
+    hooks = hooks or Webhooks()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(clock) for clock in (_pump(studio), _plan(app.state.fits))] if pumps else []
+        clocks = (_pump(studio), _report(studio, hooks), _plan(app.state.fits)) if pumps else ()
+        tasks = [asyncio.create_task(clock) for clock in clocks]
         yield
         for task in tasks:
             task.cancel()
@@ -47,11 +52,11 @@ def create_app(
         title="dreambooth", version=dreambooth.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
     )  # fmt: skip
-    app.state.studio, app.state.fits = studio, Fits(studio)
+    app.state.studio, app.state.webhooks, app.state.fits = studio, hooks, Fits(studio)
     app.add_middleware(Guard, host=host, names=names, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
-    for part in (api, home, new, play, runs, compare, bench, models):
+    for part in (batch_api, api, batches, home, new, play, runs, compare, bench, models):
         app.include_router(part.router)
     app.add_exception_handler(DreamboothError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
@@ -62,24 +67,33 @@ def create_app(
 
 async def _pump(studio: Studio) -> None:
     """Start what may start, every second."""
+    await _again(lambda: recover(studio), "The queue waits", once=True)
+    await _again(lambda: jobs.pump(studio), "The queue waits")
+
+
+async def _report(studio: Studio, hooks: Webhooks) -> None:
+    """Report what has come of batches to the addresses that are listed; what cannot be reported now waits on the disk."""
+    seen: dict[str, object] = {}
+    await _again(lambda: webhooks.turn(studio, hooks, seen), "Reports wait", once=not hooks.addresses)
+
+
+async def _again(what: Callable[[], object], waits: str, *, once: bool = False) -> None:
+    """Do something every second in a thread; what a disk says goes to the log, and the next second tries again."""
     while True:
         try:
-            await asyncio.to_thread(jobs.pump, studio)
+            await asyncio.to_thread(what)
+            if once:
+                return
         except DreamboothError as error:
-            log.warning("The queue waits: %s", error)
+            log.warning("%s: %s", waits, error)
         except OSError as error:
-            log.warning("The queue waits: %s", error.strerror or error)
+            log.warning("%s: %s", waits, error.strerror or error)
         await asyncio.sleep(TICK)
 
 
 async def _plan(fits: Fits) -> None:
     """Plan what models need that pages have asked for."""
-    while True:
-        await asyncio.sleep(TICK)
-        try:
-            await asyncio.to_thread(fits.plan_next)
-        except (DreamboothError, OSError) as error:
-            log.warning("What a model needs is not planned: %s", error)
+    await _again(fits.plan_next, "What models need is not planned")
 
 
 def _style() -> Response:
@@ -90,7 +104,7 @@ def _style() -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """A sentence for what cannot be done: as JSON where a program asked, else as a page."""
-    status = 404 if isinstance(error, Missing) else 422 if isinstance(error, SettingError) else 500
+    status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422 if isinstance(error, SettingError) else 500
     setting, reason, fix = (getattr(error, name, "") for name in ("setting", "reason", "fix"))
     if request.url.path.startswith("/api/"):
         return JSONResponse({"setting": setting, "reason": reason or str(error), "fix": fix}, status)

@@ -6,6 +6,7 @@ names, and from what the command leaves. A server that is killed forgets nothing
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from dreambooth.setup.runs import FoundRun, run_of
 from dreambooth.setup.states import State, Status, is_alive, process_of
 from dreambooth.web.studio import Missing, Studio
 
+COMMAND = (sys.executable, "-m", "dreambooth")
+"""What a job's words stand behind."""
 MARK = "DREAMBOOTH_JOB"
 """In the environment of a job's process: by this it is known when its server died before it could note it."""
 TAIL = 64 << 10
@@ -62,6 +65,8 @@ class Job:
     process: Mapping[str, Any] = field(default_factory=dict)
     """As `states.process_of` names it; empty while the job waits."""
     started: float = 0.0
+    priority: int = 0
+    """Those with a higher one are done before those that were added earlier."""
 
     @property
     def command(self) -> str:
@@ -70,9 +75,9 @@ class Job:
 
 
 def read_jobs(studio: Studio) -> list[Job]:
-    """All jobs, in the order in which they were added; files that are damaged are left out."""
+    """All jobs, in the order in which they are done: by priority, then as they were added; files that are damaged are left out."""
     found = [job for path in studio.jobs.glob("*.json") if (job := _read(path))]
-    return sorted(found, key=lambda job: (job.added, job.id))
+    return sorted(found, key=lambda job: (-job.priority, job.added, job.id))
 
 
 def job_named(studio: Studio, name: str) -> Job:
@@ -124,6 +129,24 @@ def new(verb: str, words: tuple[str, ...], run: str, device: str, **other: Any) 
     return Job(secrets.token_hex(6), verb, words, run, device, time.time(), **other)
 
 
+def stop(studio: Studio, job: Job) -> None:
+    """Ask a job that is at work to save and end; nothing where it has ended."""
+    process = job_named(studio, job.id).process
+    if process and is_alive(process):
+        with suppress(ProcessLookupError):
+            os.kill(int(process["pid"]), signal.SIGTERM)
+
+
+def end_all(studio: Studio, seconds: float) -> None:
+    """Ask all jobs that are at work to save and end, and wait for them: in a container nothing outlives its first process."""
+    until = time.monotonic() + seconds
+    mine = [job for job in read_jobs(studio) if job.process and is_alive(job.process)]
+    for job in mine:
+        stop(studio, job)
+    while any(is_alive(job.process) for job in mine) and time.monotonic() < until:
+        time.sleep(0.2)
+
+
 def cancel(studio: Studio, job: Job) -> None:
     """Take a job out of the queue, or away when it has ended; raises SettingError for one that is at work."""
     with held(studio.jobs / "queue.lock"):
@@ -142,9 +165,16 @@ def forget(studio: Studio, job: Job) -> None:
 def first(studio: Studio, job: Job) -> None:
     """Move a waiting job to the head of the queue."""
     with held(studio.jobs / "queue.lock"):
-        waiting = [other.added for other in read_jobs(studio) if not other.process]
+        waiting = [other for other in read_jobs(studio) if not other.process]
         if not job_named(studio, job.id).process:
-            _write(studio, replace(job, added=min([job.added, *waiting]) - 1))
+            highest = max(other.priority for other in (job, *waiting))
+            _write(studio, replace(job, added=min(other.added for other in (job, *waiting)) - 1, priority=highest))
+
+
+def prefer(studio: Studio, job: Job, priority: int) -> None:
+    """Give a job another priority; one that is at work is not interrupted for it."""
+    with held(studio.jobs / "queue.lock"):
+        _write(studio, replace(job_named(studio, job.id), priority=priority))
 
 
 def of_run(studio: Studio, run: str) -> list[Job]:
@@ -229,7 +259,7 @@ def _start(studio: Studio, job: Job) -> Job:
         own = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     with (studio.jobs / f"{job.id}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dreambooth", *job.words], cwd=studio.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [*COMMAND, *job.words], cwd=studio.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, MARK: job.id, "PYTHONIOENCODING": "utf-8"}, **own,
         )  # fmt: skip
     job = replace(job, process=process_of(process.pid))

@@ -4,11 +4,12 @@ import pytest
 
 from dreambooth.cli import main
 from dreambooth.core.errors import Interrupted
+from dreambooth.files.atomic import write_text
 from dreambooth.run.train import train
 from dreambooth.setup.record import read_record, status
 from dreambooth.setup.states import State
 from dreambooth.setup.steering import REQUESTS, Asked, Steering
-from dreambooth.training.records import Preview, Progress, Saved, Step
+from dreambooth.training.records import Message, Preview, Progress, Saved, Step
 from tests.training.runs import config
 
 PLAIN = {"with_prior_preservation": False, "class_prompt": None, "checkpointing_steps": 100, "skip_final_inference": True}
@@ -60,6 +61,18 @@ def test_a_run_that_is_asked_to_stop_before_its_training_begins_does_so(begin, t
                 assert main(["runs", "tell", "run", "stop", "--root", str(tmp_path)]) == 0
             assert not isinstance(record, Step)
     assert status(tmp_path / "run").state is State.INTERRUPTED
+
+
+def test_a_run_whose_drawing_parts_have_left_memory_goes_on_without_the_sample(begin, tmp_path):
+    """It used to fail where the picture was to be drawn."""
+    found, request = [], tmp_path / "run" / REQUESTS / "sample"
+    for record in begin(method="lora"):
+        found.append(record)
+        if isinstance(record, Step) and record.step == 3:
+            assert main(["runs", "tell", "run", "sample", "--root", str(tmp_path)]) == 2
+            write_text(request, "")
+    assert [record.text for record in found if isinstance(record, Message) and "sample" in record.text] and not request.exists()
+    assert not any(isinstance(record, Preview) for record in found) and read_record(tmp_path / "run")["step"] == 6
 
 
 def test_requests_of_other_names_and_behind_links_are_left_alone(tmp_path):

@@ -14,7 +14,16 @@ from dreambooth.training.step import forward_backward
 from tests.training.runs import config, weights
 from tests.training.two import double_batch
 
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
+
+def launched(*given: object) -> str:
+    """What two processes print that run `tests.training.two` with these words."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "tests.training.two"]
+    done = subprocess.run(
+        [*command, *map(str, given)], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": "."},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.mark.parametrize(("name", "settings"), [("full", {"train_text_encoder": True}), ("lora", {"method": "lora"})])
@@ -23,20 +32,7 @@ def test_two_processes_learn_what_one_does(name, settings, pipelines, tmp_path):
     for _ in train(config(**base, train_batch_size=4, output_dir=tmp_path / "one")):
         pass
     flags = [f"--{key}={value}" if not isinstance(value, bool) else f"--{key}" for key, value in settings.items()]
-    command = [
-        *LAUNCH,
-        str(29500 + os.getpid() % 400),
-        "-m",
-        "tests.training.two",
-        str(base["model"]),
-        str(tmp_path),
-        str(tmp_path / "two"),
-        *flags,
-    ]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(base["model"], tmp_path, tmp_path / "two", *flags)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for file in one:
@@ -47,19 +43,7 @@ def test_two_processes_learn_what_one_does(name, settings, pipelines, tmp_path):
 
 def test_without_a_seed_all_processes_learn_from_the_first_ones(pipelines, tmp_path):
     """Each chose its own by the clock; the picked identifier, the first weights and the order of photos hang on it."""
-    command = [
-        *LAUNCH,
-        str(29500 + os.getpid() % 400),
-        "-m",
-        "tests.training.two",
-        "seeds",
-        str(pipelines("stable_diffusion")),
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched("seeds", pipelines("stable_diffusion"), tmp_path)
     learned = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
     assert learned[0] == learned[1]
 
@@ -69,19 +53,7 @@ def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, t
     family, batch, objective = double_batch(model)
     forward_backward(family, batch, process=family.process.to("cpu", torch.float64), objective=objective)
     one = [p.grad for part in family.parts.values() for p in part.parameters() if p.requires_grad]
-    command = [
-        *LAUNCH,
-        str(29100 + os.getpid() % 400),
-        "-m",
-        "tests.training.two",
-        "gradients",
-        str(model),
-        str(tmp_path / "sum.safetensors"),
-    ]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": "."}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    launched("gradients", model, tmp_path / "sum.safetensors")
     two = load_file(tmp_path / "sum.safetensors")
     assert len(one) == len(two)
     for place, gradient in enumerate(one):
@@ -89,11 +61,18 @@ def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, t
         assert torch.allclose(other, two[str(place)], rtol=1e-9, atol=1e-12)
 
 
-def test_gradients_are_summed_over_processes_not_averaged(tmp_path):
-    command = [*LAUNCH, str(29950 + os.getpid() % 40), "-m", "tests.training.two", "sum"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": "."}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("summed 3.0") == 2
-    assert torch.distributed.is_available()
+def test_gradients_are_summed_over_processes_not_averaged():
+    assert launched("sum").count("summed 3.0") == 2
+
+
+def test_two_processes_do_together_what_the_folder_of_their_run_asks_for(pipelines, tmp_path):
+    """The first alone reads it; one that drew, saved, stopped or finished without the other would wait for it for ever."""
+
+    def learned(*asked: str) -> list[list[str]]:
+        launched("steered", pipelines("stable_diffusion"), tmp_path, *asked)
+        return [(tmp_path / f"rank{rank}.txt").read_text().split() for rank in (0, 1)]
+
+    first, second = learned("2", "sample", "stop")
+    assert first == ["Preview", "1", "2", "Preview", "Saved", "Interrupted"] and second == ["1", "2", "Saved", "Interrupted"]
+    first, second = learned("4", "save", "finish")
+    assert first == ["3", "4", "Saved", "Saved"] and second == ["3", "4", "Saved"]  # the result is the first one's to save

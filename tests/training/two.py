@@ -9,14 +9,17 @@ from safetensors.torch import save_file
 
 from dreambooth.cli.parse import read_flags
 from dreambooth.core.batch import Batch, picture_weights, spans
+from dreambooth.core.errors import Interrupted
 from dreambooth.families import ModelSource, family_of
+from dreambooth.files.atomic import write_text
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.steering import REQUESTS
 from dreambooth.training import moments
 from dreambooth.training.loop import Trainer
 from dreambooth.training.objective import Objective
 from dreambooth.training.ranks import join
-from dreambooth.training.records import Saved
+from dreambooth.training.records import Preview, Saved, Step
 from dreambooth.training.step import forward_backward, sum_over_processes
 from tests.training.runs import config
 
@@ -86,6 +89,26 @@ def clocks(model: Path, root: Path, first: str) -> None:
     (root / f"rank{rank}.txt").write_text(" ".join(map(str, saved)))
 
 
+def steered(model: Path, root: Path, at: int, *words: str) -> None:
+    """A LoRA whose folder takes in `words` after update `at`, and that goes on from what is there; each process notes what it did."""
+    rank, resume = int(os.environ["RANK"]), "latest" if (root / "out").is_dir() else None
+    given = {"method": "lora", "with_prior_preservation": False, "max_train_steps": 8, "train_batch_size": 2, "validation_prompt": "a dog"}
+    wanted = config(model, root=root, output_dir=root / "out", log_interval=1, num_validation_images=1, validation_inference_steps=1,
+                    resume_from_checkpoint=resume, **given)  # fmt: skip
+    noted: list[str] = []
+    try:
+        for record in train(wanted):
+            if isinstance(record, Step):
+                noted.append(str(record.step))
+                for word in words if rank == 0 and record.step == at else ():
+                    write_text(root / "out" / REQUESTS / word, "")
+            elif isinstance(record, (Saved, Preview)):
+                noted.append(type(record).__name__)
+    except Interrupted:
+        noted.append("Interrupted")
+    (root / f"rank{rank}.txt").write_text(" ".join(noted))
+
+
 def main() -> None:
     """A part by its name and what it needs; or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
     if sys.argv[1] == "gradients":
@@ -96,6 +119,9 @@ def main() -> None:
         return
     if sys.argv[1] == "clocks":
         clocks(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+        return
+    if sys.argv[1] == "steered":
+        steered(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])
         return
     if sys.argv[1] == "sum":
         summed()
