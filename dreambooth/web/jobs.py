@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -25,6 +25,7 @@ from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.setup.runs import FoundRun, run_of
 from dreambooth.setup.states import State, Status, is_alive, process_of
+from dreambooth.web.devices import devices_of_runs
 from dreambooth.web.studio import Missing, Studio
 
 COMMAND = (sys.executable, "-m", "dreambooth")
@@ -191,7 +192,7 @@ def pump(studio: Studio) -> list[Job]:
             return []
         busy = {job.device for job in jobs if job.started and status_of(studio, job).state.is_active}
         if any(job.device not in busy for job in waiting):  # else no folder of the root need be read
-            busy |= set(_devices_of_others(studio))
+            busy |= set(devices_of_runs(studio))
         started = []
         for job in waiting:
             if job.at_once or job.device not in busy:
@@ -238,16 +239,6 @@ def _failed(studio: Studio, job: Job) -> Status:
 def _is_by(run: FoundRun, job: Job) -> bool:
     """Whether what a run's record says was said by a job's process."""
     return (run.record.get("process") or {}).get("pid") == job.process.get("pid")
-
-
-def _devices_of_others(studio: Studio) -> Iterator[str]:
-    """Devices of the runs at work that were started elsewhere, on a command line; of several processes each has one of its own."""
-    for run in studio.runs().runs:
-        if run.status and run.status.state.is_active and is_alive(run.record.get("process") or {}):
-            host = run.record.get("host") or {}
-            kind, _, index = str(host.get("device") or "").partition(":")
-            first, count = int(index) if index.isdecimal() else 0, int(host.get("processes") or 1)
-            yield from {kind} if kind in ("cpu", "mps") else {f"{kind}:{first + rank}" for rank in range(count)}
 
 
 def _start(studio: Studio, job: Job) -> Job:
