@@ -59,8 +59,8 @@ def main(argv: Sequence[str]) -> int:
     import uvicorn
 
     from dreambooth.web.app import create_app
+    from dreambooth.web.ending import end_all
     from dreambooth.web.guard import is_loopback
-    from dreambooth.web.jobs import end_all
     from dreambooth.web.studio import Studio
     from dreambooth.web.webhooks import listed
 

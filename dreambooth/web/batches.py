@@ -21,10 +21,11 @@ from typing import Any
 from dreambooth.bench.batch.index import CSV, FAILED, WAITING, Entry, read_index
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json
+from dreambooth.files.leftovers import sweep
 from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.setup.states import State, is_alive
-from dreambooth.web import jobs
+from dreambooth.web import ending, jobs
 from dreambooth.web.studio import Conflict, Missing, Studio
 
 BATCH, STATE, TABLE, MODELS, PHOTOS = "batch.json", "state.json", "table.csv", "models", "photos"
@@ -161,6 +162,7 @@ def enqueue(studio: Studio, batch: Batch) -> None:
 def recover(studio: Studio) -> None:
     """Put those into the queue, and take those out, whose server died before it could."""
     with held(studio.own / LOCK):
+        sweep(studio.batches)  # photos of a submission that was killed are nobody's
         for batch in read_batches(studio):
             enqueue(studio, batch)
             job = _job(studio, batch)
@@ -181,7 +183,7 @@ def cancel(studio: Studio, batch: Batch) -> Standing:
         try:
             jobs.cancel(studio, now.job)
         except SettingError:  # it has begun
-            jobs.stop(studio, now.job)
+            ending.stop(studio, now.job)
     return standing(studio, batch)
 
 

@@ -6,19 +6,18 @@ names, and from what the command leaves. A server that is killed forgets nothing
 
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import shell_words, shortened
+from dreambooth.core.wording import HALF, shell_words, shortened
 from dreambooth.files.atomic import write_json
 from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
@@ -30,6 +29,8 @@ COMMAND = (sys.executable, "-m", "dreambooth")
 """What a job's words stand behind."""
 MARK = "DREAMBOOTH_JOB"
 """In the environment of a job's process: by this it is known when its server died before it could note it."""
+LONGEST = 30_000
+"""Letters of a word: Linux takes 128 KiB of bytes, Windows 32,767 letters of a whole command."""
 TAIL = 64 << 10
 """Bytes of a log that are read."""
 
@@ -105,6 +106,7 @@ def status_of(studio: Studio, job: Job) -> Status:
 
 def add(studio: Studio, job: Job) -> Job:
     """Put a job into the queue; raises SettingError where its run has one that waits or runs."""
+    refuse_words(job.words)
     with held(studio.jobs / "queue.lock"):
         for other in of_run(studio, job.run):
             status = status_of(studio, other)
@@ -112,6 +114,14 @@ def add(studio: Studio, job: Job) -> Job:
                 raise SettingError("run", f"{job.run} is {status} already.", fix="Wait for it, or stop it first.")
         _write(studio, job)
     return job
+
+
+def refuse_words(words: Iterable[str]) -> None:
+    """Raise SettingError for a word that no process can be given: the queue would wait for it for ever."""
+    for word in words:
+        if "\0" in word or HALF.search(word) or len(word) > LONGEST:
+            name = word.partition("=")[0] if word.startswith("--") else "command"
+            raise SettingError(name, "it is too long, or holds a letter that no command can be given.", fix="Write it otherwise.")
 
 
 def put_back(studio: Studio, job: Job) -> None:
@@ -126,24 +136,6 @@ def put_back(studio: Studio, job: Job) -> None:
 def new(verb: str, words: tuple[str, ...], run: str, device: str, **other: Any) -> Job:
     """A job of now."""
     return Job(secrets.token_hex(6), verb, words, run, device, time.time(), **other)
-
-
-def stop(studio: Studio, job: Job) -> None:
-    """Ask a job that is at work to save and end; nothing where it has ended."""
-    process = job_named(studio, job.id).process
-    if process and is_alive(process):
-        with suppress(ProcessLookupError):
-            os.kill(int(process["pid"]), signal.SIGTERM)
-
-
-def end_all(studio: Studio, seconds: float) -> None:
-    """Ask all jobs that are at work to save and end, and wait for them: in a container nothing outlives its first process."""
-    until = time.monotonic() + seconds
-    mine = [job for job in read_jobs(studio) if job.process and is_alive(job.process)]
-    for job in mine:
-        stop(studio, job)
-    while any(is_alive(job.process) for job in mine) and time.monotonic() < until:
-        time.sleep(0.2)
 
 
 def cancel(studio: Studio, job: Job) -> None:

@@ -31,8 +31,8 @@ from dreambooth.photos.files import PhotoError
 from dreambooth.schema import flags
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import config_type, from_arguments
-from dreambooth.web import planning, uploads
-from dreambooth.web.batches import BATCH, LOCK, MODELS, PHOTOS, TABLE, Batch, enqueue, read_batch
+from dreambooth.web import jobs, planning, uploads
+from dreambooth.web.batches import BATCH, LOCK, MODELS, PHOTOS, TABLE, Batch, enqueue, read_batch, standing
 from dreambooth.web.confine import confine, refuse_unsaid
 from dreambooth.web.studio import Conflict, Missing, Studio
 
@@ -94,10 +94,10 @@ def submit(studio: Studio, asked: Asked, *, key: str = "", only_check: bool = Fa
     With a `key` the same request sent again is the same batch; Conflict is raised for another one. Raises SettingError for what cannot be
     done at all; a row that cannot be done is that row's trouble alone.
     """
-    name = hashlib.sha256(key.encode()).hexdigest()[:12] if key else secrets.token_hex(6)
+    name = hashlib.sha256(key.encode()).hexdigest()[:12] if key and not only_check else secrets.token_hex(6)
     body = asked.digest()
     with held(studio.own / LOCK):  # one after the other: a second request with the same key finds the first one's batch
-        if key and (studio.batches / name / BATCH).is_file():
+        if (studio.batches / name / BATCH).is_file():
             return _same(studio, name, body)
         refuse_unwritable(studio.root, "root")
         training, own = _parted(asked.settings, studio)
@@ -109,11 +109,10 @@ def submit(studio: Studio, asked: Asked, *, key: str = "", only_check: bool = Fa
             config = BatchConfig.parse({**own, "table": str(folder / TABLE), "output_dir": str(folder / MODELS)})
             entries = _entries(Request(config, training), folder)
             write_index(folder / MODELS, entries, title=asked.name or name)
+            words = _words(f"{studio.batches.name}/{name}", own, training)
+            jobs.refuse_words(words)
             device = planning.device_name(planning.pick_device(training.get("device")))
-            batch = Batch(
-                name, asked.name, time.time(), tuple(_words(f"{studio.batches.name}/{name}", own, training)), device, asked.priority,
-                asked.webhook, body,
-            )  # fmt: skip
+            batch = Batch(name, asked.name, time.time(), tuple(words), device, asked.priority, asked.webhook, body)
             write_json(folder / BATCH, {one: value for one, value in asdict(batch).items() if one != "id"})
             made = Submitted(None if only_check else batch, len(rows), tuple(one for one in entries if one.status == FAILED))
         assert made
@@ -128,7 +127,8 @@ def _same(studio: Studio, name: str, body: str) -> Submitted:
     if batch.body != body:
         raise Conflict("Idempotency-Key", "another request was sent with this key.", fix="Choose a key for each request.")
     enqueue(studio, batch)
-    return Submitted(batch, 0, (), is_new=False)
+    entries = standing(studio, batch).entries
+    return Submitted(batch, len(entries), tuple(one for one in entries if one.status == FAILED), is_new=False)
 
 
 class _OnlyChecked(Exception):
@@ -245,7 +245,8 @@ def _write(rows: list[dict[str, str]], photos: Sequence[tuple[str, str, IO[bytes
         except Missing as error:
             if row["photos"]:
                 raise SettingError("photos", error.reason, fix="Name folders as seen from the root, or send the photos.") from None
-        row["photos"] = f"../../{path}" if row["photos"] or is_plain_name(path) else ""
+            continue  # the command looks for them beside the table, where there are none
+        row["photos"] = f"../../{path}"
     columns = list(rows[0])
     write_text(folder / TABLE, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
 

@@ -24,14 +24,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dreambooth
-from dreambooth.bench.batch.index import WAITING
+from dreambooth.bench.batch.index import CSV, WAITING
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.folders import expanded
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.text import read_text
-from dreambooth.web.batches import Standing, plain_entry, read_batches, standing
+from dreambooth.web.batches import MODELS, STATE, Batch, Standing, plain_entry, read_batches, standing
 from dreambooth.web.guard import is_loopback
 from dreambooth.web.studio import Studio
 
@@ -108,7 +108,11 @@ def turn(studio: Studio, hooks: Webhooks, seen: dict[str, object]) -> None:
         address = hooks.of(batch.webhook) if batch.webhook else None
         if address is None:
             continue
-        now, folder = standing(studio, batch), studio.batches / batch.id
+        folder = studio.batches / batch.id
+        files = _changed(studio, batch)
+        if seen.get(batch.id) == files:
+            continue  # it was over, and all is sent
+        now = standing(studio, batch)
         mark = (now.state, now.job.started if now.job else 0.0, now.entries)
         if seen.get(batch.id) != mark:
             kept = {path.name.split(".")[1] for place in (OUTBOX, SENT) for path in (folder / place).glob("*.*.json")}
@@ -117,6 +121,8 @@ def turn(studio: Studio, hooks: Webhooks, seen: dict[str, object]) -> None:
                     write_json(folder / OUTBOX / f"{time.time_ns():020d}.{name}.json", {"id": name, "created": time.time(), **report})
             seen[batch.id] = mark
         _send(folder, address, hooks.secret)
+        if not now.is_waiting and not any((folder / OUTBOX).glob("*.json")):
+            seen[batch.id] = files
 
 
 def delivery(folder: Path) -> dict[str, Any]:
@@ -137,6 +143,13 @@ def forget(folder: Path, subject: str) -> None:
         row = _report(path).get("row") or {}
         if row.get("subject") == subject:
             remove(path, root=folder)
+
+
+def _changed(studio: Studio, batch: Batch) -> tuple[int, ...]:
+    """When the files were written from which follows what a batch is doing."""
+    folder = studio.batches / batch.id
+    files = (folder / MODELS / CSV, folder / STATE, studio.jobs / f"{batch.id}.json")
+    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 
 
 def _reports(studio: Studio, now: Standing) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -169,7 +182,8 @@ def _send(folder: Path, address: str, secret: str) -> None:
             return
         (folder / SENT).mkdir(exist_ok=True)
         path.replace(folder / SENT / path.name)
-    (folder / DELIVERY).unlink(missing_ok=True)
+        (folder / DELIVERY).unlink(missing_ok=True)
+        tries = 0  # it answers again
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -11,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.batch import quick
+from dreambooth.bench.batch.config import BatchConfig, RemovalConfig
+from dreambooth.bench.batch.jobs import Request
+from dreambooth.bench.batch.removal import carry_out, removal
+from dreambooth.bench.batch.run import Ended, batch
 from dreambooth.bench.board import Board
 from dreambooth.bench.executors import Ray, task
 from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
+from tests import tiny
 from tests.bench import works
 from tests.bench.test_executors import start
 
@@ -151,6 +157,7 @@ def test_a_folder_that_is_another_one_on_the_worker_is_refused(cluster, tmp_path
 DRIVER = """
 import sys
 from dreambooth.bench.executors import Ray
+from tests import tiny
 from tests.bench import works
 if __name__ == "__main__":
     folder, address = sys.argv[1], "ADDRESS"
@@ -205,3 +212,25 @@ def test_what_no_node_can_hold_and_a_cluster_that_is_not_there_are_refused_by_na
         done(executor(cluster, gpus_per_job=0.5), [works.job(tmp_path)])
     with pytest.raises(SettingError, match=r"--address: no Ray cluster answers at 127\.0\.0\.1:1"):
         done(Ray(address="127.0.0.1:1"), [works.job(tmp_path)])
+
+
+@pytest.mark.parametrize("over", ["a shared disk", "a storage"])
+def test_a_batch_over_a_cluster_is_done_once_and_its_customers_are_deleted(cluster, tmp_path, pipelines, over):
+    storage = f"file://{tmp_path}/storage" if over == "a storage" else None
+    for name in ("mug", "rex", "odd"):
+        tiny.photos(tmp_path / "photos" / name)
+    table = tmp_path / "t.csv"
+    table.write_text("subject,class,photos\nmug,mug,photos/mug\nlost,mug,photos/lost\nodd,unlike,photos/odd\nrex,dog,photos/rex\n")
+    base = str(pipelines("stable_diffusion"))
+    training = {"pretrained_model_name_or_path": base, "method": "lora", "resolution": 16, "identifier": "sks"}
+    executor = {"kind": "ray", "address": cluster.address, "storage": storage}
+    out = {"table": str(table), "output_dir": str(tmp_path / "out"), "executor": executor}
+    request = Request(BatchConfig.parse({**out, "accept": "fidelity > 0.5", "retry": ("max_train_steps=x2",)}), training)
+    for tries in (4, 0):
+        *events, ended = batch(request, work=quick.work)
+        assert isinstance(ended, Ended) and sum(isinstance(event, Finished) for event in events) == tries
+        assert [one.status for one in ended.entries] == ["accepted", "failed", "needs a person", "accepted"]
+    assert (tmp_path / "out" / ended.entries[3].path).read_bytes().decode() == ended.entries[3].sha256
+    carry_out(removal(RemovalConfig(subject="rex", output_dir=str(tmp_path / "out"), storage=storage)))
+    left = {path.name.partition(".")[0] for path in (tmp_path / "storage").rglob("*.*")} if storage else set[str]()
+    assert ended.entries[3].sha256 not in left and not (tmp_path / "photos" / "rex").exists()

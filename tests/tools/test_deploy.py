@@ -13,6 +13,7 @@ import pytest
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.ui import Ui
 from dreambooth.web import jobs
+from dreambooth.web.ending import end_all
 from dreambooth.web.studio import Studio
 
 ROOT = Path(__file__).parents[2]
@@ -91,5 +92,5 @@ def test_a_container_that_is_stopped_has_its_jobs_save_first(tmp_path):
     while not (studio.root / "ready").exists():
         time.sleep(0.05)
     jobs.add(studio, jobs.new("train", ("train",), "a", "cpu", process=jobs.process_of(process.pid), started=time.time()))
-    jobs.end_all(studio, 20)
+    end_all(studio, 20)
     assert (studio.root / "saved").exists() and process.wait(5) == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -110,6 +111,21 @@ def test_a_row_that_leads_out_of_the_root_refuses_the_whole_request(rooted, stud
     assert answer.status_code in (404, 422) and not jobs.read_jobs(studio), answer.text
 
 
+def test_a_link_of_a_subjects_name_in_the_root_is_not_followed(rooted, studio, tmp_path):
+    tiny.photos(tmp_path / "elsewhere")
+    (studio.root / "linked").symlink_to(tmp_path / "elsewhere")
+    answer = submitted(rooted, studio, {"subject": "linked", "class": "mug"})
+    assert [one["subject"] for one in answer.json()["refused"]] == ["linked"]
+
+
+@pytest.mark.parametrize("word", ["a\0b", "half \ud800", "x" * 50_000], ids=["nothing", "half a letter", "long"])
+def test_what_no_process_can_be_given_is_refused_and_does_not_stop_the_queue(rooted, studio, word):
+    """One such word ended the clock of the queue for everybody."""
+    body = json.dumps({"settings": settings(studio, identifier=word), "rows": rows()})
+    answer = rooted.post("/api/batches", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and not jobs.read_jobs(studio) and not list(studio.batches.glob("[!.]*"))
+
+
 def test_rows_that_cannot_be_done_are_named_as_a_dry_run_of_the_command_names_them(rooted, studio, capsys):
     bad = [
         {"subject": "rex", "class": "dog", "photos": "photos/rex"}, {"subject": "con", "class": "mug", "photos": "photos/rex"},
@@ -143,6 +159,14 @@ def test_photos_that_are_sent_again_are_the_same_request_and_others_are_not(root
         return rooted.post("/api/batches/upload", data=body, files=files, headers={"Idempotency-Key": "a"}).status_code
 
     assert [sent("blue"), sent("blue"), sent("red")] == [201, 200, 409]
+
+
+def test_photos_of_a_submission_that_was_killed_are_gone_with_the_next_start(rooted, studio):
+    left = studio.batches / f".partial-00000000-{DEAD}-x"
+    (left / "photos" / "vase").mkdir(parents=True)
+    os.utime(left, (1, 1))
+    batches.recover(studio)
+    assert not left.exists()
 
 
 def test_a_server_that_died_before_it_queued_a_batch_does_it_at_its_next_start(rooted, studio):
@@ -207,7 +231,7 @@ def test_a_killed_process_is_named_and_the_next_start_does_what_is_left(rooted, 
     batch = batches.read_batch(studio, made)
     index = studio.batches / made / "models" / "index.csv"
     os.utime(index, (1, 1))
-    killed = {**vars(job), "process": {"pid": DEAD, "host": os.uname().nodename}, "started": time.time()}
+    killed = {**vars(job), "process": {"pid": DEAD, "host": socket.gethostname()}, "started": time.time()}
     (studio.jobs / f"{made}.json").write_text(json.dumps(killed))
     assert batches.standing(studio, batch).state == "interrupted"
     rooted.post(f"/api/batches/{made}/again")

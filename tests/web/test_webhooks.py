@@ -13,28 +13,38 @@ from dreambooth.web import batches, webhooks
 from tests.web.test_batches import submitted
 
 
-@pytest.fixture
-def receiver():
+class Receiver(HTTPServer):
     """Somebody who takes reports; `answers` are the codes of its next answers, 200 afterwards."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            code = server.answers.pop(0) if server.answers else 200
-            server.taken.append((code, dict(self.headers), body))
-            self.send_response(code)
-            if code in (301, 302, 307, 308):
-                self.send_header("Location", f"{server.address}/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[int] = []
+        self.taken: list[tuple[int, dict[str, str], bytes]] = []
+        self.address = f"http://127.0.0.1:{self.server_port}"
 
-        do_GET = do_POST
 
-        def log_message(self, *of):
-            pass
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.answers, server.taken, server.address = [], [], f"http://127.0.0.1:{server.server_port}"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        code = self.server.answers.pop(0) if self.server.answers else 200
+        self.server.taken.append((code, dict(self.headers), body))
+        self.send_response(code)
+        if code in (301, 302, 307, 308):
+            self.send_header("Location", f"{self.server.address}/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    server = Receiver()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -88,6 +98,18 @@ def test_what_is_not_taken_is_sent_again_in_its_order_with_growing_waits_also_by
     webhooks.turn(studio, hooks, {})
     assert [one["type"] for one in reports(receiver)] == ["row.ended", "row.ended", "batch.ended"]
     assert len({headers["Dreambooth-Event"] for _, headers, _ in receiver.taken[:3]}) == 1, "the same report has the same id"
+
+
+def test_an_address_that_answers_now_and_then_is_waited_for_from_the_beginning_each_time(rooted, studio, worked, hooks, receiver):
+    """Its failures were counted together, until it was waited for by the hour."""
+    made = submitted(rooted, studio, webhook=f"{receiver.address}/secret-path").json()["id"]
+    worked()
+    receiver.answers = [500, 200, 500, 200, 500]
+    for _ in range(3):
+        webhooks.turn(studio, hooks, {})
+        assert rooted.get(f"/api/batches/{made}").json()["reports"]["tries"] == 1
+    webhooks.turn(studio, hooks, {})
+    assert rooted.get(f"/api/batches/{made}").json()["reports"]["waiting"] == 0
 
 
 @pytest.mark.parametrize("code", [301, 302, 307])
