@@ -14,7 +14,7 @@ from dreambooth.core.wording import counted, duration, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
-from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
+from dreambooth.files.names import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
 from dreambooth.run.material import Material, cutter_of
 from dreambooth.setup.config import TrainConfig
