@@ -42,6 +42,8 @@ class BenchConfig(Setting):
     """Print the jobs, their hours and their disk, and do none; where no row tells the time, a few steps and pictures are tried."""
     tables_only: Annotated[bool, BASIC] = False
     """Draw the tables from the rows that are there and do no job, also while another bench is at work on the folder."""
+    export_pictures: str | None = None
+    """Folder for all pictures in full size, laid out as DreamBench's subjects, with prompts.csv and subjects.csv of their scores."""
     pack: bool = False
     """Without a plan: put all rows and small pictures of --output_dir into two files for each plan, to be committed or sent, and do no job.
     Tables, studies and later starts read them as they read rows."""
@@ -56,10 +58,10 @@ class BenchConfig(Setting):
             raise ValueError("it is a URL; give a folder of this machine, and the URL as --storage (with --executor ray)")
         return folder
 
-    @field_validator("prompts")
+    @field_validator("prompts", "export_pictures")
     @classmethod
     def _from_the_root(cls, file: str | None) -> str | None:
-        """Jobs read it, wherever they are at work."""
+        """Jobs read and write there, wherever they are at work."""
         return str(Path(file).expanduser().absolute()) if file else None
 
     @field_validator("seeds", "subjects")
@@ -72,6 +74,9 @@ class BenchConfig(Setting):
     def _a_plan_or_a_pack(self) -> Self:
         if self.pack and self.plan:
             raise SettingError("--pack", "it packs the rows of all plans.", fix="Leave the plan out.")
+        if self.export_pictures and getattr(self.executor, "storage", None):
+            reason = "the pictures stay on the machines that share a --storage and no disk."
+            raise SettingError("--export_pictures", reason, fix="Leave out one of them.")
         if not self.plan and not self.pack:
             raise SettingError("--plan", "is needed.", fix="A shipped plan by name, or a YAML file, before the flags of training.")
         return self

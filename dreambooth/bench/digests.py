@@ -8,13 +8,15 @@ from dreambooth.families import ModelSource, fingerprint
 from dreambooth.families.source import part_digest
 from dreambooth.files.digests import file_digest
 from dreambooth.metrics.encoders import EncoderSettings
+from dreambooth.metrics.networks import NETWORKS
 from dreambooth.photos.files import caption_beside, scan
 
 
 def weights_digest(model: ModelSource, encoders: EncoderSettings) -> str:
     """A digest of the base model, of a VAE or tokenizer in the place of its own, and of the encoders that score its pictures."""
     chosen = encoders.beside(model.pretrained_model_name_or_path)
-    names = (model.pretrained_vae_name_or_path, model.tokenizer_name, *(getattr(chosen, name) for name in type(chosen).model_fields))
+    scoring = (chosen.where(name) for name, network in NETWORKS.items() if not network.on_request or network.setting() in chosen.given())
+    names = (model.pretrained_vae_name_or_path, model.tokenizer_name, *scoring)
     return hashlib.sha256(os.fsencode("\0".join([fingerprint(model.folder()), *map(part_digest, names)]))).hexdigest()
 
 

@@ -19,18 +19,17 @@ from dreambooth.core.device import pick_device
 from dreambooth.evaluation import EvaluateConfig
 from dreambooth.evaluation.pictures import Lazy, Series, Wanted, have, suite
 from dreambooth.evaluation.results import INTERVALS
-from dreambooth.evaluation.scoring import Score, measure, real_scores, scores
+from dreambooth.evaluation.scoring import Score, by_prompt, measure, real_scores, scores
 from dreambooth.evaluation.subject import is_toybox, read_folder, weights_digest
 from dreambooth.families import ModelSource, fingerprint
 from dreambooth.files.locks import held
 from dreambooth.metrics import EvalImages, GeneratedImage
-from dreambooth.metrics.encoders import EncoderName, LoadedEncoders, shown
+from dreambooth.metrics.encoders import LoadedEncoders, shown
 from dreambooth.prompts.placeholder import class_prompt, fill
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, Opening, open_base, open_model, read_config
 
-ENCODERS: tuple[EncoderName, ...] = ("dino", "clip", "lpips")
 SOURCES = {
     "scheduler": "--validation_scheduler, or the plan's evaluation: scheduler",
     "num_inference_steps": "--validation_inference_steps, or the plan's evaluation: num_inference_steps",
@@ -56,6 +55,8 @@ class Examined:
     toybox: bool
     shared: int
     """Pictures of the untuned model that other jobs had drawn already."""
+    by_prompt: tuple[dict[str, Score], ...]
+    """Scores of each prompt, where the job's pictures are exported."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def load_encoders(job: Job) -> Generator[JobProgress, None, LoadedEncoders]:
     """The encoders, on the CPU until they are used; raises SettingError for one that cannot be had, before anything is learned."""
     yield JobProgress(job.key, "loading the encoders")
     encoders = job.examined.encoders.beside(job.config.model.pretrained_model_name_or_path).load(device=torch.device("cpu"))
-    encoders.ready(ENCODERS)
+    encoders.ready()
     return encoders
 
 
@@ -117,11 +118,13 @@ def examine(job: Job, run: Path | None, encoders: LoadedEncoders) -> Generator[J
     yield JobProgress(job.key, "scoring")
     evidence, untuned = EvalImages(drawn, photos, class_drawn, class_before if run else ()), EvalImages(before, photos, class_before)
     real = real_scores(photos, encoders, seed=config.seed)
+    measured = measure(evidence, encoders, MEASURED)
+    listed = by_prompt(measured, len(prompts), seed=config.seed) if job.exported else []
     return Examined(
-        scores(measure(evidence, encoders, MEASURED), seed=config.seed), _scored(untuned, encoders, config.seed),
+        scores(measured, seed=config.seed), _scored(untuned, encoders, config.seed),
         {**real["without_self_pairs"], **{f"{name}_with_self_pairs": score for name, score in real["with_self_pairs"].items()}},
-        _protocol(exam, encoders.ready(ENCODERS)), drawn, class_drawn, before, class_before, tuple(prompts), exam.base,
-        is_toybox(own.model.pretrained_model_name_or_path), shared,
+        _protocol(exam, encoders.ready()), drawn, class_drawn, before, class_before, tuple(prompts), exam.base,
+        is_toybox(own.model.pretrained_model_name_or_path), shared, tuple(listed),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from dreambooth.evaluation import EvaluateConfig
 from dreambooth.families import ModelSource, family_of
 from dreambooth.files.folders import Place, refuse_mixing
 from dreambooth.files.pretrained import refuse_missing_folder
-from dreambooth.metrics.encoders import NONE, EncoderSettings
+from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.prompts.placeholder import read_prompts
 from dreambooth.schema import flags, get, is_set
 from dreambooth.setup.checks import check
@@ -163,10 +163,8 @@ def _refuse_places(request: Request) -> None:
     evaluation = from_arguments(EvaluateConfig, {"run": "", **request.evaluation()})
     if evaluation.prompts:
         read_prompts(Path(evaluation.prompts))
-    for name in ENCODERS:
-        where = getattr(evaluation.encoders, name)
-        if where and where != NONE:
-            refuse_missing_folder(where, f"--{name}")
+    for name, where in evaluation.encoders.given().items():
+        refuse_missing_folder(where, f"--{name}")
     places = []
     for arm in request.plan.lines().values():
         source = ModelSource.parse({name: value for name, value in request.given(arm).items() if name in ModelSource.model_fields})
@@ -175,6 +173,7 @@ def _refuse_places(request: Request) -> None:
     if request.config.dataset_dir:
         places.append(Place("--dataset_dir", Path(request.config.dataset_dir), "photos"))
         places += [Place(f"--dataset_dir ({subject.name})", subject.photos, "photos") for subject in request.subjects]
+    places += [Place("--export_pictures", Path(out), "output", content="pictures") for out in (request.config.export_pictures,) if out]
     refuse_mixing([*places, Place("--output_dir", request.root, "output", writes=WRITES)])
 
 
@@ -208,7 +207,7 @@ def _filled(job: Job, arm: Arm, subject: Subject, request: Request, sampling: di
     if arm.model != "tuned":
         tree = flags(type(config))
         settings = {name: value for name, value in settings.items() if tree[name].path[0] == "model" or name in DRAWN_WITH}
-    job = replace(job, settings=settings, evaluation=evaluation, description=described)
+    job = replace(job, settings=settings, evaluation=evaluation, description=described, exported=request.config.export_pictures or "")
     weights, photos = weights_digest(config.model, job.examined.encoders), photos_digest(job.photos, None)
     job = replace(job, weights=weights, photos_digest=photos)
     key = _key(job, config)

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from dreambooth.evaluation import EvaluateConfig
-from dreambooth.metrics import SCORES
+from dreambooth.metrics import EXTRAS, SCORES
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.given import from_arguments, train_config
 from dreambooth.training.records import Progress, Saved, Step
 
-MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance")
-"""What a row holds: the paper's metrics, and the detectors that a comparison is read with."""
+MEASURED = (*(metric.name for metric in SCORES), "copying", "drift", "clip_t_chance", *(metric.name for metric in EXTRAS))
+"""What a row holds: the paper's metrics, the detectors that a comparison is read with, and scores beside them where they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Job:
     """Digest of the subject's photos and captions, in the same way."""
     shared: str = ""
     """Folder of what jobs draw once for all: class images, pictures of the untuned model."""
+    exported: str = ""
+    """Folder that all its pictures go to in full size; empty where they do not."""
 
     @cached_property
     def config(self) -> TrainConfig:

@@ -1,21 +1,24 @@
 """`bench`: every job of a plan that has no row yet, whatever fails; then tables from the rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dreambooth.bench.expand import Request, expand, validate
+from dreambooth.bench.exported import collect
 from dreambooth.bench.job import Event, Failed, Job, Row, Stop, never
 from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import write_tables
+from dreambooth.bench.tables.layout import Layout
 from dreambooth.bench.work import work
 from dreambooth.core.errors import Interrupted, RunError, first_line
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.locks import claimed
+from dreambooth.metrics import EXTRAS
 from dreambooth.training.records import Message
 
 
@@ -31,6 +34,7 @@ class Ended:
     """What kept the tables from being written, where something did: the rows are there all the same."""
     waiting: int = 0
     """Jobs that nobody has done yet, in tables drawn before the end."""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,19 @@ def _ended(request: Request, turn: BenchState | None) -> Ended:
     try:
         folder = request.root / "tables" / request.plan.name
         restore_pictures(request.root, rows)
-        tables = write_tables(rows, failures, request.plan.layout(), folder, waiting=waiting) if rows else []
+        layout = with_extras(request.plan.layout(), rows)
+        tables = write_tables(rows, failures, layout, folder, waiting=waiting) if rows else []
+        place = request.config.export_pictures
+        remarks = collect(Path(place), rows, layout) if place and rows else []
     except RunError as error:
         return Ended(tuple(rows), tuple(failures), (), str(error), waiting)
-    return Ended(tuple(rows), tuple(failures), tuple(tables), waiting=waiting)
+    return Ended(tuple(rows), tuple(failures), tuple(tables), waiting=waiting, remarks=tuple(remarks))
+
+
+def with_extras(layout: Layout, rows: Sequence[Row]) -> Layout:
+    """A plan's layout with a column for each score beside the paper's that was asked for."""
+    extras = [metric.name for metric in EXTRAS if metric.name not in layout.metrics and any(metric.name in row.scores for row in rows)]
+    return replace(layout, metrics=(*layout.metrics, *extras))
 
 
 def _failure(job: Job, failed: Failed) -> dict[str, Any]:

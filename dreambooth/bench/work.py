@@ -21,6 +21,7 @@ import dreambooth
 from dreambooth.bench.class_images import class_images
 from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.examine import Examined, examine, load_encoders
+from dreambooth.bench.exported import export_job
 from dreambooth.bench.job import Job, JobProgress, Row, Stop, moves
 from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
@@ -71,6 +72,8 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
         base=found.base, toybox=found.toybox, seconds=seconds, steps=int(record.get("step", 0)), kept=job.keep, kept_bytes=size,
         made=made_with(record), **pictures,
     )  # fmt: skip
+    if job.exported:
+        export_job(job, found)
     write_json(folder / ROW, row.plain())
     kept.prune(folder)
     return row

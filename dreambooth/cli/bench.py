@@ -20,7 +20,7 @@ from dreambooth.bench.expand import Request, validate
 from dreambooth.bench.job import Stop
 from dreambooth.bench.pack import pack
 from dreambooth.bench.plan import INSTEAD, NOT_TO_SET, plans, read_plan
-from dreambooth.bench.run import Ended, bench, drawn_anew, summary
+from dreambooth.bench.run import Ended, bench, drawn_anew, summary, with_extras
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
 from dreambooth.cli.help import Page, help_text, help_topic
@@ -70,9 +70,10 @@ def main(argv: Sequence[str]) -> int:
     print(*remarks, f"{'toybox: ' if toybox else ''}{plan.title}", sep="\n")
     with interruptible(GRACE_SECONDS if isinstance(config.executor, Inline) else None) as stop:
         ended = drawn_anew(request) if config.tables_only else _shown(request, stop)
-    print_tables(ended.rows, ended.failures, plan.layout(), waiting=ended.waiting)
+    print_tables(ended.rows, ended.failures, with_extras(plan.layout(), ended.rows), waiting=ended.waiting)
     for path in ended.tables[:1]:  # the page, beside which the others lie
         print(path)
+    print(*ended.remarks, sep="\n", end="\n" if ended.remarks else "", file=sys.stderr)
     if ended.why_no_tables:
         print(f"The tables are printed above and not written: {ended.why_no_tables}", file=sys.stderr)
     if ended.failures:

@@ -18,7 +18,7 @@ from dreambooth.evaluation.scoring import measure
 from dreambooth.evaluation.selection import Choice, Signals, choose, should_stop
 from dreambooth.families import Family
 from dreambooth.families.sampling import Sampling, draw
-from dreambooth.metrics import Encoders, EvalImages, GeneratedImage, Undefined
+from dreambooth.metrics import EXTRAS, Encoders, EvalImages, GeneratedImage, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 from dreambooth.prompts.placeholder import fill
@@ -82,7 +82,7 @@ class LiveScores:
             with inference_mode():
                 drawn = self._draw([(text, plain, row) for row, (text, plain) in enumerate(asked)], self.num_images)
                 alone = self._draw([(self.class_prompt, self.class_prompt, 0)], self.class_samples)
-            measured = measure(EvalImages(drawn, tuple(self.photos), alone), self.encoders, CURVES)
+            measured = measure(EvalImages(drawn, tuple(self.photos), alone), self.encoders, (*CURVES, *(metric.name for metric in EXTRAS)))
         values = {name: terms.mean() for name, terms in measured.items() if not isinstance(terms, str)}
         self.curve[step] = signals_of(values)
         seconds = time.perf_counter() - clock

@@ -1,12 +1,14 @@
 """From pictures to numbers: every metric of the index on a model's pictures, with intervals, overall and by prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from dreambooth.evaluation.bootstrap import interval
-from dreambooth.metrics import METRICS, Encoders, EvalImages, Metric, PerSampleValues, Undefined
+from dreambooth.metrics import EXTRAS, METRICS, Encoders, EvalImages, Metric, PerSampleValues, Undefined
 from dreambooth.metrics.real import real_row
 from dreambooth.photos.load import PhotoFile
 
@@ -18,11 +20,9 @@ BY_PROMPT = ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "div", "copyi
 
 
 def measure(evidence: EvalImages, encoders: Encoders, names: Sequence[str] = tuple(METRICS)) -> dict[str, PerSampleValues | str]:
-    """The terms of each metric by name, or the reason why it has none."""
-    found: dict[str, PerSampleValues | str] = {}
-    for name in names:
-        found[name] = _terms(METRICS[name], evidence, encoders)
-    return found
+    """The terms of each metric by name, or the reason why it has none; a score beside the paper's only where its encoder is there."""
+    absent = {metric.name for metric in EXTRAS if metric.encoder and not encoders.offers(metric.encoder)}
+    return {name: _terms(METRICS[name], evidence, encoders) for name in names if name not in absent}
 
 
 def scores(measured: dict[str, PerSampleValues | str], *, seed: int) -> dict[str, Score]:
@@ -42,7 +42,7 @@ def score(terms: PerSampleValues | str, *, seed: int) -> Score:
 def by_prompt(measured: dict[str, PerSampleValues | str], count: int, *, seed: int) -> list[dict[str, Score]]:
     """For each prompt the scores that a single prompt has."""
     table: list[dict[str, Score]] = [{} for _ in range(count)]
-    for name in BY_PROMPT:
+    for name in told_by_prompt(measured):
         terms = measured.get(name)
         for row in range(count):
             if isinstance(terms, PerSampleValues) and bool((terms.groups == row).any()):
@@ -52,10 +52,17 @@ def by_prompt(measured: dict[str, PerSampleValues | str], count: int, *, seed: i
     return table
 
 
+def told_by_prompt(measured: Collection[str]) -> list[str]:
+    """The metrics that tell something about a single prompt, of these and of those that are always there."""
+    return [*BY_PROMPT, *(metric.name for metric in EXTRAS if metric.name in measured)]
+
+
 def real_scores(photos: Sequence[Image.Image | PhotoFile], encoders: Encoders, *, seed: int) -> dict[str, dict[str, Score]]:
     """The real-photos row, without self-pairs (the ceiling) and with them (as the paper's row seems to be)."""
     table: dict[str, dict[str, Score]] = {"without_self_pairs": {}, "with_self_pairs": {}}
-    for name, embed in (("dino", encoders.dino), ("clip_i", encoders.clip)):
+    embeds: dict[str, Callable[[Sequence[Image.Image | PhotoFile]], Tensor]] = {"dino": encoders.dino, "clip_i": encoders.clip}
+    embeds |= {one.name: partial(encoders.embed, one.encoder) for one in EXTRAS if one.encoder and encoders.offers(one.encoder)}
+    for name, embed in embeds.items():
         for row, self_pairs in (("without_self_pairs", False), ("with_self_pairs", True)):
             try:
                 terms: PerSampleValues | str = real_row(embed(photos), self_pairs=self_pairs)

@@ -72,6 +72,10 @@ class Encoders(ABC):
         """CLIP's embeddings of pictures."""
         return self.embed("clip", images)
 
+    def offers(self, name: EncoderName) -> bool:
+        """Whether the encoder of that name was given, or is there by itself."""
+        return True
+
     @abstractmethod
     def words(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """CLIP's embeddings of prompts."""

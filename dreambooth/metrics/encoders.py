@@ -82,13 +82,16 @@ class LoadedEncoders(Encoders):
     def ready(self, wanted: Iterable[EncoderName] = tuple(NETWORKS)) -> dict[str, str]:
         """Load encoders before any long work starts; what each is and how it sees, for tables."""
         for name in wanted:
-            if self.setting.where(name) not in (None, NONE):
+            if self.offers(name):
                 self._network(name)
         return {name: network.label for name, network in self.models.items()}
 
+    def offers(self, name: EncoderName) -> bool:
+        return self.setting.where(name) not in (None, NONE)
+
     def missing(self) -> list[EncoderName]:
         """The encoders that nothing was said of and that are not to be had by themselves: their scores will have no value."""
-        return [name for name in NETWORKS if self.setting.where(name) in (None, NONE)]
+        return [name for name, network in NETWORKS.items() if not (network.on_request or self.offers(name))]
 
     def embed(self, name: EncoderName, images: Sequence[Image.Image | PhotoFile]) -> Tensor:
         """Embeddings [n, d] by the encoder of that name; of equal pictures one is computed."""

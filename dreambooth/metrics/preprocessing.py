@@ -49,8 +49,12 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resample: str = "bicubic"
+    is_cut: bool = True
+    """False: both sides become `crop` pixels, whatever shape the picture has."""
 
     def __str__(self) -> str:
+        if not self.is_cut:
+            return f"resize {self.crop} x {self.crop} {self.resample}"
         return f"resize {self.resize} {self.resample}, centre crop {self.crop}"
 
     def __call__(self, images: Sequence[Image.Image | PhotoFile]) -> Float[Tensor, "n 3 crop crop"]:
@@ -63,6 +67,8 @@ class Preprocessing:
         width, height = image.size
         short = min(width, height)
         side = (max(self.resize, int(self.resize * width / short)), max(self.resize, int(self.resize * height / short)))
+        if not self.is_cut:
+            side = (self.crop, self.crop)
         if side != image.size:
             image = image.resize(side, Image.Resampling[self.resample.upper()])
         left, top = (round((length - self.crop) / 2) for length in side)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dreambooth.metrics import DETECTORS, SCORES, Metric
+from dreambooth.metrics import DETECTORS, EXTRAS, SCORES, Metric
 
 PAPER_ENCODERS = {"dino": "facebook/dino-vits16 ", "clip": "openai/clip-vit-base-patch32 "}
 PAPER_REAL = {"dino": 0.774, "clip_i": 0.885}
@@ -31,8 +31,8 @@ class Row:
 
 
 def rows(scores: Mapping[str, Any]) -> list[Row]:
-    """The paper's metrics."""
-    return [_row(metric, scores) for metric in SCORES if metric.name in scores]
+    """The paper's metrics, and those beside them that were asked for."""
+    return [_row(metric, scores) for metric in (*SCORES, *EXTRAS) if metric.name in scores]
 
 
 def detector_rows(scores: Mapping[str, Any]) -> list[Row]:

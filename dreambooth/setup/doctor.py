@@ -155,6 +155,8 @@ def _encoders() -> Iterator[Fact]:
         yield Fact("encoders", "all", "-", f"they cannot be asked for: {first_line(error)}", is_fatal=True)
         return
     for name, network in NETWORKS.items():
+        if network.on_request:
+            continue  # nobody misses one that was not asked for
         where = network.default()
         if where != NONE and folder_of(where).is_dir():
             yield Fact("encoders", name, str(folder_of(where)))

@@ -111,3 +111,25 @@ def resnet_folder(folder: Path) -> Path:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     ).save_pretrained(folder)
     return folder
+
+
+def dinov2_folder(folder: Path) -> Path:
+    """A DINOv2 of the real architecture with random weights, which was trained on other sides than it is asked with."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(6)
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=42, patch_size=14)
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
+def siglip_folder(folder: Path, image_size: int = 24) -> Path:
+    """A whole SigLIP, both halves, with random weights and its image processor, as it lies on the Hub."""
+    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
+
+    torch.manual_seed(7)
+    half = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision, text = {**half, "image_size": image_size, "patch_size": 8}, {**half, "vocab_size": 64, "max_position_embeddings": 16}
+    SiglipModel(SiglipConfig(vision_config=vision, text_config=text)).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": image_size, "width": image_size}).save_pretrained(folder)
+    return folder

@@ -39,12 +39,12 @@ def test_every_metric_of_the_folder_is_in_the_index():
 @pytest.mark.parametrize("name", METRICS)
 def test_range_and_order_and_batches(name, loaded):
     metric, whole = METRICS[name], evidence()
-    terms = metric(whole, loaded(16))
+    terms = metric(whole, loaded(16, extras=True))
     low, high = metric.range
     assert len(terms) and low - 1e-6 <= terms.values.min() and terms.values.max() <= high + 1e-6
     assert terms.values.dtype == torch.float64
     turned = EvalImages(whole.drawn[::-1], whole.photos[::-1], whole.class_drawn[::-1], whole.class_base[::-1])
-    assert metric(turned, loaded(3)).mean() == pytest.approx(terms.mean(), abs=1e-6), "neither order nor batch size counts"
+    assert metric(turned, loaded(3, extras=True)).mean() == pytest.approx(terms.mean(), abs=1e-6), "neither order nor batch size counts"
 
 
 @pytest.mark.parametrize("name", ["dino", "clip_i", "pres"])

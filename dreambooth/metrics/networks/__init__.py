@@ -4,8 +4,10 @@ its place in keys follow."""
 from dreambooth.metrics.networks.base import Network
 from dreambooth.metrics.networks.clip import Clip
 from dreambooth.metrics.networks.dino import Dino
+from dreambooth.metrics.networks.dinov2 import DinoV2
 from dreambooth.metrics.networks.lpips import Lpips
+from dreambooth.metrics.networks.siglip import SigLip
 
-NETWORKS: dict[str, type[Network]] = {network.name: network for network in (Dino, Clip, Lpips)}
+NETWORKS: dict[str, type[Network]] = {network.name: network for network in (Dino, Clip, Lpips, DinoV2, SigLip)}
 
-__all__ = ["NETWORKS", "Clip", "Dino", "Lpips", "Network"]
+__all__ = ["NETWORKS", "Clip", "Dino", "DinoV2", "Lpips", "Network", "SigLip"]

@@ -37,6 +37,8 @@ class Network(ABC):
     """Its folder among the encoders that lie beside a base model, as the toybox's do."""
     published: ClassVar[str]
     """The paper's network, taken where nothing else is said; `none` where there is none."""
+    on_request: ClassVar[bool] = False
+    """Whether it is used only where its setting names it: its score stands beside the paper's, whose tables stay as they are."""
 
     @classmethod
     @abstractmethod
@@ -46,6 +48,8 @@ class Network(ABC):
     @classmethod
     def default(cls) -> str:
         """What is taken where nothing else is said: a folder here that `dreambooth encoders get` has made, else the paper's network."""
+        if cls.on_request:
+            return NONE
         own = made_here(cls.name)
         return str(own) if own.is_dir() else cls.published
 

@@ -1,0 +1,16 @@
+"""SigLIP-I: CLIP-I's score with SigLIP's embeddings of pictures. Never read one's values as the other's."""
+
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
+
+
+class SigLipI(Metric):
+    """Subject fidelity by SigLIP, higher is better."""
+
+    name, title, meaning = "siglip_i", "SigLIP-I", "looks like the subject's kind, by SigLIP"
+    encoder, needs = "siglip", ("drawn", "photos")
+    range, better = (-1.0, 1.0), "higher"
+
+    def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
+        """One mean over the photos per picture."""
+        drawn, photos = (encoders.embed("siglip", some) for some in (images(evidence.drawn), evidence.photos))
+        return PerSampleValues(mean_cosine(drawn, photos), rows(evidence.drawn))
