@@ -120,8 +120,10 @@ def add(studio: Studio, job: Job) -> Job:
 
 def refuse_words(words: Iterable[str]) -> None:
     """Raise SettingError for a word that no process can be given: the queue would wait for it for ever."""
+    left = 4 * LONGEST
     for word in words:
-        if "\0" in word or HALF.search(word) or len(word) > LONGEST:
+        left -= len(word)
+        if "\0" in word or HALF.search(word) or len(word) > LONGEST or left < 0:
             name = word.partition("=")[0] if word.startswith("--") else "command"
             raise SettingError(name, "it is too long, or holds a letter that no command can be given.", fix="Write it otherwise.")
 
