@@ -173,7 +173,7 @@ class TrainKeywords(TypedDict, total=False):
     prodigy_safeguard_warmup: bool | None
     """Prodigy: leave warm-up out of its step size estimate."""
     max_grad_norm: float | None
-    """Longest gradient, over everything that learns; a longer one is scaled down to it."""
+    """Longest gradient, over everything that learns; a longer one is scaled down to it. 0: none is."""
     train_text_encoder: bool | None
     """Train the text encoder too: more faithful, above all for faces, and more memory."""
     pre_compute_text_embeddings: bool | None
@@ -224,6 +224,10 @@ class TrainKeywords(TypedDict, total=False):
     """Resume although other settings than --max_train_steps have changed."""
     verify: bool | None
     """Hold the bytes of a checkpoint against their digests before going on from it."""
+    attention_backend: Literal["native", "_native_math", "_native_efficient", "_native_flash", "_native_cudnn", "flash", "_flash_3", "xformers"] | None
+    """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    fused_backward_pass: bool | None
+    """Full fine-tuning: step each tensor within the backward pass and let its gradient go, so that none are kept (4 bytes a weight). The same result; it needs --max_grad_norm 0, as clipping must see all of them, and --gradient_accumulation_steps 1."""
     validation_prompt: str | Path | None
     """Prompt of the pictures drawn every --validation_steps; [V] stands for the identifier."""
     validation_images: list[str | Path] | tuple[str | Path, ...] | str | None
@@ -262,6 +266,10 @@ class TrainKeywords(TypedDict, total=False):
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
     """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
+    dinov2_encoder: str | Path | None
+    """DINOv2: a transformers folder or Hub id, such as facebook/dinov2-base, for a score beside DINO's; automatic: none."""
+    siglip_encoder: str | Path | None
+    """SigLIP: a transformers folder or Hub id, such as google/siglip-base-patch16-224, for a score beside CLIP-I; automatic: none."""
     output_dir: str | Path | None
     """Folder of the run; automatic: dreambooth-model or lora-dreambooth-model."""
     overwrite_output_dir: bool | None
@@ -388,6 +396,10 @@ class EvaluateKeywords(TypedDict, total=False):
     """CLIP: a transformers CLIP folder or Hub id; automatic: the toybox's, else openai/clip-vit-base-patch32. `none` leaves CLIP-I and CLIP-T out."""
     lpips_encoder: str | Path | None
     """Perceptual distance for DIV: an LPIPS folder; automatic: the toybox's, else that of `dreambooth encoders get lpips`."""
+    dinov2_encoder: str | Path | None
+    """DINOv2: a transformers folder or Hub id, such as facebook/dinov2-base, for a score beside DINO's; automatic: none."""
+    siglip_encoder: str | Path | None
+    """SigLIP: a transformers folder or Hub id, such as google/siglip-base-patch16-224, for a score beside CLIP-I; automatic: none."""
     num_inference_steps: int | None
     """Steps of the sampler. More is slower and, past about 30, hardly better."""
     guidance_scale: float | None

@@ -55,7 +55,7 @@ def _trainer(job: Job, steps: int, folder: Path) -> Trainer:
     learner = attach(config, family, 0)
     *_, batches = make_batches(config, material, family, processes, 0)
     assert isinstance(batches, Batches)
-    return Trainer(learner, batches, config.loop, config.optimization, processes, Inputs(dump(config), {}))
+    return Trainer(learner, batches, config.loop, config.execution, config.optimization, processes, Inputs(dump(config), {}))
 
 
 def _take(updates: Iterator[Any], count: int) -> None:

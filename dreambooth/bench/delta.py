@@ -1,9 +1,10 @@
 """A full fine-tune as a small file: what each weight has moved, as a product of two thin matrices.
 
-    D = W_tuned - W_base [o, i];   D ~ U (U' D),   U the first r eigenvectors of D D' (or of D' D when i < o)
+    D = W_tuned - W_base [o, i];   D ~ U V,   of the r largest singular values
 
-which is the best rank-r approximation in the Frobenius norm (Eckart and Young 1936). Vectors are kept whole. Factors are float16 beside
-a scale each, since moves are often below float16's smallest normal number.
+which is the best rank-r approximation in the Frobenius norm (Eckart and Young 1936), found as for an exported LoRA
+(`formats.low_rank.decomposed`). Vectors are kept whole. Factors are float16 beside a scale each, since moves are often below float16's
+smallest normal number.
 """
 
 import shutil
@@ -18,6 +19,7 @@ from dreambooth.families import ModelSource, family_of, fingerprint
 from dreambooth.families.base import Family
 from dreambooth.files.entries import whole_entries
 from dreambooth.files.tensors import load_tensors, save_tensors
+from dreambooth.formats.low_rank import decomposed
 from dreambooth.setup.open import read_config
 from dreambooth.setup.record import RECORD
 
@@ -75,15 +77,11 @@ def compress(moved: Tensor, rank: int) -> dict[str, Tensor]:
     """`u` [o, r], `v` [r, i] and their `scale`; `whole` where that is not smaller; nothing where nothing has moved."""
     if not moved.any():
         return {}
-    matrix = moved.flatten(1).double() if moved.ndim > 1 else None
-    if matrix is None or rank * sum(matrix.shape) >= matrix.numel():
+    if moved.ndim < 2 or rank * sum(moved.flatten(1).shape) >= moved.numel():
         scale = moved.abs().max()
         return {"whole": (moved / scale).half(), "scale": scale.float().reshape(1)}
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if tall else matrix
-    u = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -rank:]
-    v = u.T @ wide
-    left, right = (v.T, u.T) if tall else (u, v)
+    pair, _ = decomposed(moved.float(), rank)
+    left, right = pair.up.flatten(1), pair.down.flatten(1)
     scales = left.abs().max(), right.abs().max()
     return {"u": (left / scales[0]).half(), "v": (right / scales[1]).half(), "scale": (scales[0] * scales[1]).float().reshape(1)}
 

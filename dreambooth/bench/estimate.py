@@ -17,14 +17,14 @@ from dreambooth.bench.suite import prompts_of
 from dreambooth.bench.work import configured
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import RunError, SettingError
-from dreambooth.core.wording import size
+from dreambooth.core.wording import duration, size
 from dreambooth.families import family_of, fingerprint
 from dreambooth.families.sampling import draw
 from dreambooth.families.source import FLAG, WEIGHTS
 from dreambooth.files.reading import needed_json
 from dreambooth.files.tensors import open_tensors
 from dreambooth.photos.files import scan
-from dreambooth.run.plan import checkpoint_bytes, duration, kept_checkpoints
+from dreambooth.run.plan import checkpoint_bytes, kept_checkpoints
 from dreambooth.run.train import train
 from dreambooth.setup.model import attach, silence_libraries
 from dreambooth.training.records import Step

@@ -1,6 +1,7 @@
 """`bench`: every job of a plan that has no row yet, whatever fails; then tables from the rows."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -90,15 +91,13 @@ def bench(request: Request, *, stop: Stop = never) -> Iterator[Message | Event |
     with claimed(request.root, "bench"):
         yield from (Message(sentence, important=True) for sentence in request.dataset.absent)
         turn = BenchState()
-        events = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root), stop=stop)
-        try:
+        done = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root), stop=stop)
+        with closing(done) as events:  # closed, it lets its jobs save
             for event in events:
                 yield from turn.news()
                 if isinstance(event, Failed):
                     turn.failed[event.job.key] = event
                 yield event
-        finally:
-            events.close()  # lets its jobs save
         yield from turn.news()
         if stop():
             raise Interrupted("Stopped; the same command goes on from here.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dreambooth.bench.tables.statistics import MIN_TO_CLAIM
 from dreambooth.cli.parse import settings_from, subcommand
-from dreambooth.core.wording import shell_words
+from dreambooth.core.wording import counted, shell_words
 from dreambooth.study import StudyMake, StudyTable, make, table
 from dreambooth.study.table import MIN_PAIRS
 
@@ -26,8 +26,8 @@ def _make(argv: Sequence[str]) -> int:
     if settings:
         made = make(settings)
         count = len(made.questionnaires)
-        tricks = f" and {made.trick_questions} trick question{'' if made.trick_questions == 1 else 's'}" if made.trick_questions else ""
-        print(f"{made.pairs} pairs{tricks} in {count} questionnaire{'' if count == 1 else 's'}: {made.questionnaires[0].parent}")
+        tricks = f" and {counted(made.trick_questions, 'trick question')}" if made.trick_questions else ""
+        print(f"{counted(made.pairs, 'pair')}{tricks} in {counted(count, 'questionnaire')}: {made.questionnaires[0].parent}")
         print(f"Raters: {_people(made.raters)} for each questionnaire, so {made.raters * count} answered ones in all.")
         print("One person may answer several, but none of them twice.")
         print("They open it in a browser, offline, and send back the file that it saves.")

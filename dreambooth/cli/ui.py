@@ -21,6 +21,9 @@ USAGE = "dreambooth ui [ROOT] [--port 7860] [--models DIR ...] [--no-open]"
 NEEDS = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 """Modules of the extra `ui`, and the packages that bring them."""
 
+GRACE_SECONDS = 50.0
+"""For trainings to save when a container is stopped."""
+
 
 class Ui(Setting):
     """The same in a browser: photos dropped, a run watched, pictures drawn, a file for ComfyUI; runs of the command line appear, too.
@@ -38,6 +41,8 @@ class Ui(Setting):
     """Names under which a proxy is reached that stands before it (it has to pass the Host header on); they demand a token, too."""
     models: tuple[str, ...] = ()
     """More folders that hold base models, such as ComfyUI's models/checkpoints."""
+    webhook: tuple[str, ...] = ()
+    """Addresses that what comes of batches may be reported to (https://...), or files with one a line (docs/batch.md)."""
     open: bool = True
     """Open the browser."""
 
@@ -54,10 +59,13 @@ def main(argv: Sequence[str]) -> int:
     import uvicorn
 
     from dreambooth.web.app import create_app
+    from dreambooth.web.ending import end_all
     from dreambooth.web.guard import is_loopback
     from dreambooth.web.studio import Studio
+    from dreambooth.web.webhooks import listed
 
     studio = Studio.opened(expanded(settings.root, "root"), tuple(expanded(one, "--models").absolute() for one in settings.models))
+    hooks = listed(settings.webhook, studio)
     token = None if is_loopback(settings.host) and not settings.names else _token(studio.own / "token")
     listening = _listen(settings.host, settings.port)
     os.chdir(studio.root)  # relative names mean the same here and in the processes that are started
@@ -66,9 +74,11 @@ def main(argv: Sequence[str]) -> int:
     print(f"dreambooth ui: {address}\nRuns lie in {studio.root}. Ctrl-C ends the server; trainings go on.", flush=True)
     if settings.open:
         webbrowser.open(address)
-    app = create_app(studio, host=settings.host, names=settings.names, token=token)
+    app = create_app(studio, host=settings.host, names=settings.names, token=token, hooks=hooks)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False, proxy_headers=False)
     uvicorn.Server(config).run(sockets=[listening])
+    if os.getpid() == 1:  # the first process of a container, with which all others end
+        end_all(studio, GRACE_SECONDS)
     return 0
 
 

@@ -63,6 +63,10 @@ class Family(Reader):
     """Latents along a side of its pictures, where the denoiser's configuration does not say it."""
     lora_targets: ClassVar[tuple[str, ...]] = ("to_k", "to_q", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
     """Layers of the denoiser that LoRA and its kin change, as diffusers' scripts choose them."""
+    fixed_attention: ClassVar[bool] = True
+    """Whether diffusers has torch choose the kernel of its denoiser's attention, whatever is asked for."""
+    masked_attention: ClassVar[bool] = False
+    """Whether a mask keeps that attention from padding, for which not every kernel is made."""
     deep_inputs: ClassVar[tuple[str, ...]] = ()
     """Linear layers of the denoiser whose inputs have four dimensions. PEFT's OFT takes such inputs for pictures, and fails."""
     text_lora_targets: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")

@@ -17,6 +17,7 @@ class Flux(Flow):
     name = "FLUX.1"
     pipelines = ("FluxPipeline",)
     denoiser_class = "FluxTransformer2DModel"
+    fixed_attention = False
     encoder_names = ("text_encoder", "text_encoder_2")
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "joint_attention_dim": ("text_encoder_2",), "pooled_projection_dim": ("text_encoder",),

@@ -22,6 +22,7 @@ class Flux2(Flow):
     name = "FLUX.2 klein"
     pipelines = ("Flux2KleinPipeline",)
     denoiser_class = "Flux2Transformer2DModel"
+    fixed_attention = False
     vae_classes = ("AutoencoderKLFlux2",)
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"joint_attention_dim": ("text_encoder",) * 3}
     layers: ClassVar[tuple[int, ...]] = (9, 18, 27)

@@ -19,6 +19,8 @@ class Krea2(VideoLatents):
     name = "Krea 2"
     pipelines = ("Krea2Pipeline",)
     denoiser_class = "Krea2Transformer2DModel"
+    fixed_attention = False
+    masked_attention = True
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"text_hidden_dim": ("text_encoder",)}
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}
     guidance_scale = 5.5

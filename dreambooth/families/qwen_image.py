@@ -17,6 +17,8 @@ class QwenImage(VideoLatents):
     name = "Qwen-Image"
     pipelines = ("QwenImagePipeline",)
     denoiser_class = "QwenImageTransformer2DModel"
+    fixed_attention = False
+    masked_attention = True
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"joint_attention_dim": ("text_encoder",)}
     most_tokens = 1024
     tokenizer_options: ClassVar[Mapping[str, Any]] = {"padding_side": "right"}

@@ -20,6 +20,8 @@ class ZImage(Flow):
     name = "Z-Image"
     pipelines = ("ZImagePipeline",)
     denoiser_class = "ZImageTransformer2DModel"
+    fixed_attention = False
+    masked_attention = True
     text_widths: ClassVar[Mapping[str, tuple[str, ...]]] = {"cap_feat_dim": ("text_encoder",)}
     packing = 2
     guidance_scale = 6.0

@@ -11,6 +11,7 @@ from typing import Any
 from dreambooth.schema import flags
 from dreambooth.setup.base_weights import FORMATS, BaseWeights
 from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.fused import obstacles
 
 Changes = Mapping[tuple[str, ...], Any]
 """Settings by their place in the tree."""
@@ -26,6 +27,12 @@ class Lever:
     """What it costs, for people."""
     changes: Callable[[TrainConfig], Changes]
     """What it sets, beside the settings at hand; nothing where it has nothing to do, or cannot be."""
+
+
+def _fused(config: TrainConfig) -> Changes:
+    """Only where nothing is clipped: to give that up would be another training."""
+    can = not config.execution.fused_backward_pass and not any(obstacles(config))
+    return {("execution", "fused_backward_pass"): True} if can else {}
 
 
 def _checkpointing(config: TrainConfig) -> Changes:
@@ -62,11 +69,12 @@ def _pieces(config: TrainConfig) -> Changes:
     pieces = {
         ("loop", "train_batch_size"): 1,
         ("loop", "gradient_accumulation_steps"): loop.gradient_accumulation_steps * loop.train_batch_size,
-    }
+    } | ({("execution", "fused_backward_pass"): False} if config.execution.fused_backward_pass else {})
     return pieces if loop.train_batch_size > 1 else {}
 
 
 LEVERS = (
+    Lever(("gradients",), "the optimizer steps tensor by tensor", _fused),
     Lever(("activations",), "about a quarter slower", _checkpointing),
     Lever(("optimizer",), "rounds the optimizer's state to 8 bits", _eight_bit),
     Lever(("weights", "text encoders", "activations"), "rounds the arithmetic to bfloat16", _bf16),
@@ -79,11 +87,14 @@ LEVERS = (
 def words(changes: Changes) -> str:
     """The flags that set this: `--gradient_checkpointing --train_batch_size 1`."""
     names = {flag.path: flag.name for flag in flags(TrainConfig).values()}
-    return " ".join(f"--{names[path]}" if value is True else f"--{names[path]} {value}" for path, value in changes.items())
+    switches = {True: "--", False: "--no-"}
+    return " ".join(
+        f"{switches[value]}{names[path]}" if isinstance(value, bool) else f"--{names[path]} {value}" for path, value in changes.items()
+    )
 
 
 PATHS = (
     ("loop", "gradient_checkpointing"), ("loop", "mixed_precision"), ("loop", "train_batch_size"), ("loop", "gradient_accumulation_steps"),
-    ("loop", "base_weights"), ("optimization", "use_8bit_adam"),
+    ("loop", "base_weights"), ("optimization", "use_8bit_adam"), ("execution", "fused_backward_pass"),
 )  # fmt: skip
 """All settings that levers set."""

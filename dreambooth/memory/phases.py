@@ -15,6 +15,7 @@ from dreambooth.families.superresolution import SuperResolution
 from dreambooth.memory.count import Alive, Peak, fake
 from dreambooth.memory.networks import Mode, changing, load
 from dreambooth.methods import Learner
+from dreambooth.setup.attention import rehearsed
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
     attach,
@@ -32,7 +33,7 @@ from dreambooth.setup.model import (
 )
 from dreambooth.training.batches import encoded_at_once, text_table
 from dreambooth.training.ema import Average
-from dreambooth.training.step import Update, forward_backward
+from dreambooth.training.step import FusedUpdate, Update, forward_backward
 
 PROMPT = "a photo of a dog"
 
@@ -51,7 +52,7 @@ class Rehearsal:
     def __init__(self, config: TrainConfig, *, on_cpu: bool, mode: Mode | None = None):
         """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
         rehearse with numbers."""
-        self.mode, self.on_cpu = mode or fake(), on_cpu
+        self.mode, self.on_cpu, config = mode or fake(), on_cpu, rehearsed(config)
         self.loaded: Mapping[str, int] = {}
         """Bytes of every part as it is loaded, before --base_weights packs it."""
         self.family = load_base(config, load=self._load)
@@ -65,6 +66,7 @@ class Rehearsal:
         self.learning = learning_parts(config, self.family)
         with torch.random.fork_rng(devices=[]), changing(self.mode):
             self.learner: Learner = attach(config, self.family, seed=0)
+            self.update = self._update()
             self.states = self._states()
         self.learner.mode(train=True)
         self._drawn: dict[tuple[bool, str], Peak] = {}
@@ -139,7 +141,7 @@ class Rehearsal:
                 if isinstance(tensor, torch.Tensor):
                     alive.add(tensor, "batch")
             parameters = [p for some in self.learner.parameters().values() for p in some]
-            with alive.gradients(parameters):
+            with alive.gradients(parameters), self.update.backward():
                 forward_backward(
                     self.family, batch, process=training_schedule(config, self.family), objective=config.objective,
                     pieces=loop.gradient_accumulation_steps, precision=loop.mixed_precision,
@@ -187,18 +189,28 @@ class Rehearsal:
             return []
         return list(self.family.small_pictures(torch.zeros(count, 3, self.side, self.side)))
 
+    def _update(self) -> Update:
+        """What steps, with its state as an update leaves it. Of other libraries' optimizers, which compute with numbers, one without state
+        takes the place."""
+        parameters, optimization, cpu = self.learner.parameters(), self.config.optimization, torch.device("cpu")
+        if optimization.chosen.package:
+            optimizer: torch.optim.Optimizer = torch.optim.SGD([{"params": some} for some in parameters.values()], lr=0.0)
+        else:
+            optimizer = optimization.build(parameters, device=cpu, pictures_per_update=1)
+        for parameter in (p for some in parameters.values() for p in some):
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        kind = FusedUpdate if self.config.execution.fused_backward_pass else Update
+        return kind(optimizer, max_grad_norm=optimization.max_grad_norm, precision="no", device=cpu)
+
     def _states(self) -> list[torch.Tensor]:
         """What the optimizer and a moving average keep, as they make it; of other libraries' optimizers, by what they say they keep."""
-        parameters, optimization = self.learner.parameters(), self.config.optimization
-        flat = [p for some in parameters.values() for p in some]
-        kept: list[torch.Tensor] = []
-        if optimization.chosen.package:
-            kept = [torch.empty(p.numel() * optimization.chosen.state_bytes, dtype=torch.uint8) for p in flat]
+        flat, optimizer = self.update.parameters, self.update.optimizer
+        chosen = self.config.optimization.chosen
+        if chosen.package:
+            kept = [torch.empty(p.numel() * chosen.state_bytes, dtype=torch.uint8) for p in flat]
         else:
-            optimizer = optimization.build(parameters, device=torch.device("cpu"), pictures_per_update=1)
-            for p in flat:
-                p.grad = torch.zeros_like(p)
-            Update(optimizer, max_grad_norm=1.0, precision="no", device=torch.device("cpu")).apply()
             kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
         return kept + (Average(flat, self.config.loop.ema_decay, self.learner.after_update).values if self.config.loop.use_ema else [])
 

@@ -10,7 +10,7 @@ import torch
 
 from dreambooth.core.batch import spans
 from dreambooth.core.device import reserved_mib
-from dreambooth.core.wording import counted, size
+from dreambooth.core.wording import counted, duration, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
@@ -41,7 +41,7 @@ class Plan:
 
 def plan(config: TrainConfig, material: Material, family: Family, trainable: int, *, num_photos: int, steps: int, processes: int) -> Plan:
     """The plan of a training run."""
-    loop, pictures = config.loop, config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
+    pictures = config.loop.train_batch_size * config.loop.gradient_accumulation_steps * processes
     photos, captions = summary(config, material)
     known = known_model(str(config.model.pretrained_model_name_or_path))
     count = counted(steps, "step")
@@ -60,7 +60,7 @@ def plan(config: TrainConfig, material: Material, family: Family, trainable: int
         ("method", f"{config.method.kind}: {trainable:,} weights of {' and '.join(learning_parts(config, family))} learn"),
         (
             "training",
-            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_precision(loop.mixed_precision)}{shifted}",
+            f"{count}, {batch}, learning rate {config.optimization.learning_rate:g}, {_arithmetic(config)}{shifted}",
         ),
     ]
     if isinstance(family, SuperResolution):
@@ -124,13 +124,6 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     return f"about {duration(whole)} of training ({step:.2f} s a step){memory}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def checkpoint_bytes(config: TrainConfig, trainable: int) -> int:
     """Bytes of one checkpoint: weights and the optimizer's state, and twice more weights with a moving average."""
     return trainable * (4 + config.optimization.chosen.state_bytes + (8 if config.loop.use_ema else 0))
@@ -186,8 +179,11 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _precision(name: str) -> str:
-    return {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[name]
+def _arithmetic(config: TrainConfig) -> str:
+    """How updates are computed, as far as that was chosen."""
+    precision = {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[config.loop.mixed_precision]
+    kernel = config.execution.attention_backend
+    return precision + (f", attention by {kernel}" if kernel else "")
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:

@@ -34,9 +34,11 @@ from dreambooth.run.captions import unnamed
 from dreambooth.run.hub import CONSENT, check_push
 from dreambooth.run.material import Material, gather, plan_prior, warnings
 from dreambooth.run.result import kohya_prefixes
+from dreambooth.setup.attention import refuse_attention, refuse_fixed_attention
 from dreambooth.setup.base_weights import FORMATS
 from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
 from dreambooth.setup.model import check_resolution, prior_stages
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.crops import Cutter
@@ -63,6 +65,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
     for package, setting in _packages(config):
         if not find_spec(package):
             raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}")
+    refuse_attention(config, processes.device)
+    refuse_fused_by_several(config, processes.count)
     if config.watching.stop_early and processes.count > 1:
         raise SettingError(
             "--stop_early", "only one process evaluates, and it cannot stop the others yet.", fix="Leave it out, or use one process."
@@ -105,6 +109,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         kohya_prefixes(kind)
     kind.refuse_capitals(config.photos.identifier)
     refuse_other_stage(config, kind)
+    refuse_fixed_attention(config, kind)
+    refuse_fused(config)
     kind.refuse_precision(config.loop.mixed_precision)
     kind.refuse_precision(config.prior.prior_generation_precision, "--prior_generation_precision")
     if config.text.text_encoder_use_attention_mask:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from dreambooth.core.device import choose_kernels, reserved_mib
@@ -19,15 +18,16 @@ from dreambooth.prompts.tokens import inspect, pick
 from dreambooth.reporting.page import report
 from dreambooth.run import request
 from dreambooth.run.captions import cut_off
-from dreambooth.run.fit import explained, fitted
+from dreambooth.run.fit import fitted
 from dreambooth.run.hub import push
-from dreambooth.run.live_scores import Watcher, load_encoders
+from dreambooth.run.live_scores import load_encoders
 from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
-from dreambooth.run.previews import final_pictures, is_due, preview, preview_interval, progress_page
+from dreambooth.run.previews import final_pictures
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
 from dreambooth.run.result import origin, write_result
-from dreambooth.run.session import Backlog, Session, Steered
+from dreambooth.run.session import Backlog, Session
+from dreambooth.run.updates import Prepared, train_and_evaluate
 from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
@@ -37,18 +37,16 @@ from dreambooth.setup.model import (
     check_fit,
     configure_tokenizers,
     flow_shift,
-    keeps_idle_parts,
     load_base,
     silence_libraries,
     trained_levels,
 )
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
-from dreambooth.setup.steering import NOTHING_DRAWS, Asked
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
-from dreambooth.training.records import Done, Message, Progress, Record, Saved, Step
+from dreambooth.training.records import Done, Message, Progress, Record, Saved
 from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
 
@@ -74,23 +72,6 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
                 yield record
                 if isinstance(record, Progress) and session.stops_early():
                     records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again."))
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A request that was understood, with its model loaded: all that a run is made of."""
-
-    config: TrainConfig
-    family: Family
-    material: Material
-    processes: Ranks
-    seed: int
-    base: str
-    """Fingerprint of the base model."""
-    checkpoint: Path | None
-    """Where it goes on from."""
-    encoders: LoadedEncoders | None
-    """What it is scored with while it goes on."""
 
 
 def _train(config: TrainConfig, session: Session) -> Generator[Record, None, None]:
@@ -193,7 +174,7 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         else:
             session.observers.clear()
         trainer = yield from _trainer(run, learner, record)
-        yield from _train_and_evaluate(run, trainer, record, session)
+        yield from train_and_evaluate(run, trainer, record, session)
         record.note(step=trainer.step, result_step=trainer.shown_step)
         written = yield from _results(run, trainer, record)
     if config.output.push_to_hub and processes.is_main:
@@ -228,7 +209,7 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
     batches = yield from _last(make_batches(config, material, run.family, run.processes, run.seed))
     material.let_pixels_go()
     inputs = Inputs(dump(config), {**contents(config, material, run.base), "earlier": material.earlier})
-    trainer = Trainer(learner, batches, config.loop, config.optimization, run.processes, inputs)
+    trainer = Trainer(learner, batches, config.loop, config.execution, config.optimization, run.processes, inputs)
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
@@ -261,46 +242,6 @@ def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, lis
     word = pick(family.tokenizers, seed=seed, words=words)
     what = "a rare token" if words == 1 else f"{words} rare tokens"
     return word, [Message(f"Identifier: {word} ({what} of this model; --identifier chooses another).")]
-
-
-def _train_and_evaluate(run: Prepared, trainer: Trainer, record: RunRecord, session: Session) -> Iterator[Record]:
-    """All updates, with pictures and scores in between, neither of which changes what is learned; then the best, where it was asked for."""
-    watcher = None
-    if run.processes.is_main:
-        page = session.show(progress_page(run.config, trainer, run.material, record))
-        yield Message(f"Progress: {page.path} (open it in a browser; it refreshes itself).")
-    if run.encoders and run.processes.is_main:
-        watcher = Watcher(run.config, trainer, run.material, run.encoders, run.config.output_dir, record.values)
-    yield from _updates(run, trainer, watcher, Steered(session.steering, record.watching(session.wants_stop), run.processes))
-    trainer.sums.finish()
-    if watcher and run.config.watching.keep_best:
-        yield from watcher.take_best()
-
-
-def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: Steered) -> Iterator[Record]:
-    """All updates, each followed by the pictures and scores that are due."""
-    main, folder, every = run.processes.is_main, run.config.output_dir, preview_interval(run.config, trainer)
-    if watcher:
-        yield from watcher.first()
-    if main and trainer.step == 0 and is_due(run.config, 0, every):
-        yield preview(run.config, trainer, run.material, folder)
-    for record in explained(trainer.updates(folder, stop=steered.stop), run.config, run.processes.device):
-        yield record
-        if not isinstance(record, Step):
-            continue
-        asked = steered.asked(trainer)
-        if Asked.SAMPLE in asked and not keeps_idle_parts(run.config):
-            asked &= ~Asked.SAMPLE
-            yield Message(f"No sample: the run {NOTHING_DRAWS}.", important=True)
-        if main and (is_due(run.config, record.step, every) or Asked.SAMPLE in asked):
-            yield preview(run.config, trainer, run.material, folder)
-        if main and watcher:
-            yield from watcher.after(record.step)
-        is_enough = bool(main and watcher and watcher.has_enough)
-        if asked & (Asked.SAVE | Asked.FINISH) or (is_enough and trainer.moments.every is None):  # an early end is a moment to save, too
-            yield from trainer.save(folder, why="the training ends early" if is_enough else "asked for")
-        if is_enough or Asked.FINISH in asked:
-            return
 
 
 def _last(records: Iterator[Record | Batches]) -> Iterator[Record]:

@@ -9,6 +9,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -103,6 +104,11 @@ class Setting(BaseModel):
 
 def flags(tree: type[Setting]) -> dict[str, Flag]:
     """All leaves of a tree by flag name. A name stands alone when it is unique in the tree, else it carries its branch."""
+    return dict(_flags(tree))
+
+
+@lru_cache(64)  # a tree of a user's own method is a class that is made anew each time it is named
+def _flags(tree: type[Setting]) -> dict[str, Flag]:
     leaves = list(_leaves(tree, (), ""))
     counts = Counter(leaf.name for leaf in leaves)
     return {name: replace(leaf, name=name) for leaf in leaves for name in [_flag_name(leaf, counts)]}

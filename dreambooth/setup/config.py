@@ -24,6 +24,7 @@ from dreambooth.metrics.encoders import EncoderSettings
 from dreambooth.schema import BASIC, Count, Guidance, Seed, Setting, Updates, flags, get, is_set
 from dreambooth.setup.trust import refuse_unteachable, untrusted
 from dreambooth.training.crops import Cropping
+from dreambooth.training.execution import Execution
 from dreambooth.training.loop import Loop
 from dreambooth.training.objective import Objective
 from dreambooth.training.optimizers import Optimization
@@ -162,6 +163,7 @@ class TrainConfig(Setting):
     optimization: Optimization = Optimization()
     text: Text = Text()
     loop: Loop = Loop()
+    execution: Execution = Execution()
     validation: Validation = Validation()
     watching: Watching = Watching()
     encoders: EncoderSettings = EncoderSettings()

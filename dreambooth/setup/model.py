@@ -17,8 +17,10 @@ from dreambooth.families.flow import Flow
 from dreambooth.families.source import replaced
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
+from dreambooth.setup.attention import use_attention
 from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
+from dreambooth.setup.fused import refuse_fused
 
 
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def attach(config: TrainConfig, family: Family, seed: int) -> Learner:
             part = family.parts[name]
             enable = getattr(part, "enable_gradient_checkpointing", None) or part.activation_checkpointing_enable
             enable()
+    use_attention(family, config.execution.attention_backend)
     return learner
 
 
@@ -196,6 +199,7 @@ def check_fit(config: TrainConfig, family: Family) -> None:
 def _check_fit(config: TrainConfig, family: Family) -> None:
     resolution = config.cropping.resolution
     assert resolution
+    refuse_fused(config)
     check_resolution(resolution, step=family.pixel_step)
     config.objective.check(training_schedule(config, family))
     trained_levels(config, family)

@@ -21,13 +21,14 @@ from dreambooth.methods.base import Learner
 from dreambooth.schema import BASIC, Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
 from dreambooth.training.ema import Average
+from dreambooth.training.execution import Execution
 from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.ranks import Ranks
 from dreambooth.training.records import Message, Record, Saved, Step
 from dreambooth.training.state import Inputs, load_checkpoint, remove_checkpoint, save_checkpoint, step_of
-from dreambooth.training.step import Update, forward_backward, sum_over_processes
+from dreambooth.training.step import FusedUpdate, Update, forward_backward, sum_over_processes
 
 
 class Loop(Setting):
@@ -105,7 +106,10 @@ class Loop(Setting):
 class Trainer:
     """A run under way: an attached model, its batches and its optimizer. `updates()` is the run; take no more records to stop it."""
 
-    def __init__(self, learner: Learner, batches: Batches, loop: Loop, optimization: Optimization, processes: Ranks, inputs: Inputs):
+    def __init__(
+        self, learner: Learner, batches: Batches, loop: Loop, execution: Execution, optimization: Optimization, processes: Ranks,
+        inputs: Inputs,
+    ):  # fmt: skip
         self.learner, self.batches, self.loop, self.objective = learner, batches, loop, batches.objective
         self.processes, self.seed, self.inputs = processes, batches.seed, inputs
         self.family = learner.family
@@ -114,10 +118,12 @@ class Trainer:
         self.moments = loop.moments(self.total)
         self.optimizer = optimization.chosen
         optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
-        self.update = Update(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
+        kind = FusedUpdate if execution.fused_backward_pass else Update
+        self.update = kind(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
+        self.metric_buffer.applied_in_part = execution.fused_backward_pass
         self.last_checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
@@ -221,10 +227,11 @@ class Trainer:
         start, stop = spans(len(self.batches), self.processes.count)[self.processes.rank]
         batches = self.batches.by_shape(self.step, start, stop)
         torch.manual_seed(key(self.seed, "update", self.step, start))
-        error = forward_backward(
-            self.family, batches, process=self.batches.process, objective=self.objective,
-            pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
-        )  # fmt: skip
+        with self.update.backward():
+            error = forward_backward(
+                self.family, batches, process=self.batches.process, objective=self.objective,
+                pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
+            )  # fmt: skip
         sum_over_processes(self.update.parameters)
         norm, skipped = self.update.apply()
         self.learner.after_update()

@@ -31,6 +31,8 @@ class MetricBuffer:
 
     def __init__(self, *, num_photos: int, names: list[str], scaled: bool):
         self.num_photos, self.names, self.scaled = num_photos, names, scaled
+        self.applied_in_part = False
+        """Whether tensors whose gradients were finite have been stepped all the same."""
         self.rows: list[Rows] = []
         self.checked = self.overflows = 0
 
@@ -72,4 +74,5 @@ class MetricBuffer:
         if self.overflows >= MAX_OVERFLOWS:
             what += f" for {MAX_OVERFLOWS} steps in a row"
         fix = "Use a lower --learning_rate, or --mixed_precision bf16 or no."
-        return f"Step {rows.step} is not finite: {what}. It was not applied. {kept} {fix}"
+        applied = "Nothing of it was saved." if self.applied_in_part else "It was not applied."
+        return f"Step {rows.step} is not finite: {what}. {applied} {kept} {fix}"

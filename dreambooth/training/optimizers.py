@@ -36,6 +36,8 @@ class Optimizer(ABC):
     """Bytes that it keeps for each number that learns."""
     package: ClassVar[tuple[str, str] | None] = None
     """The package that it needs beside torch, and the setting that asks for it."""
+    steps_alone: ClassVar[bool] = True
+    """Whether it steps each tensor by that tensor's gradient alone."""
     eight_bit: ClassVar["type[Optimizer] | None"] = None
     """The same with its state in 8 bits, where there is such a one."""
 
@@ -85,6 +87,7 @@ class Prodigy(Optimizer):
     prodigy_safeguard_warmup: bool
 
     state_bytes = 16
+    steps_alone = False
     package = ("prodigyopt", "--optimizer")
 
     def build(self, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
@@ -139,8 +142,8 @@ class Optimization(Setting):
     """Prodigy: Adam's bias correction."""
     prodigy_safeguard_warmup: bool = True
     """Prodigy: leave warm-up out of its step size estimate."""
-    max_grad_norm: Annotated[float, Gt(0), Le(1e12)] = 1.0
-    """Longest gradient, over everything that learns; a longer one is scaled down to it."""
+    max_grad_norm: Annotated[float, Ge(0), Le(1e12)] = 1.0
+    """Longest gradient, over everything that learns; a longer one is scaled down to it. 0: none is."""
 
     @field_validator("optimizer", mode="before")
     @classmethod

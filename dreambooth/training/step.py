@@ -1,6 +1,8 @@
 """The training step, as the paper's equation reads. Families, methods and displays are not named here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -83,11 +85,19 @@ class Update:
         """What the loss is multiplied by, so that float16 gradients do not vanish."""
         return self.scaler.scale(torch.ones((), device=self.parameters[0].device)) if self.scaler.is_enabled() else 1.0
 
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """A block whose backward passes are this update's, and no trial's."""
+        yield
+
     def apply(self) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
         """One step from the gradients at hand: their norm before clipping, and whether the update was skipped (both on the device)."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        if self.max_grad_norm:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        else:
+            norm = nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         skipped = ~norm.isfinite()
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
@@ -99,3 +109,52 @@ class Update:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm, skipped
+
+
+class FusedUpdate(Update):
+    """The same weights, but each tensor steps within the backward pass as soon as its gradient is whole, and no gradient is kept.
+
+    For one backward pass an update, no clipping and no gradient scaler. A gradient that is not finite leaves its own tensor as it is, on
+    the device where the optimizer allows it; other tensors have been stepped. Such a run ends before anything of it is saved.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, max_grad_norm: float, precision: str, device: torch.device):
+        super().__init__(optimizer, max_grad_norm=max_grad_norm, precision=precision, device=device)
+        assert not max_grad_norm
+        assert not self.scaler.is_enabled()
+        self._norms: list[Tensor] = []
+        self._steps = False
+        for place, group in enumerate(optimizer.param_groups):
+            for parameter in group["params"]:
+                parameter.register_post_accumulate_grad_hook(partial(self._take, place))
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        self._steps = True
+        try:
+            yield
+        finally:
+            self._steps = False
+
+    def apply(self) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
+        """The norm of the gradients that were stepped, and whether it is not finite."""
+        norm = torch.linalg.vector_norm(torch.stack(self._norms))
+        self._norms = []
+        return norm, ~norm.isfinite()
+
+    @torch.no_grad()
+    def _take(self, place: int, parameter: Tensor) -> None:
+        """Step one tensor of the group at a place, if this is an update, and let its gradient go."""
+        gradient, parameter_alone = parameter.grad, {"params": [parameter]}
+        if self._steps and gradient is not None:
+            norm = torch.linalg.vector_norm(gradient)
+            self._norms.append(norm)
+            groups = self.optimizer.param_groups
+            self.optimizer.param_groups = [{**groups[place], **parameter_alone}]
+            if self.skips_on_device:
+                self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+            try:
+                self.optimizer.step()
+            finally:
+                self.optimizer.param_groups = groups
+        parameter.grad = None

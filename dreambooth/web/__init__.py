@@ -5,5 +5,7 @@ studio   the root folder, and names in it    jobs      what waits and runs: file
 drafts   a run that is being prepared        uploads   photos by their content
 choices  models and ways of learning         form      settings as fields, drawn from their tree
 planning what a run would need               events    records.jsonl as server-sent events
+batches  tables of subjects, each done by one job       submitting  from a request to a batch: rows, photos, settings, checks
+webhooks what comes of batches, reported and retried    batch_removal  one customer's subject taken out
 pages    one file for each part of the site  view      templates, and what all pages show
 """

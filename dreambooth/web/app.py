@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from starlette.exceptions import HTTPException
 import dreambooth
 from dreambooth.core.errors import DreamboothError, SettingError, first_line, redacted
 from dreambooth.reporting.templates import HERE as REPORT
-from dreambooth.web import jobs
+from dreambooth.web import jobs, webhooks
+from dreambooth.web.batches import recover
 from dreambooth.web.guard import Guard
-from dreambooth.web.pages import api, compare, home, models, new, play, runs
-from dreambooth.web.studio import Missing, Studio
+from dreambooth.web.pages import api, batch_api, batches, compare, home, models, new, play, runs
+from dreambooth.web.studio import Conflict, Missing, Studio
 from dreambooth.web.view import page
+from dreambooth.web.webhooks import Webhooks
 
 STATIC = Path(__file__).parent / "static"
 TICK = 1.0
@@ -29,15 +31,17 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    studio: Studio, *, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None, pumps: bool = True
-) -> FastAPI:
-    """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue."""
+    studio: Studio, *, host: str = "127.0.0.1", names: Sequence[str] = (), token: str | None = None, pumps: bool = True,
+    hooks: Webhooks | None = None,
+) -> FastAPI:  # fmt: skip
+    """The app over a root. `token` is asked of everybody; `pumps`: whether it starts what waits in the queue, and reports to `hooks`."""
+    hooks = hooks or Webhooks()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_pump(studio)) if pumps else None
+        tasks = [asyncio.create_task(_pump(studio)), asyncio.create_task(_report(studio, hooks))] if pumps else []
         yield
-        if task:
+        for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -46,11 +50,11 @@ def create_app(
         title="dreambooth", version=dreambooth.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
     )  # fmt: skip
-    app.state.studio = studio
+    app.state.studio, app.state.webhooks = studio, hooks
     app.add_middleware(Guard, host=host, names=names, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
-    for part in (api, home, new, play, runs, compare, models):
+    for part in (batch_api, api, batches, home, new, play, runs, compare, models):
         app.include_router(part.router)
     app.add_exception_handler(DreamboothError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
@@ -61,13 +65,27 @@ def create_app(
 
 async def _pump(studio: Studio) -> None:
     """Start what may start, every second."""
+    await _again(lambda: recover(studio), "The queue waits", once=True)
+    await _again(lambda: jobs.pump(studio), "The queue waits")
+
+
+async def _report(studio: Studio, hooks: Webhooks) -> None:
+    """Report what has come of batches to the addresses that are listed; what cannot be reported now waits on the disk."""
+    seen: dict[str, object] = {}
+    await _again(lambda: webhooks.turn(studio, hooks, seen), "Reports wait", once=not hooks.addresses)
+
+
+async def _again(what: Callable[[], object], waits: str, *, once: bool = False) -> None:
+    """Do something every second in a thread; what a disk says goes to the log, and the next second tries again."""
     while True:
         try:
-            await asyncio.to_thread(jobs.pump, studio)
+            await asyncio.to_thread(what)
+            if once:
+                return
         except DreamboothError as error:
-            log.warning("The queue waits: %s", error)
+            log.warning("%s: %s", waits, error)
         except OSError as error:
-            log.warning("The queue waits: %s", error.strerror or error)
+            log.warning("%s: %s", waits, error.strerror or error)
         await asyncio.sleep(TICK)
 
 
@@ -79,7 +97,7 @@ def _style() -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """A sentence for what cannot be done: as JSON where a program asked, else as a page."""
-    status = 404 if isinstance(error, Missing) else 422 if isinstance(error, SettingError) else 500
+    status = 404 if isinstance(error, Missing) else 409 if isinstance(error, Conflict) else 422 if isinstance(error, SettingError) else 500
     setting, reason, fix = (getattr(error, name, "") for name in ("setting", "reason", "fix"))
     if request.url.path.startswith("/api/"):
         return JSONResponse({"setting": setting, "reason": reason or str(error), "fix": fix}, status)

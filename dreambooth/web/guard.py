@@ -19,8 +19,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 COOKIE = "dreambooth"
 SMALL, LARGE = 1 << 20, 1 << 30
 """Bytes of a body: of any request, and of one that brings photos."""
-PHOTOS = "/photos"
-"""The end of the addresses that photos are sent to."""
+PHOTOS = ("/photos", "/upload")
+"""The ends of the addresses that photos are sent to."""
 READING = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import shell_words, shortened
+from dreambooth.core.wording import HALF, shell_words, shortened
 from dreambooth.files.atomic import write_json
 from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
@@ -25,8 +25,12 @@ from dreambooth.setup.runs import FoundRun, run_of
 from dreambooth.setup.states import State, Status, is_alive, process_of
 from dreambooth.web.studio import Missing, Studio
 
+COMMAND = (sys.executable, "-m", "dreambooth")
+"""What a job's words stand behind."""
 MARK = "DREAMBOOTH_JOB"
 """In the environment of a job's process: by this it is known when its server died before it could note it."""
+LONGEST = 30_000
+"""Letters of a word: Linux takes 128 KiB of bytes, Windows 32,767 letters of a whole command."""
 TAIL = 64 << 10
 """Bytes of a log that are read."""
 
@@ -61,6 +65,8 @@ class Job:
     process: Mapping[str, Any] = field(default_factory=dict)
     """As `states.process_of` names it; empty while the job waits."""
     started: float = 0.0
+    priority: int = 0
+    """Those with a higher one are done before those that were added earlier."""
 
     @property
     def command(self) -> str:
@@ -69,9 +75,9 @@ class Job:
 
 
 def read_jobs(studio: Studio) -> list[Job]:
-    """All jobs, in the order in which they were added; files that are damaged are left out."""
+    """All jobs, in the order in which they are done: by priority, then as they were added; files that are damaged are left out."""
     found = [job for path in studio.jobs.glob("*.json") if (job := _read(path))]
-    return sorted(found, key=lambda job: (job.added, job.id))
+    return sorted(found, key=lambda job: (-job.priority, job.added, job.id))
 
 
 def job_named(studio: Studio, name: str) -> Job:
@@ -100,6 +106,7 @@ def status_of(studio: Studio, job: Job) -> Status:
 
 def add(studio: Studio, job: Job) -> Job:
     """Put a job into the queue; raises SettingError where its run has one that waits or runs."""
+    refuse_words(job.words)
     with held(studio.jobs / "queue.lock"):
         for other in of_run(studio, job.run):
             status = status_of(studio, other)
@@ -107,6 +114,14 @@ def add(studio: Studio, job: Job) -> Job:
                 raise SettingError("run", f"{job.run} is {status} already.", fix="Wait for it, or stop it first.")
         _write(studio, job)
     return job
+
+
+def refuse_words(words: Iterable[str]) -> None:
+    """Raise SettingError for a word that no process can be given: the queue would wait for it for ever."""
+    for word in words:
+        if "\0" in word or HALF.search(word) or len(word) > LONGEST:
+            name = word.partition("=")[0] if word.startswith("--") else "command"
+            raise SettingError(name, "it is too long, or holds a letter that no command can be given.", fix="Write it otherwise.")
 
 
 def put_back(studio: Studio, job: Job) -> None:
@@ -141,9 +156,16 @@ def forget(studio: Studio, job: Job) -> None:
 def first(studio: Studio, job: Job) -> None:
     """Move a waiting job to the head of the queue."""
     with held(studio.jobs / "queue.lock"):
-        waiting = [other.added for other in read_jobs(studio) if not other.process]
+        waiting = [other for other in read_jobs(studio) if not other.process]
         if not job_named(studio, job.id).process:
-            _write(studio, replace(job, added=min([job.added, *waiting]) - 1))
+            highest = max(other.priority for other in (job, *waiting))
+            _write(studio, replace(job, added=min(other.added for other in (job, *waiting)) - 1, priority=highest))
+
+
+def prefer(studio: Studio, job: Job, priority: int) -> None:
+    """Give a job another priority; one that is at work is not interrupted for it."""
+    with held(studio.jobs / "queue.lock"):
+        _write(studio, replace(job_named(studio, job.id), priority=priority))
 
 
 def of_run(studio: Studio, run: str) -> list[Job]:
@@ -224,7 +246,7 @@ def _start(studio: Studio, job: Job) -> Job:
         own = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     with (studio.jobs / f"{job.id}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dreambooth", *job.words], cwd=studio.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [*COMMAND, *job.words], cwd=studio.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, MARK: job.id, "PYTHONIOENCODING": "utf-8"}, **own,
         )  # fmt: skip
     job = replace(job, process=process_of(process.pid))

@@ -2,6 +2,7 @@
 
 ROOT/NAME/                      a run
 ROOT/photos/ID/                 photos that were dropped for it
+ROOT/batches/ID/                a batch: its table, its photos, and what it has made in models/
 ROOT/models/                    base models of one's own: pipeline folders and single files
 ROOT/.dreambooth/drafts/ID.json what was typed so far
 ROOT/.dreambooth/jobs/ID.*      what waits and runs: its words, its settings, its log
@@ -22,12 +23,16 @@ OWN = ".dreambooth"
 DEPTH = 4
 """Levels below the root on which runs are found."""
 LONGEST = 80
-TAKEN = frozenset({"photos", "models"})
+TAKEN = frozenset({"photos", "models", "batches"})
 """Names in the root that are no run's."""
 
 
 class Missing(SettingError):
     """Nothing of that name is in the root."""
+
+
+class Conflict(SettingError):
+    """It cannot be done now, or not beside what was done before."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class Studio:
     @property
     def jobs(self) -> Path:
         return self.own / "jobs"
+
+    @property
+    def batches(self) -> Path:
+        return self.root / "batches"
 
     def photos(self, draft: str) -> Path:
         """Where a draft's photos lie."""

@@ -5,15 +5,22 @@ The killed driver starts two more processes that load Ray; it is run by `pytest 
 
 import json
 import os
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.batch import quick
+from dreambooth.bench.batch.config import BatchConfig, RemovalConfig
+from dreambooth.bench.batch.jobs import Request
+from dreambooth.bench.batch.removal import carry_out, removal
+from dreambooth.bench.batch.run import Ended, batch
 from dreambooth.bench.board import Board
 from dreambooth.bench.executors import Ray, task
 from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
+from tests import tiny
 from tests.bench import works
 from tests.bench.test_executors import start
 
@@ -106,7 +113,8 @@ def test_a_killed_node_loses_nothing_its_job_goes_on_elsewhere_from_the_storage(
     assert sorted(row.key for row in kept) == ["job-0", "job-1"]
     for job in jobs:  # what is finished is here, and there
         assert (Path(job.folder) / "checkpoint-14" / "state.json").is_file()
-        assert (tmp_path / "storage" / "rows" / f"{job.key}.json").is_file()
+        with tarfile.open(tmp_path / "storage" / "jobs" / f"{job.key}.tar") as tar:
+            assert {"row.json", "checkpoint-14/state.json"} <= set(tar.getnames())
 
 
 def test_a_job_whose_folder_cannot_be_written_fails_alone(cluster, tmp_path):
@@ -149,6 +157,7 @@ def test_a_folder_that_is_another_one_on_the_worker_is_refused(cluster, tmp_path
 DRIVER = """
 import sys
 from dreambooth.bench.executors import Ray
+from tests import tiny
 from tests.bench import works
 if __name__ == "__main__":
     folder, address = sys.argv[1], "ADDRESS"
@@ -160,21 +169,19 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_killed_driver_loses_nothing_and_the_same_plan_does_only_what_is_missing(cluster, tmp_path):
-    rows = tmp_path / "storage" / "rows"
     driver = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
     assert driver.stdout
     moved = [line for line in read_until(driver.stdout, "JobProgress job-1", times=3) if line.startswith("JobProgress job-1")]
     assert len(moved) == 3
     driver.kill()
     driver.wait()
-    kept = {path.name: path.stat().st_mtime_ns for path in rows.iterdir()}
-    assert list(kept) == ["job-0.json"]
+    with tarfile.open(tmp_path / "storage" / "jobs" / "job-0.tar") as tar:
+        assert "row.json" in tar.getnames()
     again = start(DRIVER.replace("ADDRESS", cluster.address), tmp_path)
     output = again.communicate(timeout=120)[0].split("\n")
     assert len([line for line in output if line.startswith("Finished")]) == 3
     assert not [line for line in output if line.startswith("JobProgress job-0")]  # its row was there
-    assert rows.joinpath("job-0.json").stat().st_mtime_ns == kept["job-0.json"]
-    assert json.loads((rows / "job-1.json").read_text())["scores"]["first"]["value"] > 0  # it went on from a checkpoint
+    assert json.loads((tmp_path / "home" / "job-1" / "row.json").read_text())["scores"]["first"]["value"] > 0  # from a checkpoint
 
 
 def read_until(lines, beginning: str, *, times: int):
@@ -205,3 +212,25 @@ def test_what_no_node_can_hold_and_a_cluster_that_is_not_there_are_refused_by_na
         done(executor(cluster, gpus_per_job=0.5), [works.job(tmp_path)])
     with pytest.raises(SettingError, match=r"--address: no Ray cluster answers at 127\.0\.0\.1:1"):
         done(Ray(address="127.0.0.1:1"), [works.job(tmp_path)])
+
+
+@pytest.mark.parametrize("over", ["a shared disk", "a storage"])
+def test_a_batch_over_a_cluster_is_done_once_and_its_customers_are_deleted(cluster, tmp_path, pipelines, over):
+    storage = f"file://{tmp_path}/storage" if over == "a storage" else None
+    for name in ("mug", "rex", "odd"):
+        tiny.photos(tmp_path / "photos" / name)
+    table = tmp_path / "t.csv"
+    table.write_text("subject,class,photos\nmug,mug,photos/mug\nlost,mug,photos/lost\nodd,unlike,photos/odd\nrex,dog,photos/rex\n")
+    base = str(pipelines("stable_diffusion"))
+    training = {"pretrained_model_name_or_path": base, "method": "lora", "resolution": 16, "identifier": "sks"}
+    executor = {"kind": "ray", "address": cluster.address, "storage": storage}
+    out = {"table": str(table), "output_dir": str(tmp_path / "out"), "executor": executor}
+    request = Request(BatchConfig.parse({**out, "accept": "fidelity > 0.5", "retry": ("max_train_steps=x2",)}), training)
+    for tries in (4, 0):
+        *events, ended = batch(request, work=quick.work)
+        assert isinstance(ended, Ended) and sum(isinstance(event, Finished) for event in events) == tries
+        assert [one.status for one in ended.entries] == ["accepted", "failed", "needs a person", "accepted"]
+    assert (tmp_path / "out" / ended.entries[3].path).read_bytes().decode() == ended.entries[3].sha256
+    carry_out(removal(RemovalConfig(subject="rex", output_dir=str(tmp_path / "out"), storage=storage)))
+    left = {path.name.partition(".")[0] for path in (tmp_path / "storage").rglob("*.*")} if storage else set[str]()
+    assert ended.entries[3].sha256 not in left and not (tmp_path / "photos" / "rex").exists()

@@ -9,10 +9,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 from dreambooth.bench.job import Job, JobProgress, Row, Stop
+from dreambooth.bench.rows import read_row
 from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.files.atomic import whole_folder, write_json
 
 LOCKS: list[object] = []
+ROW = "row.json"
 
 
 def job(folder: str | Path, number: int = 0, **settings) -> Job:
@@ -36,6 +38,8 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
     """Steps with a checkpoint each, from the last checkpoint on; `first` in the scores is the step that this attempt began with."""
     settings, folder = job.settings, Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / ROW).exists():
+        return read_row(folder / ROW)
     _misbehave(settings, folder)
     first = max((int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*")), default=0)
     steps = settings.get("steps", 3)
@@ -56,7 +60,9 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
         if settings.get("polite", True) and stop():
             (folder / "saved").touch()
             raise Interrupted("saved")
-    return row(job, first=float(first), steps=float(steps))
+    made = row(job, first=float(first), steps=float(steps))
+    write_json(folder / ROW, made.plain())
+    return made
 
 
 def _misbehave(settings: dict, folder: Path) -> None:

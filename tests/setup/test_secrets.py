@@ -103,9 +103,9 @@ def test_the_traceback_of_a_job_is_kept_without_passwords(tmp_path):
     try:
         raise KeyError(f"s3://me:pass@host/{TOKEN}")
     except KeyError as error:
-        trouble = _unforeseen(job, error)
+        failed = _unforeseen(job, error)
     kept = (tmp_path / "traceback.txt").read_text()
-    assert "KeyError" in kept and not any(word in text for text in (kept, str(trouble)) for word in ("me:pass", TOKEN))
+    assert "KeyError" in kept and not any(word in text for text in (kept, failed.reason) for word in ("me:pass", TOKEN))
 
 
 def test_a_bench_takes_no_token_to_its_workers(capsys):

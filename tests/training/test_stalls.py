@@ -80,3 +80,8 @@ def test_no_setting_makes_an_update_read_one(settings, pipelines, tmp_path, stal
 def test_nor_does_a_family(family, pipelines, tmp_path, stalls):
     run(pipelines, tmp_path, family, method="lora", with_prior_preservation=False)
     assert not stalls
+
+
+def test_nor_do_steps_within_the_backward_pass(pipelines, tmp_path, stalls):
+    run(pipelines, tmp_path, method="full", with_prior_preservation=False, max_grad_norm=0, fused_backward_pass=True)
+    assert not stalls

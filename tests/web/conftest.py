@@ -1,7 +1,9 @@
 """A server over a folder of its own, without a network; a finished run in it, and a training that replays what one has said."""
 
+import contextlib
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,16 @@ pytest.importorskip("fastapi", reason="the app needs the extra ui (pip install '
 
 from fastapi.testclient import TestClient
 
+from benchmarks.batch import quick
 from dreambooth.setup.states import own_process
+from dreambooth.web import jobs
 from dreambooth.web.app import create_app
 from dreambooth.web.studio import Studio
 from tests import tiny
 
 ORIGIN = {"origin": "http://localhost"}
+DEAD = 2**22 + 1
+"""No process of this machine."""
 
 
 @pytest.fixture
@@ -47,6 +53,33 @@ def not_started(monkeypatch):
 
     monkeypatch.setattr("dreambooth.web.jobs.subprocess.Popen", Process)
     return started
+
+
+@pytest.fixture
+def rooted(client, studio, pipelines, monkeypatch):
+    """The client of a server that is at home in its root, as `dreambooth ui` is, with photos of two subjects there."""
+    monkeypatch.chdir(studio.root)
+    for name in ("rex", "mug-red"):
+        tiny.photos(studio.root / "photos" / name)
+    return client
+
+
+@pytest.fixture
+def worked(studio, monkeypatch):
+    """The queue's jobs are done here and at once, by `dreambooth batch` with work that computes nothing; returns what does the next."""
+
+    class Process:
+        pid = DEAD
+
+        def __init__(self, words, stdout, **other):
+            with os.fdopen(os.dup(stdout.fileno()), "w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                self.code = quick.run(list(words[len(jobs.COMMAND) :]))
+
+        def wait(self):
+            return self.code
+
+    monkeypatch.setattr("dreambooth.web.jobs.subprocess.Popen", Process)
+    return lambda: jobs.pump(studio)
 
 
 def png(colour="red", size=(32, 32)) -> bytes:

@@ -29,6 +29,8 @@ from dreambooth.setup.roles import models
 from dreambooth.training.masks import MASKS
 
 FIRST, SECOND = "first", "second"
+SEED = 0
+"""Unless the table or the command says another: the same row is the same model, wherever it is done."""
 WRITES = ("rows", "jobs", "shared", "by-subject", "subjects", "shown", "index.csv", "index.html")
 """Names below the output folder that a batch writes."""
 
@@ -74,13 +76,13 @@ class Request:
 def job_of(request: Request, product: Product, attempt: str = FIRST) -> Job:
     """The row's first or second try. Raises SettingError for settings that cannot be, before anything is done of it."""
     own = _own(request)
-    given = {**own, **relative(product.settings, beside=own), "class_noun": product.noun}
+    given = {"seed": SEED, **own, **relative(product.settings, beside=own), "class_noun": product.noun}
     if attempt == SECOND:
         given |= relative(request.retry, beside=given)
     settings, config = settled(given, {name: value for name, value in request.evaluation.items() if name in ENCODERS})
     _refuse(request, product, config)
     job = Job(
-        "", "batch", attempt, product.subject, int(get(config, flags(type(config))["seed"].path) or 0), product.noun, is_live(product.noun),
+        "", "batch", attempt, product.subject, int(get(config, flags(type(config))["seed"].path)), product.noun, is_live(product.noun),
         str(product.photos), settings, request.evaluation, keep=request.config.keep, shared=str(request.root / "shared"),
     )  # fmt: skip
     weights, photos = weights_digest(config.model, job.examined.encoders), photos_digest(job.photos, None)

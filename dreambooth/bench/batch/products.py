@@ -83,6 +83,7 @@ def _row(line: int, cells: Mapping[str, str], folder: Path, names: Counter[str],
         if not cells["class"]:
             raise SettingError("class", "is empty.", fix="Say what it is: mug.")
         photos = folder / Path(cells.get("photos") or name).expanduser()
+        photos = photos.resolve() if ".." in photos.parts else photos  # messages and files name the folder, not the way to it
         scan(str(photos))
         settings = {flag: cell for flag, cell in cells.items() if flag not in OWN and cell}
         _refuse_deeds(settings, given)

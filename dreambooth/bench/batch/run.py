@@ -7,6 +7,7 @@ loses nothing that was finished, and another rule trains nothing anew.
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -211,14 +212,12 @@ def batch(request: Request, *, stop: Stop = never, work: Work = work) -> Iterato
     with claimed(request.root, "batch"):
         try:
             while True:
-                events = request.config.executor.run(turn.jobs(), work, partial(write_row, request.root), stop=stop)
-                try:
+                done = request.config.executor.run(turn.jobs(), work, partial(write_row, request.root), stop=stop)
+                with closing(done) as events:  # closed, it lets its jobs save
                     for event in events:
                         yield from turn.decided()
                         turn.take(event)
                         yield event
-                finally:
-                    events.close()  # lets its jobs save
                 yield from turn.decided()
                 if stop():
                     raise Interrupted("Stopped; the same command goes on from here.")

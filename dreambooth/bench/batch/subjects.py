@@ -58,6 +58,14 @@ class Subjects:
             return None
         return Made(noted["subject"], noted["photos"], noted["key"], tuple(key for key in noted["keys"] if is_plain_name(key)))
 
+    def noted(self, name: str, photos: Path) -> Made:
+        """What is known of a subject; one whose turn has not come is noted, so that it can be removed as any other."""
+        made = self.find(name)
+        if made is None:
+            made = Made(name, str(photos))
+            write_json(self._file(name), asdict(made))
+        return made
+
     def all(self) -> Iterator[Made]:
         """Every subject that is known."""
         for path in sorted((self.root / SUBJECTS).glob("*.json")):

@@ -1,14 +1,12 @@
-"""One attempt at a job, the same in every place: folders brought near, work done, its row kept, or a word about what went wrong."""
+"""One attempt at a job, the same in every place: folders brought near, work done, its row kept, or the reason why there is none."""
 
 import sys
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from dreambooth.bench.executors.base import Keep
-from dreambooth.bench.executors.storage import StoredRows, near
+from dreambooth.bench.executors.storage import is_url, near
 from dreambooth.bench.job import Failed, Finished, Job, JobProgress, Row, Stop, Work
 from dreambooth.core.errors import DreamboothError, Interrupted, SettingError, first_line, redacted
 from dreambooth.files.atomic import write_text
@@ -18,23 +16,13 @@ LAST_MOVES = 4
 """Moves that a job may still make after it was asked to stop: time for a training to reach its own check, and to save."""
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Why an attempt left no row; the words are those of `Failed`."""
-
-    reason: str
-    kind: Literal["request", "run", "error"]
-
-
-def attempt(job: Job, work: Work, keep: Keep | None, stop: Stop) -> Generator[JobProgress, None, Row | Trouble | None]:
+def attempt(job: Job, work: Work, keep: Keep | None, stop: Stop) -> Generator[JobProgress, None, Finished | Failed | None]:
     """Do the job once. Its row is kept before it is returned, and after everything that the job leaves is in its place.
 
     Closed, it lets the job save, as when `stop` says so; returns None for a job that was stopped before its end.
     """
     is_closed = False
     try:
-        if isinstance(keep, StoredRows) and (found := keep.find(job.key)):
-            return found  # its worker died before it could say so, or the bench did
         with near(job) as (own, send):
             moves, left = work(own, lambda: is_closed or stop()), LAST_MOVES
             while True:
@@ -56,45 +44,41 @@ def attempt(job: Job, work: Work, keep: Keep | None, stop: Stop) -> Generator[Jo
                         is_closed = True
         if keep:
             keep(row)
-        return row
+        return Finished(job, row)
     except Interrupted:
         return None
     except SettingError as error:
-        return Trouble(str(error), "request")
+        return Failed(job, str(error), "request")
     except DreamboothError as error:
-        return Trouble(str(error), "run")
+        return Failed(job, str(error), "run")
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # a panic of a library in Rust is no Exception
         return _unforeseen(job, error)
 
 
-def ended(job: Job, result: Row | Trouble, attempts: int = 1) -> Finished | Failed:
-    """The event with which a job ends."""
-    return Finished(job, result) if isinstance(result, Row) else Failed(job, result.reason, result.kind, attempts)
-
-
-def _unforeseen(job: Job, error: BaseException) -> Trouble:
+def _unforeseen(job: Job, error: BaseException) -> Failed:
     """What was not raised on purpose: memory and disk in their own words, anything else as a fault whose traceback is kept."""
     from dreambooth.core.device import is_out_of_memory  # torch: a worker's start need not wait for it
 
     if is_out_of_memory(error):
-        return Trouble(f"Out of memory: {first_line(error)}. Fewer jobs at a time, or a smaller --resolution, need less.", "run")
+        return Failed(job, f"Out of memory: {first_line(error)}. Fewer jobs at a time, or a smaller --resolution, need less.", "run")
     problem = in_words(error, Path(job.folder))
     if problem:
-        return Trouble(f"{problem}{'' if failing(error) else _kept(job)}", "run")
+        return Failed(job, f"{problem}{'' if failing(error) else _kept(job)}", "run")
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return Trouble(f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}, line {frame.lineno}){_kept(job)}", "error")
+    where = f"({Path(frame.filename).name}, line {frame.lineno})"
+    return Failed(job, f"{type(error).__name__}: {first_line(error)} {where}{_kept(job)}", "error")
 
 
 def _kept(job: Job) -> str:
     """The traceback beside the job's files, where that is a folder of this machine; where it is, in words."""
-    if "://" in job.folder or not Path(job.folder).is_dir():
-        print(redacted(traceback.format_exc()), file=sys.stderr)  # the worker's own log is all there is
+    path, text = Path(job.folder) / "traceback.txt", redacted(traceback.format_exc())
+    if is_url(job.folder) or not path.parent.is_dir():
+        print(text, file=sys.stderr)  # the worker's own log is all there is
         return ""
-    path = Path(job.folder) / "traceback.txt"
     try:
-        write_text(path, redacted(traceback.format_exc()))
+        write_text(path, text)
     except (OSError, DreamboothError):
         return ""
     return f"; see {path}"

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WORKERS = 2
 """On this machine without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
-SECONDS_BETWEEN_LOOKS = 5.0
-"""How often the cluster is asked which machines it has."""
-SECONDS_BETWEEN_WARNINGS = 60.0
+SECONDS_TO_ANSWER = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +28,8 @@ class Places:
 
     def __init__(self, settings: "Ray", ray: Any):
         self.settings, self.ray = settings, ray
-        self.due = self.warn_at = 0.0
-        self.was_possible = False
-        self.machines: list[dict[str, float]] = []
-        has_gpus = any(machine.get("GPU") for machine in self._look())
+        self.was_possible, self.is_waiting = False, False
+        has_gpus = any(machine.get("GPU") for machine in self._machines())
         self.share = float(has_gpus) if settings.gpus_per_job is None else settings.gpus_per_job
         """Decided once: jobs of a cluster whose GPUs have gone wait for others, rather than crawl on its CPUs."""
         if settings.workers and settings.gpus_per_job is None and not has_gpus and settings.address != "local":
@@ -42,30 +37,26 @@ class Places:
 
     def count(self) -> int:
         """Jobs that there may be at a time; raises SettingError where no machine has ever been able to take one."""
-        found = sum(self._of(machine) for machine in self._look())
+        machines = self._machines()
+        found = sum(map(self._held_by, machines))
         if self.settings.workers and (found or self.settings.address != "local"):
             return self.settings.workers
-        if found:
-            self.was_possible, self.warn_at = True, time.monotonic() + SECONDS_BETWEEN_WARNINGS
-        elif not self.was_possible:
-            offers = "; ".join(f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in self.machines)
+        if not found and not self.was_possible:
+            offers = "; ".join(f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in machines)
             asked = f"{self.settings.cpus_per_job:g} CPUs and {self.share:g} of a GPU"
             fix = "Lower --cpus_per_job or --gpus_per_job (0: no GPU); for a cluster that grows on demand, say how far with --workers."
             setting = "--gpus_per_job" if self.share else "--cpus_per_job"
             raise SettingError(setting, f"no machine has {asked} for a job; they have {offers}.", fix=fix)
-        elif time.monotonic() > self.warn_at:
+        if not found and not self.is_waiting:
             log.warning("No machine of the cluster can take a job now; waiting for one.")
-            self.warn_at = time.monotonic() + SECONDS_BETWEEN_WARNINGS
+        self.was_possible, self.is_waiting = True, not found
         return found
 
-    def _look(self) -> list[dict[str, float]]:
-        """What each machine of the cluster has, as of a few seconds ago."""
-        if time.monotonic() > self.due:
-            self.machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            self.due = time.monotonic() + SECONDS_BETWEEN_LOOKS
-        return self.machines
+    def _machines(self) -> list[dict[str, float]]:
+        """What each machine of the cluster has."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
-    def _of(self, machine: dict[str, float]) -> int:
+    def _held_by(self, machine: dict[str, float]) -> int:
         by_cores = int(machine.get("CPU", 0.0) / self.settings.cpus_per_job)
         return min(by_cores, int(machine.get("GPU", 0.0)) * int(1 / self.share)) if self.share else by_cores
 
@@ -96,10 +87,10 @@ def joined(ray: Any, settings: "Ray") -> Iterator[Any]:
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit() and "://" not in address:
-            socket.create_connection((host, int(port)), timeout=SECONDS_BETWEEN_LOOKS).close()  # Ray itself would knock for minutes
+            socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()  # Ray itself would knock for minutes
         places = _places_here(settings) if address == "local" else 0
         options = {"include_dashboard": False, "num_cpus": math.ceil(places * settings.cpus_per_job)} if places else {}
-        with _own_sigterm(), _threads(max(1, _cores() // places) if places else 0):
+        with _starting(places):
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
         fix = "Start one with: ray start --head (docs/cluster.md), or use --address local."
@@ -119,28 +110,18 @@ def _places_here(settings: "Ray") -> int:
     return settings.workers or by_gpus or DEFAULT_WORKERS
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """A block in which new processes are given their part of the cores, from before their first library is loaded."""
-    names = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if count and name not in os.environ]
-    os.environ.update(dict.fromkeys(names, str(count)))
+def _starting(places: int) -> Iterator[None]:
+    """A block in which new processes are given the part of the cores that each of some places has, from before their first library is
+    loaded. Afterwards SIGTERM means what it meant before: Ray has it end this process at once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    names = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if places and name not in os.environ]
+    before = signal.getsignal(signal.SIGTERM)
+    os.environ.update(dict.fromkeys(names, str(max(1, cores // max(1, places)))))
     try:
         yield
     finally:
         for name in names:
             os.environ.pop(name, None)
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """A block after which SIGTERM means what it meant before: Ray has it end this process at once."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable
 from typing import Literal
 
-from dreambooth.bench.executors.attempt import attempt, ended
+from dreambooth.bench.executors.attempt import attempt
 from dreambooth.bench.executors.base import Executor, Keep
 from dreambooth.bench.job import Event, Job, Started, Stop, Work, never
 
@@ -17,7 +17,7 @@ class Inline(Executor):
         """The jobs' events as they come."""
         for job in jobs:
             yield Started(job)
-            result = yield from attempt(job, work, keep, stop)
-            if result is None or stop():
+            end = yield from attempt(job, work, keep, stop)
+            if end is None or stop():
                 return
-            yield ended(job, result)
+            yield end

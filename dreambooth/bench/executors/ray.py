@@ -6,21 +6,21 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from dreambooth.bench.board import FAILURES, Board
-from dreambooth.bench.executors.attempt import Trouble, ended
 from dreambooth.bench.executors.base import GRACE_SECONDS, Executor, Keep
 from dreambooth.bench.executors.cluster import Places, joined, library
 from dreambooth.bench.executors.storage import Storage, is_url, open_url
-from dreambooth.bench.executors.task import TOKEN, do
-from dreambooth.bench.job import Event, Failed, Job, JobProgress, Row, Started, Stop, Work, never
+from dreambooth.bench.executors.task import do
+from dreambooth.bench.job import Event, Failed, Finished, Job, JobProgress, Started, Stop, Work, never
 from dreambooth.core.errors import DreamboothError, RunError, SettingError
 from dreambooth.files.atomic import writable_folder
-from dreambooth.files.places import remove
+from dreambooth.files.leftovers import prefix
 
 SECONDS_BETWEEN_NEWS = 0.2
 REFUSALS = 3
@@ -59,7 +59,7 @@ class Ray(Executor):
         self.check()
         storage = Storage(self.storage) if self.storage else None
         with joined(library(self), self) as ray:
-            events = _Tasks(self, ray, storage, work, storage.rows if storage else keep).run(jobs, stop)
+            events = _Tasks(self, ray, storage, work, None if storage else keep).run(jobs, stop)
             yield from storage.brought(events, keep) if storage else events
 
 
@@ -131,13 +131,13 @@ class _Tasks:
             self.never_begun = 0
             yield Started(job, where)
         yield from (JobProgress(*one) for one in moved)
-        for key, trouble in troubles.items():
+        for key, (reason, kind) in troubles.items():
             answer, job = jobs[key]
             if not self.ray.wait([answer], timeout=0)[0]:
                 del self.running[answer]
                 self.held.add(answer)
                 log.warning("A GPU gets no more jobs: %d in a row have failed on it.", FAILURES)
-                yield ended(job, Trouble(*trouble), self.begun.pop(key))
+                yield Failed(job, reason, kind, self.begun.pop(key))
 
     def _ended(self, answer: Any) -> Iterator[Event]:
         """The last event of a job."""
@@ -146,9 +146,9 @@ class _Tasks:
             return
         attempts = self.begun.pop(job.key, 0)
         try:
-            result: Row | Trouble | None = self.ray.get(answer)
-            if result:
-                yield ended(job, result, attempts)
+            end: Finished | Failed | None = self.ray.get(answer)
+            if end:
+                yield replace(end, job=job, **({"attempts": attempts} if isinstance(end, Failed) else {}))
         except self.ray.exceptions.RayError as error:
             reason = _in_words(error)
             if not attempts:
@@ -176,13 +176,12 @@ class _Tasks:
 def _mark(folder: Path) -> str:
     """A file in the job's folder by which a worker sees that its own folder of that name is the same one; returns its name.
 
-    It has a new name each time: a machine that has looked for a file in vain may go on saying for a while that it is not there.
+    It has a new name each time: a machine that has looked for a file in vain may go on saying for a while that it is not there. Like
+    whatever is not finished, it is swept away when this process is no more.
     """
-    token = f"{TOKEN}{uuid.uuid4().hex}"
+    token = f"{prefix()}{uuid.uuid4().hex}"
     writable_folder(folder, "--output_dir")
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{TOKEN}*"):
-        remove(old, root=folder)
     (folder / token).touch()
     return token
 

@@ -1,37 +1,36 @@
 """A job's folders near, while it is done; and a bench whose machines share no disk but a storage.
 
 A folder with "://" is on a storage, one without it is used where it is. What is on a storage is brought at the start of a job; what is
-new goes there whenever a checkpoint is saved, and at the end: a folder is one tar file there, which is replaced as a whole.
+new goes there whenever a checkpoint is saved, and at the end, with the job's row in it: a folder is one tar file there, which is replaced
+as a whole.
 """
 
 import getpass
 import hashlib
-import json
 import logging
 import os
 import tarfile
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
 from filelock import FileLock
 
 from dreambooth.bench.executors.base import Keep
-from dreambooth.bench.job import Event, Failed, Finished, Job, Row
-from dreambooth.bench.rows import as_row
-from dreambooth.core.errors import DreamboothError, RunError, SettingError, first_line, redacted
-from dreambooth.core.wording import written_out
+from dreambooth.bench.job import Event, Failed, Finished, Job
+from dreambooth.core.errors import DreamboothError, RunError, SettingError, first_line
 from dreambooth.files.atomic import whole_file, writable_folder
 from dreambooth.files.digests import tree_digest
 from dreambooth.files.leftovers import PREFIX, prefix, sweep
 from dreambooth.files.locks import LOCK
 from dreambooth.files.places import is_inside, private_folder, remove
-from dreambooth.files.reading import Damaged
 
 TRIES = 3
 ORPHAN_SECONDS = 30.0
@@ -40,6 +39,7 @@ AT_A_TIME = 4
 """Finished jobs that are brought home at a time, while others go on."""
 
 log = logging.getLogger(__name__)
+Rest = ParamSpec("Rest")
 Answer = TypeVar("Answer")
 
 
@@ -73,7 +73,7 @@ def near(job: Job) -> Iterator[tuple[Job, Callable[[], None]]]:
 
         def try_to_send() -> None:
             try:
-                send(folder, job.folder)
+                send(job.folder, folder)
             except RunError as error:  # the next time sends it, too
                 log.warning("%s", error)
 
@@ -82,96 +82,71 @@ def near(job: Job) -> Iterator[tuple[Job, Callable[[], None]]]:
         except BaseException:
             try_to_send()  # the error that brought us here is the one to tell
             raise
-        send(folder, job.folder)
+        send(job.folder, folder)
 
 
-def send(folder: Path, url: str) -> None:
+def retried(action: Callable[Concatenate[str, Rest], Answer]) -> Callable[Concatenate[str, Rest], Answer]:
+    """An action on a URL, tried a few times, since networks stumble; a storage that stays away is a RunError."""
+
+    @wraps(action)
+    def tried(url: str, /, *rest: Rest.args, **options: Rest.kwargs) -> Answer:
+        for number in range(TRIES):
+            try:
+                return action(url, *rest, **options)
+            except SettingError:
+                raise
+            except Exception as error:
+                if number + 1 == TRIES:
+                    what = f"{type(error).__name__}: {first_line(error)}"
+                    raise RunError(f"{url} cannot be used, tried {TRIES} times: {what}. What was finished is kept.") from error
+                time.sleep(4.0**number)
+        raise AssertionError("one of the tries returns or raises")
+
+    return tried
+
+
+@retried
+def send(url: str, folder: Path) -> None:
     """A folder as one file on a storage, whole or not at all. Half-written files and links that lead out of it stay."""
-
-    def pack() -> None:
-        with _written(url) as target, tarfile.open(fileobj=target, mode="w|", dereference=True) as tar:
-            for path in sorted(folder.rglob("*")):
-                name = path.relative_to(folder)
-                if is_inside(path, folder) and not any(part.startswith(PREFIX) or part == LOCK for part in name.parts):
-                    tar.add(path, name, recursive=False)
-
-    tried(url, pack)
+    with _written(url) as target, tarfile.open(fileobj=target, mode="w|", dereference=True) as tar:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if is_inside(path, folder) and not any(part.startswith(PREFIX) or part == LOCK for part in name.parts):
+                tar.add(path, name, recursive=False)
 
 
+@retried
 def fetch(url: str, folder: Path) -> bool:
     """Bring what was sent into a folder; False where there is nothing."""
     files, place = open_url(url)
-
-    def unpack() -> bool:
-        files.invalidate_cache()
-        if not files.exists(place):
-            return False
-        with files.open(place, "rb") as source, tarfile.open(fileobj=source, mode="r|") as tar:
-            tar.extractall(folder, filter="data")  # no name or link in it leads out of the folder
-        return True
-
-    return tried(url, unpack)
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows on a storage: workers put them there, whoever runs the plan again finds them. Can be sent to other machines."""
-
-    storage: str
-
-    def __call__(self, row: Row) -> None:
-        """Put a row in its place, whole or not at all."""
-        text = written_out(json.dumps(row.plain(), ensure_ascii=False, default=str)).encode()
-
-        def write() -> None:
-            with _written(self._url(row.key)) as target:
-                target.write(text)
-
-        tried(self.storage, write)
-
-    def find(self, key: str) -> Row | None:
-        """The row of a finished job."""
-        files, root = open_url(self._url(key))
-
-        def read() -> bytes | None:
-            files.invalidate_cache()
-            return files.cat_file(root) if files.exists(root) else None
-
-        text = tried(self.storage, read)
-        try:
-            row = as_row(text) if text else None
-            if row and row.key != key:
-                raise Damaged("it is another job's")
-            return row
-        except Damaged as error:
-            log.warning("%s/rows/%s.json is no row of a bench (%s); its job is done anew.", redacted(self.storage), key, error)
-            return None
-
-    def _url(self, key: str) -> str:
-        return f"{self.storage.rstrip('/')}/rows/{key}.json"
+    if not files.exists(place):
+        return False
+    with files.open(place, "rb") as source, tarfile.open(fileobj=source, mode="r|") as tar:
+        tar.extractall(folder, filter="data")  # no name or link in it leads out of the folder
+    return True
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What is where on a storage: jobs/KEY.tar, photos/DIGEST.tar, rows/KEY.json."""
+    """What is where on a storage: jobs/KEY.tar and photos/DIGEST.tar."""
 
     url: str
     sent: set[str] = field(default_factory=set, compare=False, repr=False)
     """Photos that this bench has sent already: many jobs learn from the same."""
 
-    @property
-    def rows(self) -> StoredRows:
-        return StoredRows(self.url)
-
     def away(self, job: Job) -> Job:
         """The job as other machines can do it; its photos are sent unless they are on a storage already."""
         photos = Path(job.photos)
-        far = self._send(photos) if not is_url(job.photos) and photos.is_dir() else job.photos
-        return replace(job, folder=self._folder(job), photos=far, shared=f"{self.url.rstrip('/')}/shared")
+        if not is_url(job.photos) and photos.is_dir():
+            job = replace(job, photos=_photos_url(self.url, photos))
+            if job.photos not in self.sent:
+                send(job.photos, photos)
+                self.sent.add(job.photos)
+        return replace(job, folder=_job_url(self.url, job.key), shared=f"{self.url.rstrip('/')}/shared")
 
     def brought(self, events: Generator[Event, None, None], keep: Keep | None) -> Generator[Event, None, None]:
         """The same events; a job is `Finished` when what it has left is here."""
-        coming: list[Future[Event]] = []
+        coming = deque[Future[Event]]()
         pool = ThreadPoolExecutor(AT_A_TIME)
         try:
             for event in events:
@@ -179,12 +154,11 @@ class Storage:
                     coming.append(pool.submit(self._bring, event, keep))
                 else:
                     yield event
-                for one in [one for one in coming if one.done() or len(coming) > 2 * AT_A_TIME]:
-                    coming.remove(one)
-                    yield one.result()
+                while coming and (coming[0].done() or len(coming) > 2 * AT_A_TIME):
+                    yield coming.popleft().result()
             yield from (one.result() for one in coming)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # stopped early: rows are on the storage, and the next start brings them
+            pool.shutdown(wait=False, cancel_futures=True)  # stopped early: all is on the storage, and the next start brings it
             events.close()
 
     def _bring(self, finished: Finished, keep: Keep | None) -> Event:
@@ -192,31 +166,32 @@ class Storage:
         job = finished.job
         try:
             Path(job.folder).mkdir(parents=True, exist_ok=True)
-            fetch(self._folder(job), Path(job.folder))
+            fetch(_job_url(self.url, job.key), Path(job.folder))
             if keep:
                 keep(finished.row)
         except (DreamboothError, OSError) as error:
             return Failed(job, f"It is finished, but could not be brought here: {error} Start the bench again to bring it.", "run")
         return finished
 
-    def _folder(self, job: Job) -> str:
-        return f"{self.url.rstrip('/')}/jobs/{job.key}.tar"
-
-    def _send(self, photos: Path) -> str:
-        url = _photos_url(self.url, photos)
-        if url not in self.sent:
-            send(photos, url)
-            self.sent.add(url)
-        return url
-
 
 def forget(url: str, keys: Iterable[str], photos: Path) -> None:
     """Delete what a storage keeps of some jobs and of a folder of photos; raises RunError where it does not answer."""
-    root = url.rstrip("/")
-    names = [f"{root}/jobs/{key}.tar" for key in keys] + [f"{root}/rows/{key}.json" for key in keys]
-    for name in [*names, *([_photos_url(url, photos)] if photos.is_dir() else [])]:
-        files, place = open_url(name)
-        tried(url, lambda files=files, place=place: files.rm(place) if files.exists(place) else None)
+    for key in keys:
+        _delete(_job_url(url, key))
+        _delete(f"{url.rstrip('/')}/rows/{key}.json")  # an earlier version put rows beside the folders
+    if photos.is_dir():
+        _delete(_photos_url(url, photos))
+
+
+@retried
+def _delete(url: str) -> None:
+    files, place = open_url(url)
+    if files.exists(place):
+        files.rm(place)
+
+
+def _job_url(url: str, key: str) -> str:
+    return f"{url.rstrip('/')}/jobs/{key}.tar"
 
 
 def _photos_url(url: str, photos: Path) -> str:
@@ -226,7 +201,7 @@ def _photos_url(url: str, photos: Path) -> str:
 
 
 def open_url(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path there; raises SettingError for one that nothing here can open."""
+    """fsspec's file system for a URL, as it is now, and the path there; raises SettingError for one that nothing here can open."""
     from fsspec.core import url_to_fs
 
     try:
@@ -234,20 +209,8 @@ def open_url(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         fix = "Install fsspec's package for it on every machine, such as s3fs, gcsfs or adlfs."
         raise SettingError("--storage", f"{url} cannot be opened: {first_line(error)}.", fix=fix) from None
+    files.invalidate_cache()
     return files, place
-
-
-def tried(url: str, action: Callable[[], Answer]) -> Answer:
-    """The action's result, tried a few times, since networks stumble; a storage that stays away is a RunError."""
-    for number in range(TRIES):
-        try:
-            return action()
-        except Exception as error:
-            if number + 1 == TRIES:
-                what = f"{type(error).__name__}: {first_line(error)}"
-                raise RunError(f"{url} cannot be used, tried {TRIES} times: {what}. What was finished is kept.") from error
-            time.sleep(4.0**number)
-    raise AssertionError("one of the tries returns or raises")
 
 
 @contextmanager

@@ -8,11 +8,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from dreambooth.bench.executors.attempt import Trouble, attempt
+from dreambooth.bench.executors.attempt import attempt
 from dreambooth.bench.executors.base import Keep
-from dreambooth.bench.job import Job, JobProgress, Row, Work
+from dreambooth.bench.job import Failed, Finished, Job, JobProgress, Work
 
-TOKEN = ".bench-seen-"
 SECONDS_TO_SEE = 60.0
 """How long a network disk may take to show a file that another machine has just written."""
 SECONDS_BETWEEN_WORDS = 0.2
@@ -47,8 +46,8 @@ class Line:
         return self.answer
 
 
-def do(board: Any, job: Job, token: str, at: str, work: Work, keep: Keep | None) -> Row | Trouble | None:
-    """The job's row, or what went wrong. `token` is a file in the job's folder where that is on a disk that this machine shares."""
+def do(board: Any, job: Job, token: str, at: str, work: Work, keep: Keep | None) -> Finished | Failed | None:
+    """How the job ended. `token` is a file in the job's folder where that is on a disk that this machine shares."""
     import ray
 
     if Path(at).is_dir():
@@ -65,23 +64,25 @@ def do(board: Any, job: Job, token: str, at: str, work: Work, keep: Keep | None)
             f"--output_dir: {job.folder} is not the same folder on the worker's machine as where the bench was started. "
             "Use a disk that all machines share, or --storage with a URL such as s3://bucket/bench."
         )
-        return Trouble(reason, "request")
+        return Failed(job, reason, "request")
+    if token:
+        seen.touch()  # what is a day old and unfinished is swept away, and another attempt asks for it
     moving = attempt(job, work, keep, line.stop)
     while True:
         try:
             line.move(next(moving))
         except StopIteration as done:
-            result: Row | Trouble | None = done.value
+            end: Finished | Failed | None = done.value
             break
     if token:
         with suppress(OSError):
             seen.unlink(missing_ok=True)
-    trouble = (result.reason, result.kind) if isinstance(result, Trouble) and result.kind != "request" else None
+    trouble = (end.reason, end.kind) if isinstance(end, Failed) and end.kind != "request" else None
     all_gpus = int(ray.cluster_resources().get("GPU", 0)) if gpus else 0
     if ray.get(board.end.remote(job.key, where, trouble, all_gpus)):
         while not line.stop():  # always the free one, it would go through the whole plan
             time.sleep(1.0)
-    return result
+    return end
 
 
 def is_seen(path: Path) -> bool:

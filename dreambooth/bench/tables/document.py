@@ -9,6 +9,7 @@ from dreambooth.bench.job import Row
 from dreambooth.bench.tables.redact import public
 from dreambooth.bench.tables.results import LEAST_GAP, Comparison, Line, Results
 from dreambooth.bench.tables.statistics import ALPHA, CONFIDENCE, MIN_SUBJECTS, MIN_TO_CLAIM, REPLICATES, Paired, Summary
+from dreambooth.core.wording import counted
 from dreambooth.metrics import METRICS
 from dreambooth.metrics.networks import NETWORKS
 
@@ -64,7 +65,7 @@ class Document:
 
 def document(found: Results, rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], *, waiting: int = 0) -> Document:
     """The numbers in words, with the failures, how many jobs are not done yet, and what the rows stand on."""
-    early = [f"Drawn before the end: {_many(waiting, 'job')} of the plan not done yet."] if waiting else []
+    early = [f"Drawn before the end: {counted(waiting, 'job')} of the plan not done yet."] if waiting else []
     sections = [
         _scores(found, [*early, *_mixed(rows)]), _classes(found), _orderings(found), _tests(found), _undefined(found), _failures(failures),
         Section("Notes", found.layout.notes),
@@ -126,7 +127,7 @@ def _line(line: Line, head: tuple[Entry, ...] = ()) -> tuple[Entry, ...]:
         if widest and own.n < widest.n:
             parts.append(f"n {counts(own)}")
         entries.append(Entry(number(cell.metric, own.mean), " ".join(parts), cell.best))
-    n = counts(widest) if line.is_arm else _many(widest.subjects, "subject") if widest else "0"
+    n = counts(widest) if line.is_arm else counted(widest.subjects, "subject") if widest else "0"
     return (*head, Entry(line.name), Entry(n), *entries)
 
 
@@ -141,7 +142,7 @@ def _classes(found: Results) -> Section:
 def _orderings(found: Results) -> Section:
     """Which of the paper's orderings are found again."""
     tally = Counter(comparison.verdict for comparison in found.orderings)
-    prose = f"Of the paper's {_many(len(found.orderings), 'ordering')}: {tally['holds']} held here, {tally['reversed']} reversed, "
+    prose = f"Of the paper's {counted(len(found.orderings), 'ordering')}: {tally['holds']} held here, {tally['reversed']} reversed, "
     prose += f"{tally['undecided']} undecided (the interval holds zero, or p is not below {ALPHA}, which takes {MIN_TO_CLAIM} subjects). "
     prose += f"Values of the paper closer than {LEAST_GAP} are no ordering. n: pairs, of how many subjects."
     header = ("metric", "the paper's ordering", "paper", "here", "difference here", "n", "p")
@@ -178,7 +179,7 @@ def claim(found: Results) -> str:
     if not tests:
         return ""
     if subjects < MIN_TO_CLAIM:
-        return f"With {_many(subjects, 'subject')} nothing may be claimed of the arms against each other; that takes {MIN_TO_CLAIM}."
+        return f"With {counted(subjects, 'subject')} nothing may be claimed of the arms against each other; that takes {MIN_TO_CLAIM}."
     base, parts = found.tests[0].second, []
     for arm in dict.fromkeys(test.first for test in tests):
         words: dict[str, list[str]] = {}
@@ -186,12 +187,12 @@ def claim(found: Results) -> str:
             words.setdefault(judged(test), []).append(METRICS[test.metric].title)
         decided = [f"{word} in {' and '.join(words[word])}" for word in ("better", "worse", "higher", "lower") if word in words]
         parts += [f'"{arm}" is {", ".join(decided)}'] if decided else []
-    head = f'Against "{base}", over {_many(subjects, "subject")}'
+    head = f'Against "{base}", over {counted(subjects, "subject")}'
     if not parts:
         return f"{head}, no difference may be claimed."
     shown, more = parts[:MOST_CLAIMED], len(parts) - MOST_CLAIMED
-    rest = f"; {_many(more, 'arm')} more below" if more > 0 else ""
-    care = f"Nothing else may be claimed, and the {_many(len(tests), 'test')} are not corrected for their number."
+    rest = f"; {counted(more, 'arm')} more below" if more > 0 else ""
+    care = f"Nothing else may be claimed, and the {counted(len(tests), 'test')} are not corrected for their number."
     return f"{head}: {'; '.join(shown)}{rest}. {care}"
 
 
@@ -214,7 +215,7 @@ def _difference(metric: str, own: Paired | None) -> tuple[Entry, Entry, Entry]:
 
 def _undefined(found: Results) -> Section:
     sentences = [
-        f"{METRICS[metric].title}, {_many(jobs, 'job')}: {public(reason)}"
+        f"{METRICS[metric].title}, {counted(jobs, 'job')}: {public(reason)}"
         for metric, reasons in found.undefined.items()
         for reason, jobs in reasons.items()
     ]
@@ -223,7 +224,7 @@ def _undefined(found: Results) -> Section:
 
 def _failures(failures: Sequence[Mapping[str, Any]]) -> Section:
     lines = [tuple(Entry(public(str(f.get(name, "")))) for name in ("arm", "subject", "seed", "kind", "reason")) for f in failures]
-    prose = (f"{_many(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
+    prose = (f"{counted(len(lines), 'job')} failed; no number above holds anything of them.",) if lines else ()
     return Section("Failures", prose, ("arm", "subject", "seed", "kind", "reason"), tuple(lines))
 
 
@@ -232,7 +233,7 @@ def _mixed(rows: Sequence[Row]) -> list[str]:
     prose = []
     for name, values in _stands_on(rows).items():
         if len(values) > 1 and not (name == PROTOCOL["prompts"] and _one_suite(rows)):
-            each = ", ".join(f"{value} ({_many(n, 'job')})" for value, n in values.items())
+            each = ", ".join(f"{value} ({counted(n, 'job')})" for value, n in values.items())
             prose.append(f"{WARNING}: the rows were not made alike, so their numbers should not be compared. {name}: {each}.")
     return prose
 
@@ -245,7 +246,7 @@ def _one_suite(rows: Sequence[Row]) -> bool:
 def _facts(rows: Sequence[Row], failures: Sequence[Mapping[str, Any]], waiting: int) -> list[tuple[str, str]]:
     subjects = sorted({row.subject for row in rows})
     facts = [(name, ", ".join(values)) for name, values in _stands_on(rows).items()]
-    facts.append((_capital(_many(len(subjects), "subject")), ", ".join(subjects)))
+    facts.append((counted(len(subjects), "subject"), ", ".join(subjects)))
     facts.append(("Training seeds", ", ".join(map(str, sorted({row.seed for row in rows})))))
     facts.append(("Jobs", f"{len(rows)} finished, {len(failures)} failed" + (f", {waiting} not done yet" if waiting else "")))
     seconds = sum(row.seconds.get("everything", 0.0) for row in rows)
@@ -273,11 +274,3 @@ def _stands_on(rows: Sequence[Row]) -> dict[str, Counter[str]]:
 
 def _span(value: Any) -> str:
     return f"{value[0]} to {value[-1]}" if isinstance(value, (list, tuple)) else str(value)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]

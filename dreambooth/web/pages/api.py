@@ -186,4 +186,5 @@ def _config(studio: Studio, asked: Training) -> TrainConfig:
 def _plain(studio: Studio, job: jobs.Job) -> dict[str, Any]:
     status = jobs.status_of(studio, job)
     own = {"id": job.id, "verb": job.verb, "run": job.run, "device": job.device, "added": job.added, "command": job.command}
+    own["priority"] = job.priority
     return {**own, "state": status.state, "phase": status.phase, "cause": status.cause}

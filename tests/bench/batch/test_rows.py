@@ -70,3 +70,14 @@ def test_without_scores_the_pictures_are_those_of_the_training(shop, command):
     assert list(run.glob("samples/final/*.png")) and not (run / "scores.json").exists()
     with Image.open(shop.out / "shown" / "shoe.jpg") as strip:
         assert strip.width > 2 * strip.height  # the photo, and what was drawn
+
+
+@pytest.mark.parametrize(("cell", "said", "seed"), [("", None, 0), ("", 7, 7), ("5", 7, 5)])
+def test_a_row_is_learned_from_one_seed_wherever_it_is_done(shop, cell, said, seed):
+    """Without one a run draws it, and the same row came to another model each time."""
+    shop.write(f"mug-blue,mug,photos/mug-blue,{cell}", head="subject,class,photos,seed")
+    shop.training |= {} if said is None else {"seed": said}
+    request = shop.request()
+    [product] = read_products(request.table, request.training)
+    jobs = [job_of(request, product, arm) for arm in ("first", "second")]
+    assert [(job.seed, job.config.loop.seed) for job in jobs] == [(seed, seed)] * 2
