@@ -62,9 +62,10 @@ docs: setup
 site: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Every command that README and docs/ show, on the toybox: a quarter of an hour. Those that need a GPU, the Hub or a file of yours are named.
+# Every command that README and docs/ show, on the toybox: a quarter of an hour, or one page: make docs-test PAGE=docs/train.md. Those that
+# need a GPU, the Hub or a file of yours are named.
 docs-test: setup
-	$(ONE) $(BIN)/python -m tools.docs_commands
+	$(ONE) $(BIN)/python -m tools.docs_commands $(if $(PAGE),--only $(notdir $(PAGE)))
 
 # The suite with the lowest versions that pyproject.toml allows, in an environment of its own: slow, and pip has to reach these versions.
 LOWEST := $(VENV)-lowest

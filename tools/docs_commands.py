@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -159,8 +160,9 @@ def _with(words: list[str], flag: str, value: str) -> list[str]:
 
 
 def run(only: str) -> int:
-    """Run all commands in one folder, page by page; exit code 1 where one of them has failed."""
+    """Run all commands in one folder, page by page, with the seconds of each page; exit code 1 where one of them has failed."""
     ran = failed = 0
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = prepared(Path(folder))
         for shown in (one for page in pages() if only in page.name for one in commands(page)):
@@ -168,13 +170,16 @@ def run(only: str) -> int:
             if isinstance(words, str):
                 print(f"not run  {shown}\n         {words}", flush=True)
                 continue
+            began = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
             )
+            seconds[shown.page] = seconds.get(shown.page, 0.0) + time.perf_counter() - began
             ran, failed = ran + 1, failed + (done.returncode not in (0, 3))
             print(f"{'ran    ' if done.returncode in (0, 3) else 'FAILED '}  {shown}", flush=True)
             if done.returncode not in (0, 3):
                 print("\n".join(f"         {line}" for line in (done.stdout + done.stderr).strip().splitlines()[-4:]), flush=True)
+    print(*(f"{page}: {spent:.0f} s" for page, spent in seconds.items()), sep="\n")
     print(f"{ran} commands ran, {failed} of them failed.")
     return 1 if failed else 0
 

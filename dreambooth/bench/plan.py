@@ -128,7 +128,7 @@ def read_plan(name: str, given: Mapping[str, Any] | None = None) -> Plan:
     if path.suffix not in (".yaml", ".yml"):
         shipped = plans()
         if name not in shipped:
-            fix = f"{nearest(name, shipped)} There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml.".strip()
+            fix = f"There are {', '.join(shipped)}; a plan of your own is a file ending in .yaml."
             raise SettingError("plan", f"there is no plan {name!r}.", fix=fix)
         return parse_plan(_shipped(name), name)
     tree = read_yaml_file(path, "plan")

@@ -16,6 +16,9 @@ AnySetting = TypeVar("AnySetting", bound=Setting)
 SHORT = re.compile(r" (?:\[(?=[-\"])|\.\.\.|--(?!as))")
 """Where the part of a usage ends that a command cannot do without."""
 
+ASKED = {"first": "two runs, or arms of a bench", "second": "run or arm beside it", "names": "encoders"}
+"""What words without a flag are called when they are missing, where their own names do not say it."""
+
 
 @dataclass(frozen=True)
 class Alias:
@@ -183,7 +186,8 @@ def refuse_missing(tree: type[Setting], values: Mapping[str, Any], usage: str) -
         info = tree.model_fields[name]
         if not at(values, (name,), None) and (info.is_required() or info.default == ""):
             choices = flags(tree)[name].choices
-            what = f"{alternatives(choices)}".capitalize() if choices else "Where to" if name.startswith("out") else f"Which {name}"
+            asked = "Where to" if name.startswith("out") else f"Which {ASKED.get(name, name)}"
+            what = alternatives(choices).capitalize() if choices else asked
             raise MissingWord(f"--{name}", f"{what}? {re.split(SHORT, usage)[0]}")
 
 

@@ -52,9 +52,19 @@ def shell_words(*words: str | Path) -> str:
     return " ".join(_quoted(f".{os.sep}{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)) for word in words)
 
 
+def from_here(path: Path) -> Path:
+    """A folder as it is named from the working folder, where it lies in that: so that a command with it can be pasted there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) and path != Path.cwd() else path
+
+
+def evaluate_command(run: Path) -> str:
+    """The line that scores a run, ready to be pasted."""
+    return shell_words("dreambooth", "evaluate", from_here(run))
+
+
 def resume_command(run: Path) -> str:
     """The line that goes on with a run that was stopped, ready to be pasted."""
-    return shell_words("dreambooth", "train", "--config", run / "config.yaml", "--resume_from_checkpoint", "latest")
+    return shell_words("dreambooth", "train", "--config", from_here(run) / "config.yaml", "--resume_from_checkpoint", "latest")
 
 
 def size(count: int | float) -> str:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from dreambooth.core.device import is_out_of_memory
 from dreambooth.core.errors import RunError, SettingError, first_line
-from dreambooth.core.wording import nearest, shortened
+from dreambooth.core.wording import nearest, shell_words, shortened
 from dreambooth.files.atomic import whole_folder
 from dreambooth.files.cache import cache_root
 from dreambooth.files.digests import file_digest, remembered_digest
@@ -79,7 +79,7 @@ def kind_of(path: Path, setting: str = FLAG) -> tuple[str, dict[str, tuple[str, 
     if any(dtype.startswith("F8") for dtype, _ in header.values()) or any(name.endswith(SCALED) for name in header):
         raise SettingError(setting, f"{path} holds weights in 8 bits (fp8).", fix="Take the file in 16 bits.")
     if is_lora(path):
-        fix = f"Name its base model here, and draw with `dreambooth generate BASE --lora {path}`."
+        fix = f"Name its base model here, and draw with `{shell_words('dreambooth', 'generate', 'BASE', '--lora', path)}`."
         raise SettingError(setting, f"{path} is a LoRA, which changes a base model and is none.", fix=fix)
     if "conditioner.embedders.0.model.transformer.resblocks.0.ln_1.bias" in header:
         raise SettingError(setting, f"{path} is SDXL's refiner, which goes on from a picture.", fix="Take the base model.")

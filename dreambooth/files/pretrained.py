@@ -22,9 +22,11 @@ def refuse_missing_folder(name: str, flag: str, *, needs_owner: bool = False, sh
     as one of the `short_names`."""
     if not is_nothing(name, needs_owner=needs_owner):
         return
-    hub = "Give a folder, or a Hub id such as owner/name."
+    listed = ", or a name that `dreambooth models` lists" if short_names else ""
     near = difflib.get_close_matches(name.casefold(), short_names, n=1)
-    raise SettingError(flag, f"there is no folder {name}.", fix=nearest_folder(Path(name)) or (f"Did you mean {near[0]}?" if near else hub))
+    fix = nearest_folder(Path(name)) or (f"Did you mean {near[0]}?" if near else f"Give a folder, a Hub id (owner/name){listed}.")
+    is_model = bool(short_names) and Path(name).name == name and not name.startswith((".", "~"))
+    raise SettingError(flag, f"there is no model {name} here." if is_model else f"there is no folder {name}.", fix=fix)
 
 
 def is_nothing(name: str, *, needs_owner: bool = False) -> bool:
@@ -47,10 +49,12 @@ def nearest_folder(path: Path) -> str:
     return f"Did you mean {path.parent / near[0]}?" if near else ""
 
 
-def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, **options: Any) -> Any:
+def from_pretrained(
+    kind: Any, where: str, flag: str, *, has_weights: bool = True, otherwise: str | None = None, brought_by: str = "", **options: Any
+) -> Any:
     """A part from a folder or Hub id; raises SettingError saying how to have it without a network, or that weights are missing.
 
-    `otherwise` is what the user can do instead; for an encoder, to leave it out.
+    `otherwise` is what the user can do instead; for an encoder, to leave it out. `brought_by` is a command of ours that fetches it.
     transformers fills weights that a folder lacks with random numbers and goes on; scores of such an encoder look quite ordinary.
     """
     import transformers
@@ -76,7 +80,10 @@ def from_pretrained(kind: Any, where: str, flag: str, *, has_weights: bool = Tru
             raise SettingError(flag, f"{where} cannot be loaded ({first_line(error)}).", fix="Give a folder of its kind.") from None
         reason = f"{where} is neither a folder here nor in the cache, and the Hub cannot be reached."
         instead = otherwise or f"{flag} none"
-        fix = f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass {flag} FOLDER, or {instead}."
+        fetched = f"Connect once and run: {brought_by}. Or pass" if brought_by else (
+            f"Fetch it where there is a network (hf download {where} --local-dir FOLDER) and pass"
+        )  # fmt: skip
+        fix = f"{fetched} {flag} FOLDER, or {instead}."
         raise SettingError(flag, reason, fix=fix) from None
     missing = sorted(info["missing_keys"])
     if missing:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shell_words
 from dreambooth.files.names import DIFFUSERS_FILE
 from dreambooth.formats.lora_files import PICKLES
 
@@ -27,7 +28,8 @@ def _in_folder(folder: Path, *, allow_pickle: bool) -> Path:
         if (folder / usual).is_file():
             return folder / usual
     if (folder / "model_index.json").is_file():
-        raise SettingError(FLAG, f"{folder} is a whole pipeline, not a LoRA.", fix=f"Draw with it: dreambooth generate {folder} ...")
+        drawn = shell_words("dreambooth", "generate", folder, "a dog on the beach")
+        raise SettingError(FLAG, f"{folder} is a whole pipeline, not a LoRA.", fix=f"Draw with it: {drawn}")
     kinds = (".safetensors", *PICKLES) if allow_pickle else (".safetensors",)
     found = sorted(path for path in folder.iterdir() if path.suffix in kinds and path.is_file())
     if len(found) == 1:
@@ -36,7 +38,7 @@ def _in_folder(folder: Path, *, allow_pickle: bool) -> Path:
         names = ", ".join(path.name for path in found[:3])
         raise SettingError(FLAG, f"{folder} holds {len(found)} files of weights ({names}).", fix="Name one of them.")
     if any(folder.glob(f"*/{PEFT_CONFIG}")):
-        fix = f"Export it first: dreambooth export {folder} --as comfy (or pipeline)."
+        fix = f"Export it first: {shell_words('dreambooth', 'export', folder, '--as', 'comfy')} (or pipeline)."
         raise SettingError(FLAG, f"{folder} is a run whose layers are no LoRA.", fix=fix)
     pickles = any(path.suffix in PICKLES for path in folder.iterdir())
     raise SettingError(FLAG, f"{folder} holds no LoRA file.", fix="Pass --allow_pickle if you trust its pickle." if pickles else "")

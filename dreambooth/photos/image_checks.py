@@ -19,6 +19,8 @@ DARK = 110.0
 """Brightest luminance below which a photo is underexposed (real photos: 127 and more; three stops less light: 100 and less)."""
 BURNT = 0.035
 """Share of burnt pixels above which a photo is overexposed (real photos: 0.024 and less; two stops more light: median 0.18)."""
+RENDERED = 256
+"""Shorter side in pixels up to which that is not asked: so small a picture was rendered or is an icon, and its bright colours are meant."""
 FLAT = 95.0
 """Contrast below which a photo is veiled (real photos: 117 and more)."""
 EMPTY = 6.0
@@ -90,7 +92,7 @@ def check_image(
     small = fitted(image, max(WORKING_SIDE, resolution))
     subject = (from_mask(facts.alpha) if facts.alpha else None) or find_subject(small)
     measured = measure(image, resolution, small_copy=small)
-    found = _size(path.name, image, resolution) + _pixels(path.name, measured, resolution)
+    found = _size(path.name, image, resolution) + _pixels(path.name, measured, resolution, is_rendered=min(image.size) <= RENDERED)
     if concept == "object":
         found += _framing(path.name, image, subject)
     return found, subject, small, measured.backdrop > PLAIN
@@ -114,7 +116,7 @@ def _size(name: str, image: Image.Image, resolution: int) -> list[Finding]:
     return found
 
 
-def _pixels(name: str, m: Measures, resolution: int) -> list[Finding]:
+def _pixels(name: str, m: Measures, resolution: int, *, is_rendered: bool) -> list[Finding]:
     if m.contrast < EMPTY:
         return [Finding(name, "empty", "error", m.contrast, "There is nothing to see: all of it has one brightness.", "Remove it.")]
     found: list[Finding] = []
@@ -140,7 +142,7 @@ def _pixels(name: str, m: Measures, resolution: int) -> list[Finding]:
             "It is veiled: its light and dark parts hardly differ.",
             "Clean the lens, or raise its contrast.",
         )
-    if m.burnt > BURNT:
+    if m.burnt > BURNT and not is_rendered:
         add("burnt", m.burnt, "It is overexposed; bright colours are cut off.", "Use less light, or a raw file developed darker.")
     if m.colour < GREYSCALE:
         add(

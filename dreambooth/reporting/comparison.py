@@ -7,7 +7,7 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
-from dreambooth.core.wording import shown
+from dreambooth.core.wording import evaluate_command, shown
 from dreambooth.files.atomic import write_text
 from dreambooth.files.folders import is_same
 from dreambooth.files.images import read_settings
@@ -140,7 +140,7 @@ def _scores(run: FoundRun) -> dict[str, Any]:
     path = run.folder / "scores.json"
     if not path.exists():
         return {}
-    return needed_json(path, SCORES, setting="run", fix=f"Write it anew: dreambooth evaluate {run.name}.")
+    return needed_json(path, SCORES, setting="run", fix=f"Write it anew: {evaluate_command(run.folder)}")
 
 
 def _photos(runs: Sequence[FoundRun], configs: Sequence[Mapping[str, Any]]) -> list[str]:

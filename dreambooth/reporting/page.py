@@ -8,7 +8,7 @@ from typing import Any
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
-from dreambooth.core.wording import duration
+from dreambooth.core.wording import duration, evaluate_command
 from dreambooth.files.atomic import write_text
 from dreambooth.files.reading import needed_json
 from dreambooth.files.yaml_file import read_yaml_file
@@ -83,13 +83,14 @@ def _context(
         "cards": scored_cards(folder, scores) if scores else (),
         "samples": () if scores else sample_cards(run, named),
         "steps": step_series(run), "steps_prompt": step_prompt(run, named),
-        "choice": record.get("choice"), "choice_words": best_words(Path(run.name), record) if record.get("choice") else "",
+        "choice": record.get("choice"), "choice_words": best_words(run, record) if record.get("choice") else "",
         "classes": class_card(folder, scores),
         "rows": rows(scores), "detectors": detector_rows(scores), "comparable": is_comparable(scores),
         "charts": charts(metric_rows(run), chosen=(record.get("choice") or {}).get("step")),
         "facts": (facts := _facts(record, config, scores, base)), "brief": _brief(dict(facts)),
         "protocol": protocol, "cost": scores.get("cost", {}), "settings": config_text,
-        "run": run.name, "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),
+        "run": run.name, "evaluate_command": evaluate_command(run),
+        "version": record.get("dreambooth") or (scores.get("made") or {}).get("dreambooth", ""),
         "ended": (scores.get("made") or {}).get("ended") or record.get("ended") or record.get("started", ""),
     }  # fmt: skip
 

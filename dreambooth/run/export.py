@@ -10,7 +10,7 @@ import torch
 
 from dreambooth.core.device import DTYPES, pick_device
 from dreambooth.core.errors import RunError
-from dreambooth.core.wording import size
+from dreambooth.core.wording import from_here, shell_words, size
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.files.atomic import whole_file, whole_folder, writable_folder, write_json, write_text
 from dreambooth.files.digests import file_digest
@@ -61,17 +61,21 @@ def export(config: ExportConfig) -> Iterator[Message | Exported]:
         return
     for name in cascade.untuned:
         yield Message(f"{name} was not tuned, and is not written.")
+    words = ""
     for stage in cascade.tuned:
-        yield from _export(config, stage)
-    yield from _list(config, cascade)
+        for record in _export(config, stage):
+            words = str(record.record["trigger"]) if isinstance(record, Exported) else words
+            yield record
+    yield from _list(config, cascade, words)
 
 
-def _list(config: ExportConfig, cascade: Cascade) -> Iterator[Message]:
+def _list(config: ExportConfig, cascade: Cascade, words: str) -> Iterator[Message]:
     """Name the stages where all of them are pipelines, so that the folder is a cascade as the one before it was."""
     if FORMATS[config.format].suffix:
         return
     write_text(cascade.folder / CASCADE, listed(cascade.stages))
-    yield Message(f'All stages: dreambooth generate {cascade.folder} "..."')
+    drawn = shell_words("dreambooth", "generate", from_here(cascade.folder), f"{words or 'a photo'} on the beach")
+    yield Message(f"All stages: {drawn}")
 
 
 def _export(config: ExportConfig, asked: Request) -> Iterator[Message | Exported]:

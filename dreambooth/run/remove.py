@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import shown
+from dreambooth.core.wording import from_here, shell_words, shown
 from dreambooth.files.locks import HOLDER, LOCK, claimed
 from dreambooth.files.places import is_inside, remove
 from dreambooth.run.export_place import EXPORTS
@@ -44,7 +44,7 @@ def removal(run: FoundRun, root: Path, others: Sequence[FoundRun]) -> Removal:
         fix = f"Name the folder that it lies in: --root {shown(run.folder.resolve().parent)}."
         raise SettingError("run", f"{shown(run.folder)} does not lie in {shown(root)}.", fix=fix)
     if run.status and run.status.state.is_active:
-        fix = f"Stop it first: dreambooth runs tell {run.name} stop."
+        fix = f"Stop it first: {shell_words('dreambooth', 'runs', 'tell', from_here(run.folder), 'stop')}"
         raise SettingError("run", f"{run.name} is {run.status}.", fix=fix)
     own = tuple(sorted((path for path in run.folder.iterdir() if _turn(path) >= 0), key=_turn))
     kept = tuple(sorted(path for path in run.folder.iterdir() if path not in own))

@@ -25,6 +25,7 @@ from dreambooth.files.folders import expanded, refuse_unwritable
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.photos.check import quick, shared_out
+from dreambooth.photos.image_checks import RENDERED
 from dreambooth.photos.load import PhotoError, PhotoFolder, load, load_with_facts
 from dreambooth.photos.photo import PhotoScan
 from dreambooth.prompts.placeholder import PLACEHOLDER
@@ -50,8 +51,6 @@ from dreambooth.training.subjects import LearnedPhoto, needs_identifier, subject
 FEW_FOLDERS = 12
 """Folders of photos of which each gets a word before training."""
 LEAST_RESOLUTION = 64
-LARGEST_RENDERED = 256
-"""Side in pixels above which a picture comes from a camera: the toybox renders at 128."""
 """At which photos are judged for the first time where the model is still to be downloaded: what is wrong then is wrong at any."""
 
 
@@ -203,7 +202,7 @@ def _unlike_toybox(config: TrainConfig, scan: PhotoScan) -> Iterator[Record]:
     """A warning where the embedded model, which has only ever seen its own rendered pictures, is to learn from photos of a camera."""
     if config.model.pretrained_model_name_or_path != TOYBOX:
         return
-    real = sum(min(photo.facts.size) > LARGEST_RENDERED for photo in scan.photos.values())
+    real = sum(min(photo.facts.size) > RENDERED for photo in scan.photos.values())
     if real:
         words = f"The toybox cannot draw what real photographs show ({counted(real, 'photo')} here): it knows its own rendered world alone."
         yield Message(f"{words} Name a real model: --pretrained_model_name_or_path sd15; `dreambooth models` lists them.", important=True)

@@ -27,8 +27,9 @@ def refusal(all_flags: Mapping[str, Flag], error: ValidationError) -> SettingErr
     if first["type"] == "extra_forbidden":
         return _unknown(all_flags, path)
     if first["type"] == "missing":
-        values = f"Give one of {', '.join(flag.choices)}." if flag and flag.choices else flag.summary if flag else ""
-        return SettingError(name, "is needed.", fix=values)
+        if flag and flag.choices:
+            return SettingError(name, "which one?", fix=f"One of {', '.join(flag.choices)}.")
+        return SettingError(name, "is needed.", fix=flag.summary if flag else "")
     if first.get("input") is None:
         return SettingError(name, "has no value.", fix="Give one, or leave it out.")
     reason, fix = _in_words(first, flag)

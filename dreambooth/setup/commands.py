@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dreambooth.core.wording import shell_words
+from dreambooth.core.wording import from_here, shell_words
 from dreambooth.prompts.placeholder import PLACEHOLDER
 
 LONGEST = 60
@@ -13,18 +13,13 @@ LONGEST = 60
 
 def draw_command(run: Path, record: Mapping[str, Any]) -> str:
     """The line that draws with the best that a finished run has: RUN@300 where its result is not the best of its checkpoints."""
-    best, run = (record.get("choice") or {}).get("step"), _from_here(run)
+    best, run = (record.get("choice") or {}).get("step"), from_here(run)
     name = run if best in (None, record.get("result_step")) else run.with_name(f"{run.name}@{best}")
     if name != run and name.exists():  # another folder, which is what this name means then
         name = run / f"checkpoint-{best}"
     if record.get("stage", 1) > 1:  # one stage of a cascade, whose small pictures are to come from somewhere
         return shell_words("dreambooth", "generate", "RUN_OF_THE_STAGE_BEFORE", f"{_subject(record)} on the beach", "--then", name)
     return shell_words("dreambooth", "generate", name, f"{_subject(record)} on the beach")
-
-
-def _from_here(run: Path) -> Path:
-    """A folder as it is named from the working folder, where it lies in that."""
-    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) and run != Path.cwd() else run
 
 
 def _subject(record: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dreambooth.core.device import pick_device
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import resume_command
+from dreambooth.core.wording import resume_command, shell_words
 from dreambooth.families import Family, ModelSource, family_of
 from dreambooth.families.names import known_models
 from dreambooth.families.source import relabel_errors
@@ -121,7 +121,7 @@ def refuse_no_model(name: str, *, single_file_config: str | None = None, allow_p
     path = Path(name).expanduser()
     source = ModelSource(pretrained_model_name_or_path=name, single_file_config=single_file_config, allow_pickle=allow_pickle)
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
-        fix = f"dreambooth generate BASE_MODEL --lora {name} ..."
+        fix = f"Name its base model: {shell_words('dreambooth', 'generate', 'BASE_MODEL', 'a dog on the beach', '--lora', path)}"
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
     if path.name == name and is_nothing(source.pretrained_model_name_or_path, needs_owner=True):
         raise absent(name, Path.cwd(), others=known_models())

@@ -10,9 +10,10 @@ from enum import IntFlag
 from pathlib import Path
 
 from dreambooth.core.errors import SettingError
-from dreambooth.core.wording import resume_command
+from dreambooth.core.wording import from_here, resume_command, shell_words
 from dreambooth.files.atomic import write_text
 from dreambooth.files.places import is_inside, remove
+from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.setup.model import keeps_idle_parts
 from dreambooth.setup.open import read_config
 from dreambooth.setup.runs import FoundRun
@@ -40,7 +41,9 @@ def ask(run: FoundRun, what: str) -> Status:
         fix = f"Go on with it: {resume_command(run.folder)}" if status and status.state is not State.FINISHED else ""
         raise SettingError("run", f"{run.name} is {status}: no process of it is at work.", fix=fix)
     if what == "sample" and not keeps_idle_parts(read_config(run.folder)):
-        fix = f"Save now (dreambooth runs tell {run.name} save), and draw from the checkpoint: dreambooth generate {run.folder}@STEP."
+        tell, here = shell_words("dreambooth", "runs", "tell", from_here(run.folder), "save"), from_here(run.folder)
+        drawn = shell_words("dreambooth", "generate", here.with_name(f"{here.name}@STEP"), f"a {PLACEHOLDER} dog on the beach")
+        fix = f"Save now ({tell}), and draw from the checkpoint: {drawn}"
         raise SettingError("run", f"{run.name} {NOTHING_DRAWS}.", fix=fix)
     if not is_inside(folder, run.folder):
         raise SettingError("run", f"{folder} is a link that leads out of the run; nothing is written there.", fix="Delete the link.")

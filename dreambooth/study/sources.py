@@ -12,6 +12,7 @@ from dreambooth.bench.tables.arms import drawn_arms
 from dreambooth.bench.tables.pictures import largest
 from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import at
+from dreambooth.core.wording import evaluate_command
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import TypedDict, needed_json, open_shape
 from dreambooth.photos.files import scan
@@ -69,7 +70,7 @@ def source(text: str) -> Source:
         if runs:
             return _runs(path.name, runs)
         if (path / "run.json").is_file():
-            raise SettingError(text, "has not been evaluated, so there are no pictures to show.", fix=f"dreambooth evaluate {text}")
+            raise SettingError(text, "has not been evaluated, so there are no pictures to show.", fix=evaluate_command(path))
         raise SettingError(text, "holds no run that was evaluated, and no bench.", fix="Name a run, a folder of runs, or BENCH:ARM.")
     for place in (place for place, letter in enumerate(text) if letter == ":"):  # folders and arms may hold colons, too
         folder = Path(text[:place]).expanduser()
@@ -101,7 +102,7 @@ def photo_folder(first: Source, second: Source, subject: str, given: str | None)
 def _runs(name: str, runs: dict[str, Path]) -> Source:
     made = Source(name)
     for subject, run in runs.items():
-        scores = _json(run / "scores.json", Evaluated, fix=f"Have it written anew: dreambooth evaluate {run}.")
+        scores = _json(run / "scores.json", Evaluated, fix=f"Have it written anew: {evaluate_command(run)}")
         prompts = [entry["prompt"] for entry in scores.get("per_prompt", [])]
         for row, prompt in enumerate(prompts):
             if PLACEHOLDER in prompt:

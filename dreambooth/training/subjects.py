@@ -101,6 +101,8 @@ def prompts_of(photos: Photos) -> tuple[str, str | None]:
     if photos.concept == "style":
         return instance or STYLE_PROMPT, prior or STYLE_CLASS
     if not instance and not noun:
+        if not photos.instance_data_dir:
+            raise SettingError("", "Which photos?", fix="dreambooth train --instance_data_dir PHOTOS --class_noun dog")
         fix = "Give --class_noun dog (or what it is), or --instance_prompt in full."
         raise SettingError("--class_noun", "the photos have no name yet.", fix=fix)
     return instance or instance_prompt(str(noun)), prior or (class_prompt(noun) if noun else None)

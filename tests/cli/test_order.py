@@ -138,7 +138,7 @@ def test_a_layout_that_a_family_has_not_is_refused_before_it_is_loaded(places, p
     [
         ("./nope", ("no folder ./nope",)),
         ("nope/", ("no folder nope/",)),
-        ("nope", ("no folder nope",)),
+        ("nope", ("no model nope",)),
         ("models/sd14/", ("no folder models/sd14/", "Did you mean models/sd15?")),
         ("./models/sd14", ("no folder", "Did you mean models/sd15?")),
         ("some/where/deep", ("no folder some/where/deep",)),

@@ -155,7 +155,7 @@ def test_a_hub_model_that_cannot_be_reached_is_reported(monkeypatch):
 
 @pytest.mark.parametrize("name", ["./no-such-folder", "no-such-folder", "/tmp/no/such/folder"])
 def test_a_path_that_does_not_exist_is_no_hub_model(name):
-    assert f"there is no folder {name}" in refused(name)
+    assert f"there is no {'folder' if '/' in name else 'model'} {name}" in refused(name)
 
 
 def test_the_fingerprint_follows_weights_and_settings_and_nothing_else(folder):

@@ -177,3 +177,14 @@ def test_a_sheet_does_not_take_the_place_of_a_photo(album, place, output):
     with pytest.raises(SettingError, match=f"--sheet: .*{output}"):
         check(PhotosCheck(folder=str(album), sheet=str(album / place)))
     assert sorted(path.read_bytes() for path in album.iterdir() if path.is_file()) == before
+
+
+@pytest.mark.parametrize("number", [0, 5, 18])
+def test_the_toyboxs_own_photos_are_not_called_overexposed(number, tmp_path):
+    from dreambooth.toybox.world import held_out_subjects, render
+
+    subject = held_out_subjects()[number]
+    for place, shown in enumerate(subject.photo_scenes()):
+        Image.fromarray(render(subject, shown, 128)).save(tmp_path / f"{place}.png")
+    found = check(PhotosCheck(folder=str(tmp_path))).findings
+    assert "burnt" not in {finding.check for finding in found}

@@ -54,6 +54,11 @@ class Network(ABC):
         return str(own) if own.is_dir() else cls.published
 
     @classmethod
+    def command(cls, where: str) -> str:
+        """The command that brings it here, where it is the published one; else nothing."""
+        return f"dreambooth encoders get {cls.name}" if where == cls.published else ""
+
+    @classmethod
     def setting(cls) -> str:
         """The name of its setting."""
         return f"{cls.name}_encoder"

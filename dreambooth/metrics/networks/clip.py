@@ -33,8 +33,8 @@ class Clip(Network):
         from transformers import CLIPModel, CLIPTokenizer
 
         flag = f"--{cls.setting()}"
-        model = from_pretrained(CLIPModel, where, flag)
-        tokenizer = from_pretrained(CLIPTokenizer, where, flag, has_weights=False)
+        model = from_pretrained(CLIPModel, where, flag, brought_by=cls.command(where))
+        tokenizer = from_pretrained(CLIPTokenizer, where, flag, has_weights=False, brought_by=cls.command(where))
         check_tokenizer(tokenizer, f"the tokenizer of {where}", flag)
         preprocess = for_clip(folder_of(where), model.config.vision_config.image_size)
         return cls(model.eval(), f"{shown(where)} ({preprocess})", preprocess, tokenizer)

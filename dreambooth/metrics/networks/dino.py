@@ -34,7 +34,7 @@ class Dino(Network):
         import transformers
 
         flag = f"--{cls.setting()}"
-        kind = LATER.get(from_pretrained(transformers.AutoConfig, where, flag, has_weights=False).model_type)
+        kind = LATER.get(from_pretrained(transformers.AutoConfig, where, flag, has_weights=False, brought_by=cls.command(where)).model_type)
         if kind:
             model = from_pretrained(getattr(transformers, kind), where, flag)
         else:

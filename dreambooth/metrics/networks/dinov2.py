@@ -32,7 +32,7 @@ class DinoV2(Network):
         import transformers
 
         flag = f"--{cls.setting()}"
-        kind = from_pretrained(transformers.AutoConfig, where, flag, has_weights=False).model_type
+        kind = from_pretrained(transformers.AutoConfig, where, flag, has_weights=False, brought_by=cls.command(where)).model_type
         model = from_pretrained(
             transformers.Dinov2WithRegistersModel if kind == "dinov2_with_registers" else transformers.Dinov2Model, where, flag
         )

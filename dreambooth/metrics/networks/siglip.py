@@ -33,7 +33,7 @@ class SigLip(Network):
     def load(cls, where: str) -> "SigLip":
         from transformers import SiglipVisionModel
 
-        model = from_pretrained(SiglipVisionModel, where, f"--{cls.setting()}")
+        model = from_pretrained(SiglipVisionModel, where, f"--{cls.setting()}", brought_by=cls.command(where))
         side = model.config.image_size
         preprocess = replace(read(folder_of(where)) or Preprocessing(side, side, HALF, HALF), is_cut=False)
         return cls(model.eval(), f"{shown(where)} ({preprocess})", preprocess)
