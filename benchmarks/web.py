@@ -26,7 +26,7 @@ from dreambooth.web.app import create_app
 from dreambooth.web.studio import Studio
 
 SECONDS, A_SECOND = 30.0, 10.0
-"""How long the pages are open, and lines that the training writes a second: many, for a run logs every ten updates where nothing is said."""
+"""How long the pages are open, and lines that the training writes a second: many, for a run logs every ten updates."""
 SLOWLY = 5.0
 """Seconds between two drawings of a page's curves, as in app.js."""
 SOON = ("start", "message", "scores", "preview", "saved", "end")
