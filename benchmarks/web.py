@@ -3,7 +3,7 @@
 The pages are programs that do what the script of the page does: they read the events, and fetch the page's part anew when a page would.
 On a machine that others use, too, the seconds of the processor are the figure to go by: those of the server's process alone.
 
-python -m benchmarks.web [--count 1000] [--rounds 5] [--pages 20]
+python -m benchmarks.web [--count 1000] [--rounds 5] [--pages 20] [--lines 10]
 """
 
 import argparse
@@ -25,8 +25,8 @@ from dreambooth.setup.states import own_process
 from dreambooth.web.app import create_app
 from dreambooth.web.studio import Studio
 
-SECONDS, A_SECOND = 30.0, 10
-"""How long the pages are open, and lines that the training writes a second: many, for it logs every ten updates where nothing is said."""
+SECONDS, A_SECOND = 30.0, 10.0
+"""How long the pages are open, and lines that the training writes a second: many, for a run logs every ten updates."""
 SLOWLY = 5.0
 """Seconds between two drawings of a page's curves, as in app.js."""
 SOON = ("start", "message", "scores", "preview", "saved", "end")
@@ -39,6 +39,7 @@ def main() -> None:
     words.add_argument("--count", type=int, default=1000)
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--pages", type=int, default=20)
+    words.add_argument("--lines", type=float, default=A_SECOND, help="that the training writes a second")
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as place:
         studio = Studio.opened(Path(place) / "root")
@@ -49,8 +50,8 @@ def main() -> None:
             rounds = [_once(client) for _ in range(asked.rounds)]
         wall, busy = (statistics.median(one[place] for one in rounds) for place in (0, 1))
         print(f"Home with {asked.count} runs: median {1000 * wall:.0f} ms, {1000 * busy:.0f} ms of the processor")
-        share, late = asyncio.run(_pages(studio, asked.pages))
-        print(f"{asked.pages} open pages of a run that logs {A_SECOND} lines a second: {100 * share:.1f} % of one core")
+        share, late = asyncio.run(_pages(studio, asked.pages, asked.lines))
+        print(f"{asked.pages} open pages of a run that logs {asked.lines:g} lines a second: {100 * share:.1f} % of one core")
         print(f"an event is on the page after {statistics.median(late):.2f} s, 99 of 100 after {_most(late):.2f} s")
 
 
@@ -64,7 +65,7 @@ def _most(late: list[float]) -> float:
     return sorted(late)[int(0.99 * (len(late) - 1))]
 
 
-async def _pages(studio: Studio, count: int) -> tuple[float, list[float]]:
+async def _pages(studio: Studio, count: int, lines: float) -> tuple[float, list[float]]:
     """The server's share of one core while a run is written and watched, and seconds from each line to each page."""
     folder = studio.root / "at-work"
     make(folder, 0)
@@ -81,7 +82,7 @@ async def _pages(studio: Studio, count: int) -> tuple[float, list[float]]:
         pages = [asyncio.create_task(_page(port, late)) for _ in range(count)]
         await asyncio.sleep(3.0)
         idle, begun = server.cpu_times(), time.monotonic()
-        await _write(folder / RECORDS)
+        await _write(folder / RECORDS, lines)
         busy, seconds = server.cpu_times(), time.monotonic() - begun
         for one in pages:
             one.cancel()
@@ -91,16 +92,16 @@ async def _pages(studio: Studio, count: int) -> tuple[float, list[float]]:
     return (busy.user + busy.system - idle.user - idle.system) / seconds, late
 
 
-async def _write(path: Path) -> None:
+async def _write(path: Path, lines: float) -> None:
     """A training's lines, with a picture or a message now and then."""
     with path.open("a", encoding="utf-8") as file:
-        for number in range(int(A_SECOND * SECONDS)):
+        for number in range(int(lines * SECONDS)):
             line = {"time": time.time(), "kind": "step", "step": number, "total": 3000, "values": {"loss_subject": 0.1, "loss_prior": 0.2}}
             file.write(json.dumps(line) + "\n")
             if number % 100 == 50:
                 file.write(json.dumps({"time": time.time(), "kind": "message", "text": "saved", "important": False}) + "\n")
             file.flush()
-            await asyncio.sleep(1 / A_SECOND)
+            await asyncio.sleep(1 / lines)
 
 
 async def _page(port: int, late: list[float]) -> None:

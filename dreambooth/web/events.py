@@ -12,7 +12,7 @@ from typing import Any
 from dreambooth.setup.journal import RECORDS
 from dreambooth.setup.states import State, Status
 
-PAUSE, BREATH = 0.4, 15.0
+PAUSE, BREATH = 0.5, 15.0
 """Seconds between two looks at the file, and between two signs of life."""
 STATUS = 2.0
 """Seconds between two questions what the run is doing, which read more than its records; some lines ask at once."""
@@ -45,6 +45,12 @@ def lines_after(path: Path, place: int) -> tuple[list[tuple[int, dict[str, Any]]
     return found, place
 
 
+def newest(found: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
+    """Without the steps that another one follows at once: a page shows how far it is now."""
+    after = [record["kind"] for _, record in found[1:]]
+    return [one for one, then in zip(found, [*after, ""], strict=False) if not one[1]["kind"] == then == "step"]
+
+
 def event(kind: str, value: Any, place: int | None = None) -> str:
     """One event as the browser reads it."""
     own = f"id: {place}\n" if place is not None else ""
@@ -60,7 +66,7 @@ async def stream(folder: Path, status: Callable[[], Status | None], after: int) 
     yield "retry: 1000\n\n"
     while True:
         found, place = await asyncio.to_thread(lines_after, folder / RECORDS, place)
-        for at, record in found:
+        for at, record in newest(found):
             yield event(record["kind"], record, at)
         if time.monotonic() - asked >= STATUS or any(record["kind"] in TURNS for _, record in found):
             now, asked = await asyncio.to_thread(status), time.monotonic()

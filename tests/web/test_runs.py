@@ -45,6 +45,15 @@ def test_events_begin_where_the_browser_left_off_and_end_with_the_run(client, st
     assert [kind for kind, _, _ in events(client.get(f"/runs/old/-/events?after={end}").text)] == ["status", "over"]
 
 
+def test_of_steps_in_a_row_a_page_is_sent_the_last(client, studio):
+    folder = made_run(studio.root)
+    with (folder / "records.jsonl").open("a") as file:
+        file.writelines(json.dumps({"time": 6.0, "kind": "step", "step": step, "total": 90, "values": {}}) + "\n" for step in range(21, 40))
+    seen = events(client.get("/runs/old/-/events").text)
+    assert [value["step"] for kind, value, _ in seen if kind == "step"] == [10, 39]
+    assert int(next(place for _, value, place in seen if value.get("step") == 39)) == (folder / "records.jsonl").stat().st_size
+
+
 def test_a_line_that_is_half_written_waits_for_its_end(tmp_path):
     path = tmp_path / "records.jsonl"
     path.write_bytes(b'{"kind": "a"}\n{"kind": "b"')
