@@ -226,6 +226,8 @@ class TrainKeywords(TypedDict, total=False):
     """Hold the bytes of a checkpoint against their digests before going on from it."""
     attention_backend: Literal["native", "_native_math", "_native_efficient", "_native_flash", "_native_cudnn", "flash", "_flash_3", "xformers"] | None
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    torch_compile: bool | None
+    """Compile the denoiser for its updates by torch.compile: fewer and larger kernels, after minutes of compiling that long runs on a GPU are worth. Pictures are drawn without."""
     fused_backward_pass: bool | None
     """Full fine-tuning: step each tensor within the backward pass and let its gradient go, so that none are kept (4 bytes a weight). The same result; it needs --max_grad_norm 0, as clipping must see all of them, and --gradient_accumulation_steps 1."""
     validation_prompt: str | Path | None
