@@ -48,7 +48,7 @@ WITHOUT_EFFECT = {
     ),
 }  # fmt: skip
 """Leaves of the training tree that decide nothing, or whose bytes are in the key instead."""
-WRITES = ("rows", "packed", "jobs", "shared", "tables")
+WRITES = ("rows", "packed", "jobs", "shared", "tables", "progress")
 """Names below the output folder that a bench writes."""
 ENCODERS = frozenset(EncoderSettings.model_fields)
 """Training flags that belong to the examination."""

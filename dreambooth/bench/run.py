@@ -10,6 +10,7 @@ from typing import Any
 from dreambooth.bench.expand import Request, expand, validate
 from dreambooth.bench.exported import collect
 from dreambooth.bench.job import Event, Failed, Job, Row, Stop, never
+from dreambooth.bench.progress import Log
 from dreambooth.bench.rows import has_row, row_of, write_row
 from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables import write_tables
@@ -19,6 +20,7 @@ from dreambooth.core.errors import Interrupted, RunError, first_line
 from dreambooth.files.folders import refuse_unwritable
 from dreambooth.files.locks import claimed
 from dreambooth.metrics import EXTRAS
+from dreambooth.setup.states import State
 from dreambooth.training.records import Message
 
 
@@ -48,6 +50,8 @@ class AlreadyDone:
 class BenchState:
     """What is known of a bench under way, beside its rows."""
 
+    log: Log
+    """For those who watch."""
     there: int = 0
     """Jobs that had a row already, or share one that is being made."""
     there_announced: int = 0
@@ -64,8 +68,10 @@ class BenchState:
             self.seen.append(item)
             if isinstance(item, Failed):
                 self.unfit.append(item)
+                self.log.take(item)
             elif item.key in self.given or has_row(request.root, item.key):
                 self.there += 1
+                self.log.note(State.QUEUED if item.key in self.given else State.FINISHED, item)
             else:
                 self.given.add(item.key)
                 yield item
@@ -90,13 +96,14 @@ def bench(request: Request, *, stop: Stop = never) -> Iterator[Message | Event |
     validate(request)
     with claimed(request.root, "bench"):
         yield from (Message(sentence, important=True) for sentence in request.dataset.absent)
-        turn = BenchState()
+        turn = BenchState(log=(log := Log(request)))
         done = request.config.executor.run(turn.missing(request), work, partial(write_row, request.root), stop=stop)
-        with closing(done) as events:  # closed, it lets its jobs save
+        with closing(log), closing(done) as events:  # closed, it lets its jobs save
             for event in events:
                 yield from turn.news()
                 if isinstance(event, Failed):
                     turn.failed[event.job.key] = event
+                log.take(event)
                 yield event
         yield from turn.news()
         if stop():

@@ -18,7 +18,6 @@ from typing import Any
 from PIL import Image
 
 import dreambooth
-from dreambooth.bench.class_images import class_images
 from dreambooth.bench.digests import photos_digest, weights_digest
 from dreambooth.bench.examine import Examined, examine, load_encoders
 from dreambooth.bench.exported import export_job
@@ -27,16 +26,18 @@ from dreambooth.bench.keep import RUN, parse_keep
 from dreambooth.bench.rows import read_row
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.evaluation.scoring import Score
-from dreambooth.families import family_of
+from dreambooth.families import family_of, fingerprint
 from dreambooth.files.atomic import whole_file, writable_folder, write_json
 from dreambooth.metrics.encoders import shown
 from dreambooth.photos.files import caption_of, scan
 from dreambooth.photos.load import load
+from dreambooth.prompts.placeholder import class_prompt
 from dreambooth.run.train import train
 from dreambooth.setup.config import TrainConfig, resolve
-from dreambooth.setup.model import silence_libraries
+from dreambooth.setup.model import how_drawn, silence_libraries, stored_precision
 from dreambooth.setup.record import read_record
 from dreambooth.training.masks import MASKS
+from dreambooth.training.prior import ClassImages, set_digest
 from dreambooth.training.state import checkpoints
 
 ROW, SHOWN, SIDE = "row.json", 4, 128
@@ -135,7 +136,7 @@ def learn(
         record = read_record(run)
         if record.get("state") == "finished":
             return record, {}
-    drawn, there = class_images(job, config)
+    drawn, there = _class_images(job, config)
     own: dict[tuple[str, ...], Any] = {
         ("photos", "instance_data_dir"): _photos(job, folder), ("output", "output_dir"): str(run),
         ("validation", "skip_final_inference"): bool(job.evaluation) or not is_result,  # pictures are drawn afterwards
@@ -146,6 +147,19 @@ def learn(
     own |= {} if is_result or "output_kohya_format" in job.settings else {("output", "output_kohya_format"): False}
     yield from moves(job, train(job.config.updated(own), stop=stop))
     return read_record(run), {"class images": "were there already"} if there else {}
+
+
+def _class_images(job: Job, config: TrainConfig) -> tuple[Path | None, bool]:
+    """The folder of class images that all jobs which want the same share, in which their trainings draw what is missing (None without a
+    prior), and whether they are there already."""
+    if not config.has_prior:
+        return None, False
+    prompt = config.photos.class_prompt or class_prompt(config.photos.class_noun or job.noun)
+    sampling, base = config.prior.sampling(config.cropping.resolution or 1), fingerprint(config.model.folder())
+    made_with, weights = ClassImages(Path(), prompt, 0, sampling, base, how_drawn(config)).made_with, stored_precision(config)
+    rounded = {} if weights == "float32" else {"weights": weights}  # draw other bits
+    folder = Path(job.shared) / "class_images" / set_digest({**made_with, **rounded})
+    return folder, len(list(folder.glob("*.png"))) >= (config.prior.num_class_images or 0)
 
 
 def _photos(job: Job, folder: Path) -> str:

@@ -11,7 +11,7 @@ from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.base import Family
 from dreambooth.families.flow import recipes
 from dreambooth.families.recipes import Recipe
-from dreambooth.files.layouts import DIFFUSERS_FILE
+from dreambooth.files.names import DIFFUSERS_FILE
 
 
 class PixArtSigma(Family):

@@ -1,9 +1,12 @@
-"""Names of files that travel: what one system keeps and another cannot."""
+"""Names of files that travel: those of LoRA weights; and what one system keeps and another cannot."""
 
 import re
 
 from dreambooth.core.errors import SettingError
 
+DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
+KOHYA_FILE = "pytorch_lora_weights_kohya.safetensors"
+"""The same in kohya's names, which ComfyUI and A1111 read."""
 ILLEGAL = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 """Letters that Windows takes in no name."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)

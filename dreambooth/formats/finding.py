@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import shell_words
-from dreambooth.files.layouts import DIFFUSERS_FILE
+from dreambooth.files.names import DIFFUSERS_FILE
 from dreambooth.formats.lora_files import PICKLES
 
 FLAG = "--lora"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dreambooth.files.layouts import KOHYA_FILE
+from dreambooth.files.names import KOHYA_FILE
 from dreambooth.formats.base import A1111, COMFY, KOHYA, LORAS, SMALL, Facts, Result
 from dreambooth.formats.changes import Change, Pair
 from dreambooth.formats.learned import changes_in

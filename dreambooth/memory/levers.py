@@ -61,7 +61,8 @@ def _four_bit_base(config: TrainConfig) -> Changes:
 
 def _can_pack(config: TrainConfig, *now: BaseWeights | None) -> bool:
     """Whether frozen weights are kept in one of these ways, and may be kept in a smaller one."""
-    return config.loop.base_weights in now and "base_weights" not in config.method.excludes()
+    can = "base_weights" not in config.method.excludes() and not config.execution.torch_compile
+    return can and config.loop.base_weights in now
 
 
 def _pieces(config: TrainConfig) -> Changes:

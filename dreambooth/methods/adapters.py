@@ -20,6 +20,8 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """PEFT's own file names."""
 PREFIX = "base_model.model."
 """What PEFT puts before the names of layers."""
+UNCOMPILED = {"torch_compile": ("in each of its layers PEFT draws whether to drop it, which breaks every graph.", "Leave it out.")}
+"""What methods exclude whose layers cannot be compiled."""
 
 
 class AdapterMethod(Method, ABC):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from dreambooth.methods.adapters import AdapterMethod
+from dreambooth.methods.adapters import UNCOMPILED, AdapterMethod
 
 
 class LoHa(AdapterMethod):
@@ -15,6 +15,9 @@ class LoHa(AdapterMethod):
     """Rank r of each of the two factors."""
     lora_alpha: Annotated[float, Gt(0), Le(1e6)] | None = None
     """The update counts lora_alpha / rank; automatic: the rank."""
+
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        return super().excludes() | UNCOMPILED
 
     def peft(self, targets: list[str]) -> Any:
         from peft import LoHaConfig

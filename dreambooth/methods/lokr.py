@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from dreambooth.methods.adapters import AdapterMethod
+from dreambooth.methods.adapters import UNCOMPILED, AdapterMethod
 
 
 class LoKr(AdapterMethod):
@@ -17,6 +17,9 @@ class LoKr(AdapterMethod):
     """The update counts lora_alpha / rank; automatic: the rank."""
     decompose_factor: Annotated[int, Ge(-1), Le(10**6)] = -1
     """Side of the smaller factor; -1 makes both as equal as the layer allows, a small number learns more."""
+
+    def excludes(self) -> dict[str, tuple[str, str]]:
+        return super().excludes() | UNCOMPILED
 
     def peft(self, targets: list[str]) -> Any:
         from peft import LoKrConfig

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from dreambooth.core.errors import SettingError
 from dreambooth.families.base import Family
-from dreambooth.files.layouts import DIFFUSERS_FILE as WEIGHTS
+from dreambooth.files.names import DIFFUSERS_FILE as WEIGHTS
 from dreambooth.files.tensors import load_tensors, sort_header
 from dreambooth.methods.adapters import AdapterMethod, Adapters, tensors_of
 from dreambooth.methods.base import Learner

@@ -10,7 +10,7 @@ from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.safety import SafetyChecker
 from dreambooth.files.escaping import markdown, python_text
-from dreambooth.files.layouts import KOHYA_FILE
+from dreambooth.files.names import KOHYA_FILE
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.formats import FORMATS
 from dreambooth.methods import Learner

@@ -14,7 +14,7 @@ from dreambooth.core.wording import counted, duration, size
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.superresolution import SuperResolution
-from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
+from dreambooth.files.names import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.run.captions import summary
 from dreambooth.run.material import Material, cutter_of
 from dreambooth.setup.config import TrainConfig
@@ -101,13 +101,13 @@ def _shapes(config: TrainConfig, material: Material, family: Family) -> str:
 def trial(trainer: Trainer, config: TrainConfig) -> str:
     """The gradients of a part of a step, thrown away: how long the run will take and what memory it needs, measured and not guessed.
 
-    Twice, for the first time takes longer; once where that is long all the same.
+    Twice, for the first time takes longer; once where that is long all the same, and not because something is compiled.
     """
     batches, loop = trainer.batches, config.loop
     rows = max(1, len(batches) // trainer.processes.count)
     pieces = spans(rows, loop.gradient_accumulation_steps)
     seconds: list[float] = []
-    while len(seconds) < 2 and sum(seconds) < LONG:
+    while len(seconds) < 2 and (sum(seconds) < LONG or trainer.execution.torch_compile):
         start = time.perf_counter()
         batch = batches.by_shape(trainer.step, *pieces[0])
         forward_backward(
@@ -183,7 +183,8 @@ def _arithmetic(config: TrainConfig) -> str:
     """How updates are computed, as far as that was chosen."""
     precision = {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[config.loop.mixed_precision]
     kernel = config.execution.attention_backend
-    return precision + (f", attention by {kernel}" if kernel else "")
+    compiled = ", compiled (the first step takes minutes)" if config.execution.torch_compile else ""
+    return precision + (f", attention by {kernel}" if kernel else "") + compiled
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:

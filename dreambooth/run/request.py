@@ -37,6 +37,7 @@ from dreambooth.run.result import kohya_prefixes
 from dreambooth.setup.attention import refuse_attention, refuse_fixed_attention
 from dreambooth.setup.base_weights import FORMATS
 from dreambooth.setup.checks import refuse_unnamed
+from dreambooth.setup.compiling import refuse_compiling
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
 from dreambooth.setup.model import check_resolution, prior_stages
@@ -67,6 +68,7 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
             raise SettingError(setting, f"{package} is not installed.", fix=f"pip install {package}")
     refuse_attention(config, processes.device)
     refuse_fused_by_several(config, processes.count)
+    refuse_compiling(config, processes.device)
     if config.watching.stop_early and processes.count > 1:
         raise SettingError(
             "--stop_early", "only one process evaluates, and it cannot stop the others yet.", fix="Leave it out, or use one process."

@@ -11,7 +11,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import Family
 from dreambooth.files.atomic import write_text
 from dreambooth.files.entries import whole_entries
-from dreambooth.files.layouts import KOHYA_FILE
+from dreambooth.files.names import KOHYA_FILE
 from dreambooth.files.sums import write_sums
 from dreambooth.formats.kohya import write_beside
 from dreambooth.methods import Learner

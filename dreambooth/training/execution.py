@@ -1,6 +1,9 @@
 """By which means an update is computed. None of them changes what is computed, beyond roundings."""
 
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
 
 from dreambooth.schema import Setting
 
@@ -15,6 +18,20 @@ class Execution(Setting):
     attention_backend: AttentionBackend | None = None
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable
     Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    torch_compile: bool = False
+    """Compile the denoiser for its updates by torch.compile: fewer and larger kernels, after minutes of compiling that long runs on a GPU
+    are worth. Pictures are drawn without."""
     fused_backward_pass: bool = False
     """Full fine-tuning: step each tensor within the backward pass and let its gradient go, so that none are kept (4 bytes a weight). The
     same result; it needs --max_grad_norm 0, as clipping must see all of them, and --gradient_accumulation_steps 1."""
+
+    def compile(self, denoiser: Any, *, backend: str = "inductor") -> None:
+        """Have a network compiled when it is first asked, in its place, so that its weights keep their names: block by block where
+        diffusers says which ones repeat, for equal blocks share their code; else whole."""
+        if self.torch_compile:
+            compiled = denoiser.compile_repeated_blocks if denoiser._repeated_blocks else denoiser.compile
+            compiled(backend=backend)
+
+    def drawing(self) -> AbstractContextManager[Any]:
+        """A block that computes as if nothing had been compiled: pictures have many shapes, each of which would be compiled for itself."""
+        return torch.compiler.set_stance("force_eager") if self.torch_compile else nullcontext()

@@ -112,7 +112,8 @@ class Trainer:
     ):  # fmt: skip
         self.learner, self.batches, self.loop, self.objective = learner, batches, loop, batches.objective
         self.processes, self.seed, self.inputs = processes, batches.seed, inputs
-        self.family = learner.family
+        self.family, self.execution = learner.family, execution
+        execution.compile(self.family.denoiser)
         self.total = loop.steps(len(batches.photos), batches.num_photos)
         self.step = 0
         self.moments = loop.moments(self.total)
@@ -151,7 +152,7 @@ class Trainer:
     @contextmanager
     def inference_mode(self, *, averaged: bool = True) -> Iterator[None]:
         """A block in which the model is what previews and the output show: in eval mode, and the moving average where there is one."""
-        with self.average.applied() if self.average and averaged else nullcontext():
+        with self.execution.drawing(), self.average.applied() if self.average and averaged else nullcontext():
             self.learner.mode(train=False)
             try:
                 yield

@@ -7,5 +7,7 @@ choices  models and ways of learning         form      settings as fields, drawn
 planning what a run would need               events    records.jsonl as server-sent events
 batches  tables of subjects, each done by one job       submitting  from a request to a batch: rows, photos, settings, checks
 webhooks what comes of batches, reported and retried    batch_removal  one customer's subject taken out
+fitting  whether this device trains a model             shared         what many open pages ask for, made once
+devices  which ones a command line is at work on
 pages    one file for each part of the site  view      templates, and what all pages show
 """

@@ -17,8 +17,9 @@ from dreambooth.core.errors import DreamboothError, SettingError, first_line, re
 from dreambooth.reporting.templates import HERE as REPORT
 from dreambooth.web import jobs, webhooks
 from dreambooth.web.batches import recover
+from dreambooth.web.fitting import Fits
 from dreambooth.web.guard import Guard
-from dreambooth.web.pages import api, batch_api, batches, compare, home, models, new, play, runs
+from dreambooth.web.pages import api, batch_api, batches, bench, compare, home, models, new, play, runs
 from dreambooth.web.studio import Conflict, Missing, Studio
 from dreambooth.web.view import page
 from dreambooth.web.webhooks import Webhooks
@@ -39,7 +40,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_pump(studio)), asyncio.create_task(_report(studio, hooks))] if pumps else []
+        clocks = (_pump(studio), _report(studio, hooks), _plan(app.state.fits)) if pumps else ()
+        tasks = [asyncio.create_task(clock) for clock in clocks]
         yield
         for task in tasks:
             task.cancel()
@@ -50,11 +52,11 @@ def create_app(
         title="dreambooth", version=dreambooth.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
     )  # fmt: skip
-    app.state.studio, app.state.webhooks = studio, hooks
+    app.state.studio, app.state.webhooks, app.state.fits = studio, hooks, Fits(studio)
     app.add_middleware(Guard, host=host, names=names, token=token)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_api_route("/report.css", _style, include_in_schema=False)
-    for part in (batch_api, api, batches, home, new, play, runs, compare, models):
+    for part in (batch_api, api, batches, home, new, play, runs, compare, bench, models):
         app.include_router(part.router)
     app.add_exception_handler(DreamboothError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
@@ -87,6 +89,11 @@ async def _again(what: Callable[[], object], waits: str, *, once: bool = False) 
         except OSError as error:
             log.warning("%s: %s", waits, error.strerror or error)
         await asyncio.sleep(TICK)
+
+
+async def _plan(fits: Fits) -> None:
+    """Plan what models need that pages have asked for."""
+    await _again(fits.plan_next, "What models need is not planned")
 
 
 def _style() -> Response:

@@ -1,5 +1,6 @@
 """One subject taken out of a batch of the server: its row, its model, its photos, and what was reported about it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def remove_subject(studio: Studio, batch: Batch, subject: str, *, photos: bool =
             shared, goes = (), False  # no name of a folder: nothing was ever made of it
         _write(folder, rows, [other for other in rows if other["subject"] != subject])
         webhooks.forget(folder, subject)
+        _forget_words(studio.jobs / f"{batch.id}.log", subject)
         return Removed(subject, goes, shared)
 
 
@@ -73,6 +75,14 @@ def _write(folder: Path, before: Rows, left: Rows) -> None:
     if len(left) < len(before):
         columns = list(before[0])
         write_text(folder / TABLE, csv_text([columns, *([row[name] for name in columns] for row in left)]))
+
+
+def _forget_words(log: Path, subject: str) -> None:
+    """Take the lines of a batch's log away that are about a subject."""
+    if log.is_file():
+        about = re.compile(rf"(^|\s){re.escape(subject)}( \(second try\))?:")
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        write_text(log, "".join(line for line in lines if not about.search(line)))
 
 
 def _photos(folder: Path, row: dict[str, str]) -> Path:

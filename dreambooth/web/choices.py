@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from dreambooth.core.wording import shown, size
 from dreambooth.families import family_of, trained_here
 from dreambooth.families.complete import WEIGHTS
@@ -13,6 +11,7 @@ from dreambooth.families.names import KnownModel, known_model, known_models
 from dreambooth.files.packaged import TOYBOX
 from dreambooth.files.places import is_inside
 from dreambooth.files.reading import Damaged, read_json
+from dreambooth.memory.cards import card_of
 from dreambooth.schema import flags, is_set
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.runs import folder_size
@@ -58,8 +57,8 @@ class Model:
     licence: str = ""
     page: str = ""
     advice: str = ""
-    too_large: str = ""
-    """Why the device cannot hold it; empty where it may."""
+    card: int | None = None
+    """GB of the smallest card that trains a LoRA on it, as predicted for a model that is known by name."""
 
 
 def models(studio: Studio) -> list[Model]:
@@ -116,8 +115,7 @@ def _known() -> Iterator[Model]:
         if family:
             yield Model(
                 one.id.value, one.name, family.name, tuple(_facts(one)), is_here=_is_downloaded(one.id.value), licence=str(one.licence),
-                is_gated=one.gated.known == "yes", page=one.page, advice=one.advice() or "",
-                too_large=_too_large(one),
+                is_gated=one.gated.known == "yes", page=one.page, advice=one.advice() or "", card=_card(one),
             )  # fmt: skip
 
 
@@ -128,12 +126,9 @@ def _facts(model: KnownModel) -> Iterator[str]:
         yield f"text encoders {model.text_gib} GiB"
 
 
-def _too_large(model: KnownModel) -> str:
-    """Whether its weights alone, in two bytes each, are more than the device has; on a processor anything may be tried."""
-    if not model.billions.known or not torch.cuda.is_available():
-        return ""
-    need, total = float(model.billions.value) * 2e9, torch.cuda.get_device_properties(0).total_memory
-    return f"Its weights alone take {size(need)}; this card has {size(total)}." if need > total else ""
+def _card(model: KnownModel) -> int | None:
+    """GB of the smallest card, with base weights of 4 bits where they are needed."""
+    return next((card for way in ("LoRA", "LoRA, nf4") if (card := card_of(model.name, way))), None)
 
 
 def _is_downloaded(name: str) -> bool:

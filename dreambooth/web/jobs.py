@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dreambooth.files.locks import held
 from dreambooth.files.reading import Damaged, TypedDict, open_shape, read_json
 from dreambooth.setup.runs import FoundRun, run_of
 from dreambooth.setup.states import State, Status, is_alive, process_of
+from dreambooth.web.devices import devices_of_runs
 from dreambooth.web.studio import Missing, Studio
 
 COMMAND = (sys.executable, "-m", "dreambooth")
@@ -118,8 +120,10 @@ def add(studio: Studio, job: Job) -> Job:
 
 def refuse_words(words: Iterable[str]) -> None:
     """Raise SettingError for a word that no process can be given: the queue would wait for it for ever."""
+    left = 4 * LONGEST
     for word in words:
-        if "\0" in word or HALF.search(word) or len(word) > LONGEST:
+        left -= len(word)
+        if "\0" in word or HALF.search(word) or len(word) > LONGEST or left < 0:
             name = word.partition("=")[0] if word.startswith("--") else "command"
             raise SettingError(name, "it is too long, or holds a letter that no command can be given.", fix="Write it otherwise.")
 
@@ -181,7 +185,8 @@ def pump(studio: Studio) -> list[Job]:
         if not waiting:
             return []
         busy = {job.device for job in jobs if job.started and status_of(studio, job).state.is_active}
-        busy |= set(_devices_of_others(studio))
+        if any(job.device not in busy for job in waiting):  # else no folder of the root need be read
+            busy |= set(devices_of_runs(studio))
         started = []
         for job in waiting:
             if job.at_once or job.device not in busy:
@@ -230,13 +235,6 @@ def _is_by(run: FoundRun, job: Job) -> bool:
     return (run.record.get("process") or {}).get("pid") == job.process.get("pid")
 
 
-def _devices_of_others(studio: Studio) -> Iterator[str]:
-    """Devices of the runs at work that were started elsewhere, on a command line."""
-    for run in studio.runs().runs:
-        if run.status and run.status.state.is_active and is_alive(run.record.get("process") or {}):
-            yield str((run.record.get("host") or {}).get("device") or "")
-
-
 def _start(studio: Studio, job: Job) -> Job:
     """Start a job's process, in a group of its own, so that nothing that ends the server ends it."""
     job = replace(job, started=time.time())
@@ -277,6 +275,16 @@ def _write(studio: Studio, job: Job) -> None:
 
 
 def _read(path: Path) -> Job | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(4096)
+def _parsed(path: Path, *of: int) -> Job | None:
+    """A job's file as it is at one time: every page asks for all of them."""
     try:
         values = read_json(path, JobFile)
         return Job(**{**values, "id": path.stem, "words": tuple(values["words"])})

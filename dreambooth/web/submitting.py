@@ -64,15 +64,8 @@ class Asked:
         for subject, name, source in self.photos:
             sums.append((subject, name, hashlib.file_digest(source, "sha256").hexdigest()))  # type: ignore[arg-type]
             source.seek(0)
-        said = [
-            self.name,
-            self.settings,
-            self.rows,
-            hashlib.sha256(self.table or b"").hexdigest(),
-            sorted(sums),
-            self.priority,
-            self.webhook,
-        ]
+        table = hashlib.sha256(self.table or b"").hexdigest()
+        said = [self.name, self.settings, self.rows, table, sorted(sums), self.priority, self.webhook]
         return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -196,10 +189,8 @@ def _rows(asked: Asked, folder: Path) -> list[dict[str, str]]:
         rows = [{name: str(row.get(name, "")) for name in columns} for row in asked.rows]
     else:
         (folder / TABLE).write_bytes(asked.table)
-        rows = [
-            {name.replace("-", "_"): cell for name, cell in cells.items()}
-            for _, cells in read_table(folder / TABLE, "table", needed=OWN[:2])
-        ]
+        found = read_table(folder / TABLE, "table", needed=OWN[:2])
+        rows = [{name.replace("-", "_"): cell for name, cell in cells.items()} for _, cells in found]
     if not rows or len(rows) > MOST_ROWS:
         raise SettingError("rows", f"there are {len(rows)} rows; a batch has 1 to {MOST_ROWS}.", fix="Send several batches.")
     return [{**dict.fromkeys(OWN, ""), **row} for row in rows]
@@ -239,7 +230,7 @@ def _write(rows: list[dict[str, str]], photos: Sequence[tuple[str, str, IO[bytes
         if row["subject"] in sent:
             row["photos"] = f"{PHOTOS}/{row['subject']}"
             continue
-        path = row["photos"] or row["subject"]
+        path = row["photos"].rstrip("/") or row["subject"]
         try:
             studio.inside(*path.split("/"))
         except Missing as error:

@@ -170,8 +170,13 @@ def drawings(studio: Studio, run: FoundRun) -> list[Drawing]:
         status = jobs.status_of(studio, job) if job else Status(State.FINISHED)
         names = [path.relative_to(run.folder).as_posix() for path in sheet or own]
         when = (folder / name).stat().st_mtime if name in there else job.added if job else 0
-        found.append((when, Drawing(name, job, status, names, notes, str(notes.get("prompt", "")), bool(sheet))))
+        found.append((when, Drawing(name, job, status, names, notes, str(notes.get("prompt") or _prompt(job)), bool(sheet))))
     return [drawing for _, drawing in sorted(found, key=lambda one: -one[0])]
+
+
+def _prompt(job: jobs.Job | None) -> str:
+    """What pictures that are not drawn yet were asked for."""
+    return next((word.partition("=")[2] for word in job.words if word.startswith("--prompt=")), "") if job else ""
 
 
 def _ended(run: FoundRun) -> float:

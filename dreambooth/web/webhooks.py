@@ -16,7 +16,7 @@ import secrets
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -28,6 +28,7 @@ from dreambooth.bench.batch.index import CSV, WAITING
 from dreambooth.core.errors import SettingError
 from dreambooth.files.atomic import write_json, write_text
 from dreambooth.files.folders import expanded
+from dreambooth.files.locks import held
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.text import read_text
@@ -112,14 +113,12 @@ def turn(studio: Studio, hooks: Webhooks, seen: dict[str, object]) -> None:
         files = _changed(studio, batch)
         if seen.get(batch.id) == files:
             continue  # it was over, and all is sent
-        now = standing(studio, batch)
-        mark = (now.state, now.job.started if now.job else 0.0, now.entries)
-        if seen.get(batch.id) != mark:
-            kept = {path.name.split(".")[1] for place in (OUTBOX, SENT) for path in (folder / place).glob("*.*.json")}
-            for name, report in _reports(studio, now):
-                if name not in kept:
-                    write_json(folder / OUTBOX / f"{time.time_ns():020d}.{name}.json", {"id": name, "created": time.time(), **report})
-            seen[batch.id] = mark
+        with held(studio.jobs / "queue.lock"):  # no subject is deleted meanwhile
+            now = standing(studio, batch)
+            mark = (now.state, now.job.started if now.job else 0.0, now.entries)
+            if seen.get(batch.id) != mark:
+                _note(folder, _reports(studio, now))
+        seen[batch.id] = mark
         _send(folder, address, hooks.secret)
         if not now.is_waiting and not any((folder / OUTBOX).glob("*.json")):
             seen[batch.id] = files
@@ -150,6 +149,14 @@ def _changed(studio: Studio, batch: Batch) -> tuple[int, ...]:
     folder = studio.batches / batch.id
     files = (folder / MODELS / CSV, folder / STATE, studio.jobs / f"{batch.id}.json")
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+
+
+def _note(folder: Path, reports: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Put those into the outbox that were not put there before."""
+    kept = {path.name.split(".")[1] for place in (OUTBOX, SENT) for path in (folder / place).glob("*.*.json")}
+    for name, report in reports:
+        if name not in kept:
+            write_json(folder / OUTBOX / f"{time.time_ns():020d}.{name}.json", {"id": name, "created": time.time(), **report})
 
 
 def _reports(studio: Studio, now: Standing) -> Iterator[tuple[str, dict[str, Any]]]:

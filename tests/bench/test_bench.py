@@ -15,6 +15,8 @@ from dreambooth.bench.estimate import estimate
 from dreambooth.bench.expand import expand
 from dreambooth.bench.job import Failed, Finished, JobProgress, never
 from dreambooth.bench.keep import Kept
+from dreambooth.bench.progress import standings
+from dreambooth.bench.rows import find_row
 from dreambooth.bench.run import AlreadyDone, Ended, bench, drawn_anew
 from dreambooth.bench.work import work
 from dreambooth.cli import main
@@ -24,6 +26,7 @@ from dreambooth.evaluation import EvaluateConfig, Scored, evaluate
 from dreambooth.files.locks import claimed
 from dreambooth.photos.files import scan
 from dreambooth.setup.given import from_arguments
+from dreambooth.setup.states import State
 from dreambooth.training.records import Message
 from tests.bench.works import last
 
@@ -51,6 +54,14 @@ def test_every_job_is_one_row_with_scores_of_both_models_and_of_the_photos(finis
     for paths in (*row.pictures.values(), *row.untuned_pictures.values()):
         assert len(paths) == 2 and all((out / path).is_file() for path in paths)
     assert row.pictures.keys() == row.untuned_pictures.keys() and (out / row.photo).is_file() and rows["described", "dog7"].photo
+
+
+def test_those_who_watch_a_bench_read_what_became_of_every_job(finished):
+    [standing] = standings(finished[0])
+    states = {(arm, subject): job.state for (arm, subject, _), job in standing.jobs.items()}
+    assert states.pop(("described", "toy1")) is State.FAILED
+    assert len(states) == 5 and set(states.values()) == {State.FINISHED}
+    assert all(find_row(finished[0], job.key) for job in standing.jobs.values() if job.state is State.FINISHED)
 
 
 def test_what_cannot_be_described_fails_by_itself_and_is_reported(finished):

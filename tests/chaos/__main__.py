@@ -1,4 +1,7 @@
-"""`python -m tests.chaos --kills 500 --out runs/chaos`: kill until the count is reached, go on where it was stopped, print the table."""
+"""Kills, full disks, flipped bytes and races: what a person's work survives (`make chaos`; the counts stand in docs/reliability.md).
+
+`python -m tests.chaos --kills 500 --out runs/chaos`: kill until the count is reached, go on where it was stopped, print the table.
+"""
 
 import argparse
 import json

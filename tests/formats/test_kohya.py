@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth.files.layouts import DIFFUSERS_FILE, KOHYA_FILE
+from dreambooth.files.names import DIFFUSERS_FILE, KOHYA_FILE
 from dreambooth.formats.base import Facts
 from dreambooth.formats.kohya import write_beside
 from dreambooth.methods import LoRA

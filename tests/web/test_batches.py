@@ -250,7 +250,7 @@ def test_a_customer_is_deleted_with_photos_row_and_model_and_others_stay(rooted,
     assert rooted.delete(f"{address}/subjects/vase").status_code == 422, "it has to be confirmed"
     assert rooted.delete(f"{address}/subjects/vase?confirm=vase").json() == {"subject": "vase", "photos": True, "shared_with": []}
     assert not [path for path in folder.rglob("*") if "vase" in path.name]
-    assert not [path for path in folder.rglob("*.*") if path.is_file() and b"vase" in path.read_bytes()]
+    assert not [path for path in (*folder.rglob("*.*"), *studio.jobs.iterdir()) if path.is_file() and b"vase" in path.read_bytes()]
     assert [cells["subject"] for _, cells in read_table(folder / "table.csv", "table", needed=())] == ["rex"]
     assert rooted.delete(f"{address}/subjects/vase?confirm=vase").status_code == 404
     if not is_done:

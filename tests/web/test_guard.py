@@ -3,6 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
+from dreambooth.cli import main
 from dreambooth.web.app import create_app
 from dreambooth.web.guard import SMALL
 
@@ -46,6 +47,20 @@ def test_a_server_for_others_asks_for_its_token(studio):
         assert client.get("/").status_code == 200, "the cookie was kept"
         client.cookies.set("dreambooth", "wrong")
         assert client.get("/static/icon.svg").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("words", "asks"), [([], False), (["--host", "localhost"], False), (["--host", "0.0.0.0"], True), (["--names", "models.example"], True)]
+)
+def test_only_this_machine_is_served_without_a_token(tmp_path, monkeypatch, capsys, words, asks):
+    served = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DREAMBOOTH_UI_TOKEN", raising=False)
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: served.append(server.config.app))
+    assert main(["ui", str(tmp_path / "root"), "--port", "0", "--no-open", *words]) == 0
+    assert ("?token=" in capsys.readouterr().out) == asks
+    with TestClient(served[0], base_url="http://localhost") as client:
+        assert client.get("/").status_code == (401 if asks else 200)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["by its header", "while it comes"])

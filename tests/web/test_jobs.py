@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dreambooth.core.errors import SettingError
-from dreambooth.setup.states import State
+from dreambooth.setup.states import State, own_process
 from dreambooth.web import jobs
 from tests.web.conftest import made_run
 
@@ -32,12 +32,19 @@ def test_two_jobs_share_a_device_when_that_was_asked_for(studio, not_started):
     assert [job.run for job in jobs.pump(studio)] == ["a", "b"]
 
 
-def test_a_run_of_the_command_line_keeps_its_device(studio, not_started):
-    from dreambooth.setup.states import own_process
-
-    made_run(studio.root, "by-hand", state="running", process=own_process(), host={"device": "cpu"})
-    added(studio, "a")
-    assert jobs.pump(studio) == []
+@pytest.mark.parametrize(
+    ("host", "device", "waits"),
+    [
+        ({"device": "cpu"}, "cpu", True), ({"device": "cuda"}, "cuda:0", True), ({"device": "cuda:1"}, "cuda:1", True),
+        ({"device": "cuda:1"}, "cuda:0", False), ({"device": "cuda:0", "processes": 2}, "cuda:1", True),
+        ({"device": "cpu"}, "cuda:0", False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_run_of_the_command_line_keeps_its_device(studio, not_started, host, device, waits):
+    made_run(studio.root, "by-hand", state="running", process=own_process(), host=host)
+    added(studio, "a", device)
+    assert (jobs.pump(studio) == []) == waits
 
 
 def test_a_run_has_one_training_at_a_time(studio):

@@ -91,6 +91,18 @@ def test_what_is_no_photo_is_refused_by_its_bytes_and_the_others_stay(client, st
     assert kept == ["b.png"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [("web.uploads.MOST_PHOTOS", 1, "one too many"), ("web.uploads.MOST_BYTES", 60, "larger"), ("photos.load.MAX_PIXELS", 3600, "pixels")],
+)
+def test_more_photos_bytes_and_pixels_than_anybody_needs_are_not_taken(client, studio, monkeypatch, limit, value, words):
+    address = client.post("/new", follow_redirects=False).headers["location"].rpartition("/")[0]
+    monkeypatch.setattr(f"dreambooth.{limit}", value)
+    answer = client.post(f"{address}/photos", files=[("photos", (f"{n}.png", png("red", (64 + n, 64)))) for n in range(2)])
+    assert answer.status_code == 422 and words in answer.text
+    assert len(list((studio.root / "photos" / address.rpartition("/")[2]).iterdir())) == (words == "one too many")
+
+
 def test_a_photo_is_left_out_taken_in_cropped_and_captioned(client, studio, tmp_path):
     address = client.post("/new", follow_redirects=False).headers["location"].rpartition("/")[0]
     folder = studio.root / "photos" / address.rpartition("/")[2]

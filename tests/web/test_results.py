@@ -10,12 +10,13 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dreambooth.bench.job import Row
+from dreambooth.bench.progress import PROGRESS
 from dreambooth.bench.rows import write_row
 from dreambooth.files.atomic import write_json
 from dreambooth.files.cache import CLASS_IMAGES, MANIFEST, cache_root
 from dreambooth.schema import flags
 from dreambooth.setup.config import TrainConfig
-from dreambooth.setup.states import State
+from dreambooth.setup.states import State, own_process
 from dreambooth.web import jobs
 from tests import tiny
 from tests.web.conftest import made_run, png
@@ -124,6 +125,27 @@ def test_a_picture_without_a_prompt_is_refused_in_place_and_the_form_stays(clien
     assert page.status_code == 422 and 'value="many"' in page.text and not jobs.read_jobs(studio)
 
 
+def test_the_form_of_pictures_is_filled_in_as_it_was_asked_last(client, studio):
+    made_run(studio.root)
+    grid = ("--grid=seed,lora_scale", "--grid_values=lora_scale=0.5, 1")
+    words = ("--run=old", "--prompt=a [V] dog, --odd", "--prompt=a cat", "--seed=7", *grid, "--output_dir=x")
+    jobs.add(studio, jobs.new("generate", ("generate", *words), "old", "cpu"))
+    page = client.get("/runs/old/-/play").text
+    assert "a [V] dog, --odd\na cat</textarea>" in page and 'name="seed" value="7"' in page and 'name="strength" value="0.5, 1"' in page
+    assert 'name="grid" value=""' in page
+
+
+def test_a_file_is_offered_when_it_was_read_back_and_not_before(client, studio):
+    folder = made_run(studio.root) / "export" / "comfy"
+    folder.mkdir(parents=True)
+    (folder / "old.safetensors").write_bytes(b"x")
+    offered = 'href="/runs/old/-/files/export/comfy/old.safetensors"'
+    assert offered in client.get("/runs/old/-/export").text
+    result = "old/export/comfy/old.safetensors"
+    jobs.add(studio, jobs.new("export", ("export",), "old", "cpu", result=result, started=time.time(), process=own_process()))
+    assert offered not in client.get("/runs/old/-/exported").text
+
+
 def test_runs_that_share_no_picture_are_not_compared_and_the_page_says_why(client, studio):
     made_run(studio.root, "a"), made_run(studio.root, "b")
     assert client.get("/compare").status_code == 200
@@ -159,7 +181,7 @@ def test_a_bench_is_a_matrix_of_subjects_and_arms(client, studio):
         score = {"dino": {"value": 0.5 + number / 10, "low": 0.4, "high": 0.6, "n": 4}}
         write_row(studio.root / "tables", Row(f"k{number}", "recipe", arm, subject, 0, "dog", True, scores=score))
     page = client.get("/bench").text
-    assert "0.500" in page and "0.700" in page and page.count('class="done"') == 3 and page.count('class="open"') == 1
+    assert "0.500" in page and "0.700" in page and page.count('class="finished"') == 3 and page.count('class="none"') == 1
 
 
 def test_the_library_of_the_pages_is_the_one_that_was_published():
@@ -174,3 +196,29 @@ def test_no_template_names_a_setting():
     names = {name for name in flags(TrainConfig) if "_" in name}
     for path in (Path(jobs.__file__).parent / "templates").glob("*.html"):
         assert not names & set(re.findall(r"\w+", path.read_text())), path.name
+
+
+def test_a_bench_is_watched_while_its_jobs_wait_run_fail_and_end(client, studio):
+    root = studio.root / "asked"
+    score = {"dino": {"value": 0.61, "low": 0.4, "high": 0.7, "n": 4}}
+    write_row(root, Row("k0", "two", "lora", "dog", 0, "dog", True, scores=score))
+    made_run(root / "jobs" / "k1", "run", state="running", phase="training", step=30, process=own_process())
+    (root / PROGRESS).mkdir()
+    begun = {"kind": "plan", "plan": "two", "arms": {"lora": [0], "full": [0]}, "subjects": ["dog", "mug"]}
+    said = [
+        {"kind": "finished", "arm": "lora", "subject": "dog", "seed": 0, "key": "k0"},
+        {"kind": "running", "arm": "full", "subject": "dog", "seed": 0, "key": "k1"},
+        {"kind": "failed", "arm": "lora", "subject": "mug", "seed": 0, "key": "k2", "cause": "<no> memory"},
+    ]
+
+    def shown(process):
+        lines = [{**begun, "process": process}, *said]
+        (root / PROGRESS / "two.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        page = client.get("/bench", headers={"hx-request": "true"}).text
+        return page, re.findall(r'<td class="(\w+)"', page)
+
+    page, states = shown(own_process())
+    assert states == ["finished", "running", "failed", "queued"]
+    assert "0.610" in page and "training 30" in page and "&lt;no&gt; memory" in page and "<html" not in page
+    page, states = shown({**own_process(), "pid": 2**22 - 1})
+    assert states == ["finished", "interrupted", "failed", "queued"] and "the same command goes on" in page

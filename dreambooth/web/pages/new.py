@@ -13,6 +13,7 @@ from dreambooth.setup.given import config_type
 from dreambooth.web import choices, drafts, form, jobs, planning, starting, uploads
 from dreambooth.web.choices import NOUN
 from dreambooth.web.drafts import Draft
+from dreambooth.web.pages.models import fits_of
 from dreambooth.web.studio import Studio
 from dreambooth.web.view import page, run_url, studio_of
 
@@ -25,7 +26,7 @@ Root = Annotated[Studio, Depends(studio_of)]
 
 async def sent(request: Request) -> FormData:
     """A form, with files or without."""
-    return await request.form(max_files=uploads.MOST_PHOTOS, max_fields=1000)
+    return await request.form(max_files=uploads.MOST_PHOTOS + 100, max_fields=1000)
 
 
 Sent = Annotated[FormData, Depends(sent)]
@@ -97,8 +98,11 @@ def change_photo(request: Request, studio: Root, name: str, sent: Sent) -> Respo
 def model(request: Request, studio: Root, name: str) -> HTMLResponse:
     """Base models as cards."""
     draft = drafts.read_draft(studio, name)
-    return page(request, "new_model.html", draft=draft, steps=STEPS, step="model", models=choices.models(studio),
-                chosen=draft.settings.get(choices.MODEL, ""))  # fmt: skip
+    found = choices.models(studio)
+    return page(
+        request, "new_model.html", draft=draft, steps=STEPS, step="model", models=found, fits=fits_of(request, found),
+        chosen=draft.settings.get(choices.MODEL, ""),
+    )  # fmt: skip
 
 
 @router.post("/new/{name}/model")

@@ -16,6 +16,7 @@ from dreambooth.run.export import ExportConfig
 from dreambooth.run.export_facts import method_of
 from dreambooth.run.export_place import EXPORTS
 from dreambooth.run.generate import GenerateConfig
+from dreambooth.schema import flags
 from dreambooth.setup.open import find
 from dreambooth.setup.runs import FoundRun, folder_size
 from dreambooth.setup.strength import SCALED
@@ -31,6 +32,7 @@ FILES = ("run", "prompts", "then", "from_folder", "output_dir", "lora", "single_
          "noise_augmentation", "format", "compare", "batch_size", "device")  # fmt: skip
 """Settings of the commands that this page says by itself, or that name files."""
 STRENGTH, PROMPT = "lora_scale", "prompt"
+SHEET = ("grid", "grid_values")
 GRID = {"grid": f"seed,{STRENGTH}"}
 """One strength is a grid of one column: what `generate` draws for it."""
 
@@ -58,8 +60,10 @@ class Written:
 
 @router.get("/runs/{name:path}/-/play")
 def play(request: Request, studio: Root, name: str) -> HTMLResponse:
-    """A form for pictures, and those that were drawn."""
-    return _play(request, studio, studio.run(name), {})
+    """A form for pictures as it was filled in last, and those that were drawn."""
+    run = studio.run(name)
+    typed = _asked_last(studio, run)
+    return _play(request, studio, run, typed, strength=_strength(typed))
 
 
 @router.post("/runs/{name:path}/-/play")
@@ -107,6 +111,26 @@ def exported(request: Request, studio: Root, name: str) -> HTMLResponse:
     return page(request, "exported.html", **_files(studio, studio.run(name)))
 
 
+def _asked_last(studio: Studio, run: FoundRun) -> dict[str, str | list[str]]:
+    """What was asked for last on this page, by flag, as its job holds it."""
+    words = next((job.words[1:] for job in reversed(jobs.of_run(studio, run.name)) if job.verb == "generate"), ())
+    typed, known = dict[str, str | list[str]](), flags(GenerateConfig)
+    for name, _, value in (word.removeprefix("--").partition("=") for word in words):
+        if name in known and name not in (*FILES, "run"):
+            typed[name] = [*typed.get(name, ()), value] if known[name].is_list else value
+    return typed
+
+
+def _strength(typed: dict[str, str | list[str]]) -> str:
+    """The strength that a request asks for; its settings are taken out of it, for the field of the strength stands for them."""
+    given = typed.get("grid_values")
+    if typed.get("grid") != GRID["grid"] or not isinstance(given, list) or len(given) != 1 or not given[0].startswith(f"{STRENGTH}="):
+        return ""
+    for name in SHEET:
+        typed.pop(name)
+    return given[0].partition("=")[2]
+
+
 def _play(
     request: Request, studio: Studio, run: FoundRun, typed: Mapping[str, Any], error: SettingError | None = None, *, strength: str = "",
     step: str | None = None,
@@ -119,8 +143,8 @@ def _play(
     return page(
         request, "play.html", status=422 if error else 200, run=run, steps=steps, best=best, step=step,
         prompt=form.fields(GenerateConfig, typed, only=(PROMPT,), error=error)[0], example=example,
-        basic=[one for one in found if one.level == "basic" and one.name not in (PROMPT, "grid")],
-        more=[one for one in found if one.level != "basic" or one.name == "grid"],
+        basic=[one for one in found if one.level == "basic" and one.name not in (PROMPT, *SHEET)],
+        more=[one for one in found if one.level != "basic" and one.name not in SHEET], sheet=[one for one in found if one.name in SHEET],
         other=error if error and error.setting.removeprefix("--") not in known else None, drawings=drawings(studio, run),
         has_strength=run.record.get("method") in SCALED, strength=strength,
     )  # fmt: skip
@@ -153,15 +177,16 @@ def _ways(run: FoundRun) -> list[Way]:
 
 
 def _files(studio: Studio, run: FoundRun) -> dict[str, Any]:
-    """What was exported, and the exports that wait or run."""
+    """What was exported, and the exports that wait or run; a file that is still read back is not offered yet."""
+    own = [(job, jobs.status_of(studio, job)) for job in jobs.of_run(studio, run.name) if job.verb == "export"]
+    unsure = {studio.root / job.result for job, status in own if status.state.is_active}
     folder, found = run.folder / EXPORTS, list[Written]()
     for path in sorted(folder.glob("*/*")) if folder.is_dir() and not folder.is_symlink() else ():
-        if not path.is_symlink() and not path.name.startswith("."):
+        if not path.is_symlink() and not path.name.startswith(".") and path not in unsure:
             count = path.stat().st_size if path.is_file() else folder_size(path)
             found.append(Written(path.relative_to(run.folder).as_posix(), count, path.is_file(), path.parent.name))
-    own = [job for job in jobs.of_run(studio, run.name) if job.verb == "export"]
-    waiting = [(job, jobs.status_of(studio, job), _said(studio, job)) for job in own][-3:]
-    return {"run": run, "files": found, "exports": waiting[::-1], "name_of": lambda path: Path(path).name}
+    newest = [(job, status, _said(studio, job)) for job, status in own[-3:]]
+    return {"run": run, "files": found, "exports": newest[::-1], "name_of": lambda path: Path(path).name}
 
 
 def _said(studio: Studio, job: jobs.Job) -> str:

@@ -16,6 +16,7 @@ from dreambooth.setup.steering import ask
 from dreambooth.web import drafts, jobs, starting, uploads
 from dreambooth.web.events import stream
 from dreambooth.web.pages.new import sent
+from dreambooth.web.shared import Shared
 from dreambooth.web.studio import Missing, Studio
 from dreambooth.web.view import STEPPING, RunView, chosen, page, run_url, run_view, status_of, studio_of
 
@@ -23,6 +24,7 @@ router = APIRouter(include_in_schema=False)
 Root = Annotated[Studio, Depends(studio_of)]
 Sent = Annotated[FormData, Depends(sent)]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_LIVE = Shared[HTMLResponse](4.0)
 REPORTS = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "frame-ancestors 'self'"
@@ -47,9 +49,13 @@ async def events(request: Request, studio: Root, name: str, after: int = 0) -> S
 
 
 @router.get("/runs/{name:path}/-/live")
-def live(request: Request, studio: Root, name: str) -> HTMLResponse:
-    """What changes on a run's page."""
-    return page(request, "run_live.html", **_shown(studio, run_view(studio, name)))
+def live(request: Request, studio: Root, name: str, seen: int = 0) -> HTMLResponse:
+    """What changes on a run's page, drawn once for all who have `seen` the same event last."""
+
+    def drawn() -> HTMLResponse:
+        return page(request, "run_live.html", **_shown(studio, run_view(studio, name)))
+
+    return _LIVE.get((studio.root, name, seen, str(status_of(studio, name))), drawn) if seen else drawn()
 
 
 @router.get("/runs/{name:path}/-/files/{path:path}")

@@ -5,7 +5,9 @@ document.documentElement.classList.add("js");
 
 function dropZone(zone) {
   const input = zone.querySelector("input[type=file]");
-  input.addEventListener("change", () => { if (input.files.length) htmx.trigger(zone, "submit"); });
+  const send = () => { if (input.files.length) htmx.trigger(zone, "submit"); };
+  input.addEventListener("change", send);
+  send();  // chosen before this was read
   zone.addEventListener("htmx:afterRequest", () => { input.value = ""; });
   for (const name of ["dragover", "dragleave", "drop"]) zone.addEventListener(name, (event) => {
     event.preventDefault();
@@ -23,12 +25,39 @@ function search(box) {
   }
 }
 
+// Says at once which settings were given by hand, as the server does when it draws the form.
+function mark(input) {
+  const field = input.closest(".field[data-marked]"), group = input.closest(".group");
+  field?.classList.toggle("changed", input.value !== "");
+  if (!group) return;
+  const count = group.querySelectorAll(".field.changed").length;
+  group.querySelector("summary small").textContent = count ? `${count} changed` : "";
+}
+
+// What was scrolled and what has the focus stays so when a part of a page is drawn anew; a strip that stood at its end shows the newest.
+function kept(place) {
+  const named = (name) => [...place.querySelectorAll("[aria-label], button")].find((one) => name && (one.ariaLabel || one.textContent) === name);
+  const focus = place.contains(document.activeElement) ? document.activeElement.ariaLabel || document.activeElement.textContent : "";
+  const scrolled = [...place.querySelectorAll("[tabindex='0'][aria-label]")].map((one) => {
+    const atEnd = one.scrollLeft + one.clientWidth >= one.scrollWidth - 2;
+    return { name: one.ariaLabel, left: atEnd ? 1e6 : one.scrollLeft, top: one.scrollTop };
+  });
+  return () => {
+    for (const one of scrolled) { const found = named(one.name); if (found) { found.scrollLeft = one.left; found.scrollTop = one.top; } }
+    if (focus) named(focus)?.focus({ preventScroll: true });
+  };
+}
+
 function watch(place) {
   const source = new EventSource(`${place.dataset.events}?after=${place.dataset.after}`);
-  let due = 0;
+  let due = 0, seen = place.dataset.after;
   const refresh = (wait) => {
     clearTimeout(due);
-    due = setTimeout(() => htmx.ajax("GET", place.dataset.live, { target: place, swap: "innerHTML" }), wait);
+    due = setTimeout(async () => {
+      const again = kept(place);
+      await htmx.ajax("GET", `${place.dataset.live}?seen=${seen}`, { target: place, swap: "innerHTML" });
+      again();
+    }, wait);
   };
   const show = (name, words) => { const found = document.getElementById(name); if (found) found.textContent = words; };
   let first = null;
@@ -45,7 +74,7 @@ function watch(place) {
   source.addEventListener("step", (event) => { const value = JSON.parse(event.data); moved("training", value.step, value.total, value.time); refreshSlowly(); });
   let last = Date.now();
   const refreshSlowly = () => { if (Date.now() - last > 5000) { last = Date.now(); refresh(100); } };
-  for (const kind of ["start", "message", "scores", "preview", "saved", "end"]) source.addEventListener(kind, () => refresh(300));
+  for (const kind of ["start", "message", "scores", "preview", "saved", "end"]) source.addEventListener(kind, (event) => { seen = event.lastEventId; refresh(300); });
   let state = null;
   source.addEventListener("status", (event) => {
     const value = JSON.parse(event.data), before = state;
@@ -55,9 +84,9 @@ function watch(place) {
   source.addEventListener("over", () => { source.close(); refresh(100); });
 }
 
-document.addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", () => setTimeout(() => {  // when htmx has taken its forms
   document.querySelectorAll(".drop").forEach(dropZone);
   document.querySelectorAll("[data-events][data-open]").forEach(watch);
-});
-document.addEventListener("input", (event) => { if (event.target.matches("[data-search]")) search(event.target); });
+}));
+document.addEventListener("input", (event) => { if (event.target.matches("[data-search]")) search(event.target); else mark(event.target); });
 document.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("[data-search]")) event.preventDefault(); });

@@ -1,11 +1,25 @@
-"""What a training shows where there is no terminal."""
+"""What a command shows while it goes on: a bench on a terminal, a training where there is none."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 from dreambooth.cli import show
+from dreambooth.cli.progress import Lasting
 from dreambooth.cli.show import Terminal
 from dreambooth.training.records import Saved, Step
+
+
+def test_a_reader_that_goes_does_not_end_the_bench():
+    """`dreambooth bench ... | head` would end a thousand jobs in the middle, with exit code 1 and no word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        console = Lasting(file=pipe)
+        for _ in range(3):
+            console.print("a job has ended")
+            console.file.flush()
+        assert console.quiet
 
 
 def test_a_log_says_how_long_is_left_and_why_a_checkpoint_was_taken(capsys, monkeypatch):
