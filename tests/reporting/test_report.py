@@ -92,7 +92,8 @@ def scores() -> dict:
     }  # fmt: skip
 
 
-def test_a_first_report_without_scores(run):
+def test_a_first_report_without_scores(run, monkeypatch):
+    monkeypatch.chdir(run.parent)  # from where its commands can be pasted
     path = report(run)
     page = Page(path.read_text())
     assert path == run / "report.html" and not page.open
