@@ -164,7 +164,7 @@ class Turn:
         except NotMeasured as missing:
             why = row.undefined.get(str(missing), "it could not be measured.")
             return Judged(False, f"The rule asks for {missing}, which was not made: {why}", is_measured=False)
-        read = [f"{name} {values[name]:.2f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
+        read = [f"{name} {values[name]:.3f}" if isinstance(values[name], float) else str(values[name]) for name in self.rule.names()]
         return Judged(False, f"Not accepted: {', '.join(read)}.")
 
     def _standing(self, one: tuple[Job, Row, Judged]) -> tuple[bool, bool, bool, float]:
