@@ -8,6 +8,7 @@ import json
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -92,7 +93,7 @@ def furnished(studio: Studio) -> dict[str, str]:
     for number, scene in enumerate(truths[6].photo_scenes()[:4]):
         Image.fromarray(render(truths[6], scene, 512)).save(studio.photos(draft.id) / f"{number}.png")
     draft = with_settings(studio, draft, {"class_noun": "dog", "pretrained_model_name_or_path": "toybox", "rank": "8"})
-    save(studio, draft)
+    save(studio, replace(draft, name="spotted-dog"))
     a_bench(studio.root / "comparison", [truth.name for truth in truths])
     for method, need in (("lora", 0.76), ("full", 0.84)):
         path = Fits(studio)._place("toybox", method)
