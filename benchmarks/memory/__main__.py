@@ -5,6 +5,7 @@ all anew. `--measure` runs phases for real on this CPU in networks of SD1.5's sh
 on one core).
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -86,14 +87,21 @@ def beside(root: Path) -> Iterator[str]:
         yield f"| {phase} {flags} | {predicted:.0f} | {measured:.0f} | {predicted / measured - 1:+.1%} |"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--measure", action="store_true", help="run phases for real, and compare")
+    asked = words.parse_args()
     silence_libraries()
     with tempfile.TemporaryDirectory() as place:
-        if "--measure" in sys.argv:
+        if asked.measure:
             print(*beside(Path(place)), sep="\n")
-        else:
-            rows: list[dict[str, Any]] = []
-            for row in predict(Path(place)):
-                rows.append(row)
-                PREDICTED.write_text("[\n" + ",\n".join(json.dumps(one) for one in rows) + "\n]\n")
-            write_docs(rows)
+            return
+        rows: list[dict[str, Any]] = []
+        for row in predict(Path(place)):
+            rows.append(row)
+            PREDICTED.write_text("[\n" + ",\n".join(json.dumps(one) for one in rows) + "\n]\n")
+        write_docs(rows)
+
+
+if __name__ == "__main__":
+    main()
