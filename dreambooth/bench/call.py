@@ -1,6 +1,6 @@
 """`dreambooth.bench(...)`: a bench in Python, to its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,7 @@ def run_bench(plan: str | Path, *, on_record: Callable[[Any], None] = lambda rec
         if name in NOT_TO_SET:
             raise SettingError(name, "it is set for every job by the bench itself.", fix=INSTEAD.get(name, "Leave it out."))
     config = from_arguments(BenchConfig, {"plan": plan, **{name: value for name, value in given.items() if name in own}})
-    parsed = read_plan(config.plan, training)
-    training.pop("trust_code", None)  # it was for the plan
-    photos = Path(config.output_dir).expanduser() / "shared" / "photos"
-    request = Request(parsed, config, open_dataset(config.dataset_dir, photos), training)
+    request = asked(config, training)
     if config.dry_run:
         validate(request)
         for line in (*request.dataset.absent, *estimate(request)):
@@ -50,3 +47,10 @@ def run_bench(plan: str | Path, *, on_record: Callable[[Any], None] = lambda rec
         ended = record if isinstance(record, Ended) else ended
     assert ended
     return ended
+
+
+def asked(config: BenchConfig, training: Mapping[str, Any]) -> Request:
+    """A plan on its dataset, with training flags by name for every job."""
+    plan, photos = read_plan(config.plan, training), Path(config.output_dir).expanduser() / "shared" / "photos"
+    own = {name: value for name, value in training.items() if name != "trust_code"}  # that was for the plan
+    return Request(plan, config, open_dataset(config.dataset_dir, photos), own)

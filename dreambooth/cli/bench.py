@@ -12,14 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from dreambooth.bench.call import asked
 from dreambooth.bench.config import BenchConfig
-from dreambooth.bench.datasets import open_dataset
 from dreambooth.bench.estimate import estimate
 from dreambooth.bench.executors import GRACE_SECONDS, Inline
 from dreambooth.bench.expand import Request, validate
 from dreambooth.bench.job import Stop
 from dreambooth.bench.pack import pack
-from dreambooth.bench.plan import INSTEAD, NOT_TO_SET, plans, read_plan
+from dreambooth.bench.plan import INSTEAD, NOT_TO_SET, plans
 from dreambooth.bench.run import Ended, bench, drawn_anew, summary, with_extras
 from dreambooth.bench.tables import print_tables
 from dreambooth.cli.aliases import ALIASES
@@ -58,19 +58,16 @@ def main(argv: Sequence[str]) -> int:
     training, remarks = training_flags(rest, NOT_TO_SET, instead=INSTEAD)
     if config.pack:
         return _pack(config, training)
-    plan = read_plan(config.plan, training)
-    training.pop("trust_code", None)  # it was for the plan
-    photos = Path(config.output_dir).expanduser() / "shared" / "photos"
-    request = Request(plan, config, open_dataset(config.dataset_dir, photos), training)
+    request = asked(config, training)
     if config.dry_run:
         validate(request)
         print("\n".join([*remarks, *request.dataset.absent, *estimate(request)]))
         return 0
-    toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in plan.lines().values())
-    print(*remarks, f"{'toybox: ' if toybox else ''}{plan.title}", sep="\n")
+    toybox = any(is_toybox(request.given(arm).get("pretrained_model_name_or_path", TOYBOX)) for arm in request.plan.lines().values())
+    print(*remarks, f"{'toybox: ' if toybox else ''}{request.plan.title}", sep="\n")
     with interruptible(GRACE_SECONDS if isinstance(config.executor, Inline) else None) as stop:
         ended = drawn_anew(request) if config.tables_only else _shown(request, stop)
-    print_tables(ended.rows, ended.failures, with_extras(plan.layout(), ended.rows), waiting=ended.waiting)
+    print_tables(ended.rows, ended.failures, with_extras(request.plan.layout(), ended.rows), waiting=ended.waiting)
     for path in ended.tables[:1]:  # the page, beside which the others lie
         print(path)
     print(*ended.remarks, sep="\n", end="\n" if ended.remarks else "", file=sys.stderr)
