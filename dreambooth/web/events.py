@@ -21,6 +21,14 @@ AT_ONCE = 1 << 20
 """Bytes that are read at a time."""
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def lines_after(path: Path, place: int) -> tuple[list[tuple[int, dict[str, Any]]], int]:
     """The whole lines of a file of records behind a place, each with the place behind it, and where the next one begins.
 
@@ -65,7 +73,8 @@ async def stream(folder: Path, status: Callable[[], Status | None], after: int) 
     place, said, state_of, asked, silent = after, "", "", -math.inf, 0.0
     yield "retry: 1000\n\n"
     while True:
-        found, place = await asyncio.to_thread(lines_after, folder / RECORDS, place)
+        has_news = size_of(folder / RECORDS) != place  # many pages wait for long: no thread is asked where there is nothing to read
+        found, place = await asyncio.to_thread(lines_after, folder / RECORDS, place) if has_news else ([], place)
         for at, record in newest(found):
             yield event(record["kind"], record, at)
         if time.monotonic() - asked >= STATUS or any(record["kind"] in TURNS for _, record in found):

@@ -10,11 +10,12 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import size
 from dreambooth.run.remove import carry_out, removal
 from dreambooth.setup.details import details
+from dreambooth.setup.journal import RECORDS
 from dreambooth.setup.record import CONFIG
 from dreambooth.setup.states import Status
 from dreambooth.setup.steering import ask
 from dreambooth.web import drafts, jobs, starting, uploads
-from dreambooth.web.events import stream
+from dreambooth.web.events import size_of, stream
 from dreambooth.web.pages.new import sent
 from dreambooth.web.shared import Shared
 from dreambooth.web.studio import Missing, Studio
@@ -24,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 Root = Annotated[Studio, Depends(studio_of)]
 Sent = Annotated[FormData, Depends(sent)]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-_LIVE = Shared[HTMLResponse](4.0)
+_LIVE, _STATUS = Shared[HTMLResponse](4.0), Shared[Status | None](1.0)
 REPORTS = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "frame-ancestors 'self'"
@@ -38,11 +39,14 @@ async def events(request: Request, studio: Root, name: str, after: int = 0) -> S
     last = request.headers.get("last-event-id", "")
     folder = studio.inside(*name.split("/"))
 
-    def status() -> Status | None:
+    def asked() -> Status | None:
         try:
             return status_of(studio, name)
         except Missing:
             return None
+
+    def status() -> Status | None:
+        return _STATUS.get((studio.root, name, size_of(folder / RECORDS)), asked)
 
     body = stream(folder, status, int(last) if last.isdecimal() else max(0, after))
     return StreamingResponse(body, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
