@@ -40,9 +40,13 @@ def work(job: Job, stop: Stop) -> Generator[JobProgress, None, Row]:
 
 
 def run(words: list[str]) -> int:
-    """The command, with that work."""
+    """The command, with that work; afterwards it does its own again."""
+    own = command.batch
     command.batch = partial(batch, work=work)  # type: ignore[assignment]
-    return main(words)
+    try:
+        return main(words)
+    finally:
+        command.batch = own
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import dreambooth
 from dreambooth.evaluation.bootstrap import CONFIDENCE, REPLICATES
 from dreambooth.evaluation.config import EvaluateConfig
 from dreambooth.evaluation.protocol import Prompt
-from dreambooth.evaluation.scoring import by_prompt, real_scores, scores, told_by_prompt
+from dreambooth.evaluation.scoring import by_prompt, metrics_by_prompt, real_scores, scores
 from dreambooth.evaluation.subject import Examined, weights_digest
 from dreambooth.evaluation.verdict import verdict
 from dreambooth.files.atomic import write_json, write_text
@@ -93,7 +93,7 @@ def retire(run: Path, base: str) -> None:
 def as_csv(table: dict[str, Any]) -> str:
     """One line a prompt, and one over all; empty cells where a score is undefined."""
     fields = ("value", "low", "high", "n")
-    names = told_by_prompt(table)
+    names = metrics_by_prompt(table)
     found = [["prompt", "kind", "model", *(f"{name}{'' if f == 'value' else '_' + f}" for name in names for f in fields)]]
     lines = [("(all)", "", "tuned", table), ("(all)", "", "untuned", table["untuned"])]
     for entry in table["per_prompt"]:

@@ -16,7 +16,7 @@ Score = dict[str, Any]
 """{value, low, high, n}, or {value: None, reason} where the metric is undefined."""
 
 BY_PROMPT = ("dino", "clip_i", "clip_t", "clip_t_with_identifier", "div", "copying")
-"""The metrics that tell something about a single prompt."""
+"""The metrics that have a value for a single prompt."""
 
 
 def measure(evidence: EvalImages, encoders: Encoders, names: Sequence[str] = tuple(METRICS)) -> dict[str, PerSampleValues | str]:
@@ -42,7 +42,7 @@ def score(terms: PerSampleValues | str, *, seed: int) -> Score:
 def by_prompt(measured: dict[str, PerSampleValues | str], count: int, *, seed: int) -> list[dict[str, Score]]:
     """For each prompt the scores that a single prompt has."""
     table: list[dict[str, Score]] = [{} for _ in range(count)]
-    for name in told_by_prompt(measured):
+    for name in metrics_by_prompt(measured):
         terms = measured.get(name)
         for row in range(count):
             if isinstance(terms, PerSampleValues) and bool((terms.groups == row).any()):
@@ -52,8 +52,8 @@ def by_prompt(measured: dict[str, PerSampleValues | str], count: int, *, seed: i
     return table
 
 
-def told_by_prompt(measured: Collection[str]) -> list[str]:
-    """The metrics that tell something about a single prompt, of these and of those that are always there."""
+def metrics_by_prompt(measured: Collection[str]) -> list[str]:
+    """The metrics that have a value for a single prompt, of these and of those that are always there."""
     return [*BY_PROMPT, *(metric.name for metric in EXTRAS if metric.name in measured)]
 
 

@@ -90,7 +90,7 @@ def test_evaluation_settings_are_an_arms_own_where_evaluation_passes_end_the_tra
 
 
 def test_a_plan_that_is_not_there_is_reported_with_those_that_are(tmp_path):
-    with pytest.raises(SettingError, match="Did you mean table1"):
+    with pytest.raises(SettingError, match="table1, table3"):
         read_plan("tabel1")
     (tmp_path / "broken.yaml").write_text("arms: [")
     with pytest.raises(SettingError, match=r"broken\.yaml, line 1, column 8: "):

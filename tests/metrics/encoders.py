@@ -36,6 +36,9 @@ class Written(Encoders):
     def embed(self, name: str, images: Sequence[Image.Image]) -> Tensor:
         return torch.tensor([self.tables[name][picture_hash(image)] for image in images], dtype=torch.float32)
 
+    def offers(self, name: str) -> bool:
+        return name in self.tables
+
     def words(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([self.sentences[text] for text in texts], dtype=torch.float32)
 

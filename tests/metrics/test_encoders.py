@@ -192,8 +192,9 @@ def test_encoders_that_were_left_out_make_metrics_undefined(encoder_folders):
 
 def test_defaults_are_the_encoders_beside_the_base_model_else_the_papers(tmp_path):
     assert EncoderSettings().beside("owner/model") == EncoderSettings(
-        dino_encoder="facebook/dino-vits16", clip_encoder="openai/clip-vit-base-patch32", lpips_encoder="none"
-    )
+        dino_encoder="facebook/dino-vits16", clip_encoder="openai/clip-vit-base-patch32", lpips_encoder="none",
+        dinov2_encoder="none", siglip_encoder="none",
+    )  # fmt: skip
     for part in ("pipeline", "encoders/clip", "encoders/instance", "encoders/perceptual"):
         (tmp_path / part).mkdir(parents=True)
     found = EncoderSettings(clip_encoder="mine").beside(str(tmp_path / "pipeline"))
@@ -203,13 +204,13 @@ def test_defaults_are_the_encoders_beside_the_base_model_else_the_papers(tmp_pat
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_known_by_its_declaration_alone(name, encoder_folders):
+def test_a_network_is_known_by_its_declaration_alone(name, encoder_folders, extra_folders):
     """Its flags of `train` and `evaluate`, what it is beside a base model, that it can be left out, and its row in protocols."""
-    network = NETWORKS[name]
+    network, folder = NETWORKS[name], {**encoder_folders, **extra_folders}[name]
     for tree in (TrainConfig, EvaluateConfig):
         assert flags(tree)[network.setting()].help == network.help
-    asked = EncoderSettings.parse({network.setting(): str(encoder_folders[name])})
-    assert asked.given() == {network.setting(): str(encoder_folders[name])}
+    asked = EncoderSettings.parse({network.setting(): str(folder)})
+    assert asked.given() == {network.setting(): str(folder)}
     loaded = asked.load(device=torch.device("cpu"))
     label = loaded.ready()[name]
     assert label and loaded.embed(name, [picture(1), picture(2)]).shape[0] == 2

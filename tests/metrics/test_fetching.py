@@ -93,7 +93,7 @@ def test_files_of_another_layout_leave_nothing_behind(swap, flag, files, cache):
         (["get", "lpips", "--alexnet", "x.pth"], "PerceptualSimilarity"),
         (["get", "lpips", "--alexnet", "x.pth", "--heads", "y.pth"], "there is no file x.pth"),
         (["get", "vgg"], "there is no encoder 'vgg'"),
-        (["get"], "Which names?"),
+        (["get"], "Which encoders?"),
         (["list", "all"], "nothing to set"),
     ],
 )
