@@ -55,7 +55,9 @@ function watch(place) {
     clearTimeout(due);
     due = setTimeout(async () => {
       const again = kept(place);
-      await htmx.ajax("GET", `${place.dataset.live}?seen=${seen}`, { target: place, swap: "innerHTML" });
+      try {
+        await htmx.ajax("GET", `${place.dataset.live}?seen=${seen}`, { target: place, swap: "innerHTML" });
+      } catch { return refresh(3000); }  // the server is away: it may come back
       again();
     }, wait);
   };
