@@ -12,7 +12,7 @@ from typing import Any
 from dreambooth.setup.journal import RECORDS
 from dreambooth.setup.states import State, Status
 
-PAUSE, BREATH = 0.5, 15.0
+PAUSE, BREATH = 0.8, 15.0
 """Seconds between two looks at the file, and between two signs of life."""
 STATUS = 2.0
 """Seconds between two questions what the run is doing, which read more than its records; some lines ask at once."""
