@@ -148,6 +148,8 @@ def runnable(shown: Shown) -> tuple[str, ...] | str:
         small = DRAWN | {"num_prompts": 1, "num_images": 1, "class_samples": 2}
     for name, value in small.items():
         words = _with(words, f"--{name}", str(value))
+    if command == "train" and not {"--resume_from_checkpoint", "--overwrite_output_dir"}.intersection(words):
+        words.append("--overwrite_output_dir")  # other pages have named the same folder
     return tuple(words)
 
 
