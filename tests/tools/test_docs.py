@@ -45,8 +45,9 @@ def test_commands_are_made_small_and_others_are_left_out():
     small = of("train", "--pretrained_model_name_or_path", "sdxl", "--max_train_steps", "800", "--instance_data_dir", "PHOTOS")
     assert small[1:] == (
         "train", "--pretrained_model_name_or_path", "toybox", "--max_train_steps", "2", "--instance_data_dir", "photos",
-        "--validation_inference_steps", "2",
+        "--validation_inference_steps", "2", "--overwrite_output_dir",
     )  # fmt: skip
+    assert of("generate", "RUN@300", "a [V] dog")[1:3] == ("generate", "my-dog@1") and isinstance(of("runs", "remove", "RUN"), str)
     assert isinstance(of("train", "--config", "FILE"), str) and isinstance(of("train", "..."), str)
 
 
