@@ -1,6 +1,7 @@
 """Fixtures that all tests share: tiny pipelines, built once a session, and a home of their own for caches."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -54,3 +55,14 @@ def photos(tmp_path):
 def own_cache(tmp_path, monkeypatch):
     """Class images of a test do not reach another test, nor the user's cache."""
     monkeypatch.setenv("DREAMBOOTH_CACHE", str(tmp_path / "cache"))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The files that take longest, so that a slow one is seen when it comes."""
+    seconds: Counter[str] = Counter()
+    for report in (one for some in terminalreporter.stats.values() for one in some if isinstance(one, pytest.TestReport)):
+        seconds[report.nodeid.partition("::")[0]] += report.duration
+    if sum(seconds.values()) > 60:
+        terminalreporter.section("slowest files")
+        for name, spent in seconds.most_common(12):
+            terminalreporter.line(f"{spent:6.1f} s  {name}")
