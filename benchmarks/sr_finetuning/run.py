@@ -111,7 +111,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--method", default="full")
     parser.add_argument("--learning_rate", type=float, default=1e-4)
-    parser.add_argument("--max_train_steps", type=int, default=200)
+    parser.add_argument("--max_train_steps", type=int, default=100)
     parser.add_argument("--train_batch_size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=25, help="of the sampler (DDIM)")
     parser.add_argument("--guidance_scale", type=float, default=1.0)
