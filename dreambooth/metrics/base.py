@@ -178,6 +178,12 @@ def mean_cosine(drawn: Float[Tensor, "n d"], photos: Float[Tensor, "m d"]) -> Fl
     return cosines(drawn, photos).mean(dim=1)
 
 
+def fidelity(encoder: EncoderName, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
+    """For every drawn picture the mean cosine of its embedding by an encoder with those of all photos."""
+    drawn, photos = encoders.embed(encoder, images(evidence.drawn)), encoders.embed(encoder, evidence.photos)
+    return PerSampleValues(mean_cosine(drawn, photos), rows(evidence.drawn))
+
+
 def images(shots: Sequence[GeneratedImage]) -> list[Image.Image]:
     """The pictures themselves."""
     return [shot.image for shot in shots]

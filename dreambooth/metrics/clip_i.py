@@ -3,7 +3,7 @@
 CLIP hardly tells two subjects of one class apart; the paper prefers DINO (correlation with people 0.32 against 0.27).
 """
 
-from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, fidelity
 
 
 class ClipI(Metric):
@@ -15,4 +15,4 @@ class ClipI(Metric):
 
     def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        return PerSampleValues(mean_cosine(encoders.clip(images(evidence.drawn)), encoders.clip(evidence.photos)), rows(evidence.drawn))
+        return fidelity("clip", evidence, encoders)

@@ -5,7 +5,7 @@ labels, so it tells two dogs apart where CLIP sees "a dog". It rewards a copied 
 lower is right for "a red [V] dog".
 """
 
-from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, fidelity
 
 
 class Dino(Metric):
@@ -17,4 +17,4 @@ class Dino(Metric):
 
     def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        return PerSampleValues(mean_cosine(encoders.dino(images(evidence.drawn)), encoders.dino(evidence.photos)), rows(evidence.drawn))
+        return fidelity("dino", evidence, encoders)

@@ -1,6 +1,6 @@
 """DINOv2: DINO's score with its successor's embeddings, as later papers report it. Never read one's values as the other's."""
 
-from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, fidelity
 
 
 class DinoV2(Metric):
@@ -12,5 +12,4 @@ class DinoV2(Metric):
 
     def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        drawn, photos = (encoders.embed("dinov2", some) for some in (images(evidence.drawn), evidence.photos))
-        return PerSampleValues(mean_cosine(drawn, photos), rows(evidence.drawn))
+        return fidelity("dinov2", evidence, encoders)

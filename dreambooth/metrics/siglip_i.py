@@ -1,6 +1,6 @@
 """SigLIP-I: CLIP-I's score with SigLIP's embeddings of pictures. Never read one's values as the other's."""
 
-from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, images, mean_cosine, rows
+from dreambooth.metrics.base import Encoders, EvalImages, Metric, PerSampleValues, fidelity
 
 
 class SigLipI(Metric):
@@ -12,5 +12,4 @@ class SigLipI(Metric):
 
     def terms(self, evidence: EvalImages, encoders: Encoders) -> PerSampleValues:
         """One mean over the photos per picture."""
-        drawn, photos = (encoders.embed("siglip", some) for some in (images(evidence.drawn), evidence.photos))
-        return PerSampleValues(mean_cosine(drawn, photos), rows(evidence.drawn))
+        return fidelity("siglip", evidence, encoders)
