@@ -1,19 +1,16 @@
 """`dreambooth ui`."""
 
 import os
-import secrets
 import socket
 import webbrowser
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
 from dreambooth.cli.parse import settings_from
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import write_text
 from dreambooth.files.folders import expanded
 from dreambooth.schema import Setting
 
@@ -60,13 +57,13 @@ def main(argv: Sequence[str]) -> int:
 
     from dreambooth.web.app import create_app
     from dreambooth.web.ending import end_all
-    from dreambooth.web.guard import is_loopback
+    from dreambooth.web.guard import is_loopback, kept_secret
     from dreambooth.web.studio import Studio
     from dreambooth.web.webhooks import listed
 
     studio = Studio.opened(expanded(settings.root, "root"), tuple(expanded(one, "--models").absolute() for one in settings.models))
     hooks = listed(settings.webhook, studio)
-    token = None if is_loopback(settings.host) and not settings.names else _token(studio.own / "token")
+    token = None if is_loopback(settings.host) and not settings.names else kept_secret(studio.own / "token", "DREAMBOOTH_UI_TOKEN")
     listening = _listen(settings.host, settings.port)
     os.chdir(studio.root)  # relative names mean the same here and in the processes that are started
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -80,17 +77,6 @@ def main(argv: Sequence[str]) -> int:
     if os.getpid() == 1:  # the first process of a container, with which all others end
         end_all(studio, GRACE_SECONDS)
     return 0
-
-
-def _token(path: Path) -> str:
-    """The token of a root: the same after a restart, so that pages that are open stay so."""
-    given = os.environ.get("DREAMBOOTH_UI_TOKEN")
-    if given:
-        return given
-    if not path.is_file():
-        write_text(path, secrets.token_urlsafe(24))
-        path.chmod(0o600)
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _listen(host: str, port: int) -> socket.socket:

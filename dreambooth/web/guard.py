@@ -7,9 +7,14 @@ page of this server. Programs send no Origin; what speaks for them is that they 
 
 import hmac
 import ipaddress
+import os
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from dreambooth.files.atomic import write_text
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,6 +35,16 @@ HEADERS = {
     b"content-security-policy": POLICY.encode(), b"x-content-type-options": b"nosniff", b"referrer-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin", b"cross-origin-opener-policy": b"same-origin", b"cache-control": b"no-store",
 }  # fmt: skip
+
+
+def kept_secret(path: Path, variable: str) -> str:
+    """A secret of a root: the owner's own, from the environment, or one that is made once, and is the same after a restart."""
+    if given := os.environ.get(variable):
+        return given
+    if not path.is_file():
+        write_text(path, secrets.token_urlsafe(32))
+        path.chmod(0o600)
+    return path.read_text(encoding="utf-8").strip()
 
 
 def is_loopback(host: str) -> bool:

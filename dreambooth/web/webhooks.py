@@ -11,8 +11,6 @@ says, so that a server that was killed makes it no second time. They go out in t
 import hashlib
 import hmac
 import json
-import os
-import secrets
 import time
 import urllib.error
 import urllib.request
@@ -26,14 +24,14 @@ from urllib.parse import urlsplit
 import dreambooth
 from dreambooth.bench.batch.index import CSV, WAITING
 from dreambooth.core.errors import SettingError
-from dreambooth.files.atomic import write_json, write_text
+from dreambooth.files.atomic import write_json
 from dreambooth.files.folders import expanded
 from dreambooth.files.locks import held
 from dreambooth.files.places import remove
 from dreambooth.files.reading import Damaged, read_json
 from dreambooth.files.text import read_text
 from dreambooth.web.batches import MODELS, STATE, Batch, Standing, plain_entry, read_batches, standing
-from dreambooth.web.guard import is_loopback
+from dreambooth.web.guard import is_loopback, kept_secret
 from dreambooth.web.studio import Studio
 
 FLAG, SECRET = "--webhook", "DREAMBOOTH_WEBHOOK_SECRET"
@@ -87,7 +85,7 @@ def listed(words: Sequence[str], studio: Studio) -> Webhooks:
         if not is_good or " " in address:
             reason = f"address {number} is none that is reported to."
             raise SettingError(FLAG, reason, fix="https://HOST/PATH, without a user's name; http:// for this machine alone.")
-    return Webhooks(tuple(dict.fromkeys(found)), _secret(studio.own / "webhook-secret") if found else "")
+    return Webhooks(tuple(dict.fromkeys(found)), kept_secret(studio.own / "webhook-secret", SECRET) if found else "")
 
 
 def host_of(address: str) -> str:
@@ -233,14 +231,3 @@ def _noted(folder: Path) -> dict[str, Any]:
 
 def _digest(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()[:24]
-
-
-def _secret(path: Path) -> str:
-    """The secret of a root: the owner's own, or one that is made once and kept beside the token."""
-    given = os.environ.get(SECRET)
-    if given:
-        return given
-    if not path.is_file():
-        write_text(path, secrets.token_urlsafe(32))
-        path.chmod(0o600)
-    return path.read_text(encoding="utf-8").strip()
