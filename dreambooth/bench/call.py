@@ -11,7 +11,7 @@ from dreambooth.bench.expand import Request, validate
 from dreambooth.bench.plan import INSTEAD, NOT_TO_SET, read_plan
 from dreambooth.bench.run import Ended, bench, drawn_anew
 from dreambooth.core.errors import SettingError
-from dreambooth.schema import flags, nearest
+from dreambooth.schema import flags, from_python, nearest
 from dreambooth.setup.given import config_type, from_arguments
 
 
@@ -22,7 +22,7 @@ def run_bench(plan: str | Path, *, on_record: Callable[[Any], None] = lambda rec
     comes. With `dry_run=True` nothing is done, and the records are the lines of the estimate. Raises SettingError before anything runs.
     """
     own = flags(BenchConfig).keys()
-    given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items() if value is not None}
+    given = from_python(settings)
     if given.get("pack"):
         raise SettingError("pack", "it has no plan.", fix="In a terminal: dreambooth bench --pack --output_dir FOLDER.")
     training = {name: value for name, value in given.items() if name not in own}

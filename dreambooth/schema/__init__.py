@@ -91,8 +91,7 @@ class Setting(BaseModel):
     @classmethod
     def of(cls, **settings: Any) -> Self:
         """The same from Python, for settings without branches: paths may be given for texts, and None for what is left out."""
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
-        return cls.parse({name: value for name, value in given.items() if value is not None})
+        return cls.parse(from_python(settings))
 
     def updated(self, values: Mapping[tuple[str, ...], Any]) -> Self:
         """A copy with some leaves changed, validated anew; what was set by hand before still counts as set by hand."""
@@ -100,6 +99,11 @@ class Setting(BaseModel):
         for path, value in values.items():
             place(tree, path, value)
         return self.parse(tree)
+
+
+def from_python(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by flat names as a parser takes them: paths as texts, and without None, which means left out."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in settings.items() if value is not None}
 
 
 def flags(tree: type[Setting]) -> dict[str, Flag]:

@@ -8,7 +8,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.trees import merged, place
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import Method
-from dreambooth.schema import Setting, extended, flags, nearest
+from dreambooth.schema import Setting, extended, flags, from_python, nearest
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.kohya import read_kohya
 from dreambooth.setup.record import CONFIG, RECORD
@@ -26,12 +26,11 @@ def from_arguments(kind: type[Setting], settings: Mapping[str, Any], tree: dict[
     """A tree of settings from flat names, as flags without their dashes, over a file's; raises SettingError for a name that does not
     exist. Where a list is wanted, one text is a list of it."""
     given, known = dict[str, Any](), flags(kind)
-    for name, value in settings.items():
+    for name in settings:
         if name not in known:
             raise SettingError(name, "there is no such setting.", fix=nearest(name, known))
-        if value is not None:
-            value = str(value) if isinstance(value, Path) else value
-            place(given, known[name].path, known[name].items([value]) if known[name].is_list and isinstance(value, str) else value)
+    for name, value in from_python(settings).items():
+        place(given, known[name].path, known[name].items([value]) if known[name].is_list and isinstance(value, str) else value)
     return kind.parse(merged(tree or {}, given))
 
 
