@@ -130,7 +130,7 @@ def _skipped(path: Path, reason: str) -> Finding:
     if is_meant_as_photo(path):
         raw = reason == RAW
         fix = "Export it as JPEG or PNG." if raw else "Copy or export the photo again, or remove the file."
-        what = f"Its name is a picture's, but it is {reason}."
+        what = f"Its name is a picture's, but it cannot be used: {reason.partition(';')[0]}."
         return Finding(path.name, "unreadable", "warning" if raw else "error", "raw" if raw else "no picture", what, fix)
     return Finding(path.name, "stray", "info", None, f"It is left out: {reason}.", "")
 
