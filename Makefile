@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-EXTRAS := photos,lean,optimizers,track,cluster,ui,docs,dev
+EXTRAS := photos,lean,optimizers,track,provenance,cluster,ui,docs,dev
 PIP := install --quiet --disable-pip-version-check
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
