@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--nouns", nargs="+", default=["dog", "cat", "mug", "clock"])
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--ways", nargs="+", default=[way.name for way in WAYS], help="only these")
     parser.add_argument("--guidance_scale", type=float, default=2.0)
     parser.add_argument("--batch_size", type=int, default=12)
     parser.add_argument("--output", type=Path)
@@ -71,7 +72,7 @@ def main() -> None:
 
     reference = {noun: drawn(PAPERS, noun, 100_000) for noun in options.nouns}
     found, rows = list[dict[str, object]](), []
-    for way in WAYS:
+    for way in (way for way in WAYS if way.name in options.ways):
         own = {noun: drawn(way, noun, 0) for noun in options.nouns}
         rows.append((way.name, [picture for some in own.values() for picture in some[:3]]))
         apart = {

@@ -90,6 +90,7 @@ class Terminal:
             text, task, began = self.waiting
             self.waiting = None
             self.bars.remove_task(task)
+            self.bars.refresh()
             took = time.monotonic() - began
             self.say(f"{text} {duration(took)}" if took >= WORTH_SAYING else text)
 
