@@ -9,7 +9,7 @@ ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs site docs-test newcomer lowest chaos fuzz notebook flows claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs spelling site docs-test newcomer lowest chaos fuzz notebook flows claims tables bars pack selection clean
 
 # Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
@@ -36,7 +36,7 @@ endif
 test: setup
 	$(ONE) $(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" $(TESTS)
 
-check: lint types floors house docs
+check: lint types floors house docs spelling
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -57,6 +57,10 @@ docs: setup
 	$(BIN)/python -m tools.keywords --check
 	$(BIN)/python -m tools.lowest --check
 	$(BIN)/python -m tools.docs_commands --check
+
+# Words that are often misspelt, in pages, help, messages and comments; what is ignored stands in pyproject.toml.
+spelling: setup
+	$(BIN)/codespell *.md docs dreambooth tools benchmarks examples notebooks deploy
 
 # The pages as a site, in build/site; a link that leads nowhere is an error.
 site: setup

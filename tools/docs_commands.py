@@ -1,5 +1,5 @@
 """The commands that README and docs/ show: `python -m tools.docs_commands` runs those that can run here, on the toybox; with --check, only
-sees that every command and every flag in them exists.
+sees that every command exists and every flag, in commands and in running text.
 
 A block of commands that cannot run here says so before it: `<!-- docs-test: skip: it needs a GPU -->`. Words in capitals (RUN, MODEL) stand
 for what a reader puts there; what they stand for here is in `STANDS_FOR`, and a command with another such word, or with `...`, is not run.
@@ -30,6 +30,10 @@ ROOT = Path(__file__).parents[1]
 GENERATED = {"settings.md"}
 MARK = re.compile(r"<!-- docs-test: skip: (.+?) -->")
 PLACEHOLDER = re.compile(r"(?<![\w\[<-])[A-Z][A-Z_]{2,}(?![\w\]])|\.\.\.")
+INLINE = re.compile(r"(?:(\w+)'s )?`([^`]+)`")
+"""Code in a line of text, and whose it is said to be."""
+FLAG = re.compile(r"(?<![\w-])--([a-zA-Z][\w-]*)")
+PROGRAMS = {"accelerate", "diffusers", "kohya", "OneTrainer"}
 ALSO = {"debug", "help", "version", "config", "notify", "json"}
 OWN = {"plan": {"memory"}, "toybox": {"minutes", "out"}}
 """Flags that stand in no tree of settings: everywhere, and of a command."""
@@ -110,8 +114,38 @@ def problems(shown: Shown) -> Iterator[str]:
     known = known_flags(command)
     for word in shown.words[2:]:
         name = word[2:].partition("=")[0].replace("-", "_")
-        if word.startswith("--") and name and name not in known and name.removeprefix("no_") not in known:
+        if word.startswith("--") and name and not _is_known(name, known):
             yield f"{shown}: there is no flag --{name}"
+
+
+def text_problems(page: Path) -> Iterator[str]:
+    """Flags in the running text of a page (`--rank 8`, `generate RUN --grid ...`) that do not exist.
+
+    Another program's flags are left alone where the text says whose they are: the code begins with its name (`uvx --from .`), it is named
+    right before (kohya's `--network_dim`), or the flag stands in the first column of a table with its name above.
+    """
+    everywhere = set().union(*map(known_flags, COMMANDS))
+    is_code, head = False, ""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        is_code ^= line.strip().startswith("```")
+        is_row = line.startswith("|")
+        head = (head or line) if is_row else ""
+        if is_code or line.startswith("    "):
+            continue
+        start = line.find("|", 1) if is_row and head.split("|")[1].strip() in PROGRAMS else 0
+        for code in INLINE.finditer(line, start):
+            first = code[2].removeprefix("dreambooth ").split(" ")[0]
+            if code[1] in PROGRAMS or not (first.startswith("--") or first in COMMANDS):
+                continue
+            known = known_flags(first) if first in COMMANDS else everywhere
+            for flag in FLAG.findall(code[2]):
+                if not _is_known(flag.replace("-", "_"), known):
+                    yield f"{page.name}:{number}: there is no flag --{flag}"
+
+
+def _is_known(name: str, known: set[str]) -> bool:
+    """Whether a flag is one of these, or switches one off, or stands for all that begin so (`--prodigy_*`)."""
+    return name in known or name.removeprefix("no_") in known or (name.endswith("_") and any(one.startswith(name) for one in known))
 
 
 def known_flags(command: str) -> set[str]:
@@ -236,6 +270,7 @@ def main() -> int:
     if not asked.check:
         return run(asked.only)
     found = [problem for one in shown for problem in problems(one)]
+    found += [problem for page in pages() if asked.only in page.name for problem in text_problems(page)]
     print(*found, f"{len(shown)} commands in {len(pages())} pages, {len(found)} problems", sep="\n")
     return 1 if found else 0
 

@@ -16,6 +16,24 @@ def test_every_command_and_flag_in_the_pages_exists():
     assert [problem for one in SHOWN for problem in docs_commands.problems(one)] == []
 
 
+def test_every_flag_in_running_text_exists_or_is_said_to_be_anothers():
+    assert [problem for page in docs_commands.pages() for problem in docs_commands.text_problems(page)] == []
+
+
+def test_flags_of_running_text_are_found_as_people_write_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`--rank 8`, `--no_safety_checker`, `--adam_*` and `generate RUN --grid seed` are here; `--rnak 8` is not.\n"
+        "`uvx --from .` is uvx's, kohya's `--network_dim` is kohya's; `--network_dim` is nobody's, `--adom_*` neither.\n"
+        "`generate RUN --rank 4` has a flag of `train`, `photos` and `--masked_loos` too.\n\n"
+        "| kohya | here |\n|---|---|\n| `--network_alpha` | `--lora_alpha` |\n| `--x` | `--network_alpha` |\n\n"
+        "| flag | here |\n|---|---|\n| `--network_alpha` | - |\n\n```\n`--in_code`\n```\n"
+    )  # fmt: skip
+    said = [problem.removeprefix("page.md:") for problem in docs_commands.text_problems(page)]
+    flags = {1: ["rnak"], 2: ["network_dim", "adom_"], 3: ["rank", "masked_loos"], 8: ["network_alpha"], 12: ["network_alpha"]}
+    assert said == [f"{line}: there is no flag --{flag}" for line, names in flags.items() for flag in names]
+
+
 def test_every_link_leads_somewhere():
     assert site.broken_links() == []
 
