@@ -5,7 +5,7 @@ have, with 95 % intervals by drawing subjects with replacement, the same for bot
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,11 +89,22 @@ def figure(folder: Path, path: Path, *, subjects: int = 4) -> None:
     write_sheet(path, rows, title="", footer="")
 
 
+def strip(folder: Path, path: Path, *, subjects: Sequence[str] = ("boot_zigzag", "clock_zigzag")) -> None:
+    """The README's figure: a row for each of these subjects, a column for each way."""
+    names = {
+        "bicubic": "bicubic", "untuned, level 0": "the stage untuned", "control": "tuned on other photos",
+        "tuned, level 0": "tuned on the subject's", "truth": "the truth",
+    }  # fmt: skip
+    rows = [("", [Image.open(folder / "pictures" / name / f"0-{way}.png").convert("RGB") for way in names]) for name in subjects]
+    write_sheet(path, rows, title="   |   ".join(names.values()), footer="")
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     text = table(values(folder))
     write_text(folder / "table.md", text)
     figure(folder, folder / "figure.png")
+    strip(folder, folder / "strip.png")
     print(text)
 
 
