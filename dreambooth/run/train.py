@@ -33,6 +33,7 @@ from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
 from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
+from dreambooth.setup.offloading import offload
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
@@ -113,6 +114,7 @@ def _load(
 ) -> Generator[Record, None, Prepared]:
     """The model, and what could not be chosen without it: resolution, identifier and seed."""
     family = load_base(config)
+    offload(config, family, processes.device)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
     configure_tokenizers(family, config.text)
