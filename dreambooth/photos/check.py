@@ -13,7 +13,8 @@ from annotated_types import Ge, Le
 
 from dreambooth.core.callable import make_callable
 from dreambooth.photos import image_checks, set_checks
-from dreambooth.photos.files import PhotoError, PhotoFolder, is_meant_as_photo, no_photo, scan, shown
+from dreambooth.photos.entries import RAW, is_meant_as_photo, no_photo
+from dreambooth.photos.files import PhotoError, PhotoFolder, scan, shown
 from dreambooth.photos.finding import CheckReport, Finding, Place, sort_findings
 from dreambooth.photos.photo import PhotoScan, read_photo
 from dreambooth.photos.sheet import draw_check, refuse_place
@@ -127,9 +128,9 @@ def _spread(photos: Sequence[Path], at_most: int | None) -> Sequence[Path]:
 
 def _skipped(path: Path, reason: str) -> Finding:
     if is_meant_as_photo(path):
-        raw = reason.startswith("a camera's raw")
+        raw = reason == RAW
         fix = "Export it as JPEG or PNG." if raw else "Copy or export the photo again, or remove the file."
-        what = f"Its name is a picture's, but it is {reason}."
+        what = f"Its name is a picture's, but it cannot be used: {reason.partition(';')[0]}."
         return Finding(path.name, "unreadable", "warning" if raw else "error", "raw" if raw else "no picture", what, fix)
     return Finding(path.name, "stray", "info", None, f"It is left out: {reason}.", "")
 

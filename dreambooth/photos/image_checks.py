@@ -28,7 +28,7 @@ EMPTY = 6.0
 GREYSCALE = 6.0
 """Colour below which a photo is black and white (real photos: 14 and more)."""
 BLOCKY = 0.37
-"""Blocks above which JPEG's squares are visible (real photos: 0.33 and less; quality 10: all above, quality 20: 94 %)."""
+"""Blocks above which JPEG's squares are visible (real photos: 0.33 and less; quality 10: 99 % above, quality 20: 94 %)."""
 FRAMED = 0.01
 """Depth of a one-coloured band above which it is a frame or letterbox (real photos: none)."""
 SMALL_SUBJECT = 0.06

@@ -15,14 +15,13 @@ from PIL import Image
 
 from dreambooth.files.digests import file_digest
 from dreambooth.photos.colour import colours_of, to_srgb
+from dreambooth.photos.entries import SUPPORTED, kind_of
 from dreambooth.photos.files import (
-    SUPPORTED,
     PhotoError,
     PhotoFolder,
     caption_beside,
     caption_of,
     captions_in,
-    kind_of,
     photo_hash,
     read_bytes,
     scan,

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from dreambooth.core.device import DTYPES
 from dreambooth.families import Family
 from dreambooth.families.names import known_model
 from dreambooth.families.safety import SafetyChecker
@@ -30,13 +31,15 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
     absent = family.encoder_names if config.output.skip_save_text_encoder and source == "." else ()
     asked = {"revision": config.model.revision, "variant": config.model.variant}
     options = "".join(f", {name}={python_text(value)}" for name, value in asked.items() if value)
-    before = f"base = {kind}.from_pretrained({_argument(base)}{options})\n" if absent else ""
+    precision = f", torch_dtype={DTYPES[config.loop.mixed_precision]}"  # left out, each part comes in the precision of its own file
+    before = f"base = {kind}.from_pretrained({_argument(base)}{options}{precision})\n" if absent else ""
     encoders = "".join(f", {name}=base.{name}" for name in absent)
     chosen = options if source == base else ""
     toybox = "from dreambooth.files.packaged import toybox\n\n" if TOYBOX in (source, base if absent else "") else ""
     opening = "from_single_file" if source == base and Path(config.model.pretrained_model_name_or_path).is_file() else "from_pretrained"
     first = f"\n{_base_lora(config, is_public=is_public)}" if config.model.lora and source == base else ""
-    load = f"{toybox}{before}pipe = {kind}.{opening}({_argument(source)}{chosen}{encoders}){first}\n{learner.usage_snippet()}".strip()
+    pipe = f"pipe = {kind}.{opening}({_argument(source)}{chosen}{encoders}{precision})"
+    load = f"{toybox}{before}{pipe}{first}\n{learner.usage_snippet()}".strip()
     kohya = f"\n`{KOHYA_FILE}` is the same LoRA for ComfyUI and A1111." if config.writes_kohya(type(family)) else ""
     terms = f"\n{family.terms}" if family.terms else ""
     head = {
@@ -55,6 +58,7 @@ def card(config: TrainConfig, material: Material, learner: Learner, record: Mapp
 `run.json` in the run's own folder tells where everything comes from, `config.yaml` there repeats the run.{kohya}{terms}
 
 ```python
+import torch
 from diffusers import {kind}
 
 {load}

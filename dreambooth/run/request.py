@@ -40,7 +40,7 @@ from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.compiling import refuse_compiling
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
-from dreambooth.setup.model import check_resolution, prior_stages
+from dreambooth.setup.model import check_resolution, prior_stages, reading
 from dreambooth.setup.offloading import refuse_offload
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.crops import Cutter
@@ -138,6 +138,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         yield from words if judged_at == resolution else _check_photos(config, material, resolution)
     if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
+        yield from reading(source.folder())
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
         for images in material.prior:
             images.refuse_unusable()

@@ -7,11 +7,11 @@ from dreambooth.core.errors import SettingError
 from dreambooth.families import ModelSource
 from dreambooth.files.folders import Place, chain, is_inside, is_same, refuse_mixing
 from dreambooth.files.packaged import TOYBOX
+from dreambooth.photos.entries import MASKS
 from dreambooth.prompts.placeholder import PLACEHOLDER
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.record import RECORD
 from dreambooth.training.concepts import entry_name
-from dreambooth.training.masks import MASKS
 from dreambooth.training.prior import MANIFEST
 from dreambooth.training.subjects import prompts_of, subjects
 

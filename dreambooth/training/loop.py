@@ -26,7 +26,7 @@ from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.ranks import Ranks
-from dreambooth.training.records import Message, Record, Saved, Step
+from dreambooth.training.records import LONG, Message, Record, Saved, Step, Waiting
 from dreambooth.training.state import Inputs, load_checkpoint, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import FusedUpdate, Update, forward_backward, sum_over_processes
 
@@ -192,6 +192,8 @@ class Trainer:
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
         if self.processes.is_main:
             if not is_there:
+                if self.state_bytes >= LONG:
+                    yield Waiting(f"Saving {folder.name} ({size(self.state_bytes)}) ...")
                 self._write(folder)
             self.moments.prune(output_dir, newest=folder, best=self.best_checkpoint)
         self.processes.wait()
@@ -199,6 +201,11 @@ class Trainer:
         self.last_checkpoint = folder
         if not is_there:
             yield Saved(self.step, folder, why)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a checkpoint, about: what learns in float32, with the two moments of its optimizer."""
+        return 12 * self.learner.num_weights
 
     def save_best(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment as the best so far; the one before it goes, unless it was due anyway.

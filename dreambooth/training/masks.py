@@ -5,10 +5,8 @@ from pathlib import Path
 from PIL import Image
 
 from dreambooth.core.errors import SettingError
+from dreambooth.photos.entries import MASKS
 from dreambooth.photos.load import Facts, load, scan
-
-MASKS = "masks"
-"""Below the photos, where `dreambooth photos prepare --masks` puts them."""
 
 
 def mask_file(photo: Path, folder: str | None) -> Path | None:

@@ -15,7 +15,8 @@ from dreambooth.files.atomic import whole_file, write_text
 from dreambooth.files.names import plain
 from dreambooth.photos.check import check_folder
 from dreambooth.photos.crop import square
-from dreambooth.photos.files import PhotoError, caption_of, kind_of, scan
+from dreambooth.photos.entries import kind_of
+from dreambooth.photos.files import PhotoError, caption_of, scan
 from dreambooth.photos.finding import CheckReport, Finding
 from dreambooth.photos.load import load
 from dreambooth.photos.subject import find_subject

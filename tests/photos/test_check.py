@@ -14,6 +14,7 @@ from benchmarks.photos import damage
 from dreambooth.core.errors import SettingError
 from dreambooth.photos.check import PhotosCheck, check, quick
 from dreambooth.photos.finding import CheckReport
+from dreambooth.toybox.world import held_out_subjects, render_photos
 from tests.photos.conftest import scene
 
 
@@ -57,6 +58,30 @@ def test_each_damage_is_found_by_its_check(dreambench, album, found, spoil):
     assert found in checks(report, "bad.png"), report.table()
     assert report.has_errors == (found == "empty")
     assert all(f.reason and f.fix for f in report.of("bad.png"))
+
+
+def test_lines_in_one_direction_are_no_jpeg_squares(album):
+    """Planks and walls have lines on every eighth pixel now and then; JPEG's squares have two directions."""
+    planks = np.random.default_rng(0).integers(90, 160, (160, 160, 3)).astype(np.uint8)
+    planks[:, ::8] //= 2
+    for name, pixels in {"planks": planks, "boards": planks.transpose(1, 0, 2)}.items():
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        picture.save(album / f"{name}.png")
+        picture.save(album / f"{name}.jpg", quality=8)
+    report = quick(album, 128)
+    assert not any("compression" in checks(report, f"{name}.png") for name in ("planks", "boards"))
+    assert all("compression" in checks(report, f"{name}.jpg") for name in ("planks", "boards"))
+
+
+def test_rendered_photos_have_no_jpeg_squares_until_they_are_saved_hard(album):
+    truth = next(one for one in held_out_subjects() if one.name == "dog_spots")
+    for number, pixels in enumerate(render_photos(truth)):
+        Image.fromarray(pixels).save(album / f"r{number}.png")
+        for quality in (95, 10):
+            Image.fromarray(pixels).save(album / f"r{number}-{quality}.jpg", quality=quality)
+    report = quick(album, 128, at_most=40)
+    found = {file for file in (one.file for one in report.findings if one.check == "compression") if file}
+    assert found == {f"r{number}-10.jpg" for number in range(5)}
 
 
 def test_what_a_file_holds_is_reported_as_information(album):

@@ -67,6 +67,48 @@ def test_a_folder_of_a_folder_names_the_folder_inside(tmp_path, album):
         scan(tmp_path)
 
 
+FILES = {
+    "cut.jpg": b"", "notes.txt": b"x", "clip.mov": b"x", "two.MP4": b"x", "raw.cr2": b"II*\0", "photos.zip": b"PK\x03\x04" + b"0" * 40,
+    ".DS_Store": b"x", "page.html": b"<!DOCTYPE", "noise.png": b"\0" * 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "inside", "said", "fix"),
+    [
+        ([], [], "is empty", "Put 3 to 20"),
+        ([".DS_Store"], [], "only hidden files", "Put 3 to 20"),
+        ([".DS_Store"], ["rex"], "holds only folders, no photos", "Give the folder inside"),
+        ([], ["rex", "mimi"], "holds only folders, no photos", "Give one of the folders inside"),
+        (["cut.jpg"], ["rex"], "holds no photo itself, only in rex (cut.jpg: empty: 0 bytes)", "Give the folder inside"),
+        (["notes.txt", "clip.mov"], ["rex"], "only in rex (clip.mov: a video; notes.txt: no picture", "Give the folder inside"),
+        ([], ["masks"], "holds only folders, none with photos", "Put 3 to 20"),
+        ([], ["broken"], "holds only folders, none with photos", "Put 3 to 20"),
+        (["notes.txt"], ["masks"], "(notes.txt: no picture", "Put 3 to 20"),
+        (["clip.mov", "two.MP4"], [], "(clip.mov and 1 more: a video)", "Save the frames"),
+        (["raw.cr2", ".DS_Store"], [], "(raw.cr2: a camera's raw file)", "Export them as JPEG or PNG."),
+        (["photos.zip"], [], "(photos.zip: a zip archive)", "Unpack it"),
+        (["cut.jpg", "noise.png"], [], "(cut.jpg: empty: 0 bytes; noise.png: no picture that is known here)", "Copy or export them again"),
+        (["raw.cr2", "clip.mov"], [], "(clip.mov: a video; raw.cr2: a camera's raw file)", "as JPEG or PNG"),
+        (["cut.jpg", "noise.png", "clip.mov", "raw.cr2"], [], "; ...)", "as JPEG or PNG"),
+    ],
+)
+def test_a_folder_without_a_photo_says_what_it_holds_and_what_helps(tmp_path, names, inside, said, fix):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(FILES[name])
+    for name in inside:
+        (folder / name).mkdir()
+        scene(0, (64, 64)).save(folder / name / "0.png")
+    if "broken" in inside:
+        (folder / "broken" / "0.png").write_bytes(b"\0" * 64)
+    with pytest.raises(SettingError) as raised:
+        scan(folder)
+    assert said in raised.value.reason and fix in raised.value.fix
+    assert all(name in raised.value.fix for name in inside if "folder" in fix), "a folder that is named can be pasted"
+
+
 def test_a_wrong_case_or_part_of_a_name_finds_the_folder_meant(album):
     with pytest.raises(SettingError, match="Did you mean"):
         scan(album.parent / "Album")

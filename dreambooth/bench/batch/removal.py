@@ -13,7 +13,8 @@ from dreambooth.core.wording import nearest, shown
 from dreambooth.files.folders import is_same
 from dreambooth.files.locks import claimed
 from dreambooth.files.places import is_plain_name, remove
-from dreambooth.photos.files import CAPTION_SUFFIXES, scan
+from dreambooth.photos.entries import CAPTION_SUFFIXES
+from dreambooth.photos.files import scan
 from dreambooth.setup.caches import forget_digests
 from dreambooth.setup.runs import folder_size
 from dreambooth.training.masks import MASKS
