@@ -124,7 +124,7 @@ class Trainer:
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
-        self.metric_buffer.applied_in_part = execution.fused_backward_pass
+        self.metric_buffer.applied_in_part = not self.update.is_whole
         self.last_checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
