@@ -42,6 +42,7 @@ from dreambooth.setup.model import (
     silence_libraries,
     trained_levels,
 )
+from dreambooth.setup.offloading import offload
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
@@ -123,6 +124,7 @@ def _load(
 ) -> Generator[Record, None, Prepared]:
     """The model, and what could not be chosen without it: resolution, identifier and seed."""
     family = load_base(config)
+    offload(config, family, processes.device)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
     configure_tokenizers(family, config.text)

@@ -67,7 +67,7 @@ class Loop(Setting):
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
     fit: Annotated[str | None, BASIC] = None
     """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient
-    checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits, smaller parts. A run that goes on keeps them."""
+    checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits or in RAM, smaller parts. A run that goes on keeps them."""
     fit_check: bool = True
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
@@ -124,7 +124,7 @@ class Trainer:
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
-        self.metric_buffer.applied_in_part = execution.fused_backward_pass
+        self.metric_buffer.applied_in_part = not self.update.is_whole
         self.last_checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
