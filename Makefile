@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-EXTRAS := photos,lean,optimizers,track,cluster,ui,docs,dev
+EXTRAS := photos,lean,optimizers,track,provenance,cluster,ui,docs,dev
 PIP := install --quiet --disable-pip-version-check
 # One thread a process: two test processes use two cores, and small models are fastest so.
 ONE := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 # How the repository's rows were examined; another examination makes other rows.
 EXAMINED := --num_prompts 8 --num_images 2 --class_samples 16
 
-.PHONY: setup demo test check lint types floors house docs spelling site docs-test lowest chaos fuzz notebook flows claims tables bars pack selection clean
+.PHONY: setup demo test check lint types floors house docs spelling site docs-test newcomer lowest chaos fuzz notebook flows claims tables bars pack selection clean
 
 # Everything: what the tests, the checks and every extra need.
 setup: $(VENV)/.installed
@@ -70,6 +70,11 @@ site: setup
 # need a GPU, the Hub or a file of yours are named.
 docs-test: setup
 	$(ONE) $(BIN)/python -m tools.docs_commands $(if $(PAGE),--only $(notdir $(PAGE)))
+
+# A newcomer's way: a wheel in an empty environment, from photos to scores and a file for other programs, with nothing of this checkout on
+# the path. Minutes, and pip has to reach its index.
+newcomer: setup
+	$(ONE) $(BIN)/python -m tools.newcomer
 
 # The suite with the lowest versions that pyproject.toml allows, in an environment of its own: slow, and pip has to reach these versions.
 LOWEST := $(VENV)-lowest

@@ -247,6 +247,10 @@ def prepared(folder: Path) -> Mapping[str, str]:
     subprocess.run(own, cwd=folder, env=environment, check=True, capture_output=True)
     drawn = ["generate", "my-dog", "a [V] dog on the beach", "--num_images", "1", "--num_inference_steps", "2"]
     subprocess.run([sys.executable, "-m", "dreambooth", *drawn], cwd=folder, env=environment, check=True, capture_output=True)
+    page = (ROOT / "docs/responsible-use.md").read_text(encoding="utf-8")
+    trial = re.search(r"^```sh\n(openssl .*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert trial, "the page of `sign` shows how a certificate to try it with is made"
+    subprocess.run(trial[1], shell=True, cwd=folder, check=True, capture_output=True)
     for other in ("my-dog-2", "my-style"):
         shutil.copytree(folder / "my-dog", folder / other)
     return environment

@@ -20,6 +20,7 @@ from dreambooth.photos.prepare import PhotosPrepare
 from dreambooth.run.captioning import PhotosCaption
 from dreambooth.run.export import ExportConfig
 from dreambooth.run.generate import GenerateConfig
+from dreambooth.run.sign import SignConfig
 from dreambooth.schema import Flag, Setting, flags
 from dreambooth.setup.config import TrainConfig
 from dreambooth.study import StudyMake, StudyTable
@@ -37,7 +38,8 @@ without a value and a branch whose lines are all commented out are left out. A n
 
 SECTIONS: dict[str, type[Setting]] = {
     "train": TrainConfig, "generate": GenerateConfig,
-    "evaluate": EvaluateConfig, "export": ExportConfig, "batch": BatchConfig, "batch remove": RemovalConfig, "bench": BenchConfig,
+    "evaluate": EvaluateConfig, "export": ExportConfig, "sign": SignConfig,
+    "batch": BatchConfig, "batch remove": RemovalConfig, "bench": BenchConfig,
     "study make": StudyMake, "study table": StudyTable,
     "photos check": PhotosCheck, "photos prepare": PhotosPrepare, "photos caption": PhotosCaption, "models": ListModels,
     "encoders get": EncodersGet, "doctor": Doctor,

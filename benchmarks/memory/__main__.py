@@ -29,6 +29,7 @@ LEAN = ("--mixed_precision", "bf16", "--gradient_checkpointing")
 WAYS = {
     "full": ("--method", "full", "--use_8bit_adam"), "LoRA": ("--method", "lora"),
     "LoRA, int8": ("--method", "lora", "--base_weights", "int8"), "LoRA, nf4": ("--method", "lora", "--base_weights", "nf4"),
+    "LoRA, nf4, offload": ("--method", "lora", "--base_weights", "nf4", "--group_offload"),
 }  # fmt: skip
 """Of learning; all in bfloat16 arithmetic with gradient checkpointing."""
 DOCS = Path("docs/memory.md")

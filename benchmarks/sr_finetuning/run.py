@@ -98,6 +98,8 @@ def main() -> None:
             for arm in arms(base.base_level):
                 if (arm.level is None and seed != options.seeds[0]) or (arm.learns and options.untuned):
                     continue
+                if options.arms and arm.name not in options.arms:
+                    continue
                 made(study, base, SubjectFiles(folder), arm, seed, identifier)
 
 
@@ -108,6 +110,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--subjects", nargs="*")
     parser.add_argument("--untuned", action="store_true", help="only the arms that need no tuning")
+    parser.add_argument("--arms", nargs="*", help="only these, by their names in the table")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--method", default="full")
     parser.add_argument("--learning_rate", type=float, default=1e-4)

@@ -1,11 +1,11 @@
 """The table and the figure of the study: `python -m benchmarks.sr_finetuning.table OUT`.
 
-Each arm's mean over subjects (of seeds and scenes), and its difference from each of the arms it is held against, with 95 % intervals by
-drawing subjects with replacement, the same for both (a paired bootstrap).
+Each arm's mean over subjects (of seeds and scenes), and its difference from each of the arms it is held against, over the seeds that both
+have, with 95 % intervals by drawing subjects with replacement, the same for both (a paired bootstrap).
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +19,41 @@ METRICS = {"fine_correlation": "fine part: correlation", "fine_energy": "its ene
 AGAINST = ("bicubic", "control", "tuned, level 13")
 REPLICATES = 10_000
 
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""arm: metric: subject: its mean."""
+Values = Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
+"""arm: metric: subject: seed: its mean over the scenes."""
 
 
 def values(folder: Path) -> Values:
-    """All rows, as means over the seeds of each subject; only of subjects that every arm has."""
+    """All rows; only of subjects that every arm has. What is not drawn by a network has one seed, which stands for all."""
     rows = [read_json(path) for path in sorted((folder / "rows").glob("*.json"))]
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    seeds = sorted({row["seed"] for row in rows})
+    found: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for row in rows:
         for metric, value in row["mean"].items():
-            found.setdefault(row["arm"], {}).setdefault(metric, {}).setdefault(row["subject"], []).append(value)
+            own = dict.fromkeys(seeds if row["arm"] == "bicubic" else [row["seed"]], value)
+            found.setdefault(row["arm"], {}).setdefault(metric, {}).setdefault(row["subject"], {}).update(own)
     whole = set.intersection(*(set(next(iter(metrics.values()))) for metrics in found.values()))
     return {
-        arm: {metric: {name: float(np.mean(some[name])) for name in sorted(whole)} for metric, some in metrics.items()}
-        for arm, metrics in found.items()
+        arm: {metric: {name: some[name] for name in sorted(whole)} for metric, some in metrics.items()} for arm, metrics in found.items()
     }
 
 
-def difference(one: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, float, float]:
-    """Mean difference over the subjects, and its 95 % interval."""
-    each = np.array([one[name] - other[name] for name in one])
+def mean_of(subjects: Mapping[str, Mapping[int, float]]) -> float:
+    """Over subjects, each the mean of its seeds."""
+    return float(np.mean([np.mean([*seeds.values()]) for seeds in subjects.values()]))
+
+
+def difference(one: Mapping[str, Mapping[int, float]], other: Mapping[str, Mapping[int, float]]) -> tuple[float, float, float]:
+    """Mean difference over the subjects, and its 95 % interval; of each subject over the seeds that both have."""
+    each = np.array([np.mean([value - other[name][seed] for seed, value in one[name].items() if seed in other[name]]) for name in one])
     drawn = np.random.default_rng(0).choice(each, size=(REPLICATES, len(each)))
     low, high = np.quantile(drawn.mean(1), [0.025, 0.975])
     return float(each.mean()), float(low), float(high)
+
+
+def seeds_of(found: Values, arm: str) -> int:
+    """Seeds that every subject of an arm has."""
+    return min(len(seeds) for seeds in next(iter(found[arm].values())).values())
 
 
 def table(found: Values) -> str:
@@ -51,8 +62,11 @@ def table(found: Values) -> str:
     order = [arm for arm in ("bicubic", *sorted(name for name in found if name.startswith("untuned")), "control") if arm in found]
     order += sorted((arm for arm in found if arm.startswith("tuned")), key=lambda arm: int(arm.rsplit(" ", 1)[1]))
     rule = "|---" * (1 + len(METRICS)) + "|"
-    lines = [f"| arm | {' | '.join(METRICS.values())} |", rule]
-    lines += [f"| {arm} | " + " | ".join(f"{np.mean([*found[arm][metric].values()]):.3f}" for metric in METRICS) + " |" for arm in order]
+    lines = [f"| arm | seeds | {' | '.join(METRICS.values())} |", "|---" + rule]
+    lines += [
+        f"| {arm} | {seeds_of(found, arm)} | " + " | ".join(f"{mean_of(found[arm][metric]):.3f}" for metric in METRICS) + " |"
+        for arm in order
+    ]
     lines += ["", f"Differences, with 95 % intervals over {subjects} subjects:", "", f"| | {' | '.join(METRICS.values())} |", rule]
     for other in AGAINST:
         for arm in order:
@@ -75,11 +89,22 @@ def figure(folder: Path, path: Path, *, subjects: int = 4) -> None:
     write_sheet(path, rows, title="", footer="")
 
 
+def strip(folder: Path, path: Path, *, subjects: Sequence[str] = ("boot_zigzag", "clock_zigzag")) -> None:
+    """The README's figure: a row for each of these subjects, a column for each way."""
+    names = {
+        "bicubic": "bicubic", "untuned, level 0": "the stage untuned", "control": "tuned on other photos",
+        "tuned, level 0": "tuned on the subject's", "truth": "the truth",
+    }  # fmt: skip
+    rows = [("", [Image.open(folder / "pictures" / name / f"0-{way}.png").convert("RGB") for way in names]) for name in subjects]
+    write_sheet(path, rows, title="   |   ".join(names.values()), footer="")
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     text = table(values(folder))
     write_text(folder / "table.md", text)
     figure(folder, folder / "figure.png")
+    strip(folder, folder / "strip.png")
     print(text)
 
 

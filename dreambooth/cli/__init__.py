@@ -14,6 +14,7 @@ COMMANDS = {
     "generate": 'RUN "a [V] dog on the beach" -> pictures',
     "evaluate": "RUN -> scores (DINO, CLIP-I, CLIP-T, PRES, DIV), contact sheet, report",
     "export": "RUN -> a file for ComfyUI, A1111, kohya's tools or diffusers, read back and compared",
+    "sign": "PICTURES -> copies with Content Credentials (C2PA), signed with your certificate",
     "runs": "list / show / compare / remove runs, and steer one that is training",
     "cache": "list / prune what is kept for all runs: class images, digests, base models",
     "batch": "TABLE.csv -> one personal model for each row, with a rule of acceptance",

@@ -4,10 +4,21 @@ import os
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dreambooth.core.wording import duration
 from dreambooth.training import records
+
+WORTH_SAYING = 3.0
+"""Seconds from which on it is said how long something took."""
+
+
+class Done(MofNCompleteColumn):
+    """How much is done of how much; of what has no measure, the seconds since it began."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total is not None else Text(duration(task.elapsed or 0.0), style="progress.elapsed")
 
 
 class Lasting(Console):
@@ -27,12 +38,14 @@ class Terminal:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            Done(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
         self.bars = Progress(*columns, console=self.console) if self.console.is_terminal else None
         self.task: tuple[str, TaskID] | None = None
+        self.waiting: tuple[str, TaskID, float] | None = None
+        """What is being done with no known end, and since when."""
         self.loud = os.environ.get("RANK", "0") == "0"
         self.last_line = 0.0
         self.began: tuple[str, float, int] | None = None
@@ -44,7 +57,10 @@ class Terminal:
         """Show one record."""
         if not self.loud:
             return
-        if isinstance(record, records.Message):
+        self._waited()
+        if isinstance(record, records.Waiting) and self.bars:
+            self.waiting = (record.text, self.bars.add_task(record.text, total=None, text=""), time.monotonic())
+        elif isinstance(record, records.Message):
             self.say(record.text, important=record.important)
         elif isinstance(record, records.Progress):
             self._bar(record.phase, record.done, record.total, "")
@@ -64,8 +80,19 @@ class Terminal:
 
     def close(self) -> None:
         """Stop drawing bars."""
+        self._waited()
         if self.bars and self.loud:
             self.bars.stop()
+
+    def _waited(self) -> None:
+        """What was waited for has ended: a sentence stays of it, with its seconds where they were many."""
+        if self.waiting and self.bars:
+            text, task, began = self.waiting
+            self.waiting = None
+            self.bars.remove_task(task)
+            self.bars.refresh()
+            took = time.monotonic() - began
+            self.say(f"{text} {duration(took)}" if took >= WORTH_SAYING else text)
 
     def _bar(self, phase: str, done: int, total: int, text: str) -> None:
         if self.bars is None:

@@ -31,7 +31,7 @@ from dreambooth.setup.model import pipeline_of, silence_libraries
 from dreambooth.setup.open import Opened, Opening, named, own_place
 from dreambooth.setup.roles import models, refuse_mixed_pictures
 from dreambooth.setup.stages import find_stages, is_cascade, open_bases, open_stages, reference, smaller_of, stage_names
-from dreambooth.training.records import Message, Progress
+from dreambooth.training.records import Message, Progress, Waiting
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str 
     """
     folder = refuse(config)
     silence_libraries()
+    yield Waiting("Reading the model and the photos ...")
     subject = _examined(config)
     subject = replace(subject, name=name) if name else subject
     if config.lora:
@@ -67,7 +68,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str 
     prompts = suite_of(config, subject)
     device = pick_device(config.device)
     encoders = config.encoders.beside(subject.base.pretrained_model_name_or_path).load(device=device)
-    yield Message("Loading the encoders ...")
+    yield Waiting("Loading the encoders ...")
     names = encoders.ready()
     for name in encoders.missing():
         titles = ", ".join(metric.title for metric in SCORES if metric.encoder == name)
@@ -76,7 +77,7 @@ def evaluate(config: EvaluateConfig, *, opened: Opened | None = None, name: str 
         clock = time.perf_counter()
         evidence, untuned = yield from _draw_all(config, subject, prompts, folder, opened)
         drawn_seconds = time.perf_counter() - clock
-        yield Message("Scoring ...")
+        yield Waiting("Scoring ...")
         scores = _score(config, subject, encoders, names, prompts, evidence, untuned, drawn_seconds)
         report = write_all(folder, subject, scores, evidence, untuned)
     yield Message(scores["verdict"]["sentence"])

@@ -18,6 +18,7 @@ from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
 from dreambooth.families.fitting import refuse_half_loaded
 from dreambooth.families.loading import load_pipeline
+from dreambooth.families.offload import Offload
 from dreambooth.families.recipes import Recipe
 from dreambooth.families.safety import SafetyChecker
 from dreambooth.families.source import ModelSource
@@ -93,6 +94,7 @@ class Family(Reader):
         self.device = torch.device("cpu")
         self.embedded_guidance = 3.5
         self.checker: SafetyChecker | None = None
+        self.offload: Offload | None = None
         self._normalized_by = self.normalization()
         for part in self.parts.values():
             part.requires_grad_(False).eval()
@@ -271,15 +273,21 @@ class Family(Reader):
         return shift, scale
 
     def to(self, device: torch.device, *, parts: Iterable[str] | None = None) -> None:
-        """Move the parts (all when none are named) to a device; the others stay where they are."""
+        """Move the parts (all when none are named) to a device; the others stay where they are, and so do blocks that rest."""
         names = self.parts if parts is None else parts
         for name in names:
-            self.parts[name].to(device)
+            self.move(self.parts[name], device)
         self.device = device
+
+    def move(self, part: nn.Module, device: torch.device) -> None:
+        """Move a part, but for blocks that rest."""
+        self.offload.move(part, device) if self.offload else part.to(device)
 
     def free(self, parts: Iterable[str]) -> None:
         """Give back the memory of parts that are asked nothing more; what their configurations say stays."""
         for name in parts:
+            if self.offload:
+                self.offload.forget(self.parts[name])
             self.parts[name].to("meta")
 
     def save(self, folder: Path) -> None:

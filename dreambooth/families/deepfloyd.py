@@ -108,7 +108,7 @@ class DeepFloyd(Family):
             yield
             return
         if self.device.type != "cpu":
-            encoder.to("cpu")
+            self.move(encoder, torch.device("cpu"))
             free_memory(self.device)
         self.pipe.register_modules(text_encoder=None)
         try:
@@ -121,7 +121,7 @@ class DeepFloyd(Family):
         length = self.text_length(1)
         for prompt in dict.fromkeys(prompts):
             if (prompt, length) not in self.texts:
-                self.pipe.text_encoder.to(self.device)
+                self.move(self.pipe.text_encoder, self.device)
                 tokens = {name: ids.to(self.device) for name, ids in self.tokenize([prompt]).items()}
                 self.texts[prompt, length] = self.embed(tokens)["text"][0].cpu()
 

@@ -16,7 +16,7 @@ from dreambooth.families.complete import WEIGHTS, Part, refuse_links
 from dreambooth.families.downloading import FLAG, RECIPE, UNUSED, downloaded, downloaded_configurations
 from dreambooth.families.names import hub_id, known_models, say_what_is_taken
 from dreambooth.families.single_file import converted, refuse_single_file
-from dreambooth.files.digests import file_digest, remembered_digest, tree_digest
+from dreambooth.files.digests import file_digest, is_remembered, remembered_digest, tree_digest
 from dreambooth.files.packaged import TOYBOX, toybox
 from dreambooth.files.pretrained import refuse_missing_folder
 from dreambooth.files.reading import Damaged, needed_json, read_json
@@ -204,6 +204,12 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
         start = json.dumps(own, sort_keys=True) if own else ""
     files = (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))
     return tree_digest(folder, files, start=start, digest=partial(remembered_digest, again=again))
+
+
+def unread_bytes(folder: Path, *, again: bool = False) -> int:
+    """How much `fingerprint` would have to read now; what it has read before it knows."""
+    files = [path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder))]
+    return sum(path.stat().st_size for path in files if again or not is_remembered(path))
 
 
 def _decides(inside: Path) -> bool:

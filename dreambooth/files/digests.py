@@ -49,6 +49,13 @@ def remembered_digest(path: Path, *, again: bool = False) -> str:
     return digest
 
 
+def is_remembered(path: Path) -> bool:
+    """Whether `remembered_digest` knows a file as it is now, or it is so small that reading it is no matter."""
+    seen = list(_seen(path))
+    note = _noted(path) if seen[0] >= WORTH_REMEMBERING else None
+    return seen[0] < WORTH_REMEMBERING or (note is not None and note["seen"] == seen)
+
+
 def tree_digest(
     root: Path, files: Iterable[Path], *, start: str = "", digest: Callable[[Path], str] = file_digest, short: bool = False
 ) -> str:  # fmt: skip

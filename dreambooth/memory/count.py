@@ -44,6 +44,7 @@ class Alive(TorchDispatchMode):
         self.total = 0
         self.peak = Peak()
         self._known: dict[int, tuple[int, str]] = {}
+        self._kind = ACTIVATIONS
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = self._run(func, args, kwargs or {})
@@ -64,17 +65,21 @@ class Alive(TorchDispatchMode):
                 self.now[kind] += size
             return
         size = -(-storage.nbytes() // BLOCK) * BLOCK
-        self._known[key] = (size, kind or ACTIVATIONS)
-        self.now[kind or ACTIVATIONS] += size
+        self._known[key] = (size, kind or self._kind)
+        self.now[kind or self._kind] += size
         self.total += size
         weakref.finalize(storage, self._gone, key)
         if self.total > self.peak.bytes:
             self.peak = Peak(self.total, {name: count for name, count in self.now.items() if count})
 
-    def add_module(self, module: nn.Module, kind: str) -> None:
-        """Count a network's weights and buffers."""
-        for tensor in (*module.parameters(), *module.buffers()):
-            self.add(tensor, kind)
+    @contextmanager
+    def making(self, kind: str) -> Iterator[None]:
+        """A block in which what is made belongs to `kind`."""
+        self._kind = kind
+        try:
+            yield
+        finally:
+            self._kind = ACTIVATIONS
 
     @contextmanager
     def gradients(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:

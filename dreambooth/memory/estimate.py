@@ -11,6 +11,7 @@ import torch
 from dreambooth.core.wording import size
 from dreambooth.memory.phases import Phase, Rehearsal
 from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.offloading import refuse_offload
 
 PROCESS = 640 << 20
 """Bytes of Python with its libraries, of which torch is most: measured on Linux, and not part of the phases."""
@@ -31,6 +32,8 @@ class Estimate:
     """Bytes of each part as it is loaded."""
     limit: int | None = None
     """Bytes that there are; None where nobody knows."""
+    offloaded: int = 0
+    """Bytes of the machine's memory that --group_offload holds while it trains."""
 
     def need(self, phase: Phase) -> int:
         """Bytes of the device that a phase takes, with what counting tensors cannot know."""
@@ -53,8 +56,8 @@ class Estimate:
 
     @property
     def ram(self) -> int:
-        """Bytes of the machine: all there is on a CPU; beside a GPU what is loaded before it goes there, and what rests."""
-        return self.peak if self.device == "cpu" else sum(self.weights.values()) + PROCESS
+        """Bytes of the machine: all there is on a CPU; beside a GPU what is loaded before it goes there, and what is offloaded."""
+        return self.peak if self.device == "cpu" else max(sum(self.weights.values()), self.offloaded) + PROCESS
 
     @property
     def fits(self) -> bool | None:
@@ -77,7 +80,7 @@ class Estimate:
         return [
             *rows,
             ("device", f"{self.device} {self.verdict}"),
-            *([] if self.device == "cpu" else [("RAM", f"{size(self.ram)} to load")]),
+            *([] if self.device == "cpu" else [("RAM", f"{size(self.ram)} to load{self._resting()}")]),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -92,6 +95,9 @@ class Estimate:
             "fits": self.fits,
         }  # fmt: skip
 
+    def _resting(self) -> str:
+        return f", of which {size(self.offloaded)} are pinned while it trains" if self.offloaded else ""
+
     def _made_of(self, phase: Phase) -> str:
         parts = sorted(phase.peak.parts.items(), key=lambda part: -part[1])
         return ", ".join(f"{name} {size(count)}" for name, count in parts if count >= phase.peak.bytes / 200)
@@ -99,11 +105,12 @@ class Estimate:
 
 def estimate(rehearsal: Rehearsal, device: torch.device, *, limit: int | None) -> Estimate:
     """What a rehearsed run needs of a device."""
-    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit)
+    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit, rehearsal.offloaded)
 
 
 def rehearse(config: TrainConfig, device: torch.device) -> Rehearsal:
-    """The run without numbers, from its model's configurations."""
+    """The run without numbers, from its model's configurations. Raises SettingError for --group_offload where nothing can come of it."""
+    refuse_offload(config, device)
     return Rehearsal(with_configurations(config), on_cpu=device.type == "cpu")
 
 

@@ -32,7 +32,12 @@ class Fit:
 
     def explained(self, config: TrainConfig) -> str:
         """Each lever with its cost: `--gradient_checkpointing (about a quarter slower)`."""
-        return ", ".join(f"{words(lever.changes(config))} ({lever.cost})" for lever in self.levers)
+        said = list[str]()
+        for lever in self.levers:
+            changes = lever.changes(config)
+            said.append(f"{words(changes)} ({lever.cost})")
+            config = config.updated(changes)
+        return ", ".join(said)
 
 
 def least_estimate(config: TrainConfig, device: torch.device, *, limit: int | None) -> Estimate:
@@ -41,7 +46,7 @@ def least_estimate(config: TrainConfig, device: torch.device, *, limit: int | No
     Phases are rehearsed in the order in which they are likely to be too large, and none after one that is.
     """
     rehearsal = rehearse(config.updated({("prior", "sample_batch_size"): 1}), device)
-    found = Estimate(device.type, (), rehearsal.loaded, limit)
+    found = Estimate(device.type, (), rehearsal.loaded, limit, rehearsal.offloaded)
     for phase in rehearsal.phases(first="training"):
         found = replace(found, phases=(*found.phases, phase))
         if found.fits is False:
@@ -56,7 +61,7 @@ def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, pla
     without, the dearest first.
     """
     best = Fit((), {}, plain)
-    for lever in LEVERS:
+    for lever in levers_of(device):
         if best.estimate.fits:
             break
         best = _better(config, best, lever, device, limit)
@@ -71,11 +76,16 @@ def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, pla
 
 def first_saving(config: TrainConfig, device: torch.device, *, plain: Estimate) -> Fit | None:
     """The cheapest lever that makes a training need a tenth less; None where none does."""
-    for lever in LEVERS:
+    for lever in levers_of(device):
         found = _better(config, Fit((), {}, plain), lever, device, None)
         if found.estimate.peak < 0.9 * plain.peak:
             return found
     return None
+
+
+def levers_of(device: torch.device) -> list[Lever]:
+    """What a device can have, the cheapest first."""
+    return [lever for lever in LEVERS if device.type == "cuda" or not lever.of_gpus]
 
 
 def saved(before: Estimate, fit: Fit) -> str:

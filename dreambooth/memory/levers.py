@@ -27,6 +27,8 @@ class Lever:
     """What it costs, for people."""
     changes: Callable[[TrainConfig], Changes]
     """What it sets, beside the settings at hand; nothing where it has nothing to do, or cannot be."""
+    of_gpus: bool = False
+    """Whether only a device with memory of its own can have it."""
 
 
 def _fused(config: TrainConfig) -> Changes:
@@ -65,6 +67,12 @@ def _can_pack(config: TrainConfig, *now: BaseWeights | None) -> bool:
     return can and config.loop.base_weights in now
 
 
+def _offload(config: TrainConfig) -> Changes:
+    execution = config.execution
+    can = "group_offload" not in config.method.excludes() and not execution.torch_compile and not execution.group_offload
+    return {("execution", "group_offload"): True, **_checkpointing(config)} if can else {}
+
+
 def _pieces(config: TrainConfig) -> Changes:
     loop = config.loop
     pieces = {
@@ -81,6 +89,7 @@ LEVERS = (
     Lever(("weights", "text encoders", "activations"), "rounds the arithmetic to bfloat16", _bf16),
     Lever(("weights", "text encoders"), "rounds the frozen weights to 8 bits, and unpacks them to compute", _eight_bit_base),
     Lever(("weights", "text encoders"), "rounds the frozen weights to 4 bits, and unpacks them to compute", _four_bit_base),
+    Lever(("weights", "text encoders"), "frozen weights cross from RAM, so slower; not run on a GPU yet", _offload, of_gpus=True),
     Lever(("activations",), "the same update in more pieces, so slower", _pieces),
 )  # fmt: skip
 
@@ -96,6 +105,6 @@ def words(changes: Changes) -> str:
 
 PATHS = (
     ("loop", "gradient_checkpointing"), ("loop", "mixed_precision"), ("loop", "train_batch_size"), ("loop", "gradient_accumulation_steps"),
-    ("loop", "base_weights"), ("optimization", "use_8bit_adam"), ("execution", "fused_backward_pass"),
+    ("loop", "base_weights"), ("optimization", "use_8bit_adam"), ("execution", "fused_backward_pass"), ("execution", "group_offload"),
 )  # fmt: skip
 """All settings that levers set."""

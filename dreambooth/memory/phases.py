@@ -31,6 +31,7 @@ from dreambooth.setup.model import (
     training_schedule,
     vae_names,
 )
+from dreambooth.setup.offloading import offload
 from dreambooth.training.batches import encoded_at_once, text_table
 from dreambooth.training.ema import Average
 from dreambooth.training.step import FusedUpdate, Update, forward_backward
@@ -50,12 +51,14 @@ class Rehearsal:
     """A run on networks without numbers. Each phase is a method, whose peak counts what then lies on the device, too."""
 
     def __init__(self, config: TrainConfig, *, on_cpu: bool, mode: Mode | None = None):
-        """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
+        """`on_cpu`: nothing leaves the device when it is idle, for there is no other place. `mode` is for tests and measurements, which
         rehearse with numbers."""
         self.mode, self.on_cpu, config = mode or fake(), on_cpu, rehearsed(config)
         self.loaded: Mapping[str, int] = {}
         """Bytes of every part as it is loaded, before --base_weights packs it."""
         self.family = load_base(config, load=self._load)
+        with changing(self.mode):
+            offload(config, self.family, torch.device("cpu"))
         if not config.cropping.resolution:
             config = config.updated({("cropping", "resolution"): self.family.native_resolution})
         self.config = config
@@ -159,6 +162,12 @@ class Rehearsal:
         """Bytes of every part as it is trained with."""
         return weights_of(self.family)
 
+    @property
+    def offloaded(self) -> int:
+        """Bytes of pinned memory in which blocks are kept. They come in powers of two."""
+        blocks = self.family.offload.blocks.values() if self.family.offload else ()
+        return sum(1 << (block.offloaded.nbytes - 1).bit_length() for block in blocks)
+
     def _load(self, source: ModelSource, dtypes: Mapping[str, torch.dtype]) -> Family:
         family = load(source, dtypes, mode=self.mode)
         self.loaded = weights_of(family)
@@ -214,14 +223,23 @@ class Rehearsal:
             kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
         return kept + (Average(flat, self.config.loop.ema_decay, self.learner.after_update).values if self.config.loop.use_ema else [])
 
+    def _kind(self, name: str) -> str:
+        """What a part is called where a peak is taken apart."""
+        family = self.family
+        return "weights" if name == family.denoiser_name else "text encoders" if name in family.encoder_names else "VAE"
+
     @contextmanager
     def _counting(self, parts: Iterable[str], *, states: bool = False) -> Iterator[Alive]:
         """A block that is counted, with these parts and, `states`, the optimizer's state on the device."""
         alive, family = Alive(), self.family
         with torch.random.fork_rng(devices=[]), changing(self.mode), alive:
+            if family.offload:
+                family.offload.clear()
+                family.offload.copying = lambda block: alive.making(self._kind(block.name.partition(".")[0]))
             for name in parts:
-                kind = "weights" if name == family.denoiser_name else "text encoders" if name in family.encoder_names else "VAE"
-                alive.add_module(family.parts[name], kind)
+                part = family.parts[name]
+                for tensor in family.offload.resident(part) if family.offload else (*part.parameters(), *part.buffers()):
+                    alive.add(tensor, self._kind(name))
             for state in self.states if states else []:
                 alive.add(state, "optimizer")
             yield alive

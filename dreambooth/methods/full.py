@@ -19,7 +19,11 @@ class Full(Method):
 
     def excludes(self) -> dict[str, tuple[str, str]]:
         reason = "every weight learns, and what an update adds to one is less than such a rounding."
-        return super().excludes() | {"base_weights": (reason, "Leave it out, or use --method lora.")}
+        fix = "Leave it out, or use --method lora."
+        return super().excludes() | {
+            "base_weights": (reason, fix),
+            "group_offload": ("every weight learns, none can be offloaded.", fix),
+        }
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         for name in parts:

@@ -29,7 +29,7 @@ from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.setup.record import read_record
 from dreambooth.setup.runs import folder_size
 from dreambooth.setup.stages import CASCADE
-from dreambooth.training.records import Message
+from dreambooth.training.records import Message, Waiting
 
 __all__ = ["ExportConfig", "Exported", "export"]
 
@@ -81,7 +81,7 @@ def _list(config: ExportConfig, cascade: Cascade, words: str) -> Iterator[Messag
 def _export(config: ExportConfig, asked: Request) -> Iterator[Message | Exported]:
     """One model."""
     format, run, own, out = FORMATS[config.format], asked.run, asked.own, asked.out
-    yield Message(f"Loading {asked.name} ...")
+    yield Waiting(f"Loading {asked.name} ...")
     how = Opening(
         device="cpu", precision="no", verify=config.verify, allow_pickle=config.allow_pickle, single_file_config=config.single_file_config
     )  # fmt: skip
@@ -106,7 +106,7 @@ def _export(config: ExportConfig, asked: Request) -> Iterator[Message | Exported
 def _write(config: ExportConfig, format: Format, result: Result, out: Path, alike: Comparison) -> Generator[Message, None, Exported]:
     """The pictures of the run, the file under another name, its pictures; then the name."""
     before = alike.pictures(result.family) if config.compare else None
-    yield Message(f"Writing {out} ...")
+    yield Waiting(f"Writing {out} ...")
     writable_folder(out.parent, SETTING)
     most, is_seen = None, False
     dtype = DTYPES[config.save_precision] if config.save_precision else None

@@ -14,7 +14,7 @@ from dreambooth.memory.fitting import Fit, first_saving, fitting, least_estimate
 from dreambooth.setup.config import TrainConfig, resolve
 from dreambooth.setup.resuming import Start
 from dreambooth.training.ranks import Ranks
-from dreambooth.training.records import Message, Record
+from dreambooth.training.records import Message, Record, Waiting
 
 SMALL = 512 << 20
 """Bytes of weights below which a model is not asked about: a rehearsal of it would take longer than finding out."""
@@ -38,7 +38,7 @@ def fitted(config: TrainConfig, processes: Ranks, start: Start, *, of_hub: bool)
     limit = free_bytes(device) if wanted in (None, THIS_DEVICE) else parse_memory(wanted, "--fit")
     limit = processes.agreed(limit or 0) or None
     if wanted:
-        yield Message("Fit: looking for the cheapest settings ...")
+        yield Waiting("Fit: looking for the cheapest settings ...")
     plain = least_estimate(config, device, limit=limit)
     if not wanted:
         yield Message(f"Memory: {plain.device} {plain.verdict}{_taken(device, limit)}.")

@@ -38,7 +38,7 @@ from dreambooth.setup.stages import (
     stage_names,
     strangers,
 )
-from dreambooth.training.records import Message, Progress
+from dreambooth.training.records import Message, Progress, Waiting
 
 
 class GenerateConfig(Setting):
@@ -169,7 +169,7 @@ def generate(config: GenerateConfig, *, opened: Opened | None = None) -> Iterato
         yield Drawn(*(yield from draw_grid(_grid_request(config, wanted, wanted.grid), opened)))
         return
     if opened is None:
-        yield Message(f"Loading {named(config.run)} ...")
+        yield Waiting(f"Loading {named(config.run)} ...")
         opened = open_stages(stage_names(config.run, config.then), opening(config))
         first = (*opened.stages, opened)[0]
         if first.added:

@@ -20,7 +20,7 @@ from dreambooth.run.axes import Grid
 from dreambooth.run.safety import about, checked, load_checker
 from dreambooth.setup.open import Opened, Opening, open_model
 from dreambooth.setup.strength import lora_strength
-from dreambooth.training.records import Message, Progress
+from dreambooth.training.records import Message, Progress, Waiting
 
 SHEET = "grid.png"
 
@@ -82,7 +82,7 @@ def draw_grid(
     """Draw what is missing; returns all pictures row by row, their paths, and the sheet. Raises SettingError before the first is drawn."""
     cells, first = wanted.grid.cells(), next(iter(wanted.models))
     if opened is None or opened.name != first:
-        yield Message(f"Loading {first} ...")
+        yield Waiting(f"Loading {first} ...")
         opened = open_model(first, wanted.opening)
         if opened.added:
             yield Message(opened.added)
@@ -99,7 +99,7 @@ def draw_grid(
             if all(map(sheet.has, places)):
                 continue
             if opened.name != name:
-                yield Message(f"Loading {name} ...")
+                yield Waiting(f"Loading {name} ...")
                 opened = open_model(name, wanted.opening)
             for group in _alike(places, cells, ways):
                 yield from _draw(wanted, sheet, opened, ways[group[0]], group)

@@ -31,6 +31,7 @@ from dreambooth.setup.model import (
     training_schedule,
     vae_names,
 )
+from dreambooth.setup.offloading import offload
 from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
 from dreambooth.training.crops import Cutter, Picture, bucket_shapes
 from dreambooth.training.masks import mask_of
@@ -119,6 +120,7 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     drawer = family
     if missing and DTYPES[precision] != DTYPES[own] != torch.float32 and not config.method.trains_whole_parts:  # rounded for the training
         drawer = load_in("no", config.model)
+        offload(config, drawer, processes.device)
         configure_tokenizers(drawer, config.text)
     if missing:
         drawer.to(processes.device)

@@ -40,7 +40,8 @@ from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.compiling import refuse_compiling
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
-from dreambooth.setup.model import check_resolution, prior_stages
+from dreambooth.setup.model import check_resolution, prior_stages, reading
+from dreambooth.setup.offloading import refuse_offload
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.crops import Cutter
 from dreambooth.training.masks import mask_of
@@ -69,6 +70,7 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
     refuse_attention(config, processes.device)
     refuse_fused_by_several(config, processes.count)
     refuse_compiling(config, processes.device)
+    refuse_offload(config, processes.device)
     if config.watching.stop_early and processes.count > 1:
         raise SettingError(
             "--stop_early", "only one process evaluates, and it cannot stop the others yet.", fix="Leave it out, or use one process."
@@ -136,6 +138,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         yield from words if judged_at == resolution else _check_photos(config, material, resolution)
     if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
+        yield from reading(source.folder())
         material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
         for images in material.prior:
             images.refuse_unusable()

@@ -32,13 +32,23 @@ from dreambooth.schema import is_set
 from dreambooth.setup.checks import check, unused_settings
 from dreambooth.setup.commands import best_words
 from dreambooth.setup.config import TrainConfig, dump, named, resolve, with_absolute_paths, write_yaml
-from dreambooth.setup.model import attach, check_fit, configure_tokenizers, flow_shift, load_base, silence_libraries, trained_levels
+from dreambooth.setup.model import (
+    attach,
+    check_fit,
+    configure_tokenizers,
+    flow_shift,
+    load_base,
+    reading,
+    silence_libraries,
+    trained_levels,
+)
+from dreambooth.setup.offloading import offload
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, join, launcher_settings
-from dreambooth.training.records import Done, Message, Progress, Record, Saved
+from dreambooth.training.records import LONG, Done, Message, Progress, Record, Saved, Waiting
 from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
 
@@ -98,12 +108,13 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
             return
     yield from warnings(start.remarks)
     if start.checkpoint:
+        yield from reading(config.model.folder())
         material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
     config = yield from fitted(config, processes, start, of_hub=False)
     encoders = load_encoders(config, processes.device)
     choose_kernels(deterministic=config.loop.deterministic, tf32=config.loop.allow_tf32)
-    yield Message(f"Loading {config.model.pretrained_model_name_or_path} ...")
+    yield Waiting(f"Loading {config.model.pretrained_model_name_or_path} ...")
     prepared = yield from _load(config, material, processes, start.checkpoint, encoders)
     yield from _run(prepared, session)
 
@@ -113,6 +124,7 @@ def _load(
 ) -> Generator[Record, None, Prepared]:
     """The model, and what could not be chosen without it: resolution, identifier and seed."""
     family = load_base(config)
+    offload(config, family, processes.device)
     config = config.updated({} if config.cropping.resolution else {("cropping", "resolution"): family.native_resolution})
     check_fit(config, family)
     configure_tokenizers(family, config.text)
@@ -129,6 +141,7 @@ def _load(
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from warnings([warning] if warning else [])
+    yield from reading(config.model.folder(), again=config.model.verify_base)
     base = fingerprint(config.model.folder(), again=config.model.verify_base)
     material.prior = plan_prior(config, material, type(family), base)
     return Prepared(config, family, material, processes, seed, base, checkpoint, encoders)
@@ -205,6 +218,7 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
     if run.checkpoint:
         trainer.resume(run.checkpoint)
         yield Message(f"Going on from step {trainer.step} ({run.checkpoint.name}).")
+    yield Waiting("Timing two updates ...")
     yield Message(f"Estimate: {trial(trainer, config)}.")
     record.phase("training")
     return trainer
@@ -216,6 +230,8 @@ def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Re
     folder = config.output_dir
     if processes.is_main:
         record.phase("saving")
+        if trainer.state_bytes >= LONG:
+            yield Waiting("Saving the result ...")
         with trainer.inference_mode():
             written = write_result(config, material, trainer.learner, folder, record.values)
         retire(folder, run.base)

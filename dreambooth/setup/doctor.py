@@ -17,7 +17,7 @@ from dreambooth.files.cache import cache_root
 
 PURPOSES = {
     "photos": "photos in HEIC and HEIF", "lean": "--use_8bit_adam", "optimizers": "--optimizer prodigy", "track": "--report_to",
-    "cluster": "bench --executor ray or processes", "ui": "dreambooth ui", "dev": "working on dreambooth itself",
+    "provenance": "sign", "cluster": "bench --executor ray or processes", "ui": "dreambooth ui", "dev": "working on dreambooth itself",
     "docs": "the site of the documentation",
 }  # fmt: skip
 """What each extra is for."""

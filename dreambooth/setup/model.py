@@ -1,7 +1,8 @@
 """A loaded family made ready: its parts in the precisions that training and drawing need, the method attached."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,17 +11,19 @@ from dreambooth.core.device import DTYPES, free_memory
 from dreambooth.core.draws import key
 from dreambooth.core.errors import SettingError
 from dreambooth.core.noise import NoiseSchedule
+from dreambooth.core.wording import size
 from dreambooth.families import Family, ModelSource, family_of, fingerprint
 from dreambooth.families import sampling as sample
 from dreambooth.families.cascade import Stage
 from dreambooth.families.flow import Flow
-from dreambooth.families.source import replaced
+from dreambooth.families.source import replaced, unread_bytes
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.methods import Learner
 from dreambooth.setup.attention import use_attention
 from dreambooth.setup.base_weights import store
 from dreambooth.setup.config import Text, TrainConfig, recipe_named
 from dreambooth.setup.fused import refuse_fused
+from dreambooth.training.records import LONG, Waiting
 
 
 def how_drawn(config: TrainConfig) -> dict[str, Any]:
@@ -31,6 +34,12 @@ def how_drawn(config: TrainConfig) -> dict[str, Any]:
         arithmetic = "tfloat32"
     before = {"stages": [fingerprint(stage.folder()) for stage in prior_stages(config)]} if config.prior.prior_stages else {}
     return {"precision": arithmetic, **pipeline_of(config), **before}
+
+
+def reading(folder: Path, *, again: bool = False) -> Iterator[Waiting]:
+    """What to say before `fingerprint` where that has to read much."""
+    if (unread := unread_bytes(folder, again=again)) >= LONG:
+        yield Waiting(f"Reading the base model's weights {'again' if again else 'once'} ({size(unread)}) ...")
 
 
 def prior_stages(config: TrainConfig) -> list[ModelSource]:

@@ -123,7 +123,7 @@ def refuse_no_model(name: str, *, single_file_config: str | None = None, allow_p
     if (path / "pytorch_lora_weights.safetensors").is_file() and not (path / "model_index.json").is_file():
         fix = f"Name its base model: {shell_words('dreambooth', 'generate', 'BASE_MODEL', 'a dog on the beach', '--lora', path)}"
         raise SettingError("model", f"{name} is a LoRA without its base model.", fix=fix)
-    if path.name == name and is_nothing(source.pretrained_model_name_or_path, needs_owner=True):
+    if path.name == name and not source.is_here and is_nothing(source.pretrained_model_name_or_path, needs_owner=True):
         raise absent(name, Path.cwd(), others=known_models())
     with relabel_errors("run"):
         source.refuse_missing()

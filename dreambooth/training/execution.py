@@ -18,6 +18,9 @@ class Execution(Setting):
     attention_backend: AttentionBackend | None = None
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable
     Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    group_offload: bool = False
+    """Keep the frozen weights of denoiser and text encoders in RAM, and bring them to the GPU block by block, the next one while one is
+    computed: far less of its memory, and slower. It needs --gradient_checkpointing. Not run on a GPU yet."""
     torch_compile: bool = False
     """Compile the denoiser for its updates by torch.compile: fewer and larger kernels, after minutes of compiling that long runs on a GPU
     are worth. Pictures are drawn without."""

@@ -26,7 +26,7 @@ from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
 from dreambooth.training.optimizers import Optimization
 from dreambooth.training.ranks import Ranks
-from dreambooth.training.records import Message, Record, Saved, Step
+from dreambooth.training.records import LONG, Message, Record, Saved, Step, Waiting
 from dreambooth.training.state import Inputs, load_checkpoint, remove_checkpoint, save_checkpoint, step_of
 from dreambooth.training.step import FusedUpdate, Update, forward_backward, sum_over_processes
 
@@ -67,7 +67,7 @@ class Loop(Setting):
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
     fit: Annotated[str | None, BASIC] = None
     """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient
-    checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits, smaller parts. A run that goes on keeps them."""
+    checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits or in RAM, smaller parts. A run that goes on keeps them."""
     fit_check: bool = True
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: Updates | None = None
@@ -124,7 +124,7 @@ class Trainer:
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
-        self.metric_buffer.applied_in_part = execution.fused_backward_pass
+        self.metric_buffer.applied_in_part = not self.update.is_whole
         self.last_checkpoint: Path | None = None
         self.best_checkpoint: Path | None = None
         """The best checkpoint so far; it outlives --checkpoints_total_limit."""
@@ -192,6 +192,8 @@ class Trainer:
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
         if self.processes.is_main:
             if not is_there:
+                if self.state_bytes >= LONG:
+                    yield Waiting(f"Saving {folder.name} ({size(self.state_bytes)}) ...")
                 self._write(folder)
             self.moments.prune(output_dir, newest=folder, best=self.best_checkpoint)
         self.processes.wait()
@@ -199,6 +201,11 @@ class Trainer:
         self.last_checkpoint = folder
         if not is_there:
             yield Saved(self.step, folder, why)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of a checkpoint, about: what learns in float32, with the two moments of its optimizer."""
+        return 12 * self.learner.num_weights
 
     def save_best(self, output_dir: Path) -> Iterator[Record]:
         """A checkpoint of this moment as the best so far; the one before it goes, unless it was due anyway.

@@ -9,7 +9,14 @@ import torch
 import torch.distributed as dist
 
 from dreambooth.core.device import pick_device
+from dreambooth.core.errors import SettingError
 
+SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed", "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}  # fmt: skip
+"""How accelerate's launcher says that a model is to be divided among processes."""
+YES = ("1", "true", "yes")
 PATIENCE = timedelta(hours=12)
 """How long processes wait for one another; the first one may be drawing class images meanwhile."""
 
@@ -54,13 +61,21 @@ def launcher_settings() -> dict[tuple[str, str], str]:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "").lower()
     if precision and precision != "no":
         found["loop", "mixed_precision"] = precision
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in YES:
         found["loop", "device"] = "cpu"
     return found
 
 
 def join(device: str | None) -> Ranks:
-    """This process among those that `accelerate launch` or `torchrun` have started; alone where they have not."""
+    """This process among those that `accelerate launch` or `torchrun` have started; alone where they have not.
+
+    Raises SettingError where the launcher was to divide the model: each process would hold all of it instead.
+    """
+    for variable, what in SHARDING.items():
+        if os.environ.get(variable, "").lower() in YES:
+            reason = f"{what} would divide the model, which each process keeps whole here."
+            fix = "Launch with --multi_gpu alone; --base_weights, --group_offload or --fit need less memory."
+            raise SettingError("accelerate launch", reason, fix=fix)
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Ranks(0, 1, pick_device(device))

@@ -13,6 +13,15 @@ class Message:
     important: bool = False
 
 
+LONG = 2**30
+"""Bytes whose reading or writing takes so long that it is said before it begins."""
+
+
+@dataclass(frozen=True)
+class Waiting(Message):
+    """What is being done from here to the next record, where nobody can say how long it will take: loading, reading, saving."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a phase before or after the training itself is, such as drawing class images."""

@@ -72,7 +72,11 @@ def _all_reduce(bucket: list[Tensor]) -> None:
 
 
 class Update:
-    """Clip, then step, unless a gradient is not finite: then the update is skipped, on the device where the optimizer allows it."""
+    """Clip, then step, unless a gradient is not finite: then the update is skipped where the optimizer can do so on the device.
+
+    Where it cannot, the step is taken all the same, for to ask would be to wait for the device in every update. Such a run ends before
+    anything of it is saved.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, max_grad_norm: float, precision: str, device: torch.device):
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
@@ -84,6 +88,11 @@ class Update:
     def scale(self) -> Tensor | float:
         """What the loss is multiplied by, so that float16 gradients do not vanish."""
         return self.scaler.scale(torch.ones((), device=self.parameters[0].device)) if self.scaler.is_enabled() else 1.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether an update that is not finite leaves all weights as they were."""
+        return self.skips_on_device or self.scaler.is_enabled()
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -102,10 +111,9 @@ class Update:
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        elif self.skips_on_device:
-            self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
-            self.optimizer.step()
-        elif not bool(skipped):
+        else:
+            if self.skips_on_device:
+                self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm, skipped
@@ -127,6 +135,10 @@ class FusedUpdate(Update):
         for place, group in enumerate(optimizer.param_groups):
             for parameter in group["params"]:
                 parameter.register_post_accumulate_grad_hook(partial(self._take, place))
+
+    @property
+    def is_whole(self) -> bool:
+        return False
 
     @contextmanager
     def backward(self) -> Iterator[None]:

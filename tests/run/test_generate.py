@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from dreambooth.cli import main
+from dreambooth.core.errors import SettingError
 from dreambooth.run import generate as drawing
-from dreambooth.run.generate import GenerateConfig, generate
+from dreambooth.run.generate import GenerateConfig, asked, generate
 from dreambooth.run.train import train
 from dreambooth.setup.given import from_arguments
 from dreambooth.training.records import Message, Progress
@@ -99,3 +100,14 @@ def test_two_at_once_in_one_folder_do_not_mix(run):
     with pytest.raises(drawing.SettingError, match="in use"):
         list(generate(ask(run, "a cat")))
     first.close()
+
+
+@pytest.mark.parametrize("name", ["toybox", "sd15", "klein-4b", "owner/model"])
+def test_a_base_model_is_named_as_it_is_in_training_and_nothing_is_loaded_to_see_that(name):
+    assert asked(GenerateConfig.parse({"run": name, "prompt": ["a dog"]})).prompts == ("a dog",)
+
+
+@pytest.mark.parametrize("name", ["toybx", "sd16", "klein"])
+def test_a_name_that_is_near_a_base_models_is_neither(name):
+    with pytest.raises(SettingError, match="there is no run"):
+        asked(GenerateConfig.parse({"run": name, "prompt": ["a dog"]}))

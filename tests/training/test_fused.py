@@ -85,7 +85,8 @@ def test_without_clipping_a_long_gradient_is_stepped_as_it_is():
     assert moved == pytest.approx([-3, -1], rel=1e-5)
 
 
-def test_what_is_not_finite_ends_the_run_and_is_not_saved(pipelines, tmp_path, monkeypatch):
+@pytest.mark.parametrize("settings", [{"fused_backward_pass": True}, {"use_8bit_adam": True}, {"optimizer": "prodigy"}])
+def test_what_is_not_finite_ends_the_run_and_is_not_saved(settings, pipelines, tmp_path, monkeypatch):
     plain = loop.forward_backward
 
     def broken(family, batches, **settings):
@@ -93,7 +94,7 @@ def test_what_is_not_finite_ends_the_run_and_is_not_saved(pipelines, tmp_path, m
 
     monkeypatch.setattr(loop, "forward_backward", broken)
     with pytest.raises(RunError, match="Nothing of it was saved"):
-        run(pipelines("stable_diffusion"), tmp_path, "run", fused_backward_pass=True, checkpointing_steps=1)
+        run(pipelines("stable_diffusion"), tmp_path, "run", checkpointing_steps=1, **settings)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 

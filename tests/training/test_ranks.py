@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dreambooth.core.errors import SettingError
 from dreambooth.run.train import train
 from dreambooth.training.step import forward_backward
 from tests.training.runs import config, weights
@@ -63,6 +64,17 @@ def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, t
 
 def test_gradients_are_summed_over_processes_not_averaged():
     assert launched("sum").count("summed 3.0") == 2
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_a_launcher_that_was_to_divide_the_model_is_refused(name, pipelines, tmp_path, monkeypatch):
+    """It was ignored: each process held the whole model, and nothing said why memory ran out."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(SettingError) as refused:
+        list(train(config(pipelines("stable_diffusion"), root=tmp_path, method="lora", output_dir=tmp_path / "run")))
+    assert refused.value.setting == "accelerate launch"
+    assert "--group_offload" in str(refused.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_do_together_what_the_folder_of_their_run_asks_for(pipelines, tmp_path):

@@ -69,6 +69,7 @@ def test_no_method_reads_a_number_in_an_update(method, pipelines, tmp_path, stal
         {"mixed_precision": "bf16", "gradient_checkpointing": True, "gradient_accumulation_steps": 2},
         {"use_ema": True, "snr_gamma": 5.0, "offset_noise": 0.1, "min_timestep": 100},
         {"base_weights": "nf4"},
+        {"use_8bit_adam": True},
     ],
 )
 def test_no_setting_makes_an_update_read_one(settings, pipelines, tmp_path, stalls):
