@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 GENERATED = {"settings.md"}
 MARK = re.compile(r"<!-- docs-test: skip: (.+?) -->")
 PLACEHOLDER = re.compile(r"(?<![\w\[<-])[A-Z][A-Z_]{2,}(?![\w\]])|\.\.\.")
-INLINE = re.compile(r"(?:(\w+)'s )?`([^`]+)`")
+INLINE = re.compile(r"(?:(\w+)(?:'s|:) )?`([^`]+)`")
 """Code in a line of text, and whose it is said to be."""
 FLAG = re.compile(r"(?<![\w-])--([a-zA-Z][\w-]*)")
 PROGRAMS = {"accelerate", "diffusers", "kohya", "OneTrainer"}
@@ -122,7 +122,7 @@ def text_problems(page: Path) -> Iterator[str]:
     """Flags in the running text of a page (`--rank 8`, `generate RUN --grid ...`) that do not exist.
 
     Another program's flags are left alone where the text says whose they are: the code begins with its name (`uvx --from .`), it is named
-    right before (kohya's `--network_dim`), or the flag stands in the first column of a table with its name above.
+    right before (kohya's `--network_dim`, kohya: `--network_dim`), or the flag stands in the first column of a table with its name above.
     """
     everywhere = set().union(*map(known_flags, COMMANDS))
     is_code, head = False, ""

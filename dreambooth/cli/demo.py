@@ -39,7 +39,7 @@ class DemoConfig(Setting):
     num_images: Count = 4
     """Pictures of each prompt."""
     max_train_steps: Updates | None = None
-    """Updates; automatic: the toybox's own recipe."""
+    """Steps; automatic: the toybox's own recipe."""
     seed: Seed = 0
     """Decides every draw of the training, and is the first picture's seed."""
 

@@ -74,8 +74,8 @@ class CheckReport:
         counts = {s: sum(f.severity == s for f in self.findings) for s in ORDER}
         words = {"error": "must be fixed", "warning": "warning", "info": "note"}
         plural = {"error": "", "warning": "s", "info": "s"}
-        summary = ", ".join(f"{n} {words[s]}{plural[s] * (n != 1)}" for s, n in counts.items() if n) or "nothing to complain about"
-        lines = [f"{shown(self.folder)}: {counted(len(self.places), 'photo')}: {summary}."]
+        summary = ", ".join(f"{n} {words[s]}{plural[s] * (n != 1)}" for s, n in counts.items() if n) or "no warnings"
+        lines = [f"{shown(self.folder)}: {counted(len(self.places), 'picture')}, {summary}."]
         grave = [f for f in self.findings if f.severity != "info"]
         lines += [f"  {f.severity}: {shown(f.file) if f.file else 'all photos'}: {f.reason} {f.fix}" for f in grave[:6]]
         if len(grave) > 6:

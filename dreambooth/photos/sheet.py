@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import counted
 from dreambooth.files.folders import is_same, refuse_unwritable
 from dreambooth.files.images import wrapped
 from dreambooth.photos.files import PhotoError, shown
@@ -46,7 +47,9 @@ def draw_check(report: CheckReport, path: Path) -> Path:
     heading = [("ok" if not report.findings else "info", report.verdict().split("\n")[0])]
     heading += [(f.severity, f"{f.check}: {f.reason}") for f in report.of(None)]
     heading.append(("info", "Green: where the subject seems to be. Orange: a warning. Red: must be fixed."))
-    data = draw(tiles, title=f"Photos of {shown(report.folder.name)}", heading=heading, left_out=len(names) - len(tiles))
+    data = draw(
+        tiles, title=f"{shown(report.folder.name)}: {counted(len(names), 'picture')}", heading=heading, left_out=len(names) - len(tiles)
+    )
     return save(data, path)
 
 

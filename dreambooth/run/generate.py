@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from dreambooth.core.device import Precision, pick_device
 from dreambooth.core.errors import SettingError
+from dreambooth.core.wording import shell_words
 from dreambooth.families import Family
 from dreambooth.families.sampling import Picture, Sampling, Smaller, check, draw, unread
 from dreambooth.families.superresolution import SuperResolution, Variance
@@ -124,7 +125,11 @@ def asked(config: GenerateConfig) -> Asked:
     """
     prompts = [*config.prompt, *(read_prompts(Path(config.prompts)) if config.prompts else ())]
     if not prompts:
-        raise SettingError("prompt", "there is nothing to draw.", fix='Give one: dreambooth generate RUN "a [V] dog on the beach".')
+        raise SettingError(
+            "prompt",
+            "there is nothing to draw.",
+            fix=f"Give one: {shell_words('dreambooth', 'generate', config.run, 'a [V] dog on the beach')}",
+        )
     stages = find_stages(
         stage_names(config.run, config.then), has_pictures=bool(config.from_folder), has_size=_has_size(config),
         single_file_config=config.single_file_config,

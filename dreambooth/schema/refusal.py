@@ -82,7 +82,7 @@ def _example(flag: Flag | None) -> str:
         return "1"
     default = flag.default[0] if isinstance(flag.default, tuple) and flag.default else flag.default
     if isinstance(default, int | float) and not isinstance(default, bool):
-        return f"{default:g}" if isinstance(default, float) else str(default)
+        return f"{default:g}".replace("e-0", "e-") if isinstance(default, float) else str(default)
     low, high = flag.bounds
     if "number" in flag.type_name:
         middle = min(max(1.0, low), high)

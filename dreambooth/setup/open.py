@@ -213,7 +213,8 @@ def _checkpoint(run: Path, which: str, head: str, setting: str) -> Path:
     record = read_record(run)
     found: dict[int, Path] = {record["result_step"]: run} if record.get("state") == "finished" and "result_step" in record else {}
     found |= {step_of(checkpoint): checkpoint for checkpoint in checkpoints(run)}
-    there = f"There are {', '.join(f'{head}@{step}' for step in sorted(found))}." if found else "It has kept none."
+    names = ", ".join(f"{head}@{step}" for step in sorted(found))
+    there = f"There {'is' if len(found) == 1 else 'are'} {names}." if found else "It has kept none."
     if which != "best" and not which.isdecimal():
         raise SettingError(setting, f"after the @ stands a step or best, not {which!r}.", fix=there)
     if which == "best" and not record.get("choice"):

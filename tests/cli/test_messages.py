@@ -34,6 +34,7 @@ def refusal(tree, **leaf):
 @pytest.mark.parametrize(
     ("tree", "leaf", "words"),
     [
+        (TrainConfig, {"adam_epsilon": "tiny"}, "'tiny' is not a number. Example: 1e-8."),
         (TrainConfig, {"adam_beta1": "high"}, "'high' is not a number. Example: 0.9."),
         (TrainConfig, {"train_batch_size": "4.5"}, "'4.5' is not a whole number. Example: 4."),
         (TrainConfig, {"max_train_steps": "many"}, "'many' is not a whole number. Example: 100."),
@@ -145,3 +146,10 @@ def test_a_shops_white_wall_is_no_overexposure_and_masks_are_advised(shop, profi
     assert "burnt" not in found
     assert expected in found
     assert ("--masked_loss" in found[expected].fix) == (expected == "plain background")
+
+
+def test_a_generate_without_a_prompt_shows_the_whole_command(capsys, tmp_path):
+    (tmp_path / "my dog").mkdir()
+    assert main(["generate", str(tmp_path / "my dog")]) == 2
+    shown = capsys.readouterr().err.replace("\n", " ").rpartition("Give one: ")[2].strip()
+    assert shlex.split(shown) == ["dreambooth", "generate", str(tmp_path / "my dog"), "a [V] dog on the beach"]

@@ -26,6 +26,7 @@ def test_good_photos_are_left_alone(album):
     report = quick(album)
     assert not report.has_errors and report.exit_code == 0
     assert all(not report.of(path.name) for path in report.photos), report.table()
+    assert report.verdict().startswith(f"{album}: 5 pictures, ")
 
 
 def test_no_real_photo_gets_an_error_and_the_known_faults_are_found(dreambench):

@@ -55,8 +55,8 @@ def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(tmp_path,
 @pytest.mark.parametrize(
     ("steps", "record", "output"),
     [
-        ((), {}, "--evaluate_every. There are dog@450."),
-        ((100,), {"state": "interrupted", "choice": None}, "--evaluate_every. There are dog@100."),
+        ((), {}, "--evaluate_every. There is dog@450."),
+        ((100,), {"state": "interrupted", "choice": None}, "--evaluate_every. There is dog@100."),
         ((), {"state": "failed"}, "It has kept none."),
         (
             (100, 300),
