@@ -24,7 +24,7 @@ def test_flags_of_running_text_are_found_as_people_write_them(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
         "`--rank 8`, `--no_safety_checker`, `--adam_*` and `generate RUN --grid seed` are here; `--rnak 8` is not.\n"
-        "`uvx --from .` is uvx's, kohya's `--network_dim` is kohya's (kohya: `--network_alpha`); `--network_dim` is nobody's, `--adom_*` neither.\n"
+        "`uvx --from .` is uvx's, kohya's `--network_dim` is kohya's (kohya: `--a_dim`); `--network_dim` is nobody's, `--adom_*` neither.\n"
         "`generate RUN --rank 4` has a flag of `train`, `photos` and `--masked_loos` too.\n\n"
         "| kohya | here |\n|---|---|\n| `--network_alpha` | `--lora_alpha` |\n| `--x` | `--network_alpha` |\n\n"
         "| flag | here |\n|---|---|\n| `--network_alpha` | - |\n\n```\n`--in_code`\n```\n"
