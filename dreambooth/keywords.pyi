@@ -211,7 +211,7 @@ class TrainKeywords(TypedDict, total=False):
     device: str | Path | None
     """cpu, cuda, cuda:1, mps ...; automatic: the accelerator of this machine."""
     fit: str | Path | None
-    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits, smaller parts. A run that goes on keeps them."""
+    """Choose the cheapest settings with which the training fits the device, or memory of a size (12GB), and say what they cost: gradient checkpointing, an optimizer of 8 bits, bfloat16, base weights of 8 or 4 bits or in RAM, smaller parts. A run that goes on keeps them."""
     fit_check: bool | None
     """Stop before anything is loaded when the plan says that the device has too little memory (`dreambooth plan`)."""
     checkpointing_steps: int | None
@@ -226,6 +226,8 @@ class TrainKeywords(TypedDict, total=False):
     """Hold the bytes of a checkpoint against their digests before going on from it."""
     attention_backend: Literal["native", "_native_math", "_native_efficient", "_native_flash", "_native_cudnn", "flash", "_flash_3", "xformers"] | None
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
+    group_offload: bool | None
+    """Keep the frozen weights of denoiser and text encoders in RAM, and bring them to the GPU block by block, the next one while one is computed: far less of its memory, and slower. It needs --gradient_checkpointing. Not run on a GPU yet."""
     torch_compile: bool | None
     """Compile the denoiser for its updates by torch.compile: fewer and larger kernels, after minutes of compiling that long runs on a GPU are worth. Pictures are drawn without."""
     fused_backward_pass: bool | None

@@ -1,4 +1,4 @@
-"""Frozen weights that rest in the machine's memory, and come to the device block by block for the moment in which a block is asked.
+"""Frozen weights that stay in the machine's memory, and come to the device block by block for the moment in which a block is asked.
 
 Hooks on the forward pass are enough for training, too. A block's modules are lent other tensors while it is asked and have their own again
 afterwards, so that what autograd has saved of a block stays as it was until its backward pass has used it; and under gradient
@@ -28,8 +28,8 @@ class Block:
         self.slots = list(_frozen(name, module, learned))
         self.own: list[Tensor] = [table[slot] for table, slot in self.slots]
         nbytes = sum(-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in self.own)
-        self.resting = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
-        for tensor, place in zip(self.own, self.views(self.resting), strict=True):
+        self.offloaded = torch.empty(nbytes, dtype=torch.uint8, pin_memory=pinned)
+        for tensor, place in zip(self.own, self.views(self.offloaded), strict=True):
             tensor.data = place.copy_(tensor.detach())
 
     def views(self, memory: Tensor) -> list[Tensor]:
@@ -46,7 +46,7 @@ class Block:
             table[slot] = nn.Parameter(lent, requires_grad=False) if isinstance(own, nn.Parameter) else lent
 
     def take_back(self, *_: Any) -> None:
-        """Let its modules find the resting weights again."""
+        """Let its modules find the offloaded weights again."""
         for (table, slot), own in zip(self.slots, self.own, strict=True):
             table[slot] = own
 
@@ -58,7 +58,7 @@ class Visit:
         self.block, self.stream, self.device = block, stream, device
         self.worked: torch.Event | None = None
         with torch.cuda.stream(stream) if stream else nullcontext():
-            self.memory = block.resting.to(device, non_blocking=True, copy=True)
+            self.memory = block.offloaded.to(device, non_blocking=True, copy=True)
             self.arrived = stream.record_event() if stream else None
 
     def begin(self) -> Tensor:
@@ -80,7 +80,7 @@ class Visit:
 
 
 class Offload:
-    """The blocks of a family's networks that rest, and the few of them that are on the device."""
+    """The blocks of a family's networks that are offloaded, and the few of them that are on the device."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -95,7 +95,7 @@ class Offload:
         self._hooks: dict[nn.Module, Any] = {}
 
     def add(self, name: str, part: nn.Module, *, learned: tuple[str, ...] = ()) -> None:
-        """Have a part's blocks rest, but for weights whose names end on one of `learned`. What a method adds to them later does not."""
+        """Offload a part's blocks, but for weights whose names end on one of `learned`. What a method adds to them later does not."""
         for path, module in blocks_of(part):
             block = self.blocks[module] = Block(f"{name}.{path}", module, learned=learned, pinned=self.stream is not None)
             before = module.register_forward_pre_hook(partial(self._lend, block))
@@ -103,13 +103,13 @@ class Offload:
             self._hooks[module] = (before, after)
 
     def move(self, part: nn.Module, device: torch.device | str) -> None:
-        """Move what of a part does not rest. Nothing of any stays on the device but that."""
+        """Move what of a part is not offloaded. Nothing of any stays on the device but that."""
         self.clear()
-        with self._without_resting(part):
+        with self._without_offloaded(part):
             part.to(device)
 
     def forget(self, part: nn.Module) -> None:
-        """Let a part be an ordinary one again, whose weights are where they rest."""
+        """Let a part be an ordinary one again, whose weights are where they are kept."""
         self.clear()
         for module in list(part.modules()):
             if self.blocks.pop(module, None):
@@ -123,8 +123,8 @@ class Offload:
         self._here, self._ahead = [], None
 
     def resident(self, part: nn.Module) -> list[Tensor]:
-        """A part's tensors that do not rest."""
-        with self._without_resting(part):
+        """A part's tensors that are not offloaded."""
+        with self._without_offloaded(part):
             return [*part.parameters(), *part.buffers()]
 
     def _lend(self, block: Block, *_: Any) -> None:
@@ -161,8 +161,8 @@ class Offload:
             return Visit(block, self.device, self.stream)
 
     @contextmanager
-    def _without_resting(self, part: nn.Module) -> Iterator[None]:
-        """A block in which a part has nothing but what does not rest."""
+    def _without_offloaded(self, part: nn.Module) -> Iterator[None]:
+        """A block in which a part has nothing but what is not offloaded."""
         blocks = [self.blocks[module] for module in part.modules() if module in self.blocks]
         for block in blocks:
             for table, slot in block.slots:

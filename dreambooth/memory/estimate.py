@@ -32,7 +32,7 @@ class Estimate:
     """Bytes of each part as it is loaded."""
     limit: int | None = None
     """Bytes that there are; None where nobody knows."""
-    resting: int = 0
+    offloaded: int = 0
     """Bytes of the machine's memory that --group_offload holds while it trains."""
 
     def need(self, phase: Phase) -> int:
@@ -56,8 +56,8 @@ class Estimate:
 
     @property
     def ram(self) -> int:
-        """Bytes of the machine: all there is on a CPU; beside a GPU what is loaded before it goes there, and what rests."""
-        return self.peak if self.device == "cpu" else max(sum(self.weights.values()), self.resting) + PROCESS
+        """Bytes of the machine: all there is on a CPU; beside a GPU what is loaded before it goes there, and what is offloaded."""
+        return self.peak if self.device == "cpu" else max(sum(self.weights.values()), self.offloaded) + PROCESS
 
     @property
     def fits(self) -> bool | None:
@@ -96,7 +96,7 @@ class Estimate:
         }  # fmt: skip
 
     def _resting(self) -> str:
-        return f", of which {size(self.resting)} are pinned while it trains" if self.resting else ""
+        return f", of which {size(self.offloaded)} are pinned while it trains" if self.offloaded else ""
 
     def _made_of(self, phase: Phase) -> str:
         parts = sorted(phase.peak.parts.items(), key=lambda part: -part[1])
@@ -105,7 +105,7 @@ class Estimate:
 
 def estimate(rehearsal: Rehearsal, device: torch.device, *, limit: int | None) -> Estimate:
     """What a rehearsed run needs of a device."""
-    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit, rehearsal.resting)
+    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit, rehearsal.offloaded)
 
 
 def rehearse(config: TrainConfig, device: torch.device) -> Rehearsal:

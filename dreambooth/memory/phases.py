@@ -51,7 +51,7 @@ class Rehearsal:
     """A run on networks without numbers. Each phase is a method, whose peak counts what then lies on the device, too."""
 
     def __init__(self, config: TrainConfig, *, on_cpu: bool, mode: Mode | None = None):
-        """`on_cpu`: nothing leaves the device when it rests, for there is no other place. `mode` is for tests and measurements, which
+        """`on_cpu`: nothing leaves the device when it is idle, for there is no other place. `mode` is for tests and measurements, which
         rehearse with numbers."""
         self.mode, self.on_cpu, config = mode or fake(), on_cpu, rehearsed(config)
         self.loaded: Mapping[str, int] = {}
@@ -163,10 +163,10 @@ class Rehearsal:
         return weights_of(self.family)
 
     @property
-    def resting(self) -> int:
-        """Bytes of pinned memory in which blocks rest. They come in powers of two."""
+    def offloaded(self) -> int:
+        """Bytes of pinned memory in which blocks are kept. They come in powers of two."""
         blocks = self.family.offload.blocks.values() if self.family.offload else ()
-        return sum(1 << (block.resting.nbytes - 1).bit_length() for block in blocks)
+        return sum(1 << (block.offloaded.nbytes - 1).bit_length() for block in blocks)
 
     def _load(self, source: ModelSource, dtypes: Mapping[str, torch.dtype]) -> Family:
         family = load(source, dtypes, mode=self.mode)

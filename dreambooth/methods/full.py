@@ -20,7 +20,10 @@ class Full(Method):
     def excludes(self) -> dict[str, tuple[str, str]]:
         reason = "every weight learns, and what an update adds to one is less than such a rounding."
         fix = "Leave it out, or use --method lora."
-        return super().excludes() | {"base_weights": (reason, fix), "group_offload": ("every weight learns, so none can rest.", fix)}
+        return super().excludes() | {
+            "base_weights": (reason, fix),
+            "group_offload": ("every weight learns, none can be offloaded.", fix),
+        }
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
         for name in parts:

@@ -184,8 +184,8 @@ def _arithmetic(config: TrainConfig) -> str:
     precision = {"no": "float32", "bf16": "bfloat16 arithmetic", "fp16": "float16 arithmetic"}[config.loop.mixed_precision]
     kernel = config.execution.attention_backend
     compiled = ", compiled (the first step takes minutes)" if config.execution.torch_compile else ""
-    resting = ", frozen weights in RAM" if config.execution.group_offload else ""
-    return precision + (f", attention by {kernel}" if kernel else "") + resting + compiled
+    offloaded = ", frozen weights in RAM" if config.execution.group_offload else ""
+    return precision + (f", attention by {kernel}" if kernel else "") + offloaded + compiled
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:

@@ -1,4 +1,4 @@
-"""When frozen weights can rest in the machine's memory while others are computed with."""
+"""When frozen weights can be offloaded in the machine's memory while others are computed with."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def refuse_offload(config: TrainConfig, device: torch.device) -> None:
         raise SettingError(SETTING, reason, fix=fix)
     if device.type != "cuda":
         is_shared = device.type in ("cpu", "mps")
-        reason = f"{device.type} {'computes in the memory in which weights would rest' if is_shared else 'is no CUDA device'}."
+        reason = f"{device.type} {'computes in the memory in which weights would be kept' if is_shared else 'is no CUDA device'}."
         raise SettingError(SETTING, reason, fix="Leave it out; `dreambooth plan --memory 12GB` plans for a GPU.")
 
 
@@ -33,7 +33,7 @@ def obstacles(config: TrainConfig) -> Iterator[tuple[str, str]]:
 
 
 def offload(config: TrainConfig, family: Family, device: torch.device) -> None:
-    """Have the blocks of denoiser and text encoders rest, and come to a device when they are asked."""
+    """Keep the blocks of denoiser and text encoders in RAM, and have them come to a device when they are asked."""
     if not config.execution.group_offload:
         return
     family.offload = Offload(device)

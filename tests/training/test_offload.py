@@ -44,13 +44,13 @@ class Mixing(TorchDispatchMode):
 
     def __init__(self, offload: Offload):
         super().__init__()
-        self.resting = {block.resting.untyped_storage()._cdata: block.name for block in offload.blocks.values()}
+        self.offloaded = {block.offloaded.untyped_storage()._cdata: block.name for block in offload.blocks.values()}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func not in (torch.ops.aten._to_copy.default, torch.ops.aten.detach.default):
             for tensor in tree_leaves((args, kwargs)):
                 if isinstance(tensor, torch.Tensor):
-                    assert tensor.untyped_storage()._cdata not in self.resting, f"{func} of a weight that rests"
+                    assert tensor.untyped_storage()._cdata not in self.offloaded, f"{func} of a weight that is offloaded"
         return func(*args, **(kwargs or {}))
 
 
@@ -75,9 +75,9 @@ class Residence:
         self.now -= 1
 
 
-def attached(model, tmp_path, *, resting, **settings):
+def attached(model, tmp_path, *, offloaded, **settings):
     """A family with something to learn, and its learner."""
-    given = config(model, root=tmp_path, group_offload=resting, **{**SETTINGS, **settings})
+    given = config(model, root=tmp_path, group_offload=offloaded, **{**SETTINGS, **settings})
     family = load_base(given)
     offload(given, family, CPU)
     learner = attach(given, family, seed=0)
@@ -106,11 +106,11 @@ def gradients(family, learner, *, pieces=1):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_gradients_are_those_of_weights_that_stay_bit_for_bit(family, pipelines, tmp_path):
-    plain = gradients(*attached(pipelines(family), tmp_path, resting=False))
-    resting, learner = attached(pipelines(family), tmp_path, resting=True)
+    plain = gradients(*attached(pipelines(family), tmp_path, offloaded=False))
+    offloaded, learner = attached(pipelines(family), tmp_path, offloaded=True)
     for _ in range(2):  # the second time with blocks on their way
-        with Mixing(resting.offload):
-            found = gradients(resting, learner)
+        with Mixing(offloaded.offload):
+            found = gradients(offloaded, learner)
         assert any(gradient is not None and gradient.any() for gradient in plain)
         assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=True) if one is not None)
 
@@ -138,9 +138,9 @@ def run(model, tmp_path, name, **settings):
 )  # fmt: skip
 def test_what_is_saved_is_what_weights_that_stay_would_have_learned(settings, pipelines, tmp_path, allowed):
     model = pipelines("stable_diffusion")
-    plain, resting = (run(model, tmp_path, str(on), group_offload=on, checkpointing_steps=2, **settings) for on in (False, True))
-    same_files(weights(plain), weights(resting))
-    same_files(weights(plain / "checkpoint-2"), weights(resting / "checkpoint-2"))
+    plain, offloaded = (run(model, tmp_path, str(on), group_offload=on, checkpointing_steps=2, **settings) for on in (False, True))
+    same_files(weights(plain), weights(offloaded))
+    same_files(weights(plain / "checkpoint-2"), weights(offloaded / "checkpoint-2"))
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux2"])
@@ -199,9 +199,9 @@ def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = Network(6)
-    resting = Offload(CPU)
-    resting.add("network", made)
-    return made, resting
+    offloaded = Offload(CPU)
+    offloaded.add("network", made)
+    return made, offloaded
 
 
 def numbers(order: list[str]) -> str:
@@ -231,25 +231,25 @@ def test_the_next_block_is_on_its_way_while_one_is_asked(network, monkeypatch):
 
 
 def test_weights_that_autograd_keeps_are_not_exchanged_where_a_block_is_not_computed_again(network):
-    made, resting = network
+    made, offloaded = network
     x = torch.randn(2, 64, requires_grad=True)
     answers = []
     for _ in range(2):
         out = x
-        with Mixing(resting):
+        with Mixing(offloaded):
             for layer in made.layers:
                 out = layer(out)
             out.sum().backward()
         answers.append(x.grad.clone())
         x.grad = None
-    resting.forget(made)
+    offloaded.forget(made)
     made(x).sum().backward()
     assert all(torch.equal(x.grad, one) for one in answers)
 
 
 def test_on_a_gpu_copies_run_beside_the_work_and_memory_is_given_back_when_that_is_done(network, monkeypatch):
     """By a stand-in for CUDA's streams, which notes what it is asked."""
-    made, resting = network
+    made, offloaded = network
     noted: list[str] = []
 
     class Stream(torch.cuda.Stream):
@@ -273,7 +273,7 @@ def test_on_a_gpu_copies_run_beside_the_work_and_memory_is_given_back_when_that_
         noted.append("copy")
         yield
 
-    resting.stream, work = Stream("copy"), Stream("work")
+    offloaded.stream, work = Stream("copy"), Stream("work")
     monkeypatch.setattr(torch.cuda, "stream", within)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: work)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda memory, stream: noted.append(f"kept for {stream.name}"))
@@ -287,21 +287,21 @@ def test_on_a_gpu_copies_run_beside_the_work_and_memory_is_given_back_when_that_
 
 
 def test_moving_a_part_leaves_what_rests_and_an_error_leaves_it_in_its_place(network):
-    made, resting = network
-    resting.move(made, "meta")
+    made, offloaded = network
+    offloaded.move(made, "meta")
     assert {p.device.type for p in (made.layers[0].frozen.weight, made.layers[0].learned.weight)} == {"cpu", "meta"}
     with pytest.raises(RuntimeError):
         made(torch.ones(1, 64))  # of what learns there are no numbers
-    assert all(table[slot] is own for block in resting.blocks.values() for (table, slot), own in zip(block.slots, block.own, strict=True))
+    assert all(table[slot] is own for block in offloaded.blocks.values() for (table, slot), own in zip(block.slots, block.own, strict=True))
 
 
 @pytest.mark.parametrize("family", tiny.PIPELINES)
 def test_the_attention_of_every_familys_denoiser_rests(family, pipelines, tmp_path):
     denoiser = load_base(config(pipelines(family), root=tmp_path, **SETTINGS)).denoiser
-    resting = {f"{path}.{name}" for path, block in blocks_of(denoiser) for name, _ in block.named_modules()}
-    assert len(resting) > 20
+    offloaded = {f"{path}.{name}" for path, block in blocks_of(denoiser) for name, _ in block.named_modules()}
+    assert len(offloaded) > 20
     if not family.startswith("deepfloyd"):  # whose attention is no part of blocks
-        assert {name for name, _ in denoiser.named_modules() if name.endswith(("to_q", "to_k"))} <= resting
+        assert {name for name, _ in denoiser.named_modules() if name.endswith(("to_q", "to_k"))} <= offloaded
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_where_weights_cannot_rest_it_is_refused_with_the_reason(settings, fix, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("mps", "weights would rest"), ("xpu", "no CUDA device")])
+@pytest.mark.parametrize(("kind", "reason"), [("mps", "weights would be kept"), ("xpu", "no CUDA device")])
 def test_other_devices_are_refused_too(kind, reason, pipelines, tmp_path):
     given = config(pipelines("stable_diffusion"), root=tmp_path, group_offload=True, **SETTINGS)
     with pytest.raises(SettingError, match=reason):
@@ -332,16 +332,16 @@ def test_the_plan_counts_what_is_there_by_the_steps_own_code(pipelines, tmp_path
         given = config(pipelines("z_image"), root=tmp_path, train_batch_size=1, group_offload=on, skip_final_inference=False, **SETTINGS)
         rehearsals.append(Rehearsal(resolve(given, family_of(given.model)), on_cpu=False))
         peaks.append({phase.name: phase.peak for phase in rehearsals[-1].phases()})
-    plain, resting = peaks
+    plain, offloaded = peaks
     blocks = rehearsals[1].family.offload.blocks.values()
-    largest = sum(sorted((block.resting.nbytes for block in blocks if block.name.startswith("transformer")), reverse=True)[:3])
-    whole = sum(block.resting.nbytes for block in blocks if block.name.startswith("transformer"))
+    largest = sum(sorted((block.offloaded.nbytes for block in blocks if block.name.startswith("transformer")), reverse=True)[:3])
+    whole = sum(block.offloaded.nbytes for block in blocks if block.name.startswith("transformer"))
     stays = plain["training"].parts["weights"] - whole
-    assert 0 < resting["training"].parts["weights"] - stays < largest + 4096
-    assert resting["previews"].parts["text encoders"] < plain["previews"].parts["text encoders"]
-    assert all(resting[name].bytes < plain[name].bytes for name in ("training", "previews"))
-    assert rehearsals[0].resting == 0
-    assert whole < rehearsals[1].resting
+    assert 0 < offloaded["training"].parts["weights"] - stays < largest + 4096
+    assert offloaded["previews"].parts["text encoders"] < plain["previews"].parts["text encoders"]
+    assert all(offloaded[name].bytes < plain[name].bytes for name in ("training", "previews"))
+    assert rehearsals[0].offloaded == 0
+    assert whole < rehearsals[1].offloaded
 
 
 def test_fit_takes_it_for_a_card_after_weights_in_few_bits_and_never_for_a_cpu(pipelines, tmp_path):
