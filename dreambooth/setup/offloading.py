@@ -19,7 +19,8 @@ def refuse_offload(config: TrainConfig, device: torch.device) -> None:
     for reason, fix in obstacles(config):
         raise SettingError(SETTING, reason, fix=fix)
     if device.type != "cuda":
-        reason = f"{device.type} computes in the memory in which weights would be kept."
+        is_shared = device.type in ("cpu", "mps")
+        reason = f"{device.type} {'computes in the memory in which weights would be kept' if is_shared else 'is no CUDA device'}."
         raise SettingError(SETTING, reason, fix="Leave it out; `dreambooth plan --memory 12GB` plans for a GPU.")
 
 

@@ -26,7 +26,7 @@ from dreambooth.run import request
 from dreambooth.run.train import train
 from dreambooth.setup.config import resolve
 from dreambooth.setup.model import attach, load_base
-from dreambooth.setup.offloading import offload
+from dreambooth.setup.offloading import offload, refuse_offload
 from dreambooth.training.batches import text_table
 from dreambooth.training.objective import Objective
 from dreambooth.training.step import forward_backward
@@ -317,6 +317,13 @@ def test_where_weights_cannot_rest_it_is_refused_with_the_reason(settings, fix, 
     assert refused.value.setting == "--group_offload"
     assert fix in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("mps", "weights would be kept"), ("xpu", "no CUDA device")])
+def test_other_devices_are_refused_too(kind, reason, pipelines, tmp_path):
+    given = config(pipelines("stable_diffusion"), root=tmp_path, group_offload=True, **SETTINGS)
+    with pytest.raises(SettingError, match=reason):
+        refuse_offload(given, torch.device(kind))
 
 
 def test_the_plan_counts_what_is_there_by_the_steps_own_code(pipelines, tmp_path):
