@@ -1,12 +1,14 @@
-"""The table and the figure of the study: `python -m benchmarks.sr_finetuning.table OUT`.
+"""The table and the figure of the study: `python -m benchmarks.sr_finetuning.table OUT`; without OUT, of the rows in the repository.
 
 Each arm's mean over subjects (of seeds and scenes), and its difference from each of the arms it is held against, over the seeds that both
 have, with 95 % intervals by drawing subjects with replacement, the same for both (a paired bootstrap).
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +20,8 @@ from dreambooth.files.reading import read_json
 METRICS = {"fine_correlation": "fine part: correlation", "fine_energy": "its energy", "psnr": "PSNR, dB", "instance": "instance encoder"}
 AGAINST = ("bicubic", "control", "tuned, level 13")
 REPLICATES = 10_000
+COMMITTED = {name: Path(__file__).parent / "packed" / name for name in ("unknown", "known")}
+"""Rows in the repository: of patterns that the toybox's world has not, and of patterns that it has."""
 
 Values = Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
 """arm: metric: subject: seed: its mean over the scenes."""
@@ -25,7 +29,7 @@ Values = Mapping[str, Mapping[str, Mapping[str, Mapping[int, float]]]]
 
 def values(folder: Path) -> Values:
     """All rows; only of subjects that every arm has. What is not drawn by a network has one seed, which stands for all."""
-    rows = [read_json(path) for path in sorted((folder / "rows").glob("*.json"))]
+    rows = rows_of(folder)
     seeds = sorted({row["seed"] for row in rows})
     found: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for row in rows:
@@ -36,6 +40,13 @@ def values(folder: Path) -> Values:
     return {
         arm: {metric: {name: some[name] for name in sorted(whole)} for metric, some in metrics.items()} for arm, metrics in found.items()
     }
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """A file each, as `run` writes them, or all in one, a line each."""
+    if (packed := folder / "rows.jsonl").is_file():
+        return [json.loads(line) for line in packed.read_text(encoding="utf-8").splitlines()]
+    return [read_json(path) for path in sorted((folder / "rows").glob("*.json"))]
 
 
 def mean_of(subjects: Mapping[str, Mapping[int, float]]) -> float:
@@ -51,9 +62,9 @@ def difference(one: Mapping[str, Mapping[int, float]], other: Mapping[str, Mappi
     return float(each.mean()), float(low), float(high)
 
 
-def seeds_of(found: Values, arm: str) -> int:
-    """Seeds that every subject of an arm has."""
-    return min(len(seeds) for seeds in next(iter(found[arm].values())).values())
+def seeds_of(found: Values, arm: str) -> str:
+    """How many seeds every subject of an arm has."""
+    return "-" if arm == "bicubic" else str(min(len(seeds) for seeds in next(iter(found[arm].values())).values()))
 
 
 def table(found: Values) -> str:
@@ -100,6 +111,9 @@ def strip(folder: Path, path: Path, *, subjects: Sequence[str] = ("boot_zigzag",
 
 
 def main() -> None:
+    if not sys.argv[1:]:
+        print(*(f"{name}\n\n{table(values(folder))}" for name, folder in COMMITTED.items()), sep="\n")
+        return
     folder = Path(sys.argv[1])
     text = table(values(folder))
     write_text(folder / "table.md", text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.sr_finetuning import table
 from tools import docs_commands, site
 
 SHOWN = [one for page in docs_commands.pages() for one in docs_commands.commands(page)]
@@ -78,3 +79,10 @@ def test_the_site_is_built_with_every_link_in_it_whole(tmp_path):
     assert done.returncode == 0, done.stderr
     pictures = [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".jpg", ".webp", ".gif") and "assets" not in path.parts]
     assert sum(path.stat().st_size for path in pictures) < 3 * 2**20
+
+
+def test_the_cascades_tables_are_those_of_its_rows():
+    page = (docs_commands.ROOT / "docs" / "cascade.md").read_text(encoding="utf-8")
+    made = {line for folder in table.COMMITTED.values() for line in table.table(table.values(folder)).splitlines()}
+    shown = [line for line in page.splitlines() if line.startswith(("| bicubic", "| untuned", "| control", "| tuned"))]
+    assert len(shown) == 14 and [line for line in shown if line not in made] == []
