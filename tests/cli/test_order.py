@@ -272,7 +272,7 @@ def test_a_hub_model_is_fetched_when_all_else_is_right_and_its_photos_are_judged
     few = {"identifier": "sks", "max_train_steps": 1, "skip_final_inference": True}
     assert main([*words_of(pretrained_model_name_or_path=HUB, **few), "--no-with_prior_preservation"]) == 0
     printed = capsys.readouterr().out
-    assert set(hub) == {HUB} and printed.count(": 4 photos") == 1 and printed.index(": 4 photos") < printed.index(f"Loading {HUB}")
+    assert set(hub) == {HUB} and printed.count(": 4 pictures") == 1 and printed.index(": 4 pictures") < printed.index(f"Loading {HUB}")
 
 
 def test_photos_too_small_for_a_hub_model_are_reported_once_it_is_known(places, hub, capsys):

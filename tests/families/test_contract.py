@@ -48,6 +48,7 @@ def test_every_other_file_of_the_package_is_one_family_of_the_index():
         "flow",
         "loading",
         "names",
+        "offload",
         "recipes",
         "safety",
         "samplers",

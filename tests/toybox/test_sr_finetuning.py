@@ -7,7 +7,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from benchmarks.sr_finetuning.run import arms
 from benchmarks.sr_finetuning.score import alone, compared
-from benchmarks.sr_finetuning.table import difference
+from benchmarks.sr_finetuning.table import METRICS, difference, table, values
+from dreambooth.files.atomic import write_json
 
 TRUTH = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 MASK = np.zeros((32, 32), bool)
@@ -27,10 +28,20 @@ def test_a_blurred_picture_lacks_energy_and_what_lies_outside_the_mask_does_not_
     assert compared(other, TRUTH, MASK, ratio=4)["psnr"] == 100
 
 
-def test_differences_are_paired_over_subjects():
-    one, other = {"a": 0.5, "b": 0.9, "c": 0.1}, {"a": 0.4, "b": 0.8, "c": 0.0}
+def test_differences_are_paired_over_subjects_and_the_seeds_that_both_have():
+    one = {"a": {0: 0.5, 1: 0.7}, "b": {0: 0.9, 1: 0.2}, "c": {0: 0.1, 1: 0.3}}
+    other = {"a": {0: 0.4, 1: 0.6, 2: 9.0}, "b": {0: 0.8}, "c": {0: 0.0, 1: 0.2}}
     mean, low, high = difference(one, other)
-    assert mean == pytest.approx(0.1) and high - low < 1e-9, "subjects differ, the differences do not"
+    assert mean == pytest.approx(0.1) and high - low < 1e-9, "subjects and seeds differ, the differences do not"
+
+
+def test_bicubic_has_no_seed_and_counts_for_every_one(tmp_path):
+    for arm, seed, value in (("bicubic", 0, 0.5), ("control", 0, 0.6), ("control", 1, 0.8)):
+        row = {"subject": "a", "arm": arm, "seed": seed, "mean": dict.fromkeys(METRICS, value)}
+        write_json(tmp_path / "rows" / f"{arm}-{seed}.json", row)
+    found = values(tmp_path)
+    assert difference(found["control"]["psnr"], found["bicubic"]["psnr"])[0] == pytest.approx(0.2)
+    assert "| bicubic | - | 0.500" in table(found) and "| control | 2 | 0.700" in table(found)
 
 
 def test_the_subject_alone_is_on_grey():
