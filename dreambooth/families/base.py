@@ -273,14 +273,14 @@ class Family(Reader):
         return shift, scale
 
     def to(self, device: torch.device, *, parts: Iterable[str] | None = None) -> None:
-        """Move the parts (all when none are named) to a device; the others stay where they are, and so do blocks that rest."""
+        """Move the parts (all when none are named) to a device; the others stay where they are, and so do offloaded blocks."""
         names = self.parts if parts is None else parts
         for name in names:
             self.move(self.parts[name], device)
         self.device = device
 
     def move(self, part: nn.Module, device: torch.device) -> None:
-        """Move a part, but for blocks that rest."""
+        """Move a part, but for its offloaded blocks."""
         self.offload.move(part, device) if self.offload else part.to(device)
 
     def free(self, parts: Iterable[str]) -> None:

@@ -202,14 +202,17 @@ def fingerprint(folder: Path, *, again: bool = False) -> str:
         own = {name: value for name, value in index.items() if not (name.startswith("_") or name in parts or value in (True, None))}
         own.pop("requires_safety_checker", None)
         start = json.dumps(own, sort_keys=True) if own else ""
-    files = (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))
-    return tree_digest(folder, files, start=start, digest=partial(remembered_digest, again=again))
+    return tree_digest(folder, _deciding(folder), start=start, digest=partial(remembered_digest, again=again))
 
 
 def unread_bytes(folder: Path, *, again: bool = False) -> int:
     """How much `fingerprint` would have to read now; what it has read before it knows."""
-    files = [path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder))]
-    return sum(path.stat().st_size for path in files if again or not is_remembered(path))
+    return sum(path.stat().st_size for path in _deciding(folder) if again or not is_remembered(path))
+
+
+def _deciding(folder: Path) -> Iterator[Path]:
+    """The files of a pipeline folder that decide what it draws."""
+    return (path for path in folder.rglob("*") if path.is_file() and _decides(path.relative_to(folder)))
 
 
 def _decides(inside: Path) -> bool:

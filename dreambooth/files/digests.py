@@ -35,12 +35,11 @@ def remembered_digest(path: Path, *, again: bool = False) -> str:
     `again` reads them all the same; raises SettingError for other bytes under the same time, which no program leaves.
     """
     seen = list(_seen(path))
-    note = _noted(path) if seen[0] >= WORTH_REMEMBERING else None
-    is_known = note is not None and note["seen"] == seen
-    if note and is_known and not again:
-        return note["sha256"]
+    known = _known(path, seen)
+    if known and not again:
+        return known
     digest = file_digest(path)
-    if note and is_known and note["sha256"] != digest:
+    if known and known != digest:
         reason = "its bytes have changed since they were first read, and its date has not: the disk or a copy has damaged it."
         raise SettingError(str(path), reason, fix="Save or download the model again.")
     if seen[0] >= WORTH_REMEMBERING:
@@ -52,8 +51,7 @@ def remembered_digest(path: Path, *, again: bool = False) -> str:
 def is_remembered(path: Path) -> bool:
     """Whether `remembered_digest` knows a file as it is now, or it is so small that reading it is no matter."""
     seen = list(_seen(path))
-    note = _noted(path) if seen[0] >= WORTH_REMEMBERING else None
-    return seen[0] < WORTH_REMEMBERING or (note is not None and note["seen"] == seen)
+    return seen[0] < WORTH_REMEMBERING or _known(path, seen) is not None
 
 
 def tree_digest(
@@ -71,11 +69,15 @@ def tree_digest(
     return found.hexdigest()
 
 
-def _noted(path: Path) -> Note | None:
+def _known(path: Path, seen: list[int]) -> str | None:
+    """The digest that was noted of a file as it is now, where one was."""
+    if seen[0] < WORTH_REMEMBERING:
+        return None
     try:
-        return read_json(_place(path), Note)
+        note = read_json(_place(path), Note)
     except (FileNotFoundError, Damaged, SettingError):
         return None
+    return note["sha256"] if note["seen"] == seen else None
 
 
 def _place(path: Path) -> Path:

@@ -80,7 +80,7 @@ class Estimate:
         return [
             *rows,
             ("device", f"{self.device} {self.verdict}"),
-            *([] if self.device == "cpu" else [("RAM", f"{size(self.ram)} to load{self._resting()}")]),
+            *([] if self.device == "cpu" else [("RAM", f"{size(self.ram)} to load{self._pinned()}")]),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Estimate:
             "fits": self.fits,
         }  # fmt: skip
 
-    def _resting(self) -> str:
+    def _pinned(self) -> str:
         return f", of which {size(self.offloaded)} are pinned while it trains" if self.offloaded else ""
 
     def _made_of(self, phase: Phase) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dreambooth.core.errors import SettingError
 from dreambooth.core.wording import counted
-from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.families import Family, family_of
 from dreambooth.families.cascade import refuse_wrong_order
 from dreambooth.families.fitting import refuse_incomplete, scheduler_config, sizes
 from dreambooth.families.flow import Flow
@@ -40,7 +40,7 @@ from dreambooth.setup.checks import refuse_unnamed
 from dreambooth.setup.compiling import refuse_compiling
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
-from dreambooth.setup.model import check_resolution, prior_stages, reading
+from dreambooth.setup.model import check_resolution, fingerprinted, prior_stages
 from dreambooth.setup.offloading import refuse_offload
 from dreambooth.setup.roles import refuse_mixed_training
 from dreambooth.training.crops import Cutter
@@ -138,8 +138,8 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
         yield from words if judged_at == resolution else _check_photos(config, material, resolution)
     if known and config.has_prior and not any(PLACEHOLDER in (subject.class_prompt or "") for subject in material.subjects):
         sized = config.updated({("cropping", "resolution"): resolution})
-        yield from reading(source.folder())
-        material.prior = plan_prior(sized, material, kind, fingerprint(source.folder()))
+        base = yield from fingerprinted(source.folder())
+        material.prior = plan_prior(sized, material, kind, base)
         for images in material.prior:
             images.refuse_unusable()
             if kind.conditioning_channels and images.missing() and not config.prior.prior_stages:

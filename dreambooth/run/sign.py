@@ -62,6 +62,7 @@ def sign(config: SignConfig) -> Iterator[Message | Progress | Signed]:
 
     Raises SettingError for a certificate, key or folder that will not do, before anything is written, RunError where a copy cannot be read.
     """
+    _library()
     wanted = _wanted(config)
     signer = _signer(config)
     drawn = {path: settings for path in wanted if (settings := read_settings(path)).get("prompt") is not None and is_whole_png(path)}
@@ -109,14 +110,13 @@ def signed_copy(data: bytes, settings: dict[str, Any], signer: "c2pa.Signer", *,
 
 def _wanted(config: SignConfig) -> list[Path]:
     """All PNG files that the settings name, each once; signed copies of before are none of them."""
-    _library()
-    found = dict[Path, None]()
+    found, copies = dict[Path, None](), _folder(config)
     for name in config.pictures:
         path = expanded(name, "pictures")
         if not path.exists():
             raise SettingError("pictures", f"there is no {path}.", fix=DRAW)
         inside = sorted(path.rglob("*.png")) if path.is_dir() else [path]
-        found |= dict.fromkeys(file for file in inside if not _is_copy(config, file))
+        found |= dict.fromkeys(file for file in inside if not (file.parent.name == BESIDE or (copies and is_inside(file, copies))))
     if not found:
         raise SettingError(
             "pictures", f"{', '.join(config.pictures)} holds no PNG file.", fix='Draw some: dreambooth generate RUN "a [V] dog".'
@@ -124,14 +124,14 @@ def _wanted(config: SignConfig) -> list[Path]:
     return list(found)
 
 
-def _is_copy(config: SignConfig, file: Path) -> bool:
-    """Whether a file is where copies are written."""
-    return file.parent.name == BESIDE or bool(config.output_dir and is_inside(file, expanded(config.output_dir, "--output_dir")))
+def _folder(config: SignConfig) -> Path | None:
+    """Where all copies go, where one place was named."""
+    return expanded(config.output_dir, "--output_dir") if config.output_dir else None
 
 
 def _targets(config: SignConfig, pictures: Sequence[Path]) -> dict[Path, Path]:
     """Where the copy of each goes; SettingError where two would be one file, or a folder cannot be written."""
-    folder = config.output_dir and expanded(config.output_dir, "--output_dir")
+    folder = _folder(config)
     targets = {path: (folder or path.parent / BESIDE) / path.name for path in pictures}
     if len(set(targets.values())) < len(targets):
         raise SettingError(

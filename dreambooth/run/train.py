@@ -7,7 +7,7 @@ from pathlib import Path
 from dreambooth.core.device import choose_kernels, reserved_mib
 from dreambooth.core.errors import Interrupted
 from dreambooth.evaluation.results import retire
-from dreambooth.families import Family, family_of, fingerprint
+from dreambooth.families import Family, family_of
 from dreambooth.files.atomic import writable_folder, write_text
 from dreambooth.files.entries import finish_entries
 from dreambooth.files.locks import claimed, forget_dead_holder
@@ -36,9 +36,9 @@ from dreambooth.setup.model import (
     attach,
     check_fit,
     configure_tokenizers,
+    fingerprinted,
     flow_shift,
     load_base,
-    reading,
     silence_libraries,
     trained_levels,
 )
@@ -108,8 +108,8 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
             return
     yield from warnings(start.remarks)
     if start.checkpoint:
-        yield from reading(config.model.folder())
-        material.earlier = earlier(config, material, fingerprint(config.model.folder()), start.checkpoint)
+        base = yield from fingerprinted(config.model.folder())
+        material.earlier = earlier(config, material, base, start.checkpoint)
         yield from warnings(changed_since(material, start.checkpoint))
     config = yield from fitted(config, processes, start, of_hub=False)
     encoders = load_encoders(config, processes.device)
@@ -141,8 +141,7 @@ def _load(
     elif config.photos.identifier and not config.method.new_word:
         warning = inspect(config.photos.identifier, family.tokenizers)
         yield from warnings([warning] if warning else [])
-    yield from reading(config.model.folder(), again=config.model.verify_base)
-    base = fingerprint(config.model.folder(), again=config.model.verify_base)
+    base = yield from fingerprinted(config.model.folder(), again=config.model.verify_base)
     material.prior = plan_prior(config, material, type(family), base)
     return Prepared(config, family, material, processes, seed, base, checkpoint, encoders)
 

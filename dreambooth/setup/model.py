@@ -1,7 +1,7 @@
 """A loaded family made ready: its parts in the precisions that training and drawing need, the method attached."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ def how_drawn(config: TrainConfig) -> dict[str, Any]:
     return {"precision": arithmetic, **pipeline_of(config), **before}
 
 
-def reading(folder: Path, *, again: bool = False) -> Iterator[Waiting]:
-    """What to say before `fingerprint` where that has to read much."""
+def fingerprinted(folder: Path, *, again: bool = False) -> Generator[Waiting, None, str]:
+    """`fingerprint`, with a word before it where that has to read much."""
     if (unread := unread_bytes(folder, again=again)) >= LONG:
         yield Waiting(f"Reading the base model's weights {'again' if again else 'once'} ({size(unread)}) ...")
+    return fingerprint(folder, again=again)
 
 
 def prior_stages(config: TrainConfig) -> list[ModelSource]:
