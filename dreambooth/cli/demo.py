@@ -1,6 +1,7 @@
 """`dreambooth demo`: the whole story on the embedded toybox, offline, in minutes: photos, training, pictures beside the truth."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
@@ -49,12 +50,9 @@ def main(argv: Sequence[str]) -> int:
     config = settings_from(argv, DemoConfig, usage=USAGE)
     if config is None:
         return 0
-    terminal = Terminal()
-    try:
+    with closing(Terminal()) as terminal:
         for record in demo(config):
             terminal.take(record)
-    finally:
-        terminal.close()
     return 0
 
 

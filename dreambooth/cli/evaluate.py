@@ -1,6 +1,7 @@
 """`dreambooth evaluate`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from dreambooth.cli.parse import settings_from
@@ -23,15 +24,12 @@ def main(argv: Sequence[str]) -> int:
     config = settings_from(argv, EvaluateConfig, usage=USAGE, intro=INTRO, examples=EXAMPLES)
     if config is None:
         return 0
-    terminal = Terminal()
-    try:
+    with closing(Terminal()) as terminal:
         for record in evaluate(config):
             terminal.take(record)
             if isinstance(record, Scored):
                 terminal.say(_table(record.scores))
                 terminal.say(f"Report: {record.report}")
-    finally:
-        terminal.close()
     return 0
 
 

@@ -1,6 +1,7 @@
 """`dreambooth export`."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.cli.show import Terminal
@@ -23,14 +24,11 @@ def main(argv: Sequence[str]) -> int:
         config = settings_from(argv, ExportConfig, usage=USAGE, intro=INTRO, aliases=ALIASES, examples=EXAMPLES)
         if config is None:
             return 0
-        terminal = Terminal()
-        try:
+        with closing(Terminal()) as terminal:
             for record in export(config):
                 terminal.take(record)
                 if isinstance(record, Exported):
                     terminal.say("\n".join(record.lines))
-        finally:
-            terminal.close()
     except SettingError as error:
         if error.setting != "--format":  # what Python calls it: `as` is no name there
             raise

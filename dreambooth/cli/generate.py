@@ -1,6 +1,7 @@
 """`dreambooth generate`."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.cli.show import Terminal
@@ -25,12 +26,9 @@ def main(argv: Sequence[str]) -> int:
     config = settings_from(argv, GenerateConfig, usage=USAGE, intro=INTRO, aliases={"from": Alias("from_folder")}, examples=EXAMPLES)
     if config is None:
         return 0
-    terminal = Terminal()
-    try:
+    with closing(Terminal()) as terminal:
         for record in generate(config):
             terminal.take(record)
             if isinstance(record, Drawn):
                 terminal.say(f"{len(record.paths)} pictures in {record.paths[0].parent}\nContact sheet: {record.sheet}")
-    finally:
-        terminal.close()
     return 0

@@ -1,6 +1,7 @@
 """`dreambooth sign`."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
@@ -20,13 +21,10 @@ def main(argv: Sequence[str]) -> int:
     config = settings_from(argv, SignConfig, usage=USAGE, intro=INTRO, examples=EXAMPLES)
     if config is None:
         return 0
-    terminal = Terminal()
-    try:
+    with closing(Terminal()) as terminal:
         for record in sign(config):
             terminal.take(record)
             if isinstance(record, Signed):
                 folders = sorted({str(from_here(path.parent)) for path in record.paths})
                 terminal.say(f"{len(record.paths)} signed pictures{' in ' if folders else ''}{', '.join(folders)}")
-    finally:
-        terminal.close()
     return 0
