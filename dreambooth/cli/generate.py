@@ -5,6 +5,7 @@ from contextlib import closing
 
 from dreambooth.cli.parse import Alias, settings_from
 from dreambooth.cli.show import Terminal
+from dreambooth.core.wording import counted
 from dreambooth.run.generate import Drawn, GenerateConfig, generate
 
 USAGE = 'dreambooth generate RUN "a [V] dog on the beach" ["another prompt" ...] [--prompts FILE] [--output_dir DIR] ...'
@@ -30,5 +31,5 @@ def main(argv: Sequence[str]) -> int:
         for record in generate(config):
             terminal.take(record)
             if isinstance(record, Drawn):
-                terminal.say(f"{len(record.paths)} pictures in {record.paths[0].parent}\nContact sheet: {record.sheet}")
+                terminal.say(f"{counted(len(record.paths), 'picture')} in {record.paths[0].parent}\nContact sheet: {record.sheet}")
     return 0

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from dreambooth.core.wording import duration
+from dreambooth.core.wording import counted, duration
 from dreambooth.training import records
 
 WORTH_SAYING = 3.0
@@ -69,7 +69,7 @@ class Terminal:
         elif isinstance(record, records.Scores):
             self._bar("training", record.step, record.total, "")
         elif isinstance(record, records.Preview):
-            self.say(f"{len(record.paths)} pictures in {record.paths[0].parent}")
+            self.say(f"{counted(len(record.paths), 'picture')} in {record.paths[0].parent}")
         elif isinstance(record, records.Saved):
             self.say(f"saved {record.path}{f' ({record.why})' if record.why else ''}")
 

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from dreambooth.cli.parse import settings_from
 from dreambooth.cli.show import Terminal
-from dreambooth.core.wording import from_here
+from dreambooth.core.wording import counted, from_here
 from dreambooth.run.sign import SignConfig, Signed, sign
 
 USAGE = "dreambooth sign PICTURES --certificate CHAIN.pem --private_key KEY.pem [--output_dir DIR]"
@@ -26,5 +26,5 @@ def main(argv: Sequence[str]) -> int:
             terminal.take(record)
             if isinstance(record, Signed):
                 folders = sorted({str(from_here(path.parent)) for path in record.paths})
-                terminal.say(f"{len(record.paths)} signed pictures{' in ' if folders else ''}{', '.join(folders)}")
+                terminal.say(f"{counted(len(record.paths), 'signed picture')} in {', '.join(folders)}")
     return 0
