@@ -283,8 +283,7 @@ class Family(Reader):
 
     def move(self, part: nn.Module, device: torch.device) -> None:
         """Move a part, but for its offloaded blocks, and for what processes hold together."""
-        mover = self.offload or self.shards
-        mover.move(part, device) if mover else part.to(device)
+        mover.move(part, device) if (mover := self.offload or self.shards) else part.to(device)
 
     def free(self, parts: Iterable[str]) -> None:
         """Give back the memory of parts that are asked nothing more; what their configurations say stays."""

@@ -5,6 +5,7 @@ torch divides it and gathers it (`fully_shard`, FSDP2). A pass is then the work 
 saves alone; it says what it is about to do, and the others do the same beside it: `leading`, `follow` and `together`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -29,10 +30,12 @@ class Shards:
         from torch.distributed.fsdp import fully_shard
         from torch.distributed.tensor import DTensor
 
-        self.part, self.kind, self.device = part, type(part), device
+        self.part, self.device = part, device
+        self.kind: Any = type(part)
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         whole = set() if learns else {parameter for parameter in part.parameters() if parameter.requires_grad}
         mesh = init_device_mesh(device.type, (self.count,))
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)  # of views, on which nobody works in place
         for module in (*(block for _, block in blocks_of(part)), part):
             divided = fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
             divided.set_gradient_divide_factor(1.0)  # rows are weighed, so that gradients are summed
@@ -47,7 +50,7 @@ class Shards:
             if isinstance(parameter, DTensor) and parameter.requires_grad:
                 self.shares[parameter] = nn.Parameter(parameter.to_local().detach())
         self._wholes = {share: parameter for parameter, share in self.shares.items()}
-        self._talk = dist.new_group(backend="gloo", timeout=patience)
+        self._talk: Any = dist.new_group(backend="gloo", timeout=patience)
         self._leads = self._is_broken = False
 
     def move(self, part: nn.Module, device: torch.device) -> None:

@@ -52,8 +52,6 @@ def obstacles(config: TrainConfig) -> Iterator[tuple[str, str, str]]:
         yield "--group_offload", "shares of weights stay on their devices (--fsdp).", either
     if execution.torch_compile:
         yield "--torch_compile", "a divided model (--fsdp) has not been compiled yet.", either
-    if config.loop.base_weights == "nf4":
-        yield "--base_weights", "nf4 is packed in rows that shares would cut (--fsdp).", "Use int8 or bf16, or leave one of the two out."
     if not config.method.trains_whole_parts:
         return
     if loop.mixed_precision == "fp16":
@@ -67,7 +65,11 @@ def obstacles(config: TrainConfig) -> Iterator[tuple[str, str, str]]:
         reason = "its blocks of 256 numbers would be cut by shares, and no other number of processes could go on (--fsdp)."
         yield "--use_8bit_adam", reason, "Leave it out: each process keeps its share of the state."
     if not optimization.chosen.steps_alone:
-        yield "--optimizer", f"{optimization.optimizer} finds one rate by all weights, of which each process has a share.", "Use adamw."
+        yield (
+            "--optimizer",
+            f"{optimization.optimizer} finds one rate by all weights, of which each process has a share (--fsdp).",
+            "Use adamw.",
+        )
 
 
 def shard(config: TrainConfig, family: Family, device: torch.device) -> None:

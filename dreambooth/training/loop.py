@@ -136,8 +136,7 @@ class Trainer:
 
     def _update(self, optimization: Optimization) -> Update:
         """What steps: what learns, or this process's shares of it."""
-        shards, device = self.family.shards, self.processes.device
-        parts = self.learner.parameters()
+        shards, device, parts = self.family.shards, self.processes.device, self.learner.parameters()
         if shards:
             shards.answers["take"] = self.take
             parts = {name: [shards.shares.get(parameter, parameter) for parameter in some] for name, some in parts.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,9 +65,9 @@ class Ranks:
         return int(value)
 
 
-def launcher_settings() -> dict[tuple[str, str], str]:
+def launcher_settings() -> dict[tuple[str, str], Any]:
     """What `accelerate launch` says through the environment (`--mixed_precision`, `--cpu`), for settings that were left out."""
-    found: dict[tuple[str, str], str] = {}
+    found: dict[tuple[str, str], Any] = {}
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "").lower()
     if precision and precision != "no":
         found["loop", "mixed_precision"] = precision
