@@ -18,7 +18,7 @@ SHORT_NAMES = {
     "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler", "dpm++_sde": "DPMSolverMultistepScheduler",
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {"dpm++_sde": {"algorithm_type": "sde-dpmsolver++"}}
-"""What a short name sets beside the kind: DPM-Solver++ of the stochastic equation is ancestral, as DDIM at eta 1 is, and of second order."""
+"""What a short name sets beside the kind: solving the stochastic equation is ancestral, as DDIM at eta 1 is, and of second order."""
 
 
 def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
