@@ -42,10 +42,11 @@ class Way:
 
 
 PAPERS = Way("ancestral DDIM, 50", "ddim", 50, 1.0)
+SCRIPTS = Way("PNDM, 50", "pndm", 50)
 WAYS = (
-    PAPERS, Way("ancestral DDIM, 25", "ddim", 25, 1.0), Way("DDIM, 25", "ddim", 25), Way("Euler ancestral, 25", "euler_a", 25),
-    Way("Euler ancestral, 20", "euler_a", 20), Way("Euler ancestral, 15", "euler_a", 15), Way("DPM-Solver++, 20", "dpm++", 20),
-    Way("DPM-Solver++, 15", "dpm++", 15), Way("DPM-Solver++, 10", "dpm++", 10),
+    PAPERS, SCRIPTS, Way("ancestral DDIM, 25", "ddim", 25, 1.0), Way("Euler ancestral, 25", "euler_a", 25),
+    Way("DPM-Solver++ SDE, 25", "dpm++_sde", 25), Way("DPM-Solver++ SDE, 20", "dpm++_sde", 20),
+    Way("DPM-Solver++ SDE, 15", "dpm++_sde", 15), Way("DPM-Solver++, 20", "dpm++", 20), Way("DPM-Solver++, 15", "dpm++", 15),
 )  # fmt: skip
 
 

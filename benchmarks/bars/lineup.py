@@ -1,4 +1,7 @@
-"""Can a person tell which subject a model has learned? `python -m benchmarks.bars.lineup OUT`: sheets, and a key to open afterwards.
+"""Can a person say which subject a model has learned? A sheet for each held-out subject, and the count of a reader's answers.
+
+    python -m benchmarks.bars.lineup make SHEETS [--seed 11]              # 00.png ...: nothing in the folder says which is right
+    python -m benchmarks.bars.lineup count ANSWERS.json [--seed 11]       # {"00.png": 3, ...}, a number from 1 to 5 for each
 
 Each sheet: three pictures that a model drew of its subject, and below them photos of five subjects of that class in the same two
 colour words, one of which is the right one; two of the others share its pattern, the rest have any. Colours alone do not help; shape,
@@ -7,6 +10,8 @@ pattern and its size, and material do. Guessing is right once in five.
 
 import argparse
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +28,39 @@ AMONG, SHOWN, SCALE, GAP, LINE = 5, 3, 192, 8, 24
 
 
 def main() -> None:
-    """Write a sheet for every subject that has a row of the recipe, and `key.json`."""
+    """Write the sheets, or count the answers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="where the sheets go")
+    parser.add_argument("verb", choices=("make", "count"))
+    parser.add_argument("path", type=Path, help="where the sheets go; or the file of answers")
     parser.add_argument("--bench", type=Path, default=Path(__file__).parents[1] / "tables", help="a bench's output folder")
     parser.add_argument("--seed", type=int, default=0, help="of the places and of the other four")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     first = {row["subject"]: row for row in rows_of(args.bench) if row["seed"] == 0}
-    key = {}
-    for number, subject in enumerate(s for s in held_out_subjects() if s.name in first):
-        rng = np.random.default_rng([args.seed, number, 79])
-        place = int(rng.integers(AMONG))
-        sheet(drawn(first[subject.name], args.bench), lined_up(subject, place, rng)).save(args.out / f"{number:02d}.png")
-        key[f"{number:02d}.png"] = {"subject": subject.name, "right": place + 1}
-    (args.out / "key.json").write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+    asked = list(line_ups({subject.name: subject for subject in held_out_subjects() if subject.name in first}, args.seed))
+    if args.verb == "count":
+        print(*counted(asked, json.loads(args.path.read_text(encoding="utf-8"))), sep="\n")
+        return
+    args.path.mkdir(parents=True, exist_ok=True)
+    for name, subject, place, rng in asked:
+        sheet(drawn(first[subject.name], args.bench), lined_up(subject, place, rng)).save(args.path / name)
+
+
+def line_ups(subjects: dict[str, Subject], seed: int) -> Iterator[tuple[str, Subject, int, np.random.Generator]]:
+    """For each subject its sheet's name, itself, its place from 0, and what draws the other four."""
+    for number, subject in enumerate(subjects.values()):
+        rng = np.random.default_rng([seed, number, 79])
+        yield f"{number:02d}.png", subject, int(rng.integers(AMONG)), rng
+
+
+def counted(asked: list[tuple[str, Subject, int, np.random.Generator]], answers: dict[str, int]) -> list[str]:
+    """Which answers are right, and how often guessing alone would do as well or better."""
+    missing = [name for name, *_ in asked if name not in answers]
+    if missing:
+        raise SystemExit(f"There is no answer for {', '.join(missing)}.")
+    lines = [f"{name} {subject.name}: {answers[name]}, right is {place + 1}" for name, subject, place, _ in asked]
+    right, count = sum(answers[name] == place + 1 for name, _, place, _ in asked), len(asked)
+    chance = sum(math.comb(count, k) * (AMONG - 1) ** (count - k) for k in range(right, count + 1)) / AMONG**count
+    return [*lines, f"{right} of {count} are right; guessing gives {count / AMONG:g}, and so many or more in {chance:.1e} of the cases."]
 
 
 def drawn(row: dict[str, Any], bench: Path) -> list[Image.Image]:

@@ -22,41 +22,46 @@ from benchmarks.step.where import phases
 
 def main() -> None:
     """Compare what was asked for, and print a line a variant."""
-    told = _arguments()
+    given = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = told.model or pipeline(folder / "model")
-        photos = told.photos or pictures(folder / "photos", count=5, size_px=720, kind="jpg")
-        prior = pictures(folder / "prior", count=20, size_px=told.resolution, kind="png")
-        for variant in told.variants:
-            extra = ("--gradient_accumulation_steps", str(told.pieces)) if told.pieces > 1 else ()
-            job = Job(model.resolve(), photos.resolve(), prior, variant, told.resolution, told.precision, extra)
-            script = told.lora_script if variant == "lora" else told.script
+        model = given.model or pipeline(folder / "model")
+        photos = given.photos or pictures(folder / "photos", count=5, size_px=720, kind="jpg")
+        prior = pictures(folder / "prior", count=20, size_px=given.resolution, kind="png")
+        for variant in given.variants:
+            extra = ("--gradient_accumulation_steps", str(given.pieces)) if given.pieces > 1 else ()
+            job = Job(model.resolve(), photos.resolve(), prior, variant, given.resolution, given.precision, extra)
+            script = given.lora_script if variant == "lora" else given.script
             sides = [ours(variant)]
             if script:
-                sides.append(theirs(script, tuple(str(path.resolve()) for path in told.path)))
-                print(json.dumps(compare(job, sides, told, folder)), flush=True)
-            if told.profile:
-                print(phases(job, steps=told.profile), flush=True)
+                sides.append(theirs(script, tuple(str(path.resolve()) for path in given.path)))
+                print(json.dumps(compare(job, sides, given, folder)), flush=True)
+            if given.profile:
+                print(phases(job, steps=given.profile), flush=True)
 
 
-def compare(job: Job, sides: list[Side], told: argparse.Namespace, folder: Path) -> dict[str, object]:
+def compare(job: Job, sides: list[Side], given: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Milliseconds per step of each side, their ratio in each round and its geometric mean."""
     rounds: list[dict[str, float]] = []
     memory: dict[str, float] = {}
-    for _ in range(told.rounds):
+    for _ in range(given.rounds):
         seconds: dict[tuple[str, int], float] = {}
-        for steps in (told.short, told.long):
+        for steps in (given.short, given.long):
             for side in sides:
                 out = folder / side.name
                 shutil.rmtree(out, ignore_errors=True)
-                seconds[side.name, steps], memory[side.name] = side.cpu_seconds(job, steps, out, core=told.core)
-        rounds.append({s.name: 1000 * (seconds[s.name, told.long] - seconds[s.name, told.short]) / (told.long - told.short) for s in sides})
+                seconds[side.name, steps], memory[side.name] = side.cpu_seconds(job, steps, out, core=given.core)
+        rounds.append(
+            {
+                s.name: 1000 * (seconds[s.name, given.long] - seconds[s.name, given.short]) / (given.long - given.short)
+                for s in sides
+            }
+        )
         print(f"  {job.variant}: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in rounds[-1].items()), flush=True)
     ratios = [one["diffusers"] / one["dreambooth"] for one in rounds]
     return {
         "variant": job.variant, "resolution": job.resolution, "precision": job.precision,
-        "rounds": told.rounds, "steps": [told.short, told.long],
+        "rounds": given.rounds, "steps": [given.short, given.long],
         "cpu_ms_per_step": {side.name: round(statistics.median(one[side.name] for one in rounds), 1) for side in sides},
         "ratio": round(math.exp(statistics.fmean(map(math.log, ratios))), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],

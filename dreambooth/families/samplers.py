@@ -15,8 +15,10 @@ from dreambooth.schema import nearest
 SHORT_NAMES = {
     "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler",
     "euler_a": "EulerAncestralDiscreteScheduler", "unipc": "UniPCMultistepScheduler", "pndm": "PNDMScheduler",
-    "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler", "heun": "HeunDiscreteScheduler", "dpm++_sde": "DPMSolverMultistepScheduler",
 }  # fmt: skip
+OPTIONS: dict[str, dict[str, Any]] = {"dpm++_sde": {"algorithm_type": "sde-dpmsolver++"}}
+"""What a short name sets beside the kind: solving the stochastic equation is ancestral, as DDIM at eta 1 is, and of second order."""
 
 
 def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -> Any:
@@ -28,14 +30,14 @@ def make_scheduler(family: Family, name: str, *, setting: str = "--scheduler") -
     own = family.pipe.scheduler
     if family.process.prediction == "flow":
         return own
-    name = SHORT_NAMES.get(name, name)
+    options, name = OPTIONS.get(name, {}), SHORT_NAMES.get(name, name)
     fitting = {kind.__name__: kind for kind in (type(own), *own.compatibles)}
     if name not in fitting:
         others = ", ".join(sorted(fitting.keys() - SHORT_NAMES.values()))
         reason = f"this model has no sampler {name!r}; there are {', '.join(SHORT_NAMES)}, and diffusers' {others}."
         raise SettingError(setting, reason, fix=nearest(name, [*SHORT_NAMES, *fitting]))
     try:
-        return family.adapt_sampler(fitting[name].from_config(own.config, **_latent(fitting[name], own)))
+        return family.adapt_sampler(fitting[name].from_config(own.config, **_latent(fitting[name], own), **options))
     except (ImportError, ValueError, NotImplementedError) as error:
         raise SettingError(setting, f"{name} cannot be used here ({first_line(error)}).", fix="Choose another.") from None
 

@@ -33,7 +33,8 @@ class Sampling(Setting):
     guidance_scale: Annotated[Guidance, BASIC] = 7.5
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev takes about 3.5 as an input."""
     scheduler: str = "DPMSolverMultistepScheduler"
-    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
+    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, dpm++_sde, euler, euler_a, unipc, pndm, lms, heun.
+    Flows keep their own."""
     eta: Share = 0.0
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
     height: Annotated[Pixels | None, BASIC] = None

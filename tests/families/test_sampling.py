@@ -123,6 +123,16 @@ def test_samplers_are_known_by_their_names_and_draw(stable_diffusion, name):
     assert stable_diffusion.pipe.scheduler is own
 
 
+@pytest.mark.parametrize("name", ["dpm++_sde", "euler_a", "ddpm"])
+def test_noise_that_a_sampler_adds_is_the_pictures_own(stable_diffusion, name):
+    sampling = Sampling(num_inference_steps=4, height=16, scheduler=name)
+    together = pictures(stable_diffusion, sampling=sampling)
+    (alone,) = pictures(stable_diffusion, PROMPTS[1:2], (6,), sampling)
+    assert distance(alone, together[1]) <= 1
+    without = sampling.model_copy(update={"scheduler": {"dpm++_sde": "dpm++", "euler_a": "euler", "ddpm": "ddim"}[name]})
+    assert distance(pictures(stable_diffusion, PROMPTS[1:2], (6,), without)[0], alone) > 1
+
+
 @pytest.mark.parametrize(
     ("name", "output"),
     [
