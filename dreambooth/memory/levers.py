@@ -33,7 +33,7 @@ class Lever:
 
 def _fused(config: TrainConfig) -> Changes:
     """Only where nothing is clipped: to give that up would be another training."""
-    can = not config.execution.fused_backward_pass and not any(obstacles(config))
+    can = not config.execution.fused_backward_pass and not config.execution.is_divided and not any(obstacles(config))
     return {("execution", "fused_backward_pass"): True} if can else {}
 
 

@@ -16,8 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreambooth.cli import main
-from dreambooth.core.errors import SettingError
-from dreambooth.families import family_of
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families import family_of, sampling
 from dreambooth.families.offload import blocks_of
 from dreambooth.memory.fitting import fitting, least_estimate
 from dreambooth.memory.phases import Rehearsal
@@ -125,6 +125,22 @@ def test_a_run_goes_on_exactly_and_from_and_to_another_number_of_processes(root,
     same_but_for_rounding(root / "two" / method / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
 
 
+def test_memory_that_runs_out_while_all_draw_ends_the_run(pipelines, monkeypatch):
+    """One process that halved its pictures alone would ask for blocks at other times than the others."""
+    family = tiny.load(pipelines("flux"))
+    family.shards = CountedShards(family.denoiser, 2, learns=False)
+    asked = []
+
+    def full(family, prompts, *_):
+        asked.append(len(prompts))
+        raise MemoryError
+
+    monkeypatch.setattr(sampling, "_batch", full)
+    with pytest.raises(RunError, match="--sample_batch_size"):
+        list(sampling.draw(family, ["a dog"] * 4, [0, 1, 2, 3], sampling=sampling.Sampling(height=16, width=16)))
+    assert asked == [4]
+
+
 def refused(model: Path, tmp_path: Path, **settings) -> SettingError:
     """What is said of a run that nothing is loaded for."""
     with pytest.raises(SettingError) as said:
@@ -139,6 +155,7 @@ BFLOAT16 = {"mixed_precision": "bf16", "gradient_checkpointing": True}
 
 @pytest.mark.parametrize(("setting", "given"), [
     ("--torch_compile", {"method": "lora", "torch_compile": True}),
+    ("--fused_backward_pass", {**FULL, "fused_backward_pass": True, "max_grad_norm": 0.0}),
     ("--group_offload", {"method": "lora", "group_offload": True, "gradient_checkpointing": True}),
     ("--use_ema", {**FULL, "use_ema": True}),
     ("--mixed_precision", {**FULL, "mixed_precision": "fp16", "gradient_checkpointing": True}),
