@@ -34,11 +34,12 @@ def pick_device(wanted: str | None = None) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A block whose matrix work runs in the given precision over float32 weights; plain float32 for `no`."""
+def autocast(device: torch.device, precision: str, *, keep: bool = True) -> AbstractContextManager[object]:
+    """A block whose matrix work runs in the given precision over float32 weights; plain float32 for `no`. `keep`: a weight is rounded
+    once, and its rounded copy stays until the block ends."""
     if DTYPES[precision] == torch.float32:
         return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision], cache_enabled=True)
+    return torch.autocast(device.type, DTYPES[precision], cache_enabled=keep)
 
 
 def choose_kernels(*, deterministic: bool, tf32: bool) -> None:

@@ -21,6 +21,7 @@ from dreambooth.families.loading import load_pipeline
 from dreambooth.families.offload import Offload
 from dreambooth.families.recipes import Recipe
 from dreambooth.families.safety import SafetyChecker
+from dreambooth.families.shards import Shards
 from dreambooth.families.source import ModelSource
 from dreambooth.families.text import Reader
 from dreambooth.files.places import readable_name
@@ -95,6 +96,7 @@ class Family(Reader):
         self.embedded_guidance = 3.5
         self.checker: SafetyChecker | None = None
         self.offload: Offload | None = None
+        self.shards: Shards | None = None
         self._normalized_by = self.normalization()
         for part in self.parts.values():
             part.requires_grad_(False).eval()
@@ -280,8 +282,8 @@ class Family(Reader):
         self.device = device
 
     def move(self, part: nn.Module, device: torch.device) -> None:
-        """Move a part, but for its offloaded blocks."""
-        self.offload.move(part, device) if self.offload else part.to(device)
+        """Move a part, but for its offloaded blocks, and for what processes hold together."""
+        mover.move(part, device) if (mover := self.offload or self.shards) else part.to(device)
 
     def free(self, parts: Iterable[str]) -> None:
         """Give back the memory of parts that are asked nothing more; what their configurations say stays."""

@@ -18,6 +18,7 @@ from dreambooth.core.errors import RunError, SettingError
 from dreambooth.core.wording import shortened, shown
 from dreambooth.families.base import Family
 from dreambooth.families.samplers import make_scheduler, reaches_the_end, sampler
+from dreambooth.families.shards import together
 from dreambooth.prompts.placeholder import refuse_unreadable
 from dreambooth.schema import BASIC, Count, Guidance, Pixels, Setting, Share, get, is_set
 
@@ -108,7 +109,8 @@ def draw(
             some = slice(done, done + batch_size)
             small = smaller(prompts[some], seeds[some]) if smaller else []
             own = [stage_seed(seed, smaller.stages + 1 if smaller else 1) for seed in seeds[some]]
-            drawn = _if_it_fits(family, prompts[some], own, sampling, negative_prompt, precision, [one.pixels for one in small])
+            with together(family.shards, "draw", prompts[some], own, sampling, negative_prompt, precision):
+                drawn = _if_it_fits(family, prompts[some], own, sampling, negative_prompt, precision, [one.pixels for one in small])
             if drawn is None:
                 batch_size = len(prompts[some]) // 2
                 free_memory(family.device)
@@ -176,6 +178,9 @@ def _if_it_fits(family: Family, prompts: Sequence[str], *rest: Any) -> "list[tup
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        if family.shards and len(prompts) > 1:
+            reason = f"Out of memory while drawing {len(prompts)} pictures at a time, of a model that several processes hold together."
+            raise RunError(f"{reason} Lower --sample_batch_size.") from error
         if len(prompts) == 1:
             fix = "Draw smaller pictures (--height, --width, --resolution) or in --mixed_precision bf16."
             raise RunError(f"Out of memory while drawing one picture. {fix}") from error
@@ -212,7 +217,7 @@ def call(
     unwanted = negative_prompt or family.default_negative_prompt
     negative = [unwanted] * len(prompts) if unwanted else None
     options |= family.pipeline_kwargs(sampling.guidance_scale, negative) | family.prompt_kwargs(prompts, negative)
-    with autocast(family.device, precision), _decoder(family, precision):
+    with autocast(family.device, precision, keep=not family.shards), _decoder(family, precision):
         return family.pipe(
             num_inference_steps=sampling.num_inference_steps, output_type="pt",
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], **options,

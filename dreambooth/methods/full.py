@@ -7,6 +7,7 @@ from typing import Literal
 
 from dreambooth.core.errors import SettingError, first_line
 from dreambooth.families.base import Family
+from dreambooth.families.shards import undivided
 from dreambooth.families.source import UNREADABLE
 from dreambooth.files.places import readable_name
 from dreambooth.methods.base import Learner, Method
@@ -22,7 +23,7 @@ class Full(Method):
         fix = "Leave it out, or use --method lora."
         return super().excludes() | {
             "base_weights": (reason, fix),
-            "group_offload": ("every weight learns, none can be offloaded.", fix),
+            "group_offload": ("every weight learns, none can be offloaded.", f"{fix} Several GPUs hold it together with --fsdp."),
         }
 
     def attach(self, family: Family, parts: Sequence[str], *, seed: int) -> Learner:
@@ -39,19 +40,22 @@ class WholeParts(Learner):
     """Parts in their own folders (`unet/`, `text_encoder/`); the output is the pipeline they belong to."""
 
     def save(self, folder: Path, *, whole: bool) -> None:
-        if whole:
-            self.family.save(folder)
-        else:
-            for name in self.parts:
-                self.family.parts[name].save_pretrained(folder / name, safe_serialization=True)
+        with undivided(self.family.shards):
+            if whole:
+                self.family.save(folder)
+            else:
+                for name in self.parts:
+                    self.family.parts[name].save_pretrained(folder / name, safe_serialization=True)
 
     def load(self, folder: Path) -> None:
         for name in self.parts:
-            part = self.family.parts[name]
+            part, shards = self.family.parts[name], self.family.shards
+            held = shards if shards and shards.part is part else None
+            kind = held.kind if held else type(part)
             try:
                 with readable_name(folder / name) as place:
-                    saved = type(part).from_pretrained(place, dtype=next(part.parameters()).dtype, use_safetensors=True)
-                part.load_state_dict(saved.state_dict())
+                    saved = kind.from_pretrained(place, dtype=next(part.parameters()).dtype, use_safetensors=True)
+                (held.fill if held else part.load_state_dict)(saved.state_dict())
             except (*UNREADABLE, RuntimeError) as error:
                 reason = f"cannot be loaded into this base model's {name} ({first_line(error)})."
                 raise SettingError(str(folder / name), reason, fix="It is damaged, half written, or of another model.") from None

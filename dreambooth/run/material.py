@@ -32,11 +32,12 @@ from dreambooth.setup.model import (
     vae_names,
 )
 from dreambooth.setup.offloading import offload
+from dreambooth.setup.sharding import shard
 from dreambooth.training.batches import Batches, Draw, ImageSet, TrainingData, fill_image_set, text_table
 from dreambooth.training.crops import Cutter, Picture, bucket_shapes
 from dreambooth.training.masks import mask_of
 from dreambooth.training.prior import ClassImages, complete, shared_folder
-from dreambooth.training.ranks import Ranks
+from dreambooth.training.ranks import Ranks, by_first
 from dreambooth.training.records import Message, Progress, Record
 from dreambooth.training.subjects import LearnedPhoto, Subject, read_photos, subjects
 
@@ -112,19 +113,36 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
 
 def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Ranks) -> Iterator[Record]:
     """Draw the class images that are missing; the first process does it, the others wait."""
-    own, precision = config.loop.mixed_precision, prior_precision(config)
     if processes.is_main:
         for images in material.prior:
             yield from images.mend()
     missing = [images for images in material.prior if images.missing()] if processes.is_main else []
-    drawer = family
-    if missing and DTYPES[precision] != DTYPES[own] != torch.float32 and not config.method.trains_whole_parts:  # rounded for the training
-        drawer = load_in("no", config.model)
-        offload(config, drawer, processes.device)
-        configure_tokenizers(drawer, config.text)
-    if missing:
-        drawer.to(processes.device)
-    before = load_stages(config, processes.device) if missing else None
+    if not processes.any(bool(missing)):
+        return
+    drawer = _drawer(config, family, processes) if missing or family.shards else family
+    yield from by_first(processes, drawer, lambda: _draw_missing(config, missing, drawer, processes))
+    if drawer is not family:
+        del drawer
+        free_memory(processes.device)
+    processes.wait()
+
+
+def _drawer(config: TrainConfig, family: Family, processes: Ranks) -> Family:
+    """The untuned model: the one at hand, or, where the training has rounded it further, another."""
+    own, precision = config.loop.mixed_precision, prior_precision(config)
+    if DTYPES[precision] == DTYPES[own] or DTYPES[own] == torch.float32 or config.method.trains_whole_parts:
+        return family
+    drawer = load_in("no", config.model)
+    offload(config, drawer, processes.device)
+    shard(config, drawer, processes.device)
+    configure_tokenizers(drawer, config.text)
+    return drawer
+
+
+def _draw_missing(config: TrainConfig, missing: list[ClassImages], drawer: Family, processes: Ranks) -> Iterator[Record]:
+    drawer.to(processes.device)
+    precision = prior_precision(config)
+    before = load_stages(config, processes.device)
     for images in missing:
         writable_folder(images.folder, "--class_data_dir")
         images.folder.mkdir(parents=True, exist_ok=True)
@@ -135,11 +153,6 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
             yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision, smaller=before)
         finally:
             lock.release()
-    del before
-    if drawer is not family:
-        del drawer
-        free_memory(processes.device)
-    processes.wait()
 
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:

@@ -107,13 +107,13 @@ def trial(trainer: Trainer, config: TrainConfig) -> str:
     rows = max(1, len(batches) // trainer.processes.count)
     pieces = spans(rows, loop.gradient_accumulation_steps)
     seconds: list[float] = []
-    while len(seconds) < 2 and (sum(seconds) < LONG or trainer.execution.torch_compile):
+    while len(seconds) < 2 and trainer.processes.agreed(int(sum(seconds) < LONG or trainer.execution.torch_compile)):
         start = time.perf_counter()
         batch = batches.by_shape(trainer.step, *pieces[0])
         forward_backward(
             trainer.family, batch, process=batches.process, objective=trainer.objective, precision=loop.mixed_precision
         )  # fmt: skip
-        trainer.update.optimizer.zero_grad(set_to_none=True)
+        trainer.update.forget()
         if trainer.processes.device.type != "cpu":
             torch.accelerator.synchronize()
         seconds.append(time.perf_counter() - start)
@@ -185,7 +185,8 @@ def _arithmetic(config: TrainConfig) -> str:
     kernel = config.execution.attention_backend
     compiled = ", compiled (the first step takes minutes)" if config.execution.torch_compile else ""
     offloaded = ", frozen weights in RAM" if config.execution.group_offload else ""
-    return precision + (f", attention by {kernel}" if kernel else "") + offloaded + compiled
+    divided = f", denoiser divided among {config.execution.fsdp} processes" if config.execution.is_divided else ""
+    return precision + (f", attention by {kernel}" if kernel else "") + offloaded + divided + compiled
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:

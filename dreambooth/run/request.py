@@ -43,6 +43,7 @@ from dreambooth.setup.fused import refuse_fused, refuse_fused_by_several
 from dreambooth.setup.model import check_resolution, fingerprinted, prior_stages
 from dreambooth.setup.offloading import refuse_offload
 from dreambooth.setup.roles import refuse_mixed_training
+from dreambooth.setup.sharding import refuse_other_count, refuse_sharding, refuse_undividable
 from dreambooth.training.crops import Cutter
 from dreambooth.training.masks import mask_of
 from dreambooth.training.ranks import Ranks
@@ -71,6 +72,8 @@ def refuse(config: TrainConfig, processes: Ranks) -> None:
     refuse_fused_by_several(config, processes.count)
     refuse_compiling(config, processes.device)
     refuse_offload(config, processes.device)
+    refuse_sharding(config)
+    refuse_other_count(config, processes)
     if config.watching.stop_early and processes.count > 1:
         raise SettingError(
             "--stop_early", "only one process evaluates, and it cannot stop the others yet.", fix="Leave it out, or use one process."
@@ -115,6 +118,7 @@ def fit(config: TrainConfig, kind: type[Family], material: Material) -> Iterator
     refuse_other_stage(config, kind)
     refuse_fixed_attention(config, kind)
     refuse_fused(config)
+    refuse_undividable(config, kind)
     kind.refuse_precision(config.loop.mixed_precision)
     kind.refuse_precision(config.prior.prior_generation_precision, "--prior_generation_precision")
     if config.text.text_encoder_use_attention_mask:

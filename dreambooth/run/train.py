@@ -45,9 +45,10 @@ from dreambooth.setup.model import (
 from dreambooth.setup.offloading import offload
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
+from dreambooth.setup.sharding import shard
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
-from dreambooth.training.ranks import Ranks, join, launcher_settings
+from dreambooth.training.ranks import Ranks, by_first, join, launcher_settings
 from dreambooth.training.records import LONG, Done, Message, Progress, Record, Saved, Waiting
 from dreambooth.training.state import Inputs, step_of
 from dreambooth.training.subjects import needs_identifier
@@ -192,6 +193,7 @@ def _attach(run: Prepared) -> Generator[Record, None, Learner]:
     """The method in the model, and the plan, which needs to know how much learns; the run's folder is free for it then."""
     config, family, material, processes = run.config, run.family, run.material, run.processes
     learner = attach(config, family, run.seed)
+    shard(config, family, processes.device)
     yield from warnings(cut_off(config, material, family))  # with the tokens of a new word
     if not run.checkpoint and processes.is_main:
         clear(config.output_dir, overwrite=config.output.overwrite_output_dir)
@@ -225,23 +227,26 @@ def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Re
 
 def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Record, None, list[str]]:
     """What the trained model leaves: its files (their names are returned), pictures and report. The first process makes them."""
-    config, material, processes, written = run.config, run.material, run.processes, list[str]()
-    folder = config.output_dir
-    if processes.is_main:
-        record.phase("saving")
-        if trainer.state_bytes >= LONG:
-            yield Waiting("Saving the result ...")
-        with trainer.inference_mode():
-            written = write_result(config, material, trainer.learner, folder, record.values)
-        retire(folder, run.base)
-        yield Saved(trainer.step, folder)
-        if not config.validation.skip_final_inference:
-            record.phase("drawing")
-            yield from final_pictures(config, trainer, material, folder)
-        record.note(peak_memory_mib=reserved_mib(processes.device), seconds=record.seconds())
-        yield Message(f"Report: {report(folder, photos=[one.photo for one in material.photos if one.photo])}")
-    processes.wait()
+    written = list[str]()
+    yield from by_first(run.processes, run.family, lambda: _result(run, trainer, record, written))
+    run.processes.wait()
     return written
+
+
+def _result(run: Prepared, trainer: Trainer, record: RunRecord, written: list[str]) -> Iterator[Record]:
+    config, material, folder = run.config, run.material, run.config.output_dir
+    record.phase("saving")
+    if trainer.state_bytes >= LONG:
+        yield Waiting("Saving the result ...")
+    with trainer.inference_mode():
+        written += write_result(config, material, trainer.learner, folder, record.values)
+    retire(folder, run.base)
+    yield Saved(trainer.step, folder)
+    if not config.validation.skip_final_inference:
+        record.phase("drawing")
+        yield from final_pictures(config, trainer, material, folder)
+    record.note(peak_memory_mib=reserved_mib(run.processes.device), seconds=record.seconds())
+    yield Message(f"Report: {report(folder, photos=[one.photo for one in material.photos if one.photo])}")
 
 
 def pick_identifier(family: Family, seed: int, words: int = 1) -> tuple[str, list[Record]]:

@@ -27,6 +27,7 @@ RESUMABLE = {
     "push_to_hub", "hub_token", "hub_model_id", "hub_private", "output_kohya_format", "checkpointing_steps", "checkpoints_total_limit",
     "log_interval", "device", "skip_final_inference", "sample_batch_size", "preset", "skip_save_text_encoder", "cache_dir",
     "ignore_photo_errors", "identifier_tokens", "verify", "verify_base", "fit", "fit_check", "allow_pickle", "trust_code", "group_offload",
+    "fsdp",
 }  # fmt: skip
 """Settings that may change when a run is resumed, beside those of the pictures drawn meanwhile."""
 

@@ -6,6 +6,7 @@ the cache the same set of crops is trained.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import takewhile
 
 import torch
@@ -145,6 +146,11 @@ class Batches:
     def names(self) -> list[str]:
         """Names of all pictures, photos first: what `Batch.photo` counts."""
         return self.photos.names + self.prior.names
+
+    @cached_property
+    def has_shapes(self) -> bool:
+        """Whether crops have several shapes."""
+        return len({crop.shape for images in (self.photos, self.prior) for crop in images.crops}) > 1
 
     def __len__(self) -> int:
         return len(self.weights)

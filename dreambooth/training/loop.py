@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,24 +11,26 @@ import torch
 from annotated_types import Gt, Lt
 from pydantic import field_validator
 
-from dreambooth.core.batch import spans
+from dreambooth.core.batch import Batch, pieces_of, spans
 from dreambooth.core.device import OutOfMemory, is_out_of_memory, keep_freed_memory, parse_memory, reserved_mib
 from dreambooth.core.draws import key
 from dreambooth.core.errors import Interrupted
 from dreambooth.core.wording import resume_command, size
+from dreambooth.families.shards import together
 from dreambooth.files.sums import SumsMeanwhile
 from dreambooth.methods.base import Learner
 from dreambooth.schema import BASIC, Count, Seed, Setting, Updates
 from dreambooth.training.batches import Batches
+from dreambooth.training.divided import DividedUpdate
 from dreambooth.training.ema import Average
 from dreambooth.training.execution import Execution
 from dreambooth.training.metric_buffer import MetricBuffer, Rows
 from dreambooth.training.moments import Moments
 from dreambooth.training.optimizers import Optimization
-from dreambooth.training.ranks import Ranks
+from dreambooth.training.ranks import Ranks, by_first
 from dreambooth.training.records import LONG, Message, Record, Saved, Step, Waiting
 from dreambooth.training.state import Inputs, load_checkpoint, remove_checkpoint, save_checkpoint, step_of
-from dreambooth.training.step import FusedUpdate, Update, forward_backward, sum_over_processes
+from dreambooth.training.step import FusedUpdate, Update, forward_backward
 
 
 class Loop(Setting):
@@ -118,9 +120,7 @@ class Trainer:
         self.step = 0
         self.moments = loop.moments(self.total)
         self.optimizer = optimization.chosen
-        optimizer = optimization.build(learner.parameters(), device=processes.device, pictures_per_update=batches.num_photos)
-        kind = FusedUpdate if execution.fused_backward_pass else Update
-        self.update = kind(optimizer, max_grad_norm=optimization.max_grad_norm, precision=loop.mixed_precision, device=processes.device)
+        self.update = self._update(optimization)
         self.rate = optimization.rate(self.total)
         self.average = Average(self.update.parameters, loop.ema_decay, learner.after_update) if loop.use_ema else None
         self.metric_buffer = MetricBuffer(num_photos=len(batches.photos), names=batches.names, scaled=self.update.scaler.is_enabled())
@@ -134,6 +134,18 @@ class Trainer:
             keep_freed_memory()
         self.learner.mode(train=True)
 
+    def _update(self, optimization: Optimization) -> Update:
+        """What steps: what learns, or this process's shares of it."""
+        shards, device, parts = self.family.shards, self.processes.device, self.learner.parameters()
+        if shards:
+            shards.answers["take"] = self.take
+            parts = {name: [shards.shares.get(parameter, parameter) for parameter in some] for name, some in parts.items()}
+        optimizer = optimization.build(parts, device=device, pictures_per_update=self.batches.num_photos)
+        how: dict[str, Any] = {"max_grad_norm": optimization.max_grad_norm, "precision": self.loop.mixed_precision, "device": device}
+        if shards and shards.shares:
+            return DividedUpdate(optimizer, shards, **how)
+        return (FusedUpdate if self.execution.fused_backward_pass else Update)(optimizer, **how)
+
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint of this run."""
         self.step = load_checkpoint(checkpoint, self.learner, self.update, self.average)
@@ -141,7 +153,8 @@ class Trainer:
 
     def take(self, checkpoint: Path) -> None:
         """Draw and write from here on with what a checkpoint has learned. No update can follow."""
-        self.learner.load(checkpoint)
+        with together(self.family.shards, "take", checkpoint):
+            self.learner.load(checkpoint)
         self.average, self.taken = None, step_of(checkpoint)  # where there was an average, the checkpoint's own files hold it
 
     @property
@@ -190,17 +203,19 @@ class Trainer:
         self.metric_buffer.check(self._last())
         folder = output_dir / f"checkpoint-{self.step}"
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
-        if self.processes.is_main:
-            if not is_there:
-                if self.state_bytes >= LONG:
-                    yield Waiting(f"Saving {folder.name} ({size(self.state_bytes)}) ...")
-                self._write(folder)
-            self.moments.prune(output_dir, newest=folder, best=self.best_checkpoint)
+        yield from by_first(self.processes, self.family, lambda: self._save(folder, is_there=is_there))
         self.processes.wait()
         self.moments.saved()
         self.last_checkpoint = folder
         if not is_there:
             yield Saved(self.step, folder, why)
+
+    def _save(self, folder: Path, *, is_there: bool) -> Iterator[Record]:
+        if not is_there:
+            if self.state_bytes >= LONG:
+                yield Waiting(f"Saving {folder.name} ({size(self.state_bytes)}) ...")
+            self._write(folder)
+        self.moments.prune(folder.parent, newest=folder, best=self.best_checkpoint)
 
     @property
     def state_bytes(self) -> int:
@@ -239,8 +254,9 @@ class Trainer:
             error = forward_backward(
                 self.family, batches, process=self.batches.process, objective=self.objective,
                 pieces=self.loop.gradient_accumulation_steps, precision=self.loop.mixed_precision, scale=self.update.scale,
+                passes=self._passes(batches),
             )  # fmt: skip
-        sum_over_processes(self.update.parameters)
+        self.update.add_up()
         norm, skipped = self.update.apply()
         self.learner.after_update()
         self.step += 1
@@ -248,6 +264,13 @@ class Trainer:
             self.average.update(self.step)
         t, photo = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("t", "photo"))
         self.metric_buffer.add(Rows(self.step, error, t, photo, norm, skipped))
+
+    def _passes(self, batches: Sequence[Batch]) -> int:
+        """How many passes of the network this process's rows take; where processes hold it together, as many as any's, for each does
+        them all. Only crops of several shapes make a difference."""
+        if not self.family.shards or not self.batches.has_shapes:
+            return 0
+        return self.processes.most(len(list(pieces_of(batches, self.loop.gradient_accumulation_steps))))
 
     def _read(self) -> dict[str, float]:
         values = self.metric_buffer.read(self._last())

@@ -113,7 +113,7 @@ def save_checkpoint(folder: Path, learner: Learner, update: Update, average: Ave
             learner.save(partial, whole=False)
         state = partial / STATE
         state.mkdir()
-        tensors, rest = _flat(update.optimizer.state_dict())
+        tensors, rest = _flat(update.state_dict())
         parts = {"optimizer": tensors}
         if average:
             parts |= {"weights": _named(average.parameters), "average": _named(average.values)}
@@ -135,7 +135,7 @@ def load_checkpoint(folder: Path, learner: Learner, update: Update, average: Ave
         _fill(average.parameters, load_tensors(state / "weights.safetensors")[0])
         _fill(average.values, load_tensors(state / "average.safetensors")[0])
     tensors, _ = load_tensors(state / "optimizer.safetensors")
-    update.optimizer.load_state_dict(_nested(saved["optimizer"], tensors))
+    update.load_state_dict(_nested(saved["optimizer"], tensors))
     if update.scaler.is_enabled() and saved["scaler"]:
         update.scaler.load_state_dict(saved["scaler"])
     return int(saved["step"])

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,23 +28,29 @@ def forward_backward(
     pieces: int = 1,
     precision: str = "no",
     scale: Tensor | float = 1.0,
+    passes: int = 0,
 ) -> Float[Tensor, "b"]:
     """Gradients of Eq. 2 for this process's rows of an update, piece by piece; returns each row's error, [b], still on the device.
 
     Rows of different shapes come in batches of one shape each.
 
     The weights of all rows of all pieces and processes add up to Eq. 2's, so the gradients of pieces and processes are *summed*.
+    `passes` is how many there are at least: processes that hold a network together do as many as one another, the last ones of rows that
+    count for nothing.
     """
     errors = []
-    for b in pieces_of([batch] if isinstance(batch, Batch) else batch, pieces):
+    cut = list(pieces_of([batch] if isinstance(batch, Batch) else batch, pieces))
+    idle = replace(cut[-1], weight=torch.zeros_like(cut[-1].weight))
+    for place, b in enumerate([*cut, *[idle] * (passes - len(cut))]):
         x_t = process.noise(b.x, b.eps, b.t)
         target = process.target(b.x, b.eps, b.t)
-        with autocast(x_t.device, precision):
+        with autocast(x_t.device, precision, keep=not family.shards):
             pred = family.answer(x_t, process.times[b.t], b.condition)
         error = squared_error(pred, target, b.mask)
         loss = dreambooth_loss(error * objective.weight(process, b.t), b.weight)
         (loss * scale).backward()
-        errors.append(error.detach())
+        if place < len(cut):
+            errors.append(error.detach())
     return torch.cat(errors)
 
 
@@ -69,6 +77,11 @@ def _all_reduce(bucket: list[Tensor]) -> None:
         dist.all_reduce(flat)
         for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(summed.view_as(gradient))
+
+
+def norm_of(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+    """The length of all gradients together."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 class Update:
@@ -99,14 +112,33 @@ class Update:
         """A block whose backward passes are this update's, and no trial's."""
         yield
 
+    def add_up(self) -> None:
+        """Add up the gradients of all processes."""
+        sum_over_processes(self.parameters)
+
+    def norm(self) -> Float[Tensor, ""]:
+        """The length of the gradient over everything that learns."""
+        return norm_of(self.parameters)
+
+    def forget(self) -> None:
+        """Let go of the gradients at hand."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state, of whole weights."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with a state that `state_dict` gave."""
+        self.optimizer.load_state_dict(state)
+
     def apply(self) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
         """One step from the gradients at hand: their norm before clipping, and whether the update was skipped (both on the device)."""
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
+        norm = self.norm()
         if self.max_grad_norm:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        else:
-            norm = nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
         skipped = ~norm.isfinite()
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
@@ -115,7 +147,7 @@ class Update:
             if self.skips_on_device:
                 self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget()
         return norm, skipped
 
 

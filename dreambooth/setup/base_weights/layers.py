@@ -99,6 +99,15 @@ class _Product(torch.autograd.Function):
         return layer.pulled_back(ctx.shape, weight, gradient.to(ctx.dtype)), None, None, *(None for _ in packed)
 
 
+def as_parameters(part: nn.Module) -> None:
+    """Keep packed weights as parameters, which FSDP divides; it leaves buffers whole."""
+    for layer in part.modules():
+        for name in (f"packed_{one}" for one in layer.names) if isinstance(layer, _Stored) else ():
+            value = layer.get_buffer(name)
+            delattr(layer, name)
+            layer.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
 @torch.no_grad()
 def store_layer(layer: nn.Linear | nn.Conv2d, format: Format) -> None:
     """Pack a layer's weight, in its place."""
