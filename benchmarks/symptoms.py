@@ -34,9 +34,9 @@ class Trained:
 
 RUNS = {
     "right": Trained(),
-    "few_steps": Trained(settings={"max_train_steps": 45}),
-    "high_rate": Trained(settings={"learning_rate": 3e-3}),
-    "burnt": Trained(settings={"learning_rate": 3e-2, "max_train_steps": 45}),
+    "few_steps": Trained(settings={"max_train_steps": 35}),
+    "high_rate": Trained(settings={"learning_rate": 4.5e-3}),
+    "burnt": Trained(settings={"learning_rate": 4.5e-2, "max_train_steps": 35}),
     "no_prior": Trained(settings={"with_prior_preservation": False}),
     "one_place": Trained(place="purple rug"),
     "flipped": Trained(subject="teapot_stars", settings={"random_flip": True}),
@@ -55,9 +55,9 @@ class Symptom:
 
 
 SYMPTOMS = {
-    "few-steps": Symptom({"few_steps": "45 steps", "right": "450 steps, the recipe's"}),
+    "few-steps": Symptom({"few_steps": "35 steps", "right": "350 steps, the recipe's"}),
     "high-rate": Symptom({"high_rate": "ten times the recipe's rate", "right": "the recipe's rate"}),
-    "burnt": Symptom({"burnt": "a hundred times the recipe's rate, 45 steps", "right": "the recipe's rate"}),
+    "burnt": Symptom({"burnt": "a hundred times the recipe's rate, 35 steps", "right": "the recipe's rate"}),
     "no-prior": Symptom({"no_prior": "without class images", "right": "with class images"}, prompts=("a dog",) * 4),
     "one-place": Symptom(
         {"one_place": "all photos on one rug", "right": "each photo in another place"}, prompts=("a [V] dog",) * 4, photos="one_place"
@@ -77,15 +77,17 @@ def photos(trained: Trained, folder: Path) -> list[Image.Image]:
     return pictures
 
 
-def run(name: str, out: Path) -> dreambooth.Run:
-    """A run of the list, trained where it is not yet there."""
-    trained, folder = RUNS[name], out / name
-    photos(trained, out / "photos" / name)
+def learned(trained: Trained, taken: Path, folder: Path) -> dreambooth.Run:
+    """A run in a folder, trained where it is not yet there, with its photos in another."""
+    photos(trained, taken)
     begun = {"resume_from_checkpoint": "latest"} if (folder / RECORD).is_file() else {}
     noun = _subject(trained.subject).noun
-    return dreambooth.train(
-        instance_data_dir=out / "photos" / name, output_dir=folder, class_noun=noun, **SETTINGS, **trained.settings, **begun
-    )
+    return dreambooth.train(instance_data_dir=taken, output_dir=folder, class_noun=noun, **SETTINGS, **trained.settings, **begun)
+
+
+def run(name: str, out: Path) -> dreambooth.Run:
+    """A run of the list."""
+    return learned(RUNS[name], out / "photos" / name, out / name)
 
 
 def sheet(symptom: Symptom, out: Path) -> Image.Image:

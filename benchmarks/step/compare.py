@@ -52,10 +52,7 @@ def compare(job: Job, sides: list[Side], given: argparse.Namespace, folder: Path
                 shutil.rmtree(out, ignore_errors=True)
                 seconds[side.name, steps], memory[side.name] = side.cpu_seconds(job, steps, out, core=given.core)
         rounds.append(
-            {
-                s.name: 1000 * (seconds[s.name, given.long] - seconds[s.name, given.short]) / (given.long - given.short)
-                for s in sides
-            }
+            {s.name: 1000 * (seconds[s.name, given.long] - seconds[s.name, given.short]) / (given.long - given.short) for s in sides}
         )
         print(f"  {job.variant}: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in rounds[-1].items()), flush=True)
     ratios = [one["diffusers"] / one["dreambooth"] for one in rounds]
