@@ -113,6 +113,12 @@ def test_what_is_due_and_asked_for_is_drawn_and_saved_by_all_together(root, meth
     assert [record["result_step"] for record in records] == [2, 2], "the best is what is kept, by all processes"
 
 
+def test_who_is_stopped_while_class_images_are_drawn_ends_together(root):
+    """The others were left with a connection that had been closed."""
+    ends = [(root / name).read_text() for name in ("one/stopped-0.txt", "two/stopped-0.txt", "two/stopped-1.txt")]
+    assert ends == ["Interrupted 0", "Interrupted 1", "Interrupted 1"]
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_goes_on_exactly_and_from_and_to_another_number_of_processes(root, method, tmp_path, monkeypatch):
     whole, resumed = (root / "two" / name / "checkpoint-4" for name in (method, f"{method} from two"))
