@@ -49,7 +49,10 @@ RUN = {
 }  # fmt: skip
 """A run in which everything is drawn that the first process of several draws alone. Photos of two shapes: its rows take more passes."""
 
-RESUMED = {"resume_from_checkpoint": "latest", "allow_changed_settings": True}
+RESUMED = {
+    "resume_from_checkpoint": "latest", "allow_changed_settings": True, "evaluate_every": None, "keep_best": False,
+    "validation_prompt": None, "skip_final_inference": True,
+}  # fmt: skip
 
 
 def learning(model: Path, root: Path, processes: Ranks, **settings) -> tuple[Family, Learner]:
