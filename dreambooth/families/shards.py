@@ -21,6 +21,8 @@ from dreambooth.families.offload import blocks_of
 class Shards:
     """A network divided among all processes: its blocks one by one, then what stands between them."""
 
+    _leads = _is_broken = False
+
     def __init__(self, part: nn.Module, device: torch.device, *, learns: bool, patience: timedelta):
         """`learns`: what learns is divided, too, and torch adds up its gradients. Otherwise it stays whole in every process.
 
@@ -51,7 +53,6 @@ class Shards:
                 self.shares[parameter] = nn.Parameter(parameter.to_local().detach())
         self._wholes = {share: parameter for parameter, share in self.shares.items()}
         self._talk: Any = dist.new_group(backend="gloo", timeout=patience)
-        self._leads = self._is_broken = False
 
     def move(self, part: nn.Module, device: torch.device) -> None:
         """Move another part; this one stays where it is."""

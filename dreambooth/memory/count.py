@@ -72,6 +72,10 @@ class Alive(TorchDispatchMode):
         if self.total > self.peak.bytes:
             self.peak = Peak(self.total, {name: count for name, count in self.now.items() if count})
 
+    def ignore(self, tensor: torch.Tensor) -> None:
+        """Count nothing for the storage of a tensor, which outlives this."""
+        self._known[tensor.untyped_storage()._cdata] = (0, ACTIVATIONS)
+
     @contextmanager
     def making(self, kind: str) -> Iterator[None]:
         """A block in which what is made belongs to `kind`."""

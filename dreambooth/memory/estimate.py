@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from dreambooth.core.wording import size
+from dreambooth.families import family_of
 from dreambooth.memory.phases import Phase, Rehearsal
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.offloading import refuse_offload
+from dreambooth.setup.sharding import refuse_sharding, refuse_undividable
 
 PROCESS = 640 << 20
 """Bytes of Python with its libraries, of which torch is most: measured on Linux, and not part of the phases."""
@@ -34,6 +36,8 @@ class Estimate:
     """Bytes that there are; None where nobody knows."""
     offloaded: int = 0
     """Bytes of the machine's memory that --group_offload holds while it trains."""
+    processes: int = 1
+    """How many of this machine hold the model together, each of which loads all of it."""
 
     def need(self, phase: Phase) -> int:
         """Bytes of the device that a phase takes, with what counting tensors cannot know."""
@@ -57,7 +61,8 @@ class Estimate:
     @property
     def ram(self) -> int:
         """Bytes of the machine: all there is on a CPU; beside a GPU what is loaded before it goes there, and what is offloaded."""
-        return self.peak if self.device == "cpu" else max(sum(self.weights.values()), self.offloaded) + PROCESS
+        one = self.peak if self.device == "cpu" else max(sum(self.weights.values()), self.offloaded) + PROCESS
+        return one * self.processes
 
     @property
     def fits(self) -> bool | None:
@@ -79,7 +84,7 @@ class Estimate:
         rows = [(phase.name, f"{size(self.need(phase)):>8}  {self._made_of(phase)}") for phase in self.phases]
         return [
             *rows,
-            ("device", f"{self.device} {self.verdict}"),
+            ("device", f"{f'each of {self.processes}: ' if self.processes > 1 else ''}{self.device} {self.verdict}"),
             *([] if self.device == "cpu" else [("RAM", f"{size(self.ram)} to load{self._pinned()}")]),
         ]
 
@@ -92,7 +97,7 @@ class Estimate:
                 for phase in self.phases
             },
             "peak_gib": _gib(self.peak), "ram_gib": _gib(self.ram), "limit_gib": None if self.limit is None else _gib(self.limit),
-            "fits": self.fits,
+            "fits": self.fits, "processes": self.processes,
         }  # fmt: skip
 
     def _pinned(self) -> str:
@@ -105,13 +110,17 @@ class Estimate:
 
 def estimate(rehearsal: Rehearsal, device: torch.device, *, limit: int | None) -> Estimate:
     """What a rehearsed run needs of a device."""
-    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit, rehearsal.offloaded)
+    return Estimate(device.type, list(rehearsal.phases()), rehearsal.loaded, limit, rehearsal.offloaded, rehearsal.processes)
 
 
 def rehearse(config: TrainConfig, device: torch.device) -> Rehearsal:
-    """The run without numbers, from its model's configurations. Raises SettingError for --group_offload where nothing can come of it."""
+    """The run without numbers, from its model's configurations. Raises SettingError for --group_offload and --fsdp where nothing can come
+    of them."""
     refuse_offload(config, device)
-    return Rehearsal(with_configurations(config), on_cpu=device.type == "cpu")
+    refuse_sharding(config)
+    config = with_configurations(config)
+    refuse_undividable(config, family_of(config.model))
+    return Rehearsal(config, on_cpu=device.type == "cpu")
 
 
 def with_configurations(config: TrainConfig) -> TrainConfig:

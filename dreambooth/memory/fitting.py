@@ -46,7 +46,7 @@ def least_estimate(config: TrainConfig, device: torch.device, *, limit: int | No
     Phases are rehearsed in the order in which they are likely to be too large, and none after one that is.
     """
     rehearsal = rehearse(config.updated({("prior", "sample_batch_size"): 1}), device)
-    found = Estimate(device.type, (), rehearsal.loaded, limit, rehearsal.offloaded)
+    found = Estimate(device.type, (), rehearsal.loaded, limit, rehearsal.offloaded, rehearsal.processes)
     for phase in rehearsal.phases(first="training"):
         found = replace(found, phases=(*found.phases, phase))
         if found.fits is False:

@@ -33,7 +33,7 @@ class Lever:
 
 def _fused(config: TrainConfig) -> Changes:
     """Only where nothing is clipped: to give that up would be another training."""
-    can = not config.execution.fused_backward_pass and not any(obstacles(config))
+    can = not config.execution.fused_backward_pass and not config.execution.is_divided and not any(obstacles(config))
     return {("execution", "fused_backward_pass"): True} if can else {}
 
 
@@ -43,12 +43,18 @@ def _checkpointing(config: TrainConfig) -> Changes:
 
 def _eight_bit(config: TrainConfig) -> Changes:
     optimizer = config.optimization.chosen.eight_bit
-    can = optimizer and optimizer.package and find_spec(optimizer.package[0])
+    can = optimizer and optimizer.package and find_spec(optimizer.package[0]) and not _divides_what_learns(config)
     return {("optimization", "use_8bit_adam"): True} if can else {}
 
 
 def _bf16(config: TrainConfig) -> Changes:
-    return {("loop", "mixed_precision"): "bf16"} if config.loop.mixed_precision == "no" else {}
+    if config.loop.mixed_precision != "no":
+        return {}
+    return {("loop", "mixed_precision"): "bf16", **(_checkpointing(config) if _divides_what_learns(config) else {})}
+
+
+def _divides_what_learns(config: TrainConfig) -> bool:
+    return config.execution.is_divided and config.method.trains_whole_parts
 
 
 def _eight_bit_base(config: TrainConfig) -> Changes:
@@ -69,7 +75,8 @@ def _can_pack(config: TrainConfig, *now: BaseWeights | None) -> bool:
 
 def _offload(config: TrainConfig) -> Changes:
     execution = config.execution
-    can = "group_offload" not in config.method.excludes() and not execution.torch_compile and not execution.group_offload
+    can = "group_offload" not in config.method.excludes() and not execution.torch_compile
+    can = can and not execution.group_offload and not execution.is_divided
     return {("execution", "group_offload"): True, **_checkpointing(config)} if can else {}
 
 

@@ -1,7 +1,7 @@
 """The peak memory of every phase of a run, learned by running the phase itself on networks without numbers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,10 @@ from dreambooth.families.sampling import Sampling, call
 from dreambooth.families.superresolution import SuperResolution
 from dreambooth.memory.count import Alive, Peak, fake
 from dreambooth.memory.networks import Mode, changing, load
+from dreambooth.memory.shares import CountedShards
 from dreambooth.methods import Learner
 from dreambooth.setup.attention import rehearsed
+from dreambooth.setup.base_weights.layers import as_parameters
 from dreambooth.setup.config import TrainConfig
 from dreambooth.setup.model import (
     attach,
@@ -69,6 +71,7 @@ class Rehearsal:
         self.learning = learning_parts(config, self.family)
         with torch.random.fork_rng(devices=[]), changing(self.mode):
             self.learner: Learner = attach(config, self.family, seed=0)
+            self.shares = self._divided()
             self.update = self._update()
             self.states = self._states()
         self.learner.mode(train=True)
@@ -109,7 +112,7 @@ class Rehearsal:
             count, few = self.config.prior.sample_batch_size, sampling.model_copy(update={"num_inference_steps": 2})
             self.learner.mode(train=False)
             using = sampler(self.family, make_scheduler(self.family, few.scheduler))
-            with self._counting(self.family.parts) as alive, using, self.family.drawing([PROMPT]):
+            with self._counting(self.family.parts, asks=True) as alive, using, self.family.drawing([PROMPT]):
                 call(self.family, [PROMPT] * count, list(range(count)), few, None, precision, self._small(count))
             self.learner.mode(train=True)
             self._drawn[key] = alive.peak
@@ -128,8 +131,8 @@ class Rehearsal:
         return max([*peaks, alive.peak], key=lambda peak: peak.bytes)
 
     def _there_to_encode(self, parts: Iterable[str]) -> list[str]:
-        """What lies on the device while these parts are asked."""
-        return list(self.family.parts if self.on_cpu else parts)
+        """What lies on the device while these parts are asked. A share of the denoiser stays there."""
+        return list(self.family.parts if self.on_cpu else [*parts, *([self.family.denoiser_name] if self.shares else [])])
 
     def training(self) -> Peak:
         """One update: the first has no optimizer state yet, so it is one of the others."""
@@ -139,12 +142,13 @@ class Rehearsal:
         there = [name for name in self.family.parts if stays or name not in idle]
         with self._counting(self.family.parts):
             batch = self._batch()
-        with self._counting(there, states=True) as alive:
+        with self._counting(there, states=True, asks=True) as alive:
             for tensor in tree_leaves([vars(batch)]):
                 if isinstance(tensor, torch.Tensor):
                     alive.add(tensor, "batch")
             parameters = [p for some in self.learner.parameters().values() for p in some]
-            with alive.gradients(parameters), self.update.backward():
+            shared = self.shares.reducing(alive) if self.shares else nullcontext()
+            with alive.gradients(parameters), shared, self.update.backward():
                 forward_backward(
                     self.family, batch, process=training_schedule(config, self.family), objective=config.objective,
                     pieces=loop.gradient_accumulation_steps, precision=loop.mixed_precision,
@@ -163,10 +167,25 @@ class Rehearsal:
         return weights_of(self.family)
 
     @property
+    def processes(self) -> int:
+        """How many hold the denoiser together."""
+        return self.shares.count if self.shares else 1
+
+    @property
     def offloaded(self) -> int:
         """Bytes of pinned memory in which blocks are kept. They come in powers of two."""
         blocks = self.family.offload.blocks.values() if self.family.offload else ()
         return sum(1 << (block.offloaded.nbytes - 1).bit_length() for block in blocks)
+
+    def _divided(self) -> CountedShards | None:
+        """What a process has of a denoiser that several hold together."""
+        execution, denoiser = self.config.execution, self.family.denoiser
+        if not execution.is_divided:
+            return None
+        as_parameters(denoiser)
+        shares = CountedShards(denoiser, execution.fsdp or 1, learns=self.config.method.trains_whole_parts)
+        self.family.shards = shares
+        return shares
 
     def _load(self, source: ModelSource, dtypes: Mapping[str, torch.dtype]) -> Family:
         family = load(source, dtypes, mode=self.mode)
@@ -220,7 +239,8 @@ class Rehearsal:
         if chosen.package:
             kept = [torch.empty(p.numel() * chosen.state_bytes, dtype=torch.uint8) for p in flat]
         else:
-            kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+            states = [(p, value) for p, state in optimizer.state.items() for value in state.values() if isinstance(value, torch.Tensor)]
+            kept = [self.shares.share_of(p, value) if self.shares else value for p, value in states]
         return kept + (Average(flat, self.config.loop.ema_decay, self.learner.after_update).values if self.config.loop.use_ema else [])
 
     def _kind(self, name: str) -> str:
@@ -228,18 +248,29 @@ class Rehearsal:
         family = self.family
         return "weights" if name == family.denoiser_name else "text encoders" if name in family.encoder_names else "VAE"
 
+    def _resident(self, name: str) -> Iterable[torch.Tensor]:
+        """What a part has on the device when it is there."""
+        family, part = self.family, self.family.parts[name]
+        if self.shares and part is family.denoiser:
+            return self.shares.resident()
+        return family.offload.resident(part) if family.offload else (*part.parameters(), *part.buffers())
+
     @contextmanager
-    def _counting(self, parts: Iterable[str], *, states: bool = False) -> Iterator[Alive]:
-        """A block that is counted, with these parts and, `states`, the optimizer's state on the device."""
+    def _counting(self, parts: Iterable[str], *, states: bool = False, asks: bool = False) -> Iterator[Alive]:
+        """A block that is counted, with these parts and, `states`, the optimizer's state on the device; one that `asks` the denoiser has
+        blocks of it whole."""
         alive, family = Alive(), self.family
         with torch.random.fork_rng(devices=[]), changing(self.mode), alive:
             if family.offload:
                 family.offload.clear()
                 family.offload.copying = lambda block: alive.making(self._kind(block.name.partition(".")[0]))
             for name in parts:
-                part = family.parts[name]
-                for tensor in family.offload.resident(part) if family.offload else (*part.parameters(), *part.buffers()):
+                for tensor in self._resident(name):
                     alive.add(tensor, self._kind(name))
+            for whole in self.shares.divided if self.shares else ():
+                alive.ignore(whole)
+            if self.shares and asks:
+                alive.add(self.shares.at_work, self._kind(family.denoiser_name))
             for state in self.states if states else []:
                 alive.add(state, "optimizer")
             yield alive

@@ -50,6 +50,8 @@ def obstacles(config: TrainConfig) -> Iterator[tuple[str, str, str]]:
     either = "Leave one of the two out."
     if execution.group_offload:
         yield "--group_offload", "shares of weights stay on their devices (--fsdp).", either
+    if execution.fused_backward_pass:
+        yield "--fused_backward_pass", "processes add up their gradients after the backward pass (--fsdp).", either
     if execution.torch_compile:
         yield "--torch_compile", "a divided model (--fsdp) has not been compiled yet.", either
     if not config.method.trains_whole_parts:

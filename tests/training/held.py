@@ -37,7 +37,7 @@ METHODS = {
     "lora": {"method": "lora"}, "full": {"method": "full"}, "full, in pieces": {"method": "full", "gradient_checkpointing": True},
     **{name: {"method": name} for name in ("loha", "lokr", "oft")}, "dora": {"method": "lora", "use_dora": True},
     **{kept: {"method": "lora", "base_weights": kept} for kept in ("bf16", "fp8", "int8")},
-    "text": {"method": "lora", "train_text_encoder": True},
+    "text": {"method": "lora", "train_text_encoder": True}, "full, and text": {"method": "full", "train_text_encoder": True},
 }  # fmt: skip
 CASES = [*((family, "full") for family in FAMILIES), *((family, "lora") for family in ("sd3", "z_image")),
          *(("flux", method) for method in METHODS if method != "full")]  # fmt: skip
@@ -88,7 +88,7 @@ def gradients(model: Path, root: Path, processes: Ranks, **settings) -> tuple[di
     optimizer = torch.optim.SGD(stepped, lr=0.0)
     one = DividedUpdate(optimizer, family.shards, **how) if family.shards and family.shards.shares else Update(optimizer, **how)
     process = family.process.to("cpu", torch.float64)
-    forward_backward(family, batch.rows(start, stop), process=process, objective=Objective(), pieces=1, passes=2)
+    forward_backward(family, batch.rows(start, stop), process=process, objective=Objective(), pieces=2, passes=2)
     one.add_up()
     facts = {"norm": float(one.norm()), "frozen": float(share_bytes(family))}
     found = {

@@ -15,10 +15,17 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dreambooth.core.errors import SettingError
+from dreambooth.cli import main
+from dreambooth.core.errors import RunError, SettingError
+from dreambooth.families import family_of, sampling
+from dreambooth.families.offload import blocks_of
+from dreambooth.memory.fitting import fitting, least_estimate
+from dreambooth.memory.phases import Rehearsal
+from dreambooth.memory.shares import CountedShards
 from dreambooth.metrics.perceptual import convert_lpips
 from dreambooth.run import request
 from dreambooth.run.train import train
+from dreambooth.setup.config import resolve
 from dreambooth.setup.sharding import refuse_sharding
 from dreambooth.training.ranks import Ranks, launcher_settings
 from tests import tiny
@@ -118,6 +125,22 @@ def test_a_run_goes_on_exactly_and_from_and_to_another_number_of_processes(root,
     same_but_for_rounding(root / "two" / method / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
 
 
+def test_memory_that_runs_out_while_all_draw_ends_the_run(pipelines, monkeypatch):
+    """One process that halved its pictures alone would ask for blocks at other times than the others."""
+    family = tiny.load(pipelines("flux"))
+    family.shards = CountedShards(family.denoiser, 2, learns=False)
+    asked = []
+
+    def full(family, prompts, *_):
+        asked.append(len(prompts))
+        raise MemoryError
+
+    monkeypatch.setattr(sampling, "_batch", full)
+    with pytest.raises(RunError, match="--sample_batch_size"):
+        list(sampling.draw(family, ["a dog"] * 4, [0, 1, 2, 3], sampling=sampling.Sampling(height=16, width=16)))
+    assert asked == [4]
+
+
 def refused(model: Path, tmp_path: Path, **settings) -> SettingError:
     """What is said of a run that nothing is loaded for."""
     with pytest.raises(SettingError) as said:
@@ -132,6 +155,7 @@ BFLOAT16 = {"mixed_precision": "bf16", "gradient_checkpointing": True}
 
 @pytest.mark.parametrize(("setting", "given"), [
     ("--torch_compile", {"method": "lora", "torch_compile": True}),
+    ("--fused_backward_pass", {**FULL, "fused_backward_pass": True, "max_grad_norm": 0.0}),
     ("--group_offload", {"method": "lora", "group_offload": True, "gradient_checkpointing": True}),
     ("--use_ema", {**FULL, "use_ema": True}),
     ("--mixed_precision", {**FULL, "mixed_precision": "fp16", "gradient_checkpointing": True}),
@@ -172,3 +196,55 @@ def test_the_launchers_words_are_settings(monkeypatch):
     for name, value in words.items():
         monkeypatch.setenv(name, value)
     assert launcher_settings() == {("execution", "fsdp"): 4, ("loop", "gradient_checkpointing"): True}
+
+
+@pytest.mark.parametrize("family", ["flux", "z_image"])
+def test_the_plan_counts_the_share_that_a_process_has(family, root):
+    whole, _ = held.learning(root / family, root / "one", Ranks(0, 1, torch.device("cpu")), method="lora")
+    counted = CountedShards(whole.denoiser, 2, learns=False)
+    frozen = sum(tensor.nbytes for tensor in counted.resident() if not tensor.requires_grad)
+    assert frozen == facts(root / "two" / f"{family}, lora.safetensors")["frozen"]
+
+
+def test_the_plan_counts_shares_of_what_learns_and_the_blocks_that_are_gathered(pipelines, tmp_path):
+    """Where each process was said to hold everything, no plan fitted a model that needs several cards."""
+    peaks, rehearsals = [], []
+    for count in (None, 2):
+        given = config(pipelines("z_image"), root=tmp_path, fsdp=count, skip_final_inference=False, **FULL, **BFLOAT16)
+        rehearsals.append(Rehearsal(resolve(given, family_of(given.model)), on_cpu=False))
+        peaks.append({phase.name: phase.peak.parts for phase in rehearsals[-1].phases()})
+    plain, shared = peaks
+    denoiser = rehearsals[0].family.denoiser
+    sizes = [sum(p.nbytes for p in block.parameters()) for _, block in blocks_of(denoiser)]
+    whole = sum(p.nbytes for p in denoiser.parameters())
+    gathered = 2 * max(sizes) + whole - sum(sizes)
+    for part in ("weights", "optimizer"):
+        assert shared["saving"][part] == pytest.approx(plain["saving"][part] / 2, rel=0.1)
+    for phase in ("training", "previews", "class images"):
+        assert shared[phase]["weights"] - shared["saving"]["weights"] == pytest.approx(gathered, abs=512)
+    assert whole / 2 < shared["training"]["gradients"] < whole / 2 + 3 * max(sizes)
+    assert shared["encoding"]["weights"] == shared["saving"]["weights"], "a share stays on its device"
+    assert shared["training"]["activations"] < plain["training"]["activations"] * 1.05, "a whole weight is no activation"
+
+
+def test_plan_is_asked_of_so_many_processes_by_the_same_flag(pipelines, capsys):
+    flags = ["--method", "lora", "--resolution", "32", "--memory", "12GB", "--fsdp", "2"]
+    assert main(["plan", str(pipelines("flux")), *flags, "--json"]) == 0
+    two = json.loads(capsys.readouterr().out)
+    assert main(["plan", str(pipelines("flux")), *flags[:-2], "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert two["processes"] == 2 and two["ram_gib"] == pytest.approx(2 * one["ram_gib"], abs=0.01)
+    assert main(["plan", str(pipelines("stable_diffusion")), *flags]) == 2
+    assert "--fsdp" in capsys.readouterr().err
+    assert main(["plan", str(pipelines("flux")), *flags, "--group_offload", "--gradient_checkpointing"]) == 2
+    assert "--group_offload" in capsys.readouterr().err
+
+
+def test_fit_chooses_nothing_that_shares_refuse(pipelines, tmp_path):
+    """It rehearses what it tries, and a refusal there would have ended it."""
+    for method in ("full", "lora"):
+        given = config(pipelines("flux"), root=tmp_path, method=method, fsdp=2)
+        wanted, device = resolve(given, family_of(given.model)), torch.device("cuda")
+        found = fitting(wanted, device, limit=1, plain=least_estimate(wanted, device, limit=1))
+        assert found.levers and "--group_offload" not in found.flags
+        assert method == "lora" or "--use_8bit_adam" not in found.flags
