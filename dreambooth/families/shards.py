@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dreambooth.core.errors import Interrupted
 from dreambooth.families.offload import blocks_of
 
 
@@ -107,18 +108,24 @@ class Shards:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """A block of the first process that the others `follow`."""
+        """A block of the first process that the others `follow`; one that is interrupted in it interrupts them, too."""
+        last: Interrupted | None = None
         self._leads = True
         try:
             yield
+        except Interrupted as asked:
+            last = asked
+            raise
         finally:
             self._leads = False
             if not self._is_broken:
-                self._said(None)
+                self._said(last)
 
     def follow(self) -> None:
         """Do what the first process asks for, until it has left its block."""
         while (asked := self._said(None)) is not None:
+            if isinstance(asked, Interrupted):
+                raise asked
             name, given = asked
             self.answers[name](*given)
 

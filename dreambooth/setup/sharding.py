@@ -29,7 +29,7 @@ def refuse_sharding(config: TrainConfig) -> None:
 def refuse_other_count(config: TrainConfig, processes: Ranks) -> None:
     """Raise SettingError where the processes that are to hold the denoiser are not those that there are."""
     wanted = config.execution.fsdp
-    if wanted and wanted != processes.count:
+    if wanted and config.execution.is_divided and wanted != processes.count:
         launch = f"torchrun --nproc_per_node {wanted} -m dreambooth train ..."
         others = f"Launch so many ({launch}), or add --fsdp {processes.count}."
         is_alone = processes.count == 1

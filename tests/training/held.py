@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from dreambooth.core.batch import Batch, spans
+from dreambooth.core.errors import Interrupted
 from dreambooth.evaluation.live import LiveScores
 from dreambooth.evaluation.selection import Choice
 from dreambooth.families import Family
@@ -48,7 +49,10 @@ RUN = {
 }  # fmt: skip
 """A run in which everything is drawn that the first process of several draws alone. Photos of two shapes: its rows take more passes."""
 
-RESUMED = {"resume_from_checkpoint": "latest", "allow_changed_settings": True}
+RESUMED = {
+    "resume_from_checkpoint": "latest", "allow_changed_settings": True, "evaluate_every": None, "keep_best": False,
+    "validation_prompt": None, "skip_final_inference": True,
+}  # fmt: skip
 
 
 def learning(model: Path, root: Path, processes: Ranks, **settings) -> tuple[Family, Learner]:
@@ -124,6 +128,18 @@ def run(root: Path, output: Path, processes: Ranks, name: str, **settings) -> No
     write_text(output / f"{name}-{processes.rank}.txt", "\n".join(noted))
 
 
+def interrupt(root: Path, output: Path, processes: Ranks) -> None:
+    """A run that is stopped while class images are drawn; each process notes how it ended, with what it can still ask of the others."""
+    given = {**RUN, "evaluate_every": None, "keep_best": False, "num_class_images": 8, "sample_batch_size": 2, "fsdp": processes.count}
+    ended = "not at all"
+    try:
+        for _ in train(config(root / "flux", root=output, output_dir=output / "stopped", method="lora", **given), stop=lambda: True):
+            pass
+    except Interrupted:
+        ended = "Interrupted"
+    write_text(output / f"stopped-{processes.rank}.txt", f"{ended} {processes.most(processes.rank)}")
+
+
 def main() -> None:
     root, output = map(Path, sys.argv[1:])
     processes = join("cpu")
@@ -132,6 +148,7 @@ def main() -> None:
         if processes.is_main:
             whole = {name: value.contiguous() for name, value in found.items()}
             save_file(whole, output / f"{family}, {method}.safetensors", {name: repr(value) for name, value in facts.items()})
+    interrupt(root, output, processes)
     LiveScores.choose = lambda self, steps: Choice(2, "the second", 4) if 2 in steps else None  # type: ignore[method-assign]
     for method in ("lora", "full"):
         run(root, output, processes, method, method=method)

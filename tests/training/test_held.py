@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from dreambooth.run import request
 from dreambooth.run.train import train
 from dreambooth.setup.config import resolve
 from dreambooth.setup.sharding import refuse_sharding
+from dreambooth.training.objective import Objective
 from dreambooth.training.ranks import Ranks, launcher_settings
+from dreambooth.training.step import forward_backward
 from tests import tiny
 from tests.metrics import encoders
 from tests.training import held
@@ -113,6 +116,12 @@ def test_what_is_due_and_asked_for_is_drawn_and_saved_by_all_together(root, meth
     assert [record["result_step"] for record in records] == [2, 2], "the best is what is kept, by all processes"
 
 
+def test_who_is_stopped_while_class_images_are_drawn_ends_together(root):
+    """The others were left with a connection that had been closed."""
+    ends = [(root / name).read_text() for name in ("one/stopped-0.txt", "two/stopped-0.txt", "two/stopped-1.txt")]
+    assert ends == ["Interrupted 0", "Interrupted 1", "Interrupted 1"]
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_run_goes_on_exactly_and_from_and_to_another_number_of_processes(root, method, tmp_path, monkeypatch):
     whole, resumed = (root / "two" / name / "checkpoint-4" for name in (method, f"{method} from two"))
@@ -121,8 +130,24 @@ def test_a_run_goes_on_exactly_and_from_and_to_another_number_of_processes(root,
     same_but_for_rounding(root / "one" / method / "checkpoint-4", root / "two" / f"{method} from one" / "checkpoint-4")
     monkeypatch.setenv("DREAMBOOTH_CACHE", str(root / "one" / "cache"))
     shutil.copytree(root / "two" / method / "checkpoint-2", tmp_path / "alone" / "checkpoint-2")
-    held.run(root, tmp_path, Ranks(0, 1, torch.device("cpu")), "alone", method=method, **held.RESUMED, evaluate_every=None, keep_best=False)
+    held.run(root, tmp_path, Ranks(0, 1, torch.device("cpu")), "alone", method=method, **held.RESUMED)
     same_but_for_rounding(root / "two" / method / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
+
+
+def test_no_weights_rounded_copy_outlives_its_block(root):
+    """autocast keeps them all until the pass has ended: half of the model, in every process."""
+    kept: list[bool] = []
+    for is_divided in (False, True):
+        family, learner = held.learning(root / "flux", root / "one", Ranks(0, 1, torch.device("cpu")), method="full")
+        family.shards = CountedShards(family.denoiser, 2, learns=True) if is_divided else None
+        family.denoiser.register_forward_pre_hook(lambda *_: kept.append(torch.is_autocast_cache_enabled()))
+        for part in family.parts.values():
+            part.float()
+        batch = held.update(family, learner)
+        halves = replace(batch, x=batch.x.float(), eps=batch.eps.float(), weight=batch.weight.float())
+        forward_backward(family, halves, process=family.process, objective=Objective(), precision="bf16")
+        sampling.call(family, ["a dog"], [0], sampling.Sampling(height=16, width=16, num_inference_steps=1), None, "bf16")
+    assert kept == [True, True, False, False]
 
 
 def test_memory_that_runs_out_while_all_draw_ends_the_run(pipelines, monkeypatch):
