@@ -54,14 +54,14 @@ def least_estimate(config: TrainConfig, device: torch.device, *, limit: int | No
     return found
 
 
-def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, plain: Estimate) -> Fit:
+def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, plain: Estimate, processes: int = 1) -> Fit:
     """The cheapest set of levers with which a training fits `limit`, or, where none does, with which it needs least.
 
     `plain` is what it needs without. Levers are added in their order until it fits; then each before the last is left out that it fits
     without, the dearest first.
     """
     best = Fit((), {}, plain)
-    for lever in levers_of(device):
+    for lever in levers_of(device, processes):
         if best.estimate.fits:
             break
         best = _better(config, best, lever, device, limit)
@@ -74,18 +74,19 @@ def fitting(config: TrainConfig, device: torch.device, *, limit: int | None, pla
     return best
 
 
-def first_saving(config: TrainConfig, device: torch.device, *, plain: Estimate) -> Fit | None:
+def first_saving(config: TrainConfig, device: torch.device, *, plain: Estimate, processes: int = 1) -> Fit | None:
     """The cheapest lever that makes a training need a tenth less; None where none does."""
-    for lever in levers_of(device):
+    for lever in levers_of(device, processes):
         found = _better(config, Fit((), {}, plain), lever, device, None)
         if found.estimate.peak < 0.9 * plain.peak:
             return found
     return None
 
 
-def levers_of(device: torch.device) -> list[Lever]:
-    """What a device can have, the cheapest first."""
-    return [lever for lever in LEVERS if device.type == "cuda" or not lever.of_gpus]
+def levers_of(device: torch.device, processes: int = 1) -> list[Lever]:
+    """What a device can have, and so many processes, the cheapest first."""
+    here = [lever for lever in LEVERS if device.type == "cuda" or not lever.of_gpus]
+    return [lever for lever in here if processes == 1 or not lever.of_one]
 
 
 def saved(before: Estimate, fit: Fit) -> str:

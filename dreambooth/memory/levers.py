@@ -29,6 +29,8 @@ class Lever:
     """What it sets, beside the settings at hand; nothing where it has nothing to do, or cannot be."""
     of_gpus: bool = False
     """Whether only a device with memory of its own can have it."""
+    of_one: bool = False
+    """Whether only a process can have it that trains alone."""
 
 
 def _fused(config: TrainConfig) -> Changes:
@@ -90,7 +92,7 @@ def _pieces(config: TrainConfig) -> Changes:
 
 
 LEVERS = (
-    Lever(("gradients",), "the optimizer steps tensor by tensor", _fused),
+    Lever(("gradients",), "the optimizer steps tensor by tensor", _fused, of_one=True),
     Lever(("activations",), "about a quarter slower", _checkpointing),
     Lever(("optimizer",), "rounds the optimizer's state to 8 bits", _eight_bit),
     Lever(("weights", "text encoders", "activations"), "rounds the arithmetic to bfloat16", _bf16),

@@ -45,7 +45,7 @@ def fitted(config: TrainConfig, processes: Ranks, start: Start, *, of_hub: bool)
     if plain.fits is not False:
         yield from [Message(f"Fit: nothing has to be changed; {plain.device} {plain.verdict}.")] if wanted else []
         return given
-    found = fitting(config, device, limit=limit, plain=plain)
+    found = fitting(config, device, limit=limit, plain=plain, processes=processes.count)
     if wanted and found.estimate.fits:
         yield Message(f"Fit: {found.explained(config)}; {saved(plain, found)}.")
         return given.updated(found.changes)
@@ -55,20 +55,20 @@ def fitted(config: TrainConfig, processes: Ranks, start: Start, *, of_hub: bool)
     raise SettingError("--device", reason, fix=f"{_advice(config, found)} --no_fit_check goes on all the same.")
 
 
-def explained(records: Iterator[Record], config: TrainConfig, device: torch.device) -> Iterator[Record]:
+def explained(records: Iterator[Record], config: TrainConfig, processes: Ranks) -> Iterator[Record]:
     """Records, of which memory that runs out is explained by what the run needs, and by the setting that would lower it."""
     try:
         yield from records
     except OutOfMemory as error:
-        advice = _after_all(config, device)
+        advice = _after_all(config, processes)
         raise RunError(f"{error} {advice} Finished checkpoints are kept.") from error
 
 
-def _after_all(config: TrainConfig, device: torch.device) -> str:
+def _after_all(config: TrainConfig, processes: Ranks) -> str:
     """What a run that has run out of memory needs, and with what it needs less."""
     try:
-        plain = least_estimate(config, device, limit=None)
-        found = first_saving(config, device, plain=plain)
+        plain = least_estimate(config, processes.device, limit=None)
+        found = first_saving(config, processes.device, plain=plain, processes=processes.count)
     except (DreamboothError, RuntimeError, MemoryError):  # there may be too little memory to think about it
         return "A smaller --resolution needs less."
     needs = f"This needs {size(plain.peak)}"

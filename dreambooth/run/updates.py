@@ -60,7 +60,7 @@ def _updates(run: Prepared, trainer: Trainer, watcher: Watcher | None, steered: 
         yield from _by_first(run, lambda: watcher.first() if watcher else iter(()))
     if trainer.step == 0 and is_due(run.config, 0, every):
         yield from _by_first(run, lambda: iter([preview(run.config, trainer, run.material, folder)]))
-    for record in explained(trainer.updates(folder, stop=steered.stop), run.config, run.processes.device):
+    for record in explained(trainer.updates(folder, stop=steered.stop), run.config, run.processes):
         yield record
         if not isinstance(record, Step):
             continue

@@ -40,7 +40,7 @@ def refuse_other_count(config: TrainConfig, processes: Ranks) -> None:
 def refuse_undividable(config: TrainConfig, kind: type[Family]) -> None:
     """Raise SettingError for a denoiser that is not divided here."""
     if config.execution.is_divided and kind.denoiser_name != TRANSFORMER:
-        reason = f"{kind.name} has a UNet, which is not divided: one card holds it, and half of it is outside of blocks."
+        reason = f"{kind.name} has a UNet, which one card holds; only transformers are divided."
         raise SettingError(SETTING, reason, fix="Launch with --multi_gpu alone (torchrun: leave --fsdp out): each process has it whole.")
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from dreambooth.core.errors import RunError, SettingError
 from dreambooth.families import family_of
-from dreambooth.memory.fitting import least_estimate
+from dreambooth.memory.fitting import fitting, least_estimate
 from dreambooth.memory.levers import LEVERS
 from dreambooth.memory.phases import Rehearsal
 from dreambooth.run.train import train
@@ -143,3 +143,12 @@ def test_smaller_parts_take_the_place_of_steps_within_the_backward_pass(pipeline
     changes = {path: value for lever in LEVERS for path, value in lever.changes(given).items()}
     assert changes["loop", "gradient_accumulation_steps"] == 2
     assert changes["execution", "fused_backward_pass"] is False
+
+
+def test_fit_of_several_processes_leaves_it_out(pipelines, tmp_path):
+    """Each tensor was stepped by one process's gradient, before those of the others were added."""
+    given = config(pipelines("flux"), root=tmp_path, train_batch_size=1, gradient_checkpointing=True, **FREE)
+    given, device = resolve(given, family_of(given.model)), torch.device("cpu")
+    plain = least_estimate(given, device, limit=1)
+    found = [fitting(given, device, limit=1, plain=plain, processes=count).flags for count in (1, 2)]
+    assert ["--fused_backward_pass" in flags for flags in found] == [True, False]
