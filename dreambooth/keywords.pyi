@@ -228,6 +228,8 @@ class TrainKeywords(TypedDict, total=False):
     """Kernel of the denoiser's attention, by diffusers' names: torch's of one kind (_native_...), or another package's. Stable Diffusion has native alone. Automatic: native, of which torch takes the fastest that the device has."""
     group_offload: bool | None
     """Keep the frozen weights of denoiser and text encoders in RAM, and bring them to the GPU block by block, the next one while one is computed: far less of its memory, and slower. It needs --gradient_checkpointing. Not run on a GPU yet."""
+    fsdp: int | None
+    """Hold a transformer denoiser together, by so many processes (`torchrun --nproc_per_node 4 -m dreambooth train --fsdp 4 ...`): each GPU has its share of the weights, and a block is gathered while it is computed (FSDP2). Automatic: as `accelerate launch --use_fsdp --fsdp_version 2` says, else each has the whole model. Not run on GPUs yet."""
     torch_compile: bool | None
     """Compile the denoiser for its updates by torch.compile: fewer and larger kernels, after minutes of compiling that long runs on a GPU are worth. Pictures are drawn without."""
     fused_backward_pass: bool | None
@@ -347,7 +349,7 @@ class GenerateKeywords(TypedDict, total=False):
     guidance_scale: float | None
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev takes about 3.5 as an input."""
     scheduler: str | Path | None
-    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
+    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, dpm++_sde, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
     eta: float | None
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
     height: int | None
@@ -409,7 +411,7 @@ class EvaluateKeywords(TypedDict, total=False):
     guidance_scale: float | None
     """How strongly the prompt counts (classifier-free guidance); 1 is no guidance. FLUX.1 dev takes about 3.5 as an input."""
     scheduler: str | Path | None
-    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
+    """Sampler: a diffusers scheduler's name, or ddim, ddpm, dpm++, dpm++_sde, euler, euler_a, unipc, pndm, lms, heun. Flows keep their own."""
     eta: float | None
     """Noise put back at each step by DDIM: 0 is deterministic, 1 ancestral."""
     height: int | None
