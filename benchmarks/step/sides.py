@@ -24,17 +24,19 @@ class Job:
     resolution: int
     precision: str = "no"
     extra: tuple[str, ...] = field(default=())
+    class_images: int | None = None
+    """How many, where `prior` has too few of them and each side draws its own; left out, what is there."""
 
     def flags(self, steps: int, output_dir: Path) -> list[str]:
         """The flags that both sides are given, letter by letter."""
-        count = len(list(self.prior.iterdir()))
-        told = {
+        count = self.class_images or len(list(self.prior.iterdir()))
+        given = {
             "pretrained_model_name_or_path": self.model, "instance_data_dir": self.photos, "class_data_dir": self.prior,
             "instance_prompt": "a sks dog", "class_prompt": "a dog", "num_class_images": count, "prior_loss_weight": 1.0,
             "resolution": self.resolution, "train_batch_size": 1, "learning_rate": 5e-6, "lr_scheduler": "constant", "lr_warmup_steps": 0,
             "seed": 0, "mixed_precision": self.precision, "max_train_steps": steps, "output_dir": output_dir,
         }  # fmt: skip
-        words = [word for name, value in told.items() for word in (f"--{name}", str(value))]
+        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
         return [*words, "--with_prior_preservation", *VARIANTS[self.variant], *self.extra]
 
 
