@@ -1,11 +1,11 @@
 """Which sampler draws class images as good as the paper's, in how few steps?
 
-    python -m benchmarks.class_images [--model toybox] [--nouns dog cat mug clock] [--count 100] [--output FILE.json]
+    python -m benchmarks.class_images OUT [--model toybox] [--nouns dog cat mug clock] [--count 100]
 
 For each noun, pictures of "a NOUN" by every way are compared with a reference that DDIM at eta 1 (ancestral, the paper's) drew in 50
 steps from other seeds: kernel distance of embeddings (the unbiased cubic estimate, Binkowski et al. 2018), times 1000, and DIV.
 `ancestral DDIM, 50` in the table is the same sampler with seeds of its own: what chance alone makes. Passes are the denoiser's for a
-picture, two a step with guidance.
+picture, two a step with guidance. What is drawn lies in OUT and is not drawn again.
 """
 
 import argparse
@@ -52,13 +52,13 @@ WAYS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder of the pictures, of table.json and of a sheet")
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--nouns", nargs="+", default=["dog", "cat", "mug", "clock"])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--ways", nargs="+", default=[way.name for way in WAYS], help="only these")
     parser.add_argument("--guidance_scale", type=float, default=2.0)
     parser.add_argument("--batch_size", type=int, default=12)
-    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     device = pick_device(None)
     source = ModelSource(pretrained_model_name_or_path=options.model)
@@ -67,9 +67,14 @@ def main() -> None:
     encoders = EncoderSettings().beside(options.model).load(device=device)
 
     def drawn(way: Way, noun: str, first_seed: int) -> list[Image.Image]:
-        seeds = range(first_seed, first_seed + options.count)
-        how = {"sampling": way.sampling(options.guidance_scale), "batch_size": options.batch_size}
-        return [picture.image for picture in draw(family, [f"a {noun}"] * options.count, seeds, **how)]
+        sampling = way.sampling(options.guidance_scale)
+        folder = options.out / f"{way.scheduler}-{way.eta:g}-{way.steps}-{options.guidance_scale:g}" / noun
+        files = [folder / f"{seed}.png" for seed in range(first_seed, first_seed + options.count)]
+        missing = [path for path in files if not path.is_file()]
+        seeds = [int(path.stem) for path in missing]
+        for picture in draw(family, [f"a {noun}"] * len(seeds), seeds, sampling=sampling, batch_size=options.batch_size):
+            save_png(folder / f"{picture.seed}.png", picture.image, {})
+        return [Image.open(path).convert("RGB") for path in files]
 
     reference = {noun: drawn(PAPERS, noun, 100_000) for noun in options.nouns}
     found, rows = list[dict[str, object]](), []
@@ -83,9 +88,8 @@ def main() -> None:
         diversity = [mean_distance(encoders.distances(some)) for some in own.values()]
         found.append({"way": way.name, "passes": 2 * way.steps, "apart": apart, "div": diversity})
         print(line(found[-1]), flush=True)
-        if options.output:
-            write_json(options.output, {"options": {**vars(options), "output": None}, "ways": found})
-            save_png(options.output.with_suffix(".png"), contact_sheet(rows), {})
+        write_json(options.out / "table.json", {"options": {**vars(options), "out": None}, "ways": found})
+        save_png(options.out / "sheet.png", contact_sheet(rows), {})
 
 
 def line(row: dict) -> str:
