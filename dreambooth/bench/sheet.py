@@ -1,4 +1,7 @@
-"""The small pictures of a plan's rows in one SVG file, which any browser shows; the files that they were lie in it byte by byte."""
+"""The small pictures of a plan's rows in one SVG file, which any browser shows; the files that they were lie in it byte by byte.
+
+Equal files lie in it once and are shown wherever they belong: the untuned model's pictures are those of all subjects of a class.
+"""
 
 import base64
 import binascii
@@ -17,6 +20,7 @@ from dreambooth.files.places import is_inside
 
 TYPES = {".jpg": "jpeg", ".png": "png"}
 IMAGE = re.compile(r'<image id="([^"]*)"[^>]* href="data:image/(?:jpeg|png);base64,([A-Za-z0-9+/=]*)"')
+AGAIN = re.compile(r'<use id="([^"]*)"[^>]* href="#([^"]*)"')
 TILE, GAP, LINE = 128, 4, 20
 """Pixels of a picture in its sheet, between two, and of a line of text."""
 
@@ -24,6 +28,7 @@ TILE, GAP, LINE = 128, 4, 20
 def sheet(plan: str, rows: Sequence[Row], pictures: Mapping[str, bytes]) -> str:
     """The pictures of a plan's rows as one SVG file, each with its prompt as its title."""
     body, widest, y = [], 0, LINE + GAP
+    first = dict[bytes, tuple[str, int, int]]()
     for row in rows:
         before = [(f"{prompt} (untuned)", some) for prompt, some in row.untuned_pictures.items()]
         found = [("photo", [row.photo]), *row.pictures.items(), *before]
@@ -33,13 +38,24 @@ def sheet(plan: str, rows: Sequence[Row], pictures: Mapping[str, bytes]) -> str:
         body.append(f'<text x="{GAP}" y="{y + LINE - 6}">{html.escape(f"{row.arm} · {row.subject} · seed {row.seed}")}</text>')
         y += LINE
         for place, (prompt, name) in enumerate(shown):
-            data = f"data:image/{TYPES[Path(name).suffix]};base64,{base64.b64encode(pictures[name]).decode()}"
-            where = f'x="{GAP + place * (TILE + GAP)}" y="{y}" width="{TILE}" height="{TILE}"'
-            body.append(f'<image id="{html.escape(name)}" {where} href="{data}"><title>{html.escape(prompt)}</title></image>')
+            x = GAP + place * (TILE + GAP)
+            body.append(_element(name, pictures[name], prompt, (x, y), first.get(pictures[name])))
+            first.setdefault(pictures[name], (name, x, y))
         widest, y = max(widest, len(shown)), y + TILE + GAP
     size = f'width="{GAP + widest * (TILE + GAP)}" height="{y}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">'
     return "\n".join([head, f'<text x="{GAP}" y="{LINE - 4}" font-weight="bold">{html.escape(plan)}</text>', *body, "</svg>\n"])
+
+
+def _element(name: str, data: bytes, prompt: str, place: tuple[int, int], first: tuple[str, int, int] | None) -> str:
+    """A picture in its place; or, where an equal one stands already, that one moved to it."""
+    title = f"<title>{html.escape(prompt)}</title>"
+    if first:
+        other, x, y = first
+        return f'<use id="{html.escape(name)}" x="{place[0] - x}" y="{place[1] - y}" href="#{html.escape(other)}">{title}</use>'
+    where = f'x="{place[0]}" y="{place[1]}" width="{TILE}" height="{TILE}"'
+    href = f"data:image/{TYPES[Path(name).suffix]};base64,{base64.b64encode(data).decode()}"
+    return f'<image id="{html.escape(name)}" {where} href="{href}">{title}</image>'
 
 
 def sheets(root: Path) -> list[Path]:
@@ -78,6 +94,7 @@ def _files(path: Path, written: int, size: int) -> Mapping[str, bytes]:
         text = path.read_text(encoding="utf-8")
         if not text.endswith("</svg>\n"):
             raise ValueError("its end is missing")
-        return {html.unescape(name): base64.b64decode(data, validate=True) for name, data in IMAGE.findall(text)}
-    except (ValueError, binascii.Error) as error:
+        whole = {html.unescape(name): base64.b64decode(data, validate=True) for name, data in IMAGE.findall(text)}
+        return whole | {html.unescape(name): whole[html.unescape(other)] for name, other in AGAIN.findall(text)}
+    except (ValueError, KeyError, binascii.Error) as error:
         raise RunError(f"{path} is no sheet of pictures of a bench, or a damaged one ({error}). Restore it, or delete it.") from None

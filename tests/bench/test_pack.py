@@ -11,6 +11,7 @@ from dreambooth.bench.estimate import estimate
 from dreambooth.bench.pack import pack
 from dreambooth.bench.rows import find_row, has_row, packed_lines, row_keys
 from dreambooth.bench.run import Ended, bench, drawn_anew
+from dreambooth.bench.sheet import restore_pictures
 from dreambooth.bench.tables.arms import drawn_arms, write_arms
 from dreambooth.cli import main
 from dreambooth.core.errors import RunError, SettingError
@@ -147,6 +148,21 @@ def test_the_sheet_is_a_picture_file_that_names_arms_prompts_and_pictures(live):
     images = [item for item in root if item.tag.endswith("image")]
     assert len(images) == 72 and {image[0].text for image in images} >= {"a [V] dog in <b>snow</b>"}
     assert float(root.get("width") or 0) >= max(float(i.get("x") or 0) + 128 for i in images)
+
+
+def test_equal_pictures_lie_in_the_sheet_once_and_come_back_as_all_files_that_they_were(live):
+    paths = sorted((live / "jobs").rglob("*.png"))
+    for path in paths[::2]:
+        path.write_bytes(paths[0].read_bytes())
+    before = files(live, below="jobs")
+    pack(live)
+    text = "".join(path.read_text() for path in (live / "packed").glob("*.svg"))
+    assert 0 < text.count("<image ") <= len(paths) - len(paths) // 2 + len(list((live / "packed").glob("*.svg")))
+    rows = [find_row(live, key) for key in row_keys(live)]
+    restore_pictures(live, rows)
+    assert {name: data for name, data in files(live, below="jobs").items() if name.endswith(".png")} == {
+        name: data for name, data in before.items() if name.endswith(".png")
+    }
 
 
 @pytest.mark.parametrize("damage", ["a row", "a packed row", "a sheet"])
