@@ -35,7 +35,7 @@ class Trained:
 RUNS = {
     "right": Trained(),
     "few_steps": Trained(settings={"max_train_steps": 35}),
-    "high_rate": Trained(settings={"learning_rate": 4.5e-3}),
+    "high_rate": Trained(settings={"learning_rate": 3e-3}),
     "burnt": Trained(settings={"learning_rate": 4.5e-2, "max_train_steps": 35}),
     "no_prior": Trained(settings={"with_prior_preservation": False}),
     "one_place": Trained(place="purple rug"),
@@ -56,7 +56,7 @@ class Symptom:
 
 SYMPTOMS = {
     "few-steps": Symptom({"few_steps": "35 steps", "right": "350 steps, the recipe's"}),
-    "high-rate": Symptom({"high_rate": "ten times the recipe's rate", "right": "the recipe's rate"}),
+    "high-rate": Symptom({"high_rate": "a rate of 3e-3", "right": "4.5e-4, the recipe's"}),
     "burnt": Symptom({"burnt": "a hundred times the recipe's rate, 35 steps", "right": "the recipe's rate"}),
     "no-prior": Symptom({"no_prior": "without class images", "right": "with class images"}, prompts=("a dog",) * 4),
     "one-place": Symptom(
