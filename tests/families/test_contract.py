@@ -49,6 +49,7 @@ def test_every_other_file_of_the_package_is_one_family_of_the_index():
         "loading",
         "names",
         "offload",
+        "shards",
         "recipes",
         "safety",
         "samplers",
