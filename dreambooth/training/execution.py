@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from dreambooth.schema import Setting
 
@@ -22,7 +22,7 @@ class Execution(Setting):
     group_offload: bool = False
     """Keep the frozen weights of denoiser and text encoders in RAM, and bring them to the GPU block by block, the next one while one is
     computed: far less of its memory, and slower. It needs --gradient_checkpointing. Not run on a GPU yet."""
-    fsdp: Annotated[int, Ge(1)] | None = None
+    fsdp: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Hold a transformer denoiser together, by so many processes (`torchrun --nproc_per_node 4 -m dreambooth train --fsdp 4 ...`): each GPU
     has its share of the weights, and a block is gathered while it is computed (FSDP2). Automatic: as `accelerate launch --use_fsdp
     --fsdp_version 2` says, else each has the whole model. Not run on GPUs yet."""
