@@ -40,8 +40,8 @@ def forward_backward(
     """
     errors = []
     cut = list(pieces_of([batch] if isinstance(batch, Batch) else batch, pieces))
-    idle = replace(cut[-1], weight=torch.zeros_like(cut[-1].weight))
-    for place, b in enumerate([*cut, *[idle] * (passes - len(cut))]):
+    idle = [replace(cut[-1], weight=torch.zeros_like(cut[-1].weight))] * (passes - len(cut)) if passes > len(cut) else []
+    for place, b in enumerate([*cut, *idle]):
         x_t = process.noise(b.x, b.eps, b.t)
         target = process.target(b.x, b.eps, b.t)
         with autocast(x_t.device, precision, keep=not family.shards):
