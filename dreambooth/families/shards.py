@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dreambooth.core.errors import Interrupted
 from dreambooth.families.offload import blocks_of
 
 
@@ -108,24 +107,18 @@ class Shards:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """A block of the first process that the others `follow`; one that is interrupted in it interrupts them, too."""
-        last: Interrupted | None = None
+        """A block of the first process that the others `follow`."""
         self._leads = True
         try:
             yield
-        except Interrupted as asked:
-            last = asked
-            raise
         finally:
             self._leads = False
             if not self._is_broken:
-                self._said(last)
+                self._said(None)
 
     def follow(self) -> None:
         """Do what the first process asks for, until it has left its block."""
         while (asked := self._said(None)) is not None:
-            if isinstance(asked, Interrupted):
-                raise asked
             name, given = asked
             self.answers[name](*given)
 

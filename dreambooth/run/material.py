@@ -1,7 +1,7 @@
 """What a run learns from: photos read, class images drawn, pictures and prompts encoded."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from dreambooth.core.device import DTYPES, free_memory, is_out_of_memory
-from dreambooth.core.errors import RunError, SettingError
+from dreambooth.core.errors import Interrupted, RunError, SettingError
 from dreambooth.families import Family
 from dreambooth.files.atomic import writable_folder
 from dreambooth.files.locks import LOCK, waiting_for
@@ -40,6 +40,8 @@ from dreambooth.training.prior import ClassImages, complete, shared_folder
 from dreambooth.training.ranks import Ranks, by_first
 from dreambooth.training.records import Message, Progress, Record
 from dreambooth.training.subjects import LearnedPhoto, Subject, read_photos, subjects
+
+STOPPED_EARLY = "Stopped before the training began; class images drawn so far are kept. Start again."
 
 
 @dataclass
@@ -111,8 +113,13 @@ def plan_prior(config: TrainConfig, material: Material, family: type[Family], mo
     return list(sets.values())
 
 
-def draw_prior(config: TrainConfig, material: Material, family: Family, processes: Ranks) -> Iterator[Record]:
-    """Draw the class images that are missing; the first process does it, the others wait."""
+def draw_prior(
+    config: TrainConfig, material: Material, family: Family, processes: Ranks, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Record]:
+    """Draw the class images that are missing; the first process does it, the others wait.
+
+    Raises Interrupted, in all of them, when `stop()` becomes true in the first.
+    """
     if processes.is_main:
         for images in material.prior:
             yield from images.mend()
@@ -120,11 +127,11 @@ def draw_prior(config: TrainConfig, material: Material, family: Family, processe
     if not processes.any(bool(missing)):
         return
     drawer = _drawer(config, family, processes) if missing or family.shards else family
-    yield from by_first(processes, drawer, lambda: _draw_missing(config, missing, drawer, processes))
+    if (yield from by_first(processes, drawer, lambda: _draw_missing(config, missing, drawer, processes, stop))):
+        raise Interrupted(STOPPED_EARLY)
     if drawer is not family:
         del drawer
         free_memory(processes.device)
-    processes.wait()
 
 
 def _drawer(config: TrainConfig, family: Family, processes: Ranks) -> Family:
@@ -139,7 +146,10 @@ def _drawer(config: TrainConfig, family: Family, processes: Ranks) -> Family:
     return drawer
 
 
-def _draw_missing(config: TrainConfig, missing: list[ClassImages], drawer: Family, processes: Ranks) -> Iterator[Record]:
+def _draw_missing(
+    config: TrainConfig, missing: list[ClassImages], drawer: Family, processes: Ranks, stop: Callable[[], bool]
+) -> Generator[Record, None, bool]:
+    """Returns whether it left off because `stop()` had become true."""
     drawer.to(processes.device)
     precision = prior_precision(config)
     before = load_stages(config, processes.device)
@@ -149,10 +159,16 @@ def _draw_missing(config: TrainConfig, missing: list[ClassImages], drawer: Famil
         lock = FileLock(images.folder / LOCK, thread_local=False)
         for _ in waiting_for(lock):
             yield Progress("class images, drawn by another run", images.count - images.missing(), images.count)
+            if stop():
+                return True
         try:
-            yield from images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision, smaller=before)
+            for record in images.draw(drawer, batch_size=config.prior.sample_batch_size, precision=precision, smaller=before):
+                yield record
+                if isinstance(record, Progress) and stop():
+                    return True
         finally:
             lock.release()
+    return False
 
 
 def make_batches(config: TrainConfig, material: Material, family: Family, processes: Ranks, seed: int) -> Iterator[Record | Batches]:

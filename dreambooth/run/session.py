@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from dreambooth.reporting.progress import ProgressPage
 from dreambooth.run.trackers import Tracker, open_trackers
@@ -41,19 +40,11 @@ class Session:
     steering: Steering | None = None
     """What its folder takes in, from when the run is recorded there; for the first process alone."""
     is_alone: bool = True
-    """Whether no other process waits for what this one does."""
-
-    def steer(self, folder: Path, processes: Ranks) -> None:
-        """Let the run's folder steer it; the first process reads what is asked for."""
-        self.is_alone, self.steering = processes.count == 1, Steering(folder) if processes.is_main else None
+    """Whether no other process waits for what this one does: it may then stop at any moment before the training."""
 
     def wants_stop(self) -> bool:
         """Whether it is to save and stop, by a signal, its caller, or its folder."""
         return self.stop() or bool(self.steering and self.steering.wants_stop())
-
-    def stops_early(self) -> bool:
-        """The same before the training: what one of several processes alone was asked for, the others would wait through."""
-        return self.wants_stop() if self.is_alone else self.stop()
 
     def open(self, config: TrainConfig, record: RunRecord, step: int) -> None:
         """Let trackers, journal and record observe a run that goes on from a step; the journal also gets what was said before."""

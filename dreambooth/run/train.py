@@ -21,7 +21,7 @@ from dreambooth.run.captions import cut_off
 from dreambooth.run.fit import fitted
 from dreambooth.run.hub import push
 from dreambooth.run.live_scores import load_encoders
-from dreambooth.run.material import Material, draw_prior, make_batches, plan_prior, warnings
+from dreambooth.run.material import STOPPED_EARLY, Material, draw_prior, make_batches, plan_prior, warnings
 from dreambooth.run.plan import needed_bytes, plan, trial
 from dreambooth.run.previews import final_pictures
 from dreambooth.run.provenance import as_chosen, changed_since, contents, earlier
@@ -46,6 +46,7 @@ from dreambooth.setup.offloading import offload
 from dreambooth.setup.record import CONFIG, RunRecord, recorded, spent
 from dreambooth.setup.resuming import Start, clear, starting_point
 from dreambooth.setup.sharding import shard
+from dreambooth.setup.steering import Steering
 from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, by_first, join, launcher_settings
@@ -73,8 +74,8 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
                 for observer in session.observers:
                     observer.take(record)
                 yield record
-                if isinstance(record, Progress) and session.stops_early():
-                    records.throw(Interrupted("Stopped before the training began; class images drawn so far are kept. Start again."))
+                if isinstance(record, Progress) and session.is_alone and session.wants_stop():
+                    records.throw(Interrupted(STOPPED_EARLY))
 
 
 def _train(config: TrainConfig, session: Session) -> Generator[Record, None, None]:
@@ -83,6 +84,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
     unused = unused_settings(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
+    session.is_alone = processes.count == 1
     config, folder = named(config), config.output_dir
     start = starting_point(_resolved(config), folder)
     if start.is_done:
@@ -168,7 +170,8 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
         folder, origin(config, run.material, base=run.base, seed=run.seed, device=str(processes.device), processes=processes.count),
         spent=spent(folder, start) if run.checkpoint else 0.0, writes=processes.is_main,
     )  # fmt: skip
-    session.steer(folder, processes)
+    if processes.is_main:
+        session.steering = Steering(folder)
     with recorded(record):
         stage = run.family.stage if run.family.stage > 1 else None
         noted = {"flow_shift": flow_shift(config, run.family), "noise_levels": trained_levels(config, run.family), "stage": stage}
@@ -178,7 +181,7 @@ def _run(run: Prepared, session: Session) -> Iterator[Record]:
             session.open(config, record, start)
         else:
             session.observers.clear()
-        trainer = yield from _trainer(run, learner, record)
+        trainer = yield from _trainer(run, learner, record, session)
         yield from train_and_evaluate(run, trainer, record, session)
         record.note(step=trainer.step, result_step=trainer.shown_step)
         written = yield from _results(run, trainer, record)
@@ -204,11 +207,11 @@ def _attach(run: Prepared) -> Generator[Record, None, Learner]:
     return learner
 
 
-def _trainer(run: Prepared, learner: Learner, record: RunRecord) -> Generator[Record, None, Trainer]:
+def _trainer(run: Prepared, learner: Learner, record: RunRecord, session: Session) -> Generator[Record, None, Trainer]:
     """What it learns from drawn and encoded, and the trainer at the step where it begins."""
     config, material = run.config, run.material
     record.phase("drawing class images")
-    yield from draw_prior(config, material, run.family, run.processes)
+    yield from draw_prior(config, material, run.family, run.processes, session.wants_stop)
     if run.checkpoint:
         material.earlier = earlier(config, material, run.base, run.checkpoint)  # again, with the class images that were drawn anew
     record.phase("encoding")
@@ -229,7 +232,6 @@ def _results(run: Prepared, trainer: Trainer, record: RunRecord) -> Generator[Re
     """What the trained model leaves: its files (their names are returned), pictures and report. The first process makes them."""
     written = list[str]()
     yield from by_first(run.processes, run.family, lambda: _result(run, trainer, record, written))
-    run.processes.wait()
     return written
 
 

@@ -204,7 +204,6 @@ class Trainer:
         folder = output_dir / f"checkpoint-{self.step}"
         is_there = folder == self.last_checkpoint  # an evaluation has led to it
         yield from by_first(self.processes, self.family, lambda: self._save(folder, is_there=is_there))
-        self.processes.wait()
         self.moments.saved()
         self.last_checkpoint = folder
         if not is_there:

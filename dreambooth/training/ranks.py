@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,14 +120,19 @@ def join(device: str | None) -> Ranks:
     return Ranks(state.process_index, state.num_processes, torch.device(str(state.device)))
 
 
-def by_first(processes: Ranks, family: Family, work: Callable[[], Iterator[Record]]) -> Iterator[Record]:
-    """Records of what the first process does alone. Where they hold the model together, the others take their part in it meanwhile."""
+def by_first(
+    processes: Ranks, family: Family, work: Callable[[], Iterator[Record] | Generator[Record, None, bool]]
+) -> Generator[Record, None, bool]:
+    """Records of what the first process does alone; all leave it together, and in all of them its answer is returned (False without one).
+    Where they hold the model together, the others take their part in it meanwhile."""
+    answer = False
     if not processes.is_main:
         if family.shards:
             family.shards.follow()
-        return
-    with family.shards.leading() if family.shards else nullcontext():
-        yield from work()
+    else:
+        with family.shards.leading() if family.shards else nullcontext():
+            answer = yield from work()
+    return processes.any(bool(answer))
 
 
 def _leave() -> None:

@@ -56,7 +56,7 @@ def root(pipelines, tmp_path_factory) -> Path:
             [sys.executable, *launcher, "-m", "tests.training.held", str(root), str(root / name)], cwd=Path(__file__).parents[2],
             capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": "."},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-4000:]
+        assert done.returncode == 0, done.stderr[-20_000:]  # what each process says, and the launcher
     return root
 
 

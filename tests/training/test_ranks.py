@@ -49,6 +49,14 @@ def test_without_a_seed_all_processes_learn_from_the_first_ones(pipelines, tmp_p
     assert learned[0] == learned[1]
 
 
+def test_processes_that_are_stopped_before_the_training_stop_together(pipelines, tmp_path):
+    """While the first one draws class images, at once, if it is the one that was asked; else after an update, which is saved."""
+    launched("stopped", pipelines("stable_diffusion"), tmp_path)
+    first, second = ((tmp_path / f"rank{rank}.txt").read_text().splitlines() for rank in (0, 1))
+    assert first == ["Interrupted 1 0", "Step-1 Saved-1 Interrupted 1 4", "Step-1 Saved-1 Interrupted 1 4"]
+    assert second == first
+
+
 def test_in_float64_the_gradients_of_two_processes_are_those_of_one(pipelines, tmp_path):
     model = pipelines("stable_diffusion")
     family, batch, objective = double_batch(model)

@@ -109,6 +109,26 @@ def steered(model: Path, root: Path, at: int, *words: str) -> None:
     (root / f"rank{rank}.txt").write_text(" ".join(noted))
 
 
+def stopped(model: Path, root: Path) -> None:
+    """A LoRA with class images that one process or the other is asked to stop from its start on; each notes how it ended."""
+    processes = join("cpu")
+    given = {"method": "lora", "num_class_images": 4, "sample_batch_size": 1, "prior_inference_steps": 1,
+             "class_data_dir": str(root / "dogs"), "max_train_steps": 3, "train_batch_size": 1, "log_interval": 1}  # fmt: skip
+    for asked in (0, 1, 0):
+        noted = []
+        try:
+            for record in train(config(model, root=root, output_dir=root / "out", overwrite_output_dir=True, **given),
+                                stop=lambda who=asked: processes.rank == who):  # fmt: skip
+                if isinstance(record, (Saved, Step)):
+                    noted.append(f"{type(record).__name__}-{record.step}")
+        except Interrupted:
+            noted.append("Interrupted")
+        everyone = processes.most(processes.rank)
+        with (root / f"rank{processes.rank}.txt").open("a") as file:
+            print(*noted, everyone, len(list((root / "dogs").glob("*.png"))), file=file)
+        processes.wait()
+
+
 def main() -> None:
     """A part by its name and what it needs; or MODEL ROOT OUTPUT and flags: train with half of the batch in each process."""
     if sys.argv[1] == "gradients":
@@ -122,6 +142,9 @@ def main() -> None:
         return
     if sys.argv[1] == "steered":
         steered(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])
+        return
+    if sys.argv[1] == "stopped":
+        stopped(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     if sys.argv[1] == "sum":
         summed()
