@@ -18,6 +18,8 @@ from dreambooth.bench.batch.removal import carry_out, removal
 from dreambooth.bench.batch.run import Ended, batch
 from dreambooth.bench.board import Board
 from dreambooth.bench.executors import Ray, task
+from dreambooth.bench.executors.cluster import joined
+from dreambooth.bench.executors.ray import Processes
 from dreambooth.bench.job import Failed, Finished, JobProgress, Started
 from dreambooth.core.errors import RunError, SettingError
 from tests import tiny
@@ -212,6 +214,35 @@ def test_what_no_node_can_hold_and_a_cluster_that_is_not_there_are_refused_by_na
         done(executor(cluster, gpus_per_job=0.5), [works.job(tmp_path)])
     with pytest.raises(SettingError, match=r"--address: no Ray cluster answers at 127\.0\.0\.1:1"):
         done(Ray(address="127.0.0.1:1"), [works.job(tmp_path)])
+
+
+class Slow:
+    """Ray on a machine with too much other work: so many of its starts come to nothing."""
+
+    def __init__(self, failing: int):
+        self.failing, self.starts, self.shut_down = failing, 0, 0
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options) -> None:
+        self.starts += 1
+        if self.starts <= self.failing:
+            raise Exception("The current node timed out during startup.")  # as Ray does
+
+    def shutdown(self) -> None:
+        self.shut_down += 1
+
+
+def test_a_busy_machine_on_which_ray_starts_too_slowly_gets_more_tries():
+    slow = Slow(failing=2)
+    with joined(slow, Processes()):
+        assert slow.starts == 3
+    assert slow.shut_down == 3, "whatever has started of the first two, and the third at its end"
+    hopeless = Slow(failing=99)
+    with pytest.raises(RunError, match="--executor inline"), joined(hopeless, Processes()):
+        pass
+    assert hopeless.starts == hopeless.shut_down == 3
 
 
 @pytest.mark.parametrize("over", ["a shared disk", "a storage"])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dreambooth.core.errors import SettingError, first_line
+from dreambooth.core.errors import RunError, SettingError, first_line
 
 if TYPE_CHECKING:
     from dreambooth.bench.executors.ray import Ray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_WORKERS = 2
 """On this machine without a GPU: two small models use two cores well, and the memory of two is what most machines have."""
 SECONDS_TO_ANSWER = 5.0
+TRIES = 3
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def joined(ray: Any, settings: "Ray") -> Iterator[Any]:
         places = _places_here(settings) if address == "local" else 0
         options = {"include_dashboard": False, "num_cpus": math.ceil(places * settings.cpus_per_job)} if places else {}
         with _starting(places):
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+            _begin(ray, address, options)
     except (OSError, ValueError, RuntimeError) as error:
         fix = "Start one with: ray start --head (docs/cluster.md), or use --address local."
         raise SettingError("--address", f"no Ray cluster answers at {address}: {first_line(error)}.", fix=fix) from None
@@ -99,6 +100,23 @@ def joined(ray: Any, settings: "Ray") -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _begin(ray: Any, address: str, options: dict[str, int | bool]) -> None:
+    """`ray.init`, again where Ray's own processes have needed longer than the 30 seconds that it gives them, as beside much other work.
+
+    Raises RunError after some tries; what Ray raises for a cluster that does not answer passes through.
+    """
+    for _ in range(TRIES):
+        try:
+            return ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+        except Exception as error:
+            if type(error) is not Exception:  # a bare one says that
+                raise
+            log.warning("Ray has not started in time on this machine (%s).", first_line(error))
+            ray.shutdown()
+    reason = f"Ray did not start on this machine in {TRIES} tries: it has too much other work, or too little memory."
+    raise RunError(f"{reason} Start again when it has less, or give --executor inline, which needs no Ray. Finished jobs are kept.")
 
 
 def _places_here(settings: "Ray") -> int:
