@@ -77,7 +77,7 @@ class TrainKeywords(TypedDict, total=False):
     prior_generation_precision: Literal["no", "fp32", "fp16", "bf16"] | None
     """Precision in which class images are drawn; automatic: that of the training."""
     prior_scheduler: str | Path | None
-    """Sampler of the class images; with --prior_eta 1, DDIM is ancestral, as the paper asks."""
+    """Sampler of the class images: ancestral, as the paper asks, and of second order; so is ddim, of first order, in 50 steps."""
     prior_eta: float | None
     """Noise put back at each step of DDIM: 1 is ancestral, 0 deterministic."""
     prior_inference_steps: int | None
