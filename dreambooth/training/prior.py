@@ -70,7 +70,7 @@ class Prior(Setting):
     """Sampler of the class images: ancestral, as the paper asks, and of second order; so is ddim, of first order, in 50 steps."""
     prior_eta: Share = 1.0
     """Noise put back at each step of DDIM: 1 is ancestral, 0 deterministic."""
-    prior_inference_steps: Count = 25
+    prior_inference_steps: Count = 20
     """Steps of that sampler."""
     prior_guidance_scale: Guidance = 7.5
     """Guidance of the class images; small models want less (2), or they learn their own exaggeration."""
