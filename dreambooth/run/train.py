@@ -51,7 +51,7 @@ from dreambooth.training.batches import Batches
 from dreambooth.training.loop import Trainer, choose_seed
 from dreambooth.training.ranks import Ranks, by_first, join, launcher_settings
 from dreambooth.training.records import LONG, Done, Message, Progress, Record, Saved, Waiting
-from dreambooth.training.state import Inputs, step_of
+from dreambooth.training.state import Inputs, read_state, step_of
 from dreambooth.training.subjects import needs_identifier
 
 TOYBOX_NOTE = (
@@ -81,7 +81,6 @@ def train(config: TrainConfig, *, stop: Callable[[], bool] = lambda: False) -> G
 def _train(config: TrainConfig, session: Session) -> Generator[Record, None, None]:
     """The request understood, the folder claimed, the model loaded; then the run."""
     check(config)
-    unused = unused_settings(config)
     config = config.updated({path: value for path, value in launcher_settings().items() if not is_set(config, path)})
     processes = join(config.loop.device)
     session.is_alone = processes.count == 1
@@ -91,6 +90,7 @@ def _train(config: TrainConfig, session: Session) -> Generator[Record, None, Non
         forget_dead_holder(folder)
         yield from _nothing_to_do(folder, start)
         return
+    unused = unused_settings(config, read_state(start.checkpoint)["settings"] if start.checkpoint else {})
     config = _resolved(as_chosen(config, start.checkpoint) if start.checkpoint else config)
     request.refuse(config, processes)
     silence_libraries()

@@ -1,13 +1,17 @@
 """Settings against each other: what contradicts itself is refused, what has no effect is reported."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from dreambooth.core.errors import SettingError
+from dreambooth.core.trees import at
 from dreambooth.files.folders import expanded
 from dreambooth.methods.words import WordMethod
 from dreambooth.prompts.placeholder import holds_placeholder, refuse_unreadable
 from dreambooth.schema import Flag, Setting, flags, get, is_set
-from dreambooth.setup.config import FOLDERS, UNEVALUATED, TrainConfig
+from dreambooth.setup.config import FOLDERS, UNEVALUATED, TrainConfig, dump
 from dreambooth.training.subjects import needs_identifier
 
 WORDS = (
@@ -15,6 +19,8 @@ WORDS = (
     ("validation", "validation_prompt"), ("validation", "validation_negative_prompt"),
 )  # fmt: skip
 """Settings that a tokenizer will read."""
+NEW = object()
+"""In the place of a setting's value before, where there was none."""
 
 
 def check(config: TrainConfig) -> None:
@@ -66,19 +72,21 @@ def refuse_unnamed(config: TrainConfig) -> None:
         raise SettingError("--evaluate_every", reason, fix="Add --identifier (sks ...), or leave out --instance_prompt.")
 
 
-def unused_settings(config: TrainConfig) -> list[str]:
+def unused_settings(config: TrainConfig, before: Mapping[str, Any] = MappingProxyType({})) -> list[str]:
     """A sentence for each setting given by hand that has nothing to do in this run, for none is ignored in silence.
 
-    To be asked before `resolve`: what a recipe says for most runs may be idle in this one.
+    To be asked before `resolve`: what a recipe says for most runs may be idle in this one. `before` are the settings of the run that it
+    goes on from, if any: what was so then, in a run's own config.yaml, has not been given now.
     """
-    unused = []
+    unused: list[tuple[tuple[str, str], str]] = []
     if config.photos.identifier_tokens > 1 and (config.photos.identifier or isinstance(config.method, WordMethod)):
         why = "the identifier is given" if config.photos.identifier else f"--method {config.method.kind} learns a word of its own"
-        unused.append(f"--identifier_tokens has nothing to do: {why}.")
+        unused.append((("photos", "identifier_tokens"), f"--identifier_tokens has nothing to do: {why}."))
     if not config.has_prior:
-        given = [("class_prompt", config.photos.class_prompt), ("class_data_dir", config.prior.class_data_dir)]
         why = config.method.why_no_prior() or ""
-        unused += [f"--{name} has nothing to do without --with_prior_preservation. {why}".strip() for name, value in given if value]
+        for path in (("photos", "class_prompt"), ("prior", "class_data_dir")):
+            if get(config, path):
+                unused.append((path, f"--{path[1]} has nothing to do without --with_prior_preservation. {why}".strip()))
     learns_text, tree = config.text.train_text_encoder or isinstance(config.method, WordMethod), flags(type(config))
     conditions = (  # what has something to do when, and why not otherwise
         (("text_encoder_lr",), learns_text, "no text encoder learns (--train_text_encoder)"),
@@ -90,9 +98,10 @@ def unused_settings(config: TrainConfig) -> list[str]:
     )
     idle = {tree[name].path: why for names, used, why in conditions if not used for name in names}
     idle |= {(branch, name): why for branch, setting in _branches(config).items() for name, why in setting.unused().items()}
-    return unused + [
-        f"--{flag.name} has nothing to do: {idle[flag.path]}." for flag in tree.values() if flag.path in idle and _differs(config, flag)
-    ]
+    differing = [flag for flag in tree.values() if flag.path in idle and _differs(config, flag)]
+    unused += [(flag.path, f"--{flag.name} has nothing to do: {idle[flag.path]}.") for flag in differing]
+    now = dump(config)
+    return [sentence for path, sentence in unused if at(now, path) != at(before, path, NEW)]
 
 
 def _branches(config: TrainConfig) -> dict[str, Setting]:

@@ -264,7 +264,8 @@ def named(config: TrainConfig) -> TrainConfig:
 
 def rooted(folder: str) -> str:
     """A folder's name from the root: one name for one folder, however it was written."""
-    return str(Path(folder).expanduser().absolute())
+    path = Path(folder).expanduser().absolute()
+    return str(path.resolve() if ".." in path.parts else path)
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -9,7 +9,7 @@ from dreambooth.core.trees import merged, place
 from dreambooth.files.yaml_file import read_yaml_file
 from dreambooth.methods import Method
 from dreambooth.schema import Setting, extended, flags, from_python, nearest
-from dreambooth.setup.config import TrainConfig
+from dreambooth.setup.config import TrainConfig, rooted
 from dreambooth.setup.kohya import read_kohya
 from dreambooth.setup.record import CONFIG, RECORD
 from dreambooth.setup.trust import is_on, own_class, refuse_deeds
@@ -55,7 +55,7 @@ def from_file(path: Path, given: Mapping[str, Any], method: str | None) -> tuple
     refuse_deeds(said, given, flags(tree), str(path))
     output = said.get("output") or {}
     if path.name == CONFIG and (path.parent / RECORD).is_file() and isinstance(output, Mapping):
-        said["output"] = {**output, "output_dir": str(path.parent.absolute())}
+        said["output"] = {**output, "output_dir": rooted(str(path.parent))}
     return tree, said
 
 

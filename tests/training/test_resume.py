@@ -154,6 +154,23 @@ def test_a_run_whose_identifier_was_picked_of_several_tokens_goes_on_by_the_same
     assert record["identifier"] == first and (tmp_path / "run" / "checkpoint-2").is_dir()
 
 
+def test_a_runs_own_settings_start_it_from_any_folder_and_only_a_new_one_is_called_idle(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = {"instance_data_dir": tiny.photos(Path("photos"), size=(128, 128)), "class_noun": "dog", "identifier_tokens": 3,
+             "with_prior_preservation": False, "train_batch_size": 1, "checkpointing_steps": 1, "skip_final_inference": True}  # fmt: skip
+    list(train(train_config(max_train_steps=1, output_dir=Path("elsewhere", "..", "run"), **given)))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    new = {"prior_loss_weight": 0.5, "allow_changed_settings": True, "max_train_steps": 2, "resume_from_checkpoint": "latest"}
+    again = train_config(config=Path("..", "run", "config.yaml"), **new)
+    assert again.output_dir == tmp_path / "run"
+    named = json.loads((tmp_path / "run" / "run.json").read_text())["identifier"]
+    said = [record.text for record in train(again) if isinstance(record, Message)]
+    assert [text for text in said if "nothing to do" in text] == ["--prior_loss_weight has nothing to do: there are no class images."]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["identifier"] == named
+    assert (tmp_path / "run" / "checkpoint-2").is_dir() and ".." not in (tmp_path / "run" / "config.yaml").read_text()
+
+
 def test_a_setting_that_is_newer_than_a_checkpoint_had_its_default_then():
     now = train_config(rank=8, method="lora", lora_alpha=4.0, instance_data_dir="photos")
     old = dump(now)
