@@ -78,7 +78,7 @@ def unused_settings(config: TrainConfig, before: Mapping[str, Any] = MappingProx
     To be asked before `resolve`: what a recipe says for most runs may be idle in this one. `before` are the settings of the run that it
     goes on from, if any: what was so then, in a run's own config.yaml, has not been given now.
     """
-    unused: list[tuple[tuple[str, str], str]] = []
+    unused: list[tuple[tuple[str, ...], str]] = []
     if config.photos.identifier_tokens > 1 and (config.photos.identifier or isinstance(config.method, WordMethod)):
         why = "the identifier is given" if config.photos.identifier else f"--method {config.method.kind} learns a word of its own"
         unused.append((("photos", "identifier_tokens"), f"--identifier_tokens has nothing to do: {why}."))
